@@ -1,0 +1,46 @@
+"""The one error that a user is meant to read: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+
+
+class InputError(Exception):
+    """Input, a setting or an environment that ebox cannot work with.
+
+    The command line prints the message without a traceback and exits with code 2.
+
+    Args:
+        problem: What is wrong, in one clause, with what was found and what was expected.
+        file: The file or folder that it is about.
+        line: The 1-based line of that file.
+        record: The name of the record, where the format has names.
+        remedy: What the user can do.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | os.PathLike[str] | None = None,
+        line: int | None = None,
+        record: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.file = None if file is None else os.fspath(file)
+        self.line = line
+        self.record = record
+        self.remedy = remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        """Join place, problem and remedy into one message."""
+        place = [] if self.file is None else [self.file]
+        if self.line is not None:
+            place.append(f"line {self.line}")
+        if self.record is not None:
+            place.append(f"record {self.record!r}")
+        where = f"{', '.join(place)}: " if place else ""
+        remedy = "" if self.remedy is None else f"\n  What to do: {self.remedy}"
+        return f"{where}{self.problem}{remedy}"

@@ -1,0 +1,154 @@
+"""Publish files and folders whole: written beside their place, then renamed, so a kill leaves old or new, never half."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ebox.errors import InputError
+
+
+@contextmanager
+def publish_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full. Nothing is left behind.
+    """
+    target = Path(path)
+    with _explain_disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on success rename it to `path`.
+
+    Args:
+        path: Where the folder is to stand.
+        overwrite: Replace a folder that stands there; without it that is an error.
+
+    Raises:
+        InputError: `path` exists and `overwrite` is false, or the disk refuses. Nothing is left behind.
+    """
+    target = Path(path)
+    check_absent(target, overwrite=overwrite)
+    with _explain_disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            temporary.chmod(0o777 & ~_umask())
+            _swap_in(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_absent(path: Path, *, overwrite: bool) -> None:
+    """Raise InputError when `path` holds something that the caller did not ask to replace."""
+    if overwrite or not path.exists():
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    raise InputError(
+        "already exists and is not empty",
+        file=path,
+        remedy="choose another --out, or pass --overwrite to replace it",
+    )
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Publish `value` as indented JSON (UTF-8; NaN and infinity are refused, since JSON has no such numbers)."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    with publish_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file that ebox wrote.
+
+    Raises:
+        InputError: the file is missing, truncated or not JSON; the message says which.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("is missing", file=path, remedy="check the path, or make it again") from None
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", file=path) from None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"is not whole JSON: {error.msg}", file=path, line=error.lineno, remedy="make it again"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError("is not UTF-8 text, so not JSON", file=path, remedy="make it again") from None
+
+
+def _swap_in(temporary: Path, target: Path) -> None:
+    """Rename `temporary` to `target`; an old folder is moved aside first and removed last."""
+    if not target.exists():
+        temporary.replace(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    target.replace(aside / target.name)
+    try:
+        temporary.replace(target)
+    except OSError:
+        (aside / target.name).replace(target)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def _explain_disk_errors(target: Path) -> Iterator[None]:
+    """Turn the disk's refusals into messages that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedies = {
+            errno.ENOSPC: "free some space, or choose an --out on another disk",
+            errno.EDQUOT: "free some of your quota, or choose an --out on another disk",
+            errno.EACCES: "choose an --out that you may write to",
+            errno.EPERM: "choose an --out that you may write to",
+            errno.EROFS: "choose an --out on a disk that is not read-only",
+            errno.ENOTDIR: "a part of this path is a file, not a folder; choose another --out",
+            errno.EISDIR: "a folder stands where a file should be written; choose another --out",
+            errno.EEXIST: "a file stands where a folder should be; choose another --out",
+            errno.ENAMETOOLONG: "choose a shorter --out",
+        }
+        remedy = remedies.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise InputError(f"can't be written: {error.strerror}", file=target, remedy=remedy) from error
