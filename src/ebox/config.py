@@ -1,0 +1,297 @@
+"""Every setting of ebox: typed, frozen, read from TOML and written back to TOML. An unknown key is an error."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from ebox.errors import InputError
+
+NegativeKind = Literal["given", "shuffled", "matched"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Settings(BaseModel):
+    """A frozen section of the settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        """TOML has no null, so the files say "none"."""
+        if not isinstance(values, Mapping):
+            return values
+        return {key: None if value == "none" else value for key, value in values.items()}
+
+
+class DataConfig(Settings):
+    """How sequences become cleaned, labelled, split examples."""
+
+    track: str = Field("bound", min_length=1, description="Name of what the positives have in common.")
+    length_bp: PositiveInt | None = Field(
+        None, description="Length of every example; none: the most common length of the positives, 200 for peaks."
+    )
+    negatives: tuple[NegativeKind, ...] | None = Field(
+        None, description="Kinds of negatives; none: given where a file is given, matched where a genome is, else shuffled."
+    )
+    negative_ratio: Positive = Field(1.0, description="Shuffled or matched negatives made for each positive.")
+    balance_given: bool = Field(
+        False, description="Draw as many given negatives as there are positives; false: keep all of them."
+    )
+    max_n_fraction: Fraction = Field(0.1, description="Examples with more N than this are dropped.")
+    gc_tolerance: Fraction = Field(0.02, description="Greatest difference in GC of a matched negative.")
+    min_peak_distance_bp: Annotated[int, Field(ge=0)] = Field(
+        500, description="Least distance of a matched negative from any peak."
+    )
+    split: Literal["auto", "random", "chromosome"] = Field(
+        "auto", description="auto: by chromosome when every example has coordinates, else random and stratified."
+    )
+    split_fractions: tuple[Positive, Positive, Positive] = Field(
+        (0.7, 0.2, 0.1), description="Train, validation and test shares of a random split."
+    )
+    validation_chroms: tuple[str, ...] = ("chr2", "chr10")
+    test_chroms: tuple[str, ...] = ("chr1", "chr8", "chr9")
+    max_similarity: Fraction = Field(
+        0.5, description="Sequences that share more than this of their k-mers are kept on one side of a random split."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if abs(sum(self.split_fractions) - 1.0) > 1e-6:
+            raise ValueError(f"split_fractions sum to {sum(self.split_fractions):g}, not to 1")
+        both = sorted(set(self.validation_chroms) & set(self.test_chroms))
+        if both:
+            raise ValueError(f"{', '.join(both)} stands in validation_chroms and in test_chroms")
+        return self
+
+
+class ModelConfig(Settings):
+    """The network."""
+
+    architecture: Literal["motif", "residual"] = "residual"
+    num_filters: PositiveInt = Field(128, description="Filters of the first layer: the motif detectors.")
+    filter_width_bp: PositiveInt = 15
+    activation: Literal["exponential", "relu", "gelu"] = Field(
+        "exponential", description="After the first layer. Exponential filters read as motifs (Koo 2021)."
+    )
+    pool_bp: PositiveInt = Field(4, description="Maximum over so many bases after the first layer (residual).")
+    body_width: PositiveInt = Field(5, description="Width of the first body convolution, in pooled positions (residual).")
+    body_filters: PositiveInt | None = Field(None, description="Filters of the body; none: num_filters (residual).")
+    dilations: tuple[PositiveInt, ...] = Field((2, 4), description="One residual layer of width 3 for each (residual).")
+    pooling: tuple[Literal["max", "mean"], ...] = Field(("mean",), min_length=1, description="Global pooling.")
+    position_basis: Annotated[int, Field(ge=0)] = Field(
+        0, description="Smooth position weights in the global mean, so many along the sequence; 0: position does not matter."
+    )
+    dense_units: tuple[PositiveInt, ...] = (64,)
+    strands: Literal["one", "both"] = Field(
+        "one", description="both: every filter reads both strands with shared weights and the better one counts."
+    )
+    batch_norm: bool = True
+
+
+class TrainConfig(Settings):
+    """The loop: optimiser, schedule, augmentation, checkpoints."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    batch_size: PositiveInt = Field(64, description="Examples a step over all devices.")
+    epochs: Positive = Field(12, description="Passes over the training examples; ignored where max_steps is set.")
+    max_steps: PositiveInt | None = None
+    learning_rate: Positive = 8e-3
+    final_rate_fraction: Fraction = Field(0.001, description="Rate at the end, as a share of learning_rate.")
+    warmup_fraction: Rate = Field(0.25, description="Share of the steps in which the rate rises.")
+    weight_decay: NonNegative = 1e-2
+    beta1: Rate = 0.9
+    beta2: Rate = 0.99
+    clip_norm: Positive | None = Field(None, description="Greatest norm of the gradient; none: not clipped.")
+    dropout: Rate = Field(0.3, description="In the dense head.")
+    filter_dropout: Rate = Field(0.1, description="Whole filters of the first layer.")
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    ema_decay: Rate = Field(0.998, description="Moving average of the weights, which is the model that is kept; 0: off.")
+    negatives_per_positive: Positive | None = Field(
+        2.0, description="Fresh negatives drawn each epoch for each positive; none, or fewer at hand: all of them."
+    )
+    positive_weight: Positive | Literal["balanced"] = Field(
+        1.0, description="Weight of positives in the loss; balanced: negatives / positives of an epoch."
+    )
+    reverse_complement: bool = Field(True, description="Show a random strand of each example.")
+    shift_bp: Annotated[int, Field(ge=0)] = Field(8, description="Shift each example by up to so many bases.")
+    mutation_rate: Rate = Field(0.0, description="Share of bases replaced by random ones.")
+    validations: PositiveInt = Field(6, description="How often the validation split is looked at.")
+    patience: PositiveInt | None = Field(
+        None, description="Stop after so many validations without a better loss; none: run to the end."
+    )
+    keep: Literal["best", "last"] = Field("best", description="Which validated model is kept.")
+    steps_per_dispatch: PositiveInt = Field(16, description="Steps compiled into one call to the device.")
+    log_every_steps: PositiveInt = 64
+    checkpoint_every_seconds: Positive = 60.0
+    checkpoint_every_steps: PositiveInt | None = Field(None, description="Instead of by time.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of the compute; parameters and sums stay float32. auto: float32 on CPU, bfloat16 elsewhere."
+    )
+
+
+class ParallelConfig(Settings):
+    """Which devices work."""
+
+    platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    devices: PositiveInt | None = Field(None, description="How many local devices; none: all of the platform.")
+
+
+class EvaluationConfig(Settings):
+    """What is measured, and against what."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    num_bootstrap: Annotated[int, Field(ge=100)] = 1000
+    both_strands: bool = Field(True, description="Average the logits of both strands.")
+    threshold: Literal["accuracy", "balanced_accuracy", "mcc"] = Field(
+        "accuracy", description="What the decision threshold maximises on the validation split."
+    )
+    baselines: tuple[Literal["best_pwm", "gc_logistic", "kmer_logistic"], ...] = (
+        "best_pwm",
+        "gc_logistic",
+        "kmer_logistic",
+    )
+    kmer: Annotated[int, Field(ge=1, le=8)] = 6
+    motifs: tuple[str, ...] = Field(("MA0091.2", "MA0140.3"), description="JASPAR ids for the best PWM hit.")
+    batch_size: PositiveInt = 512
+
+
+class Config(Settings):
+    """All settings, by section."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def read_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read settings from a TOML file, then apply `section.key=value` overrides in order.
+
+    Args:
+        path: A TOML file with the sections data, model, train, parallel, evaluation; none: the defaults.
+        overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
+
+    Raises:
+        InputError: not TOML, an unknown key (the nearest is suggested), or a value that is not allowed.
+    """
+    values = {} if path is None else _read_toml(Path(path))
+    for override in overrides:
+        _apply_override(values, override)
+    return make_config(values, file=path)
+
+
+def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | None = None) -> Config:
+    """Check nested settings and freeze them.
+
+    Raises:
+        InputError: with every problem at once, each naming its key.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(dict(item)) for item in error.errors()]
+        raise InputError(
+            "; ".join(problems), file=file, remedy="`ebox config` prints every setting with its default"
+        ) from None
+
+
+def write_config(config: Config, path: str | os.PathLike[str]) -> None:
+    """Publish the settings as TOML."""
+    from ebox.publishing import publish_file
+
+    with publish_file(path) as temporary:
+        temporary.write_text(format_config(config), encoding="utf-8")
+
+
+def format_config(config: Config) -> str:
+    """The settings as TOML text that `read_config` reads back to an equal object; no value is written as "none"."""
+    sections = config.model_dump(mode="json")
+    return tomli_w.dumps(
+        {
+            name: {key: "none" if value is None else value for key, value in section.items()}
+            for name, section in sections.items()
+        }
+    )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError:
+        raise InputError("there is no such settings file", file=path, remedy="check --config") from None
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", file=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"is not TOML: {error}", file=path, remedy="see `ebox config` for an example") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or len(parts) != 2 or not all(parts):
+        raise InputError(
+            f"--set {override!r} is not section.key=value", remedy="write for example --set train.epochs=20"
+        )
+    section, name = parts
+    current = values.setdefault(section, {})
+    if not isinstance(current, dict):
+        raise InputError(f"{section!r} is not a section of settings")
+    current[name] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(item: dict[str, Any]) -> str:
+    place = [str(part) for part in item["loc"]]
+    key = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        return f"there is no setting {key!r}{_suggest(place)}"
+    found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
+    name = f"{key}: " if key else ""
+    return f"{name}{item['msg'].removeprefix('Value error, ')}{found if key else ''}"
+
+
+def _suggest(place: list[str]) -> str:
+    """Name the nearest known key, in the same section first, then in all of them."""
+    known = {f"{section}.{key}": key for section, model in _sections().items() for key in model.model_fields}
+    if len(place) == 1:
+        near = difflib.get_close_matches(place[0], _sections(), n=1)
+        inside = [full for full, key in known.items() if key == place[0]]
+        candidates = inside or near
+    else:
+        section, key = place[0], place[1]
+        same = [full for full in known if full.startswith(f"{section}.")]
+        candidates = difflib.get_close_matches(f"{section}.{key}", same, n=1, cutoff=0.7)
+        candidates = candidates or [full for full, name in known.items() if name == key]
+        candidates = candidates or difflib.get_close_matches(".".join(place), known, n=1, cutoff=0.5)
+    return f"; did you mean {candidates[0]!r}?" if candidates else ""
+
+
+def _sections() -> dict[str, type[Settings]]:
+    return {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "train": TrainConfig,
+        "parallel": ParallelConfig,
+        "evaluation": EvaluationConfig,
+    }
