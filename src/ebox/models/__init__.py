@@ -1,0 +1,22 @@
+"""The convolutional networks: layers, architectures, and how settings become a network.
+
+Owns the mathematics from one-hot bases `(batch, length, 4)` to logits `(batch, track)`.
+Knows nothing of devices, data folders or optimisers: a network is a pytree, a pass over it a pure function.
+"""
+
+from ebox.models.architectures import MotifNetwork, ResidualNetwork, build_model, first_layer_filters
+from ebox.models.encoding import one_hot
+from ebox.models.network import Network, Pass, apply_moments, count_parameters, is_trainable
+
+__all__ = [
+    "MotifNetwork",
+    "Network",
+    "Pass",
+    "ResidualNetwork",
+    "apply_moments",
+    "build_model",
+    "count_parameters",
+    "first_layer_filters",
+    "is_trainable",
+    "one_hot",
+]

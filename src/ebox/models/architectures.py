@@ -1,0 +1,187 @@
+"""The two networks: `motif`, one layer of motif detectors, and `residual`, which also reads their grammar."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ebox.config import ModelConfig
+from ebox.errors import InputError
+from ebox.models.layers import BatchNorm, Convolution, Dense, Moments, activate, convolve, max_pool
+from ebox.models.network import Network, Pass, Recorder
+from ebox.models.pooling import GlobalPooling
+
+BODY_DILATED_WIDTH = 3
+
+
+class MotifLayer(eqx.Module):
+    """Filters over bases: convolution, optional reading of both strands, pooling, normalisation, activation."""
+
+    convolution: Convolution
+    norm: BatchNorm | None
+    offset: Float[Array, " filter"] | None  # only without a normalisation, which has its own
+    pool_bp: int = eqx.field(static=True)
+    both_strands: bool = eqx.field(static=True)
+    activation: Literal["exponential", "relu", "gelu"] = eqx.field(static=True)
+
+    def __call__(self, inputs: Float[Array, "batch length 4"], this: Pass, record: Recorder) -> Array:
+        """Give the activations, `(batch, length / pool_bp, filter)`; pooling first is exact, activations rise."""
+        features = max_pool(self._scan(inputs, this), self.pool_bp)
+        features = record.normalise(self.norm, features)
+        if self.offset is not None:
+            features = features + self.offset.astype(features.dtype)
+        return this.drop(activate(features, self.activation), this.filter_dropout, 0)
+
+    def _scan(self, inputs: Array, this: Pass) -> Array:
+        """Score every position, on the better strand where both are read."""
+        weight = self.convolution.weight.astype(inputs.dtype)
+        if not self.both_strands:
+            return convolve(inputs, weight, 1, this.method)
+        strands = jnp.concatenate([weight, weight[::-1, ::-1]], axis=-1)
+        forward, backward = jnp.split(convolve(inputs, strands, 1, this.method), 2, axis=-1)
+        return jnp.maximum(forward, backward)
+
+
+class Head(eqx.Module):
+    """Dense layers on the pooled features, then one logit a track."""
+
+    hidden: tuple[tuple[Dense, BatchNorm | None], ...]
+    output: Dense
+
+    def __call__(self, features: Float[Array, "batch pooled"], this: Pass, record: Recorder) -> Array:
+        """Give float32 logits."""
+        features = this.drop(features, this.dropout, 1)
+        for number, (dense, norm) in enumerate(self.hidden):
+            features = jax.nn.relu(record.normalise(norm, dense(features)))
+            features = this.drop(features, this.dropout, 2 + number)
+        return self.output(features).astype(jnp.float32)
+
+    def norms(self) -> tuple[BatchNorm, ...]:
+        """Its normalisations in order."""
+        return tuple(norm for _, norm in self.hidden if norm is not None)
+
+
+class MotifNetwork(Network):
+    """Motif detectors, global pooling, dense head: finds motifs anywhere, blind to their order."""
+
+    motifs: MotifLayer
+    pooling: GlobalPooling
+    head: Head
+
+    def __call__(
+        self, inputs: Float[Array, "batch length 4"], this: Pass
+    ) -> tuple[Float[Array, "batch track"], tuple[Moments, ...]]:
+        """See `Network`."""
+        record = Recorder(this)
+        features = self.motifs(inputs.astype(this.dtype), this, record)
+        logits = self.head(self.pooling(features), this, record)
+        return logits, tuple(record.moments)
+
+    def norms(self) -> tuple[BatchNorm, ...]:
+        """See `Network`."""
+        return _present(self.motifs.norm) + self.head.norms()
+
+
+class ResidualNetwork(Network):
+    """Motif detectors, a body of dilated residual convolutions that sees their order and spacing, pooling, head."""
+
+    motifs: MotifLayer
+    body: tuple[tuple[Convolution, BatchNorm | None], ...]
+    pooling: GlobalPooling
+    head: Head
+
+    def __call__(
+        self, inputs: Float[Array, "batch length 4"], this: Pass
+    ) -> tuple[Float[Array, "batch track"], tuple[Moments, ...]]:
+        """See `Network`."""
+        record = Recorder(this)
+        features = self.motifs(inputs.astype(this.dtype), this, record)
+        for convolution, norm in self.body:
+            update = jax.nn.relu(record.normalise(norm, convolution(features, this.method)))
+            features = features + update if update.shape == features.shape else update
+        logits = self.head(self.pooling(features), this, record)
+        return logits, tuple(record.moments)
+
+    def norms(self) -> tuple[BatchNorm, ...]:
+        """See `Network`."""
+        body = tuple(norm for _, norm in self.body if norm is not None)
+        return _present(self.motifs.norm) + body + self.head.norms()
+
+
+def build_model(config: ModelConfig, num_tracks: int, length_bp: int, key: jax.Array) -> Network:
+    """Draw a network with fresh weights.
+
+    Args:
+        config: Its settings.
+        num_tracks: Logits to give.
+        length_bp: Length of the sequences it will read; other lengths work too where they hold a whole pool.
+        key: PRNG key of the weights.
+
+    Raises:
+        InputError: the sequences are too short for the filters or the pooling.
+    """
+    _check_length(config, length_bp)
+    motif_key, body_key, head_key = jax.random.split(key, 3)
+    pool_bp = config.pool_bp if config.architecture == "residual" else 1
+    motifs = MotifLayer(
+        Convolution.create(config.filter_width_bp, 4, config.num_filters, motif_key),
+        BatchNorm.create(config.num_filters) if config.batch_norm else None,
+        None if config.batch_norm else jnp.zeros(config.num_filters),
+        pool_bp,
+        config.strands == "both",
+        config.activation,
+    )
+    channels = config.num_filters
+    if config.architecture == "motif":
+        pooling = GlobalPooling.create(config.pooling, channels, config.position_basis)
+        return MotifNetwork(motifs, pooling, _build_head(config, channels, num_tracks, head_key))
+    body = _build_body(config, body_key)
+    channels = config.num_filters if config.body_filters is None else config.body_filters
+    pooling = GlobalPooling.create(config.pooling, channels, config.position_basis)
+    return ResidualNetwork(motifs, body, pooling, _build_head(config, channels, num_tracks, head_key))
+
+
+def first_layer_filters(network: Network) -> Float[np.ndarray, "filter width 4"]:
+    """The first layer's filters over A, C, G, T, as NumPy."""
+    if not isinstance(network, MotifNetwork | ResidualNetwork):
+        raise TypeError(f"{type(network).__name__} has no layer of motif filters")
+    return np.asarray(network.motifs.convolution.weight, np.float32).transpose(2, 0, 1)
+
+
+def _build_body(config: ModelConfig, key: jax.Array) -> tuple[tuple[Convolution, BatchNorm | None], ...]:
+    """One convolution over pooled positions, then one dilated one for each entry of `dilations`."""
+    filters = config.num_filters if config.body_filters is None else config.body_filters
+    plan = [(config.body_width, 1), *((BODY_DILATED_WIDTH, dilation) for dilation in config.dilations)]
+    channels, layers = config.num_filters, []
+    for layer_key, (width, dilation) in zip(jax.random.split(key, len(plan)), plan, strict=True):
+        convolution = Convolution.create(width, channels, filters, layer_key, dilation=dilation)
+        layers.append((convolution, BatchNorm.create(filters) if config.batch_norm else None))
+        channels = filters
+    return tuple(layers)
+
+
+def _build_head(config: ModelConfig, channels: int, num_tracks: int, key: jax.Array) -> Head:
+    inputs, hidden = channels * len(config.pooling), []
+    keys = jax.random.split(key, len(config.dense_units) + 1)
+    for layer_key, units in zip(keys[:-1], config.dense_units, strict=True):
+        hidden.append((Dense.create(inputs, units, layer_key), BatchNorm.create(units) if config.batch_norm else None))
+        inputs = units
+    return Head(tuple(hidden), Dense.create(inputs, num_tracks, keys[-1], gain=1.0))
+
+
+def _check_length(config: ModelConfig, length_bp: int) -> None:
+    least = max(config.filter_width_bp, config.pool_bp if config.architecture == "residual" else 1)
+    if length_bp < least:
+        raise InputError(
+            f"the sequences are {length_bp} bp long, shorter than the first layer needs ({least} bp)",
+            remedy="set model.filter_width_bp and model.pool_bp smaller, or use longer sequences",
+        )
+
+
+def _present(norm: BatchNorm | None) -> tuple[BatchNorm, ...]:
+    return () if norm is None else (norm,)

@@ -1,0 +1,49 @@
+"""Global pooling: a whole sequence of features becomes one vector."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ebox.models.layers import maximum_over
+
+
+class GlobalPooling(eqx.Module):
+    """Maximum and mean over the positions, the mean optionally weighted by where in the sequence it is.
+
+    The weight of channel c at position p is 1 + sum over b of `position[b, c]` * basis[b, p], the basis being
+    equally spaced bumps along the sequence. It starts at 1: where position does not matter, nothing is learned.
+    """
+
+    position: Float[Array, "basis channel"] | None
+    kinds: tuple[Literal["max", "mean"], ...] = eqx.field(static=True)
+
+    @staticmethod
+    def create(kinds: tuple[Literal["max", "mean"], ...], channels: int, position_basis: int) -> GlobalPooling:
+        """Start with equal weights everywhere."""
+        position = jnp.zeros((position_basis, channels)) if position_basis else None
+        return GlobalPooling(position, kinds)
+
+    def __call__(self, inputs: Float[Array, "batch length channel"]) -> Float[Array, "batch pooled"]:
+        """Pool and join the kinds, in the dtype of `inputs`."""
+        parts = [maximum_over(inputs) if kind == "max" else self._mean(inputs) for kind in self.kinds]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+    def _mean(self, inputs: Float[Array, "batch length channel"]) -> Float[Array, "batch channel"]:
+        if self.position is None:
+            return inputs.mean(axis=1)
+        basis = jnp.asarray(position_bumps(inputs.shape[1], self.position.shape[0]), inputs.dtype)
+        weights = 1.0 + basis @ self.position.astype(inputs.dtype)
+        return (inputs * weights).mean(axis=1)
+
+
+def position_bumps(length: int, count: int) -> Float[np.ndarray, "length count"]:
+    """Gaussian bumps with centres equally spaced from end to end, each as wide as the space between two."""
+    places = np.linspace(0.0, 1.0, length)[:, None]
+    centres = np.linspace(0.0, 1.0, count)[None] if count > 1 else np.full((1, 1), 0.5)
+    width = 1.0 / max(count - 1, 1)
+    return np.exp(-0.5 * ((places - centres) / width) ** 2).astype(np.float32)

@@ -1,0 +1,103 @@
+"""Which examples make up the batch of step k: a pure function of the seed and k, never of the devices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from ebox.errors import InputError
+
+UNKNOWN_TARGET = 255
+PADDING_ROW = -1
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleOrder:
+    """The order of the training examples, epoch by epoch.
+
+    Every epoch shows all positives and, for each, `negatives_per_positive` negatives. Negatives are dealt from one
+    shuffled pack after another, so that every negative is seen before any is seen twice.
+
+    Args:
+        is_positive: For each training row, whether any of its tracks is 1.
+        seed: Of the shuffles.
+        batch_size: Examples a step; the last batch of an epoch may hold fewer.
+        negatives_per_positive: None, or more than there are: all negatives in every epoch.
+    """
+
+    is_positive: Bool[np.ndarray, " row"]
+    seed: int
+    batch_size: int
+    negatives_per_positive: float | None = None
+
+    @cached_property
+    def _positives(self) -> Int64[np.ndarray, " positive"]:
+        return np.flatnonzero(self.is_positive)
+
+    @cached_property
+    def _negatives(self) -> Int64[np.ndarray, " negative"]:
+        return np.flatnonzero(~self.is_positive)
+
+    @cached_property
+    def negatives_per_epoch(self) -> int:
+        """Negatives that one epoch shows."""
+        if self.negatives_per_positive is None:
+            return len(self._negatives)
+        return min(len(self._negatives), round(self.negatives_per_positive * len(self._positives)))
+
+    @property
+    def examples_per_epoch(self) -> int:
+        """Examples that one epoch shows."""
+        return len(self._positives) + self.negatives_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch, the tail included."""
+        return math.ceil(self.examples_per_epoch / self.batch_size)
+
+    def count_steps(self, epochs: float, max_steps: int | None) -> int:
+        """Steps of the whole training."""
+        return max_steps if max_steps is not None else max(1, math.ceil(epochs * self.steps_per_epoch))
+
+    def batch_rows(self, step: int) -> Int64[np.ndarray, " batch"]:
+        """Rows of the global batch of `step`, counted from 0; `PADDING_ROW` fills the tail."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        rows = self._epoch_rows(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        padding = np.full(self.batch_size - len(rows), PADDING_ROW, np.int64)
+        return np.concatenate([rows, padding])
+
+    @lru_cache(maxsize=2)  # noqa: B019 - two epochs, freed with the order
+    def _epoch_rows(self, epoch: int) -> Int64[np.ndarray, " example"]:
+        rows = np.concatenate([self._positives, self._deal_negatives(epoch)])
+        return self._generator(0, epoch).permutation(rows)
+
+    def _deal_negatives(self, epoch: int) -> Int64[np.ndarray, " negative"]:
+        """Take the epoch's share from the endless row of shuffled packs."""
+        count, pack = self.negatives_per_epoch, len(self._negatives)
+        if count == 0:
+            return self._negatives[:0]
+        first, last = epoch * count, (epoch + 1) * count
+        packs = range(first // pack, (last - 1) // pack + 1)
+        dealt = np.concatenate([self._generator(1, number).permutation(self._negatives) for number in packs])
+        offset = first - packs[0] * pack
+        return dealt[offset : offset + count]
+
+    def _generator(self, purpose: int, number: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence((self.seed, purpose, number)))
+
+
+def make_order(
+    targets: UInt8[np.ndarray, "row track"], *, seed: int, batch_size: int, negatives_per_positive: float | None
+) -> ExampleOrder:
+    """Make the order of the training rows.
+
+    Raises:
+        InputError: there is nothing to train on.
+    """
+    if len(targets) == 0:
+        raise InputError("the train split holds no examples", remedy="rebuild the dataset with another split")
+    return ExampleOrder((targets == 1).any(axis=1), seed, batch_size, negatives_per_positive)

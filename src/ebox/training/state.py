@@ -1,0 +1,109 @@
+"""The train state: one immutable pytree that holds everything that a step changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int32
+
+from ebox.config import TrainConfig
+from ebox.models.network import Network, is_trainable
+
+FIRST_RATE_FRACTION = 0.04
+
+
+class TrainState(eqx.Module):
+    """Network, optimiser and moving average after `step` steps."""
+
+    step: Int32[Array, ""]
+    network: Network
+    optimiser: Any
+    average: Network
+
+
+class Hyperparameters(eqx.Module):
+    """What differs between members of a population: data of the compiled step, not constants in it."""
+
+    key: Array
+    learning_rate: Float[Array, ""]
+    final_rate_fraction: Float[Array, ""]
+    warmup_steps: Float[Array, ""]
+    num_steps: Float[Array, ""]
+    weight_decay: Float[Array, ""]
+    dropout: Float[Array, ""]
+    filter_dropout: Float[Array, ""]
+    label_smoothing: Float[Array, ""]
+    positive_weight: Float[Array, ""]
+    ema_decay: Float[Array, ""]
+    mutation_rate: Float[Array, ""]
+
+
+def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: float) -> Hyperparameters:
+    """Take the numbers of the settings over as arrays."""
+
+    def number(value: float) -> Array:
+        return jnp.asarray(value, jnp.float32)
+
+    return Hyperparameters(
+        key=jax.random.key_data(jax.random.fold_in(jax.random.key(config.seed), 1)),
+        learning_rate=number(config.learning_rate),
+        final_rate_fraction=number(config.final_rate_fraction),
+        warmup_steps=number(max(1.0, config.warmup_fraction * num_steps)),
+        num_steps=number(num_steps),
+        weight_decay=number(config.weight_decay),
+        dropout=number(config.dropout),
+        filter_dropout=number(config.filter_dropout),
+        label_smoothing=number(config.label_smoothing),
+        positive_weight=number(positive_weight),
+        ema_decay=number(config.ema_decay),
+        mutation_rate=number(config.mutation_rate),
+    )
+
+
+def learning_rate_at(step: Array, this: Hyperparameters) -> Float[Array, ""]:
+    """Rise linearly from 4 % of the rate over the warm-up, then fall along a cosine (Loshchilov 2017)."""
+    progress = step.astype(jnp.float32)
+    rising = FIRST_RATE_FRACTION + (1.0 - FIRST_RATE_FRACTION) * progress / this.warmup_steps
+    rest = jnp.maximum(this.num_steps - this.warmup_steps, 1.0)
+    share = jnp.clip((progress - this.warmup_steps) / rest, 0.0, 1.0)
+    falling = this.final_rate_fraction + (1.0 - this.final_rate_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    return this.learning_rate * jnp.where(progress < this.warmup_steps, rising, falling)
+
+
+def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam's direction on clipped gradients; the step's size and the decay of weights are applied by `descend`."""
+    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    return optax.chain(clip, optax.scale_by_adam(b1=config.beta1, b2=config.beta2))
+
+
+def make_state(network: Network, config: TrainConfig) -> TrainState:
+    """Start at step 0; the average starts as the network."""
+    weights, _ = eqx.partition(network, is_trainable(network))
+    with jax.numpy_dtype_promotion("standard"):
+        optimiser = make_optimiser(config).init(weights)
+    return TrainState(jnp.zeros((), jnp.int32), network, optimiser, network)
+
+
+def descend(
+    weights: Network, gradients: Network, optimiser: Any, transformation: optax.GradientTransformation, rate: Array, decay: Array
+) -> tuple[Network, Any]:
+    """One AdamW step (Loshchilov 2019); matrices and filters decay, offsets and scales don't."""
+    with jax.numpy_dtype_promotion("standard"):
+        updates, optimiser = transformation.update(gradients, optimiser, weights)
+
+    def move(weight: Array, update: Array) -> Array:
+        shrink = decay if weight.ndim > 1 else jnp.zeros((), jnp.float32)
+        return weight - rate * (update + shrink * weight)
+
+    return jax.tree.map(move, weights, updates), optimiser
+
+
+def move_average(average: Network, network: Network, step: Array, decay: Array) -> Network:
+    """Move the averaged weights and moments towards the present ones; faster at first, so that the start is forgotten."""
+    elapsed = step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1.0 + elapsed) / (10.0 + elapsed))
+    return jax.tree.map(lambda old, new: new + kept * (old - new), average, network)
