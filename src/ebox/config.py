@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -65,10 +65,13 @@ class DataConfig(Settings):
     max_similarity: Fraction = Field(
         0.5, description="Sequences that share more than this of their k-mers are kept on one side of a random split."
     )
+    clean_given_splits: bool = Field(
+        False, description="Where the splits are given: drop from train what repeats or stands in validation or test."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
-    def _check_split(self) -> Self:
+    def _check_split(self) -> DataConfig:
         if abs(sum(self.split_fractions) - 1.0) > 1e-6:
             raise ValueError(f"split_fractions sum to {sum(self.split_fractions):g}, not to 1")
         both = sorted(set(self.validation_chroms) & set(self.test_chroms))
@@ -129,8 +132,9 @@ class TrainConfig(Settings):
     shift_bp: Annotated[int, Field(ge=0)] = Field(8, description="Shift each example by up to so many bases.")
     mutation_rate: Rate = Field(0.0, description="Share of bases replaced by random ones.")
     validations: PositiveInt = Field(6, description="How often the validation split is looked at.")
+    monitor: Literal["auroc", "auprc", "loss"] = Field("auroc", description="What makes one validation better.")
     patience: PositiveInt | None = Field(
-        None, description="Stop after so many validations without a better loss; none: run to the end."
+        None, description="Stop after so many validations without a better one; none: run to the end."
     )
     keep: Literal["best", "last"] = Field("best", description="Which validated model is kept.")
     steps_per_dispatch: PositiveInt = Field(16, description="Steps compiled into one call to the device.")

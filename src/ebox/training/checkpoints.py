@@ -1,0 +1,134 @@
+"""Checkpoints: all that a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from ebox.config import Config
+from ebox.errors import InputError
+from ebox.models.network import Network
+from ebox.training.run_folder import CHECKPOINTS
+from ebox.training.state import TrainState
+from ebox.training.tensors import load_tree, read_facts, save_tree
+
+CHECKPOINT_FORMAT_VERSION = 1
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands, beside its arrays."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_step: int = 0
+    best_value: float | None = None
+    validations_since_best: int = 0
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What must be the same for a run to go on: settings of network and training, and the data."""
+
+    settings: dict[str, Any]
+    fingerprint: str
+
+    @staticmethod
+    def of(config: Config, fingerprint: str) -> RunIdentity:
+        """Take it from the settings; when and how often a run saves itself doesn't count."""
+        free = {"checkpoint_every_seconds", "checkpoint_every_steps", "log_every_steps"}
+        settings = {"model": config.model.model_dump(mode="json"), "train": config.train.model_dump(mode="json")}
+        settings["train"] = {key: value for key, value in settings["train"].items() if key not in free}
+        return RunIdentity(settings, fingerprint)
+
+
+def save_checkpoint(
+    folder: Path, state: TrainState, best: Network, standing: Standing, identity: RunIdentity
+) -> Path:
+    """Publish a checkpoint, then remove all but the newest two."""
+    facts = {"format_version": CHECKPOINT_FORMAT_VERSION, "standing": asdict(standing), "identity": asdict(identity)}
+    place = folder / CHECKPOINTS / f"step-{standing.step:09d}"
+    save_tree(place, _arrays(state, best), facts)
+    for old in find_checkpoints(folder)[:-KEPT_CHECKPOINTS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The published checkpoints of a run folder, oldest first."""
+    place = folder / CHECKPOINTS
+    if not place.is_dir():
+        return []
+    return sorted(path for path in place.iterdir() if re.fullmatch(r"step-\d{9}", path.name))
+
+
+def load_newest_checkpoint(
+    folder: Path, state: TrainState, best: Network, identity: RunIdentity
+) -> tuple[TrainState, Network, Standing] | None:
+    """Read the newest checkpoint that is whole, into the shapes of `state` and `best`; none where there is none.
+
+    A damaged one is named in a warning and the one before it is taken.
+
+    Raises:
+        InputError: all are damaged, or the run was of other settings or other data.
+    """
+    found = find_checkpoints(folder)
+    problem: InputError | None = None
+    for place in reversed(found):
+        try:
+            facts = read_facts(place)
+            _check_identity(place, facts, identity)
+            arrays = load_tree(place, _arrays(state, best))
+        except InputError as error:
+            if isinstance(error, OtherRunError):
+                raise
+            warnings.warn(f"skipping a damaged checkpoint: {error}", RuntimeWarning, stacklevel=2)
+            problem = error
+            continue
+        state_arrays, best_arrays = arrays
+        loaded = eqx.combine(state_arrays, eqx.filter(state, eqx.is_array, inverse=True))
+        kept = eqx.combine(best_arrays, eqx.filter(best, eqx.is_array, inverse=True))
+        return loaded, kept, Standing(**facts["standing"])
+    if problem is not None:
+        raise InputError(
+            f"none of its {len(found)} checkpoints is whole; the newest: {problem.problem}",
+            file=folder,
+            remedy="start again with --overwrite",
+        )
+    return None
+
+
+class OtherRunError(InputError):
+    """A checkpoint of other settings or other data than those asked for."""
+
+
+def _check_identity(place: Path, facts: dict[str, Any], identity: RunIdentity) -> None:
+    saved, now = facts.get("identity", {}), asdict(identity)
+    if saved.get("fingerprint") != now["fingerprint"]:
+        raise OtherRunError(
+            "this run was trained on another dataset", file=place, remedy="give the same dataset, or another --out"
+        )
+    for section, values in now["settings"].items():
+        for key, value in values.items():
+            old = saved.get("settings", {}).get(section, {}).get(key)
+            if old != value:
+                raise OtherRunError(
+                    f"this run was begun with {section}.{key} = {old}, not {value}",
+                    file=place,
+                    remedy="resume with the same settings, or choose another --out",
+                )
+
+
+def _arrays(state: TrainState, best: Network) -> tuple[Any, Any]:
+    """The arrays of both, on the host."""
+    trees = (eqx.filter(state, eqx.is_array), eqx.filter(best, eqx.is_array))
+    return jax.tree.map(np.asarray, trees)
