@@ -1,0 +1,223 @@
+"""The audit: does what tests the model also train it? Repeats, overlaps and likeness, counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8, UInt64
+
+from ebox.datasets.cleaning import RepeatsResult, find_repeats
+from ebox.datasets.examples import Examples, Progress
+from ebox.datasets.folder import SPLITS
+from ebox.datasets.kmers import iter_blocks, long_kmer_hashes
+from ebox.datasets.similarity import SketchIndex, index_sketches, similar_across
+from ebox.datasets.splits import factorize
+
+LONG_KMER_BP = 31
+NUM_EXAMPLES_SHOWN = 10
+# Validation and test rows looked at for shared 31-mers: enough for a share within half a percent.
+MAX_ROWS_FOR_LONG_KMERS = 20_000
+_SIDES = (("train", "validation"), ("train", "test"), ("validation", "test"))
+
+
+def audit_splits(
+    examples: Examples,
+    max_similarity: float,
+    seed: int,
+    index: SketchIndex | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Count what the splits share, and what repeats inside each; the structure is in docs/formats.md.
+
+    Args:
+        examples: With their splits assigned.
+        max_similarity: Share of k-mers above which two sequences count as nearly the same.
+        seed: Of the draw of rows for the 31-mer check, where there are many.
+        index: Sketch index of the same examples; none: made here.
+        progress: Told the stage.
+    """
+    index = index_sketches(examples.codes) if index is None else index
+    repeats = find_repeats(examples.codes)
+    pairs = []
+    for number, (left, right) in enumerate(_SIDES):
+        if progress is not None:
+            progress("auditing the splits", number, len(_SIDES) + 1)
+        pairs.append(_audit_pair(examples, left, right, max_similarity, repeats, index))
+    if progress is not None:
+        progress("auditing the splits", len(_SIDES), len(_SIDES) + 1)
+    report = {
+        "max_similarity": max_similarity,
+        "kmer_bp": index.kmer_bp,
+        "within": {name: _audit_within(examples, number, repeats) for number, name in enumerate(SPLITS)},
+        "between": pairs,
+        "shared_kmers": _audit_long_kmers(examples, seed),
+    }
+    if progress is not None:
+        progress("auditing the splits", len(_SIDES) + 1, len(_SIDES) + 1)
+    return report
+
+
+def _audit_within(examples: Examples, split: int, repeats: RepeatsResult) -> dict[str, int]:
+    """Repeats inside one split: rows that equal an earlier row of it, and sequences with two labels."""
+    inside = examples.split[repeats.row] == split
+    row, first, flipped = repeats.row[inside], repeats.first[inside], repeats.flipped[inside]
+    # The first of a group may lie in another split: count from the first one in this.
+    _, at, group = np.unique(first, return_index=True, return_inverse=True)
+    same_strand = flipped == flipped[at][group]
+    later = np.ones(len(row), dtype=bool)
+    later[at] = False
+    differs = (examples.targets[row] != examples.targets[row[at]][group]).any(axis=1)
+    return {
+        "exact": int((later & same_strand).sum()),
+        "reverse_complement": int((later & ~same_strand).sum()),
+        "conflicting_labels": len(np.unique(group[differs])),
+    }
+
+
+def _audit_pair(
+    examples: Examples,
+    left: str,
+    right: str,
+    max_similarity: float,
+    repeats: RepeatsResult,
+    index: SketchIndex,
+) -> dict[str, Any]:
+    left_split, right_split = SPLITS.index(left), SPLITS.index(right)
+    exact, flipped = _equal_across(examples, left_split, right_split, repeats)
+    side = np.where(examples.split == left_split, 0, np.where(examples.split == right_split, 1, 2))
+    similar = similar_across(examples.codes, side.astype(np.uint8), max_similarity, index)
+    overlaps = _overlaps_across(examples, left_split, right_split)
+    found = {"exact": exact, "reverse_complement": flipped, "overlap": overlaps, "similar": similar}
+    rows = np.unique(np.concatenate([rows for rows, _ in found.values()]))
+    report: dict[str, Any] = {"of": right, "in": left, "num_examples": int((side == 1).sum())}
+    for name, (leaking, partner) in found.items():
+        differs = (examples.targets[leaking] != examples.targets[partner]).any(axis=1)
+        report[name] = {
+            "num_examples": len(leaking),
+            "other_label": int(differs.sum()),
+            "examples": _show(examples, leaking, partner),
+        }
+    report["any"] = len(rows)
+    return report
+
+
+def _equal_across(
+    examples: Examples, left: int, right: int, repeats: RepeatsResult
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Rows of the right split that equal a row of the left one, and that row; same strand, then other."""
+    split = examples.split[repeats.row]
+    results = []
+    for other_strand in (False, True):
+        rows, partners = [], []
+        for strand in (False, True):
+            source = (split == left) & (repeats.flipped == strand)
+            asked = (split == right) & (repeats.flipped == (strand != other_strand))
+            firsts, at = np.unique(repeats.first[source], return_index=True)
+            if not len(firsts):
+                continue
+            place = np.minimum(np.searchsorted(firsts, repeats.first[asked]), len(firsts) - 1)
+            hit = firsts[place] == repeats.first[asked]
+            rows.append(repeats.row[asked][hit])
+            partners.append(repeats.row[source][at][place[hit]])
+        none = np.empty(0, dtype=np.int64)
+        results.append((np.concatenate([none, *rows]), np.concatenate([none, *partners])))
+    (exact, flipped) = results
+    only = ~np.isin(flipped[0], exact[0])
+    return exact, (flipped[0][only], flipped[1][only])
+
+
+def _overlaps_across(examples: Examples, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the right split that overlap a row of the left one on the genome, and that row."""
+    rows = np.flatnonzero(examples.has_place & ((examples.split == left) | (examples.split == right)))
+    _, chrom = factorize(examples.chrom[rows])
+    # Chromosomes on one number line; 2^40 is past the end of any.
+    start, end = examples.start[rows] + (chrom << 40), examples.end[rows] + (chrom << 40)
+    is_left = examples.split[rows] == left
+    order = np.argsort(start[is_left], kind="stable")
+    sources = rows[is_left][order]
+    none = np.empty(0, dtype=np.int64)
+    if not len(sources) or is_left.all():
+        return none, none
+    left_start, left_end = start[is_left][order], end[is_left][order]
+    reach = np.maximum.accumulate(left_end)
+    # The source that reaches furthest among those up to each place.
+    furthest = np.maximum.accumulate(np.where(left_end == reach, np.arange(len(reach)), 0))
+    asked = np.flatnonzero(~is_left)
+    before = np.searchsorted(left_start, end[asked], side="left") - 1
+    hit = (before >= 0) & (reach[np.maximum(before, 0)] > start[asked])
+    return rows[asked[hit]], sources[furthest[before[hit]]]
+
+
+def _audit_long_kmers(examples: Examples, seed: int) -> dict[str, Any]:
+    """How many examples of validation and test share a 31-mer, on either strand, with any of train."""
+    length = examples.codes.shape[1]
+    kmer_bp = min(LONG_KMER_BP, length)
+    random = np.random.default_rng([seed, 0xA0D17])
+    checked = []
+    for split in (1, 2):
+        rows = np.flatnonzero(examples.split == split)
+        if len(rows) > MAX_ROWS_FOR_LONG_KMERS:
+            rows = np.sort(random.choice(rows, MAX_ROWS_FOR_LONG_KMERS, replace=False))
+        checked.append(rows)
+    rows = np.concatenate(checked)
+    shares = _share_long_kmer(examples.codes, rows, np.flatnonzero(examples.split == 0), kmer_bp)
+    report: dict[str, Any] = {"kmer_bp": kmer_bp, "in": "train"}
+    for split, name in ((1, "validation"), (2, "test")):
+        inside = examples.split[rows] == split
+        positive = examples.is_positive[rows]
+        report[name] = {
+            label: {"num_checked": int(chosen.sum()), "num_sharing": int((chosen & shares).sum())}
+            for label, chosen in (("positive", inside & positive), ("negative", inside & ~positive))
+        }
+    return report
+
+
+def _share_long_kmer(
+    codes: UInt8[np.ndarray, "example length"],
+    rows: Int64[np.ndarray, " row"],
+    train: Int64[np.ndarray, " train"],
+    kmer_bp: int,
+) -> Bool[np.ndarray, " row"]:
+    """Whether each of `rows` has a k-mer that a row of `train` has as well; exact, train read in blocks."""
+    width = codes.shape[1] - kmer_bp + 1
+    kmers = np.empty((len(rows), width), dtype=np.uint64)
+    for block in iter_blocks(len(rows), codes.shape[1]):
+        kmers[block] = long_kmer_hashes(codes[rows[block]], kmer_bp)
+    wanted = np.unique(kmers)
+    wanted = wanted[wanted != np.iinfo(np.uint64).max]
+    seen = _mark_seen(codes, train, kmer_bp, wanted)
+    place = np.minimum(np.searchsorted(wanted, kmers.ravel()), max(len(wanted) - 1, 0))
+    if not len(wanted):
+        return np.zeros(len(rows), dtype=bool)
+    hit = (wanted[place] == kmers.ravel()) & seen[place]
+    shares: np.ndarray = hit.reshape(kmers.shape).any(axis=1)
+    return shares
+
+
+def _mark_seen(
+    codes: np.ndarray, train: np.ndarray, kmer_bp: int, wanted: UInt64[np.ndarray, " kmer"]
+) -> Bool[np.ndarray, " kmer"]:
+    """Which of the `wanted` k-mers (sorted) occur in train; a bit table rules most of train's out at once."""
+    bits = np.uint64(64 - 26)
+    factor = np.uint64(0x9E3779B97F4A7C15)
+    table = np.zeros(1 << 26, dtype=bool)
+    table[(wanted * factor) >> bits] = True
+    seen = np.zeros(len(wanted), dtype=bool)
+    for block in iter_blocks(len(train), codes.shape[1]):
+        kmers = long_kmer_hashes(codes[train[block]], kmer_bp).ravel()
+        kmers = kmers[table[(kmers * factor) >> bits]]
+        place = np.minimum(np.searchsorted(wanted, kmers), max(len(wanted) - 1, 0))
+        if len(wanted):
+            seen[place[wanted[place] == kmers]] = True
+    return seen
+
+
+def _show(examples: Examples, rows: np.ndarray, partners: np.ndarray) -> list[dict[str, str]]:
+    """The first few pairs by name."""
+    return [
+        {"example": examples.names[row], "equals": examples.names[partner]}
+        for row, partner in zip(
+            rows[:NUM_EXAMPLES_SHOWN].tolist(), partners[:NUM_EXAMPLES_SHOWN].tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,192 @@
+"""Examples on their way to a dataset: label, kind and place of each; and the log of what was dropped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Int, Int64, UInt8
+
+POSITIVE = "positive"
+UNKNOWN_TARGET = 255
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that examples came from."""
+
+    path: str
+    role: str
+    num_records: int
+    sha256: str
+    cropped: int = 0
+
+    @property
+    def name(self) -> str:
+        """The file name without its folders."""
+        return self.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Sequences of one length with what is known about each.
+
+    `kind` and `source` are indices into lists that the caller keeps; `split` is 0 train, 1 validation,
+    2 test, -1 not yet assigned; `chrom` is "" and `start`, `end` are -1 where the place is unknown; `parent`
+    is the row of the positive that a shuffled negative was made from, -1 for all others.
+    """
+
+    codes: UInt8[np.ndarray, "example length"]
+    targets: UInt8[np.ndarray, "example track"]
+    names: list[str]
+    kind: Int[np.ndarray, " example"]
+    source: Int[np.ndarray, " example"]
+    line: Int64[np.ndarray, " example"]
+    chrom: np.ndarray
+    start: Int64[np.ndarray, " example"]
+    end: Int64[np.ndarray, " example"]
+    strand: np.ndarray
+    split: Int[np.ndarray, " example"]
+    parent: Int64[np.ndarray, " example"]
+
+    def __len__(self) -> int:
+        return int(self.codes.shape[0])
+
+    @property
+    def is_positive(self) -> Bool[np.ndarray, " example"]:
+        """Whether any track of the example is 1."""
+        positive: np.ndarray = (self.targets == 1).any(axis=1)
+        return positive
+
+    @property
+    def has_place(self) -> Bool[np.ndarray, " example"]:
+        """Whether the coordinates are known."""
+        known: np.ndarray = self.start >= 0
+        return known
+
+    def take(self, rows: Int64[np.ndarray, " row"]) -> Examples:
+        """The examples at `rows`, in that order; a parent that is not among them becomes -1."""
+        new_row = np.full(len(self), -1, dtype=np.int64)
+        new_row[rows] = np.arange(len(rows))
+        parent = self.parent[rows]
+        return Examples(
+            codes=self.codes[rows],
+            targets=self.targets[rows],
+            names=[self.names[row] for row in rows.tolist()],
+            kind=self.kind[rows],
+            source=self.source[rows],
+            line=self.line[rows],
+            chrom=self.chrom[rows],
+            start=self.start[rows],
+            end=self.end[rows],
+            strand=self.strand[rows],
+            split=self.split[rows],
+            parent=np.where(parent >= 0, new_row[parent], -1),
+        )
+
+
+def make_examples(
+    codes: UInt8[np.ndarray, "example length"],
+    names: list[str],
+    *,
+    target: int | UInt8[np.ndarray, " example"],
+    kind: int | Int[np.ndarray, " example"],
+    source: int,
+    line: Int64[np.ndarray, " example"] | None = None,
+    chrom: np.ndarray | None = None,
+    start: Int64[np.ndarray, " example"] | None = None,
+    end: Int64[np.ndarray, " example"] | None = None,
+    strand: np.ndarray | None = None,
+    split: int = -1,
+    parent: Int64[np.ndarray, " example"] | None = None,
+) -> Examples:
+    """Examples of one source, with what is not given set to unknown."""
+    num = codes.shape[0]
+    unknown = np.full(num, -1, dtype=np.int64)
+    targets = np.broadcast_to(np.asarray(target, dtype=np.uint8), (num,)).copy()
+    return Examples(
+        codes=codes,
+        targets=targets[:, None],
+        names=names,
+        kind=np.broadcast_to(np.asarray(kind, dtype=np.int16), (num,)).copy(),
+        source=np.full(num, source, dtype=np.int16),
+        line=unknown if line is None else line,
+        chrom=np.full(num, "", dtype=object) if chrom is None else chrom.astype(object),
+        start=unknown if start is None else start,
+        end=unknown if end is None else end,
+        strand=np.full(num, ".", dtype="<U1") if strand is None else strand.astype("<U1"),
+        split=np.full(num, split, dtype=np.int8),
+        parent=unknown if parent is None else parent,
+    )
+
+
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """One table of all parts in order; parents count rows of their own part and are shifted with it."""
+    if len(parts) == 1:
+        return parts[0]
+    firsts = np.cumsum([0, *(len(part) for part in parts)])
+    parents = [
+        np.where(part.parent >= 0, part.parent + first, -1)
+        for part, first in zip(parts, firsts, strict=False)
+    ]
+    return Examples(
+        codes=np.concatenate([part.codes for part in parts]),
+        targets=np.concatenate([part.targets for part in parts]),
+        names=[name for part in parts for name in part.names],
+        kind=np.concatenate([part.kind for part in parts]),
+        source=np.concatenate([part.source for part in parts]),
+        line=np.concatenate([part.line for part in parts]),
+        chrom=np.concatenate([part.chrom for part in parts]),
+        start=np.concatenate([part.start for part in parts]),
+        end=np.concatenate([part.end for part in parts]),
+        strand=np.concatenate([part.strand for part in parts]),
+        split=np.concatenate([part.split for part in parts]),
+        parent=np.concatenate(parents),
+    )
+
+
+@dataclass
+class DropLog:
+    """Every record that did not become an example: counted by reason, listed for dropped.tsv."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    rows: list[tuple[str, int, str, str, str]] = field(default_factory=list)
+
+    def add(
+        self, source: str, lines: Iterable[int], names: Iterable[str], reason: str, details: Iterable[str]
+    ) -> None:
+        """Note records of one source that were dropped for one reason."""
+        before = len(self.rows)
+        self.rows += [
+            (source, line, name, reason, detail)
+            for line, name, detail in zip(lines, names, details, strict=True)
+        ]
+        if len(self.rows) > before:
+            self.counts[reason] += len(self.rows) - before
+
+    def add_examples(
+        self,
+        examples: Examples,
+        rows: Int64[np.ndarray, " row"],
+        reason: str,
+        details: Sequence[str] | str,
+        sources: Sequence[Source],
+    ) -> None:
+        """Note rows of a table of examples; `details` is one text for each, or one for all."""
+        texts = [details] * len(rows) if isinstance(details, str) else list(details)
+        lines = examples.line[rows].tolist()
+        origin = examples.source[rows].tolist()
+        self.rows += [
+            (sources[index].name, line, examples.names[row], reason, text)
+            for index, line, row, text in zip(origin, lines, rows.tolist(), texts, strict=True)
+        ]
+        if len(rows):
+            self.counts[reason] += len(rows)
+
+    def describe(self) -> str:
+        """The counts in words, most frequent first."""
+        return ", ".join(f"{num:,} {reason}" for reason, num in self.counts.most_common())

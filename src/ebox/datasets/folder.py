@@ -1,0 +1,323 @@
+"""The dataset folder: written once, opened memory-mapped and checked. docs/formats.md is the authority."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from ebox.config import DataConfig
+from ebox.errors import InputError
+from ebox.publishing import read_json
+
+if TYPE_CHECKING:
+    import polars
+
+FORMAT = "ebox-dataset"
+FORMAT_VERSION = 1
+SPLITS = ("train", "validation", "test")
+DATA_FILES = ("codes.npy", "targets.npy", "examples.parquet", "quality.json", "dropped.tsv")
+EXAMPLE_COLUMNS = (
+    "name",
+    "source",
+    "kind",
+    "split",
+    "chrom",
+    "start",
+    "end",
+    "strand",
+    "gc",
+    "n_fraction",
+    "cluster",
+    "parent",
+)
+BUILD_AGAIN = "build the dataset again with `ebox data build`"
+
+_CHUNK_BYTES = 1 << 22
+_CHUNK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset folder, opened: codes and targets memory-mapped, the table read when it is first asked for.
+
+    `codes` holds A C G T N as 0 to 4, `targets` 1, 0 or 255 for unknown. Rows stand in the order train,
+    validation, test.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    config: DataConfig
+    codes: UInt8[np.ndarray, "example length"]
+    targets: UInt8[np.ndarray, "example track"]
+
+    def __len__(self) -> int:
+        return int(self.codes.shape[0])
+
+    @property
+    def length_bp(self) -> int:
+        """Length of every example."""
+        return int(self.codes.shape[1])
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """Names of the columns of `targets`."""
+        return tuple(self.manifest["tracks"])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the hashes of all files: equal for equal datasets."""
+        return str(self.manifest["fingerprint"])
+
+    def rows(self, split: str) -> slice:
+        """The rows of a split.
+
+        Raises:
+            InputError: `split` is not train, validation or test.
+        """
+        if split not in SPLITS:
+            raise InputError(f"there is no split {split!r}; there are {', '.join(SPLITS)}", file=self.path)
+        part = self.manifest["splits"][split]
+        return slice(int(part["start"]), int(part["stop"]))
+
+    @cached_property
+    def examples(self) -> polars.DataFrame:
+        """The table of examples, one row each, in the order of `codes`."""
+        return _read_examples(self.path / "examples.parquet", len(self))
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """The kind of each example as text, shape (num_examples,): "positive" or a kind of negative."""
+        kinds: np.ndarray = self.examples["kind"].to_numpy().astype(np.str_)
+        return kinds
+
+    @cached_property
+    def quality(self) -> dict[str, Any]:
+        """The quality report."""
+        report = read_json(self.path / "quality.json")
+        return dict(report)
+
+    def is_positive(self, track: int = 0) -> Bool[np.ndarray, " example"]:
+        """Whether the target of a track is 1, for each example."""
+        positive: np.ndarray = np.asarray(self.targets[:, track]) == 1
+        return positive
+
+
+def open_dataset(path: str | os.PathLike[str], verify: Literal["quick", "full"] = "quick") -> Dataset:
+    """Open a dataset folder, memory-mapped.
+
+    Args:
+        path: The folder.
+        verify: quick checks format, sizes, types and shapes; full reads every file, compares the hashes, and
+            checks that each code is 0 to 4 and each target 0, 1 or 255.
+
+    Raises:
+        InputError: not a dataset, another format version, or a file that is missing, cut short or changed.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    _check_sizes(folder, manifest)
+    num, length = int(manifest["num_examples"]), int(manifest["length_bp"])
+    codes = _open_array(folder / "codes.npy", (num, length))
+    targets = _open_array(folder / "targets.npy", (num, len(manifest["tracks"])))
+    dataset = Dataset(folder, manifest, _read_settings(folder, manifest), codes, targets)
+    if verify == "full":
+        _check_hashes(folder, manifest)
+        _check_values(dataset)
+    return dataset
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read and check manifest.json of a dataset folder.
+
+    Raises:
+        InputError: no such folder, no dataset, another version, or keys that are missing or do not add up.
+    """
+    if not folder.is_dir():
+        problem = "is a file, not a dataset folder" if folder.exists() else "there is no such dataset folder"
+        raise InputError(problem, file=folder, remedy="give the folder that `ebox data build --out` made")
+    file = folder / "manifest.json"
+    if not file.exists():
+        raise InputError(
+            "is not a dataset folder: it has no manifest.json",
+            file=folder,
+            remedy="give the folder that `ebox data build --out` made",
+        )
+    manifest = read_json(file)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"is not the manifest of a dataset (no format {FORMAT!r})", file=file)
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"this ebox reads dataset format {FORMAT_VERSION}, this is format {version}, "
+            f"written by ebox {manifest.get('ebox_version', 'unknown')}",
+            file=folder,
+            remedy=f"use an ebox that reads format {version}, or {BUILD_AGAIN}",
+        )
+    _check_manifest(file, manifest)
+    return manifest
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def compute_fingerprint(files: dict[str, dict[str, Any]]) -> str:
+    """SHA-256 over the lines `name sha256` of all files, sorted by name."""
+    text = "".join(f"{name} {files[name]['sha256']}\n" for name in sorted(files))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Hash and size of each data file, as the manifest holds them."""
+    return {
+        name: {"sha256": hash_file(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in DATA_FILES
+    }
+
+
+def write_codes(
+    path: Path, codes: UInt8[np.ndarray, "example length"], order: Int64[np.ndarray, " example"]
+) -> None:
+    """Write the rows of `codes` in `order` as a .npy file, a block at a time."""
+    shape = (len(order), codes.shape[1])
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for start in range(0, len(order), _CHUNK_ROWS):
+            stream.write(codes[order[start : start + _CHUNK_ROWS]].tobytes())
+
+
+def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
+    expected = {
+        "config": dict,
+        "length_bp": int,
+        "num_examples": int,
+        "tracks": list,
+        "kinds": list,
+        "splits": dict,
+        "files": dict,
+        "fingerprint": str,
+    }
+    for key, kind in expected.items():
+        if not isinstance(manifest.get(key), kind):
+            raise InputError(
+                f"the manifest has no {key!r} of type {kind.__name__}", file=file, remedy=BUILD_AGAIN
+            )
+    for kind_of_name, names, found in (("split", SPLITS, "splits"), ("file", DATA_FILES, "files")):
+        missing = [name for name in names if name not in manifest[found]]
+        if missing:
+            raise InputError(
+                f"the manifest lacks the {kind_of_name} {missing[0]!r}", file=file, remedy=BUILD_AGAIN
+            )
+    edges = [0]
+    for name in SPLITS:
+        part = manifest["splits"][name]
+        if part["start"] != edges[-1] or part["stop"] <= part["start"]:
+            raise InputError(f"the rows of split {name!r} do not follow the ones before", file=file)
+        edges.append(part["stop"])
+    if edges[-1] != manifest["num_examples"]:
+        raise InputError(
+            f"the splits hold {edges[-1]} examples, the manifest says {manifest['num_examples']}", file=file
+        )
+    if compute_fingerprint(manifest["files"]) != manifest["fingerprint"]:
+        raise InputError(
+            "the fingerprint does not fit the hashes of the files", file=file, remedy=BUILD_AGAIN
+        )
+
+
+def _check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
+    for name in DATA_FILES:
+        file = folder / name
+        if not file.is_file():
+            raise InputError("is missing from the dataset", file=file, remedy=BUILD_AGAIN)
+        found, expected = file.stat().st_size, int(manifest["files"][name]["bytes"])
+        if found != expected:
+            what = "is cut short" if found < expected else "has grown"
+            raise InputError(f"{what}: {found:,} bytes, expected {expected:,}", file=file, remedy=BUILD_AGAIN)
+
+
+def _open_array(file: Path, shape: tuple[int, int]) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"is not a whole .npy file: {error}", file=file, remedy=BUILD_AGAIN) from None
+    if array.dtype != np.uint8 or array.shape != shape:
+        raise InputError(
+            f"holds {array.dtype} of shape {array.shape}, expected uint8 of shape {shape}",
+            file=file,
+            remedy=BUILD_AGAIN,
+        )
+    return array
+
+
+def _read_settings(folder: Path, manifest: dict[str, Any]) -> DataConfig:
+    from pydantic import ValidationError
+
+    try:
+        return DataConfig.model_validate(manifest["config"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise InputError(
+            f"the settings of the dataset can't be read: {key}: {problem['msg']}",
+            file=folder / "manifest.json",
+            remedy=f"use ebox {manifest.get('ebox_version', 'unknown')}, which wrote it, or {BUILD_AGAIN}",
+        ) from None
+
+
+def _check_hashes(folder: Path, manifest: dict[str, Any]) -> None:
+    for name in DATA_FILES:
+        if hash_file(folder / name) != manifest["files"][name]["sha256"]:
+            raise InputError(
+                "has changed since it was written (its hash differs)", file=folder / name, remedy=BUILD_AGAIN
+            )
+
+
+def _check_values(dataset: Dataset) -> None:
+    for start in range(0, len(dataset), _CHUNK_ROWS):
+        codes = dataset.codes[start : start + _CHUNK_ROWS]
+        if codes.max(initial=0) > 4:
+            row = start + int(np.flatnonzero((codes > 4).any(axis=1))[0])
+            raise InputError(
+                f"row {row} holds a code above 4", file=dataset.path / "codes.npy", remedy=BUILD_AGAIN
+            )
+        targets = dataset.targets[start : start + _CHUNK_ROWS]
+        if not np.isin(targets, (0, 1, 255)).all():
+            raise InputError(
+                "holds a target that is not 0, 1 or 255",
+                file=dataset.path / "targets.npy",
+                remedy=BUILD_AGAIN,
+            )
+    if dataset.examples.height != len(dataset):
+        raise InputError(
+            "has another number of rows", file=dataset.path / "examples.parquet", remedy=BUILD_AGAIN
+        )
+
+
+def _read_examples(file: Path, num: int) -> polars.DataFrame:
+    import polars
+
+    try:
+        table = polars.read_parquet(file)
+    except (OSError, polars.exceptions.PolarsError) as error:
+        raise InputError(f"is not a whole Parquet file: {error}", file=file, remedy=BUILD_AGAIN) from None
+    if tuple(table.columns) != EXAMPLE_COLUMNS or table.height != num:
+        raise InputError(
+            f"holds {table.height} rows of {', '.join(table.columns)}; "
+            f"expected {num} of {', '.join(EXAMPLE_COLUMNS)}",
+            file=file,
+            remedy=BUILD_AGAIN,
+        )
+    return table

@@ -1,0 +1,185 @@
+"""Canonical k-mers of code matrices, their sketches, and keys of whole sequences. NumPy, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int64, UInt8, UInt32, UInt64
+
+KMER_BP = 16
+SKETCH_SIZE = 16
+NO_KMER = np.uint32(0xFFFFFFFF)
+# Blocks of this many bases keep the temporary arrays of a step inside the processor's cache.
+_BLOCK_BASES = 1 << 19
+
+_MIX_A = np.uint64(0x9E3779B97F4A7C15)
+_MIX_B = np.uint64(0xC2B2AE3D27D4EB4F)
+
+
+def iter_blocks(num: int, length: int, bases: int = _BLOCK_BASES) -> Iterator[slice]:
+    """Slices of rows that hold about `bases` letters each."""
+    step = max(1, bases // max(1, length))
+    for start in range(0, num, step):
+        yield slice(start, min(num, start + step))
+
+
+def kmer_hashes(
+    codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP
+) -> UInt32[np.ndarray, "batch kmer"]:
+    """Hash of the canonical k-mer (of both strands, the smaller) at each position.
+
+    Args:
+        codes: Sequences; a k-mer that touches an N gets NO_KMER.
+        kmer_bp: 1 to 16: two bits a base fill 32 bits. Different k-mers have different hashes.
+    """
+    forward, reverse = _strand_kmers(codes, kmer_bp, np.dtype(np.uint32))
+    hashes = _mix(np.minimum(forward, reverse))
+    # The one k-mer that falls on NO_KMER is moved onto a neighbour: a collision among 4^16.
+    np.minimum(hashes, NO_KMER - np.uint32(1), out=hashes)
+    _blank_unknown(codes, kmer_bp, hashes)
+    return hashes
+
+
+def long_kmer_hashes(
+    codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = 31
+) -> UInt64[np.ndarray, "batch kmer"]:
+    """The canonical k-mer of up to 31 bases at each position, as 62 bits; all ones where it holds an N."""
+    forward, reverse = _strand_kmers(codes, kmer_bp, np.dtype(np.uint64))
+    hashes: np.ndarray = np.minimum(forward, reverse)
+    _blank_unknown(codes, kmer_bp, hashes)
+    return hashes
+
+
+def distinct_kmers(
+    codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP
+) -> UInt32[np.ndarray, "batch kmer"]:
+    """The k-mer hashes of each row, sorted, with repeats and k-mers with N replaced by NO_KMER."""
+    hashes = kmer_hashes(codes, kmer_bp)
+    hashes.sort(axis=1)
+    hashes[:, 1:][hashes[:, 1:] == hashes[:, :-1]] = NO_KMER
+    return hashes
+
+
+def sketch_sequences(
+    codes: UInt8[np.ndarray, "example length"], kmer_bp: int, size: int = SKETCH_SIZE
+) -> UInt32[np.ndarray, "example hash"]:
+    """The `size` smallest distinct k-mer hashes of each sequence, rising, NO_KMER where there are fewer.
+
+    The share that two such sketches have in common estimates the Jaccard index of the two k-mer sets
+    (bottom sketch: Broder 1997).
+    """
+    num, length = codes.shape
+    sketches = np.full((num, size), NO_KMER, dtype=np.uint32)
+    for block in iter_blocks(num, length):
+        hashes = distinct_kmers(codes[block], kmer_bp)
+        kept = min(size, hashes.shape[1])
+        if kept < hashes.shape[1]:
+            hashes = np.partition(hashes, kept - 1, axis=1)[:, :kept]
+        sketches[block, :kept] = np.sort(hashes, axis=1)
+    return sketches
+
+
+def sequence_keys(codes: UInt8[np.ndarray, "example length"]) -> UInt64[np.ndarray, " example"]:
+    """A 64-bit key of each sequence, the same for its reverse complement; others differ but for chance."""
+    num, length = codes.shape
+    keys = np.empty(num, dtype=np.uint64)
+    for block in iter_blocks(num, length):
+        keys[block] = np.minimum(_hash_rows(codes[block]), _hash_rows(flip_strand(codes[block])))
+    return keys
+
+
+def flip_strand(codes: UInt8[np.ndarray, "batch length"]) -> UInt8[np.ndarray, "batch length"]:
+    """Reverse complement of each row; N stays N."""
+    flipped = np.uint8(3) - codes[:, ::-1]
+    # 3 - 4 wraps round to 255.
+    return np.minimum(flipped, np.uint8(4))
+
+
+def group_equal(
+    keys: UInt64[np.ndarray, " example"],
+) -> tuple[Int64[np.ndarray, " row"], Int64[np.ndarray, " row"]]:
+    """Rows whose key occurs more than once, and the first row with the same key; in rising order of rows."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    is_first = np.ones(len(keys), dtype=bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    first = order[np.flatnonzero(is_first)[np.cumsum(is_first) - 1]] if len(keys) else order
+    repeated = np.zeros(len(keys), dtype=bool)
+    repeated[order[~is_first]] = True
+    repeated[first[~is_first]] = True
+    first_of_row = np.empty(len(keys), dtype=np.int64)
+    first_of_row[order] = first
+    rows = np.flatnonzero(repeated)
+    return rows, first_of_row[rows]
+
+
+def _strand_kmers(
+    codes: np.ndarray, kmer_bp: int, dtype: np.dtype[np.unsignedinteger]
+) -> tuple[np.ndarray, np.ndarray]:
+    """K-mers of both strands as numbers of two bits a base, at each position, joined from powers of two."""
+    if not 1 <= kmer_bp <= min(codes.shape[1], dtype.itemsize * 4):
+        raise ValueError(f"k-mers of {kmer_bp} in sequences of {codes.shape[1]}")
+    base = (codes & 3).astype(dtype)
+    # Powers of two, each over all positions where it fits; then joined from the left by the bits of k.
+    forward, reverse, width = base, base ^ dtype.type(3), 1
+    parts = {1: (forward, reverse)}
+    while width * 2 <= kmer_bp:
+        forward, reverse = _join(parts[width], width, parts[width], width)
+        width *= 2
+        parts[width] = (forward, reverse)
+    joined, total = parts[width], width
+    while total < kmer_bp:
+        width = 1 << ((kmer_bp - total).bit_length() - 1)
+        joined = _join(joined, total, parts[width], width)
+        total += width
+    return joined
+
+
+def _join(
+    left: tuple[np.ndarray, np.ndarray], left_bp: int, right: tuple[np.ndarray, np.ndarray], right_bp: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Words of left_bp and of right_bp bases that follow each other, joined, on both strands."""
+    num = left[0].shape[1] - right_bp
+    kind = left[0].dtype.type
+    forward = left[0][:, :num] << kind(2 * right_bp)
+    forward |= right[0][:, left_bp : left_bp + num]
+    reverse = right[1][:, left_bp : left_bp + num] << kind(2 * left_bp)
+    reverse |= left[1][:, :num]
+    return forward, reverse
+
+
+def _mix(values: UInt32[np.ndarray, "*axes"]) -> UInt32[np.ndarray, "*axes"]:
+    """Scramble 32-bit numbers one to one (the finaliser of MurmurHash3, Appleby 2011), in place."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        values ^= values >> np.uint32(shift)
+        values *= np.uint32(factor)
+    values ^= values >> np.uint32(16)
+    return values
+
+
+def _blank_unknown(codes: np.ndarray, kmer_bp: int, hashes: np.ndarray) -> None:
+    """Set the hash of every k-mer that touches an N to all ones."""
+    rows = np.flatnonzero((codes > 3).any(axis=1))
+    if not len(rows):
+        return
+    counts = np.zeros((len(rows), codes.shape[1] + 1), dtype=np.int32)
+    np.cumsum(codes[rows] > 3, axis=1, out=counts[:, 1:])
+    touched = counts[:, kmer_bp:] > counts[:, :-kmer_bp]
+    part = hashes[rows]
+    part[touched] = np.iinfo(hashes.dtype).max
+    hashes[rows] = part
+
+
+def _hash_rows(codes: UInt8[np.ndarray, "batch length"]) -> UInt64[np.ndarray, " batch"]:
+    num, length = codes.shape
+    words = np.zeros((num, -(-length // 8) * 8), dtype=np.uint8)
+    words[:, :length] = codes
+    digest = np.full(num, length, dtype=np.uint64)
+    for word in words.view(np.uint64).T:
+        digest ^= word
+        digest *= _MIX_A
+        digest ^= digest >> np.uint64(29)
+    digest *= _MIX_B
+    digest ^= digest >> np.uint64(32)
+    return digest

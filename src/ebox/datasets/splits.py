@@ -1,0 +1,182 @@
+"""Which examples train, which validate, which test: at random with clusters kept whole, or by chromosome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Int8, Int64
+
+from ebox.config import DataConfig
+from ebox.datasets.examples import Examples
+from ebox.datasets.folder import SPLITS
+from ebox.datasets.similarity import join
+from ebox.errors import InputError
+
+
+def choose_split(examples: Examples, split: str) -> str:
+    """Turn the setting "auto" into "chromosome" where every example has coordinates, else into "random".
+
+    Raises:
+        InputError: asked for a split by chromosome, and an example has no coordinates.
+    """
+    placed = examples.has_place | (examples.parent >= 0)
+    if split == "auto":
+        return "chromosome" if bool(placed.all()) else "random"
+    if split == "chromosome" and not placed.all():
+        row = int(np.flatnonzero(~placed)[0])
+        raise InputError(
+            f"a split by chromosome needs coordinates, and {int((~placed).sum()):,} examples have none",
+            record=examples.names[row],
+            remedy="write headers as >chrom:start-end, give peaks and a genome, or --set data.split=random",
+        )
+    return split
+
+
+def factorize(values: np.ndarray) -> tuple[list[str], Int64[np.ndarray, " value"]]:
+    """Distinct texts in order of appearance, and the index of each value among them."""
+    found: dict[str, int] = {}
+    index = np.fromiter(
+        (found.setdefault(value, len(found)) for value in values.tolist()), dtype=np.int64, count=len(values)
+    )
+    return list(found), index
+
+
+def split_by_chrom(
+    examples: Examples, validation_chroms: Sequence[str], test_chroms: Sequence[str]
+) -> Int8[np.ndarray, " example"]:
+    """0 train, 1 validation, 2 test for each example by its chromosome; "chr1" and "1" are the same one.
+
+    A shuffled negative goes where its positive is.
+    """
+    names, index = factorize(examples.chrom)
+    validation = {name.removeprefix("chr") for name in validation_chroms}
+    test = {name.removeprefix("chr") for name in test_chroms}
+    bare = [name.removeprefix("chr") for name in names]
+    of_chrom = np.array(
+        [2 if name in test else 1 if name in validation else 0 for name in bare], dtype=np.int8
+    )
+    split: np.ndarray = of_chrom[index]
+    child = np.flatnonzero(examples.parent >= 0)
+    split[child] = split[examples.parent[child]]
+    return split
+
+
+def link_examples(examples: Examples, label: Int64[np.ndarray, " example"]) -> Int64[np.ndarray, " example"]:
+    """Join to the clusters what overlaps on the genome, and shuffled negatives with their positive."""
+    first, second = find_overlaps(examples)
+    child = np.flatnonzero(examples.parent >= 0)
+    return join(label, np.concatenate([first, child]), np.concatenate([second, examples.parent[child]]))
+
+
+def find_overlaps(examples: Examples) -> tuple[Int64[np.ndarray, " link"], Int64[np.ndarray, " link"]]:
+    """Links between examples that follow each other on a chromosome and overlap: enough to join all."""
+    rows = np.flatnonzero(examples.has_place)
+    _, chrom = factorize(examples.chrom[rows])
+    order = np.lexsort((examples.start[rows], chrom))
+    rows, chrom = rows[order], chrom[order]
+    # One number line for all chromosomes: no contig is longer than 2^40.
+    offset = chrom << 40
+    start, end = examples.start[rows] + offset, examples.end[rows] + offset
+    reached = np.maximum.accumulate(end) if len(end) else end
+    overlaps = np.flatnonzero(start[1:] < reached[:-1])
+    return rows[overlaps], rows[overlaps + 1]
+
+
+def split_at_random(
+    cluster: Int64[np.ndarray, " example"],
+    stratum: Int[np.ndarray, " example"],
+    fractions: tuple[float, float, float],
+    seed: int,
+) -> Int8[np.ndarray, " example"]:
+    """0 train, 1 validation, 2 test: clusters whole, each stratum shared out by `fractions`.
+
+    Clusters of the same make-up (so many of each stratum) are exchangeable: they are shuffled and dealt out
+    by what each split still lacks, the largest make-ups first.
+
+    Args:
+        cluster: Label of the cluster of each example.
+        stratum: Label, kind or whatever else is to have the same shares in all splits.
+        fractions: Shares of train, validation and test; they sum to 1.
+        seed: Of the shuffles.
+    """
+    random = np.random.default_rng([seed, 0x5B117])
+    _, member = np.unique(cluster, return_inverse=True)
+    levels, level = np.unique(stratum, return_inverse=True)
+    num_clusters = int(member.max(initial=-1)) + 1
+    cell = member.ravel() * len(levels) + level.ravel()
+    makeup = np.bincount(cell, minlength=num_clusters * len(levels)).reshape(num_clusters, len(levels))
+    kind = np.zeros(num_clusters, dtype=np.int64)
+    for counts in makeup.T:
+        _, kind = np.unique(kind * (counts.max(initial=0) + 1) + counts, return_inverse=True)
+    groups = np.split(np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind))[:-1])
+    kinds = np.stack([makeup[group[0]] for group in groups])
+    lacking = np.outer(fractions, makeup.sum(axis=0)).astype(np.float64)
+    split_of_cluster = np.zeros(num_clusters, dtype=np.int8)
+    for which in np.argsort(-kinds.sum(axis=1), kind="stable").tolist():
+        clusters, counts = random.permutation(groups[which]), kinds[which]
+        dealt = _deal(len(clusters), np.maximum(lacking, 0.0) @ counts, fractions)
+        split_of_cluster[clusters] = np.repeat(np.arange(3, dtype=np.int8), dealt)
+        lacking -= np.outer(dealt, counts)
+    result: np.ndarray = split_of_cluster[member.ravel()]
+    return result
+
+
+def _deal(
+    num: int, lacking: Float64[np.ndarray, " split"], fractions: Sequence[float]
+) -> Int64[np.ndarray, " split"]:
+    """Share out `num` in proportion to what is lacking, by largest remainder."""
+    weight = lacking if lacking.sum() > 0 else np.asarray(fractions, dtype=np.float64)
+    ideal = num * weight / weight.sum()
+    dealt = np.floor(ideal).astype(np.int64)
+    rest = num - int(dealt.sum())
+    dealt[np.argsort(-(ideal - dealt), kind="stable")[:rest]] += 1
+    result: np.ndarray = dealt
+    return result
+
+
+def draw_balanced(
+    examples: Examples, given: Bool[np.ndarray, " example"], seed: int
+) -> Int64[np.ndarray, " row"]:
+    """Rows of given negatives to leave out, so that each split holds no more of them than positives."""
+    random = np.random.default_rng([seed, 0xBA1A])
+    left_out = []
+    for split in range(3):
+        inside = examples.split == split
+        wanted = int((inside & examples.is_positive).sum())
+        rows = random.permutation(np.flatnonzero(inside & given))
+        left_out.append(rows[wanted:])
+    return np.sort(np.concatenate(left_out))
+
+
+def check_splits(examples: Examples, config: DataConfig, mode: str, dropped: str) -> None:
+    """Raise InputError when a split lacks positives or negatives, saying what each holds and what to do."""
+    positive = examples.is_positive
+    for number, name in enumerate(SPLITS):
+        inside = examples.split == number
+        for found, what in ((inside & positive, "positives"), (inside & ~positive, "negatives")):
+            if found.any():
+                continue
+            counts = ", ".join(
+                f"{other} {int((positive & (examples.split == index)).sum()):,} positive and "
+                f"{int((~positive & (examples.split == index)).sum()):,} negative"
+                for index, other in enumerate(SPLITS)
+            )
+            raise InputError(
+                f"the {name} split has no {what} ({counts}{f'; dropped: {dropped}' if dropped else ''})",
+                remedy=_remedy(examples, config, mode),
+            )
+
+
+def _remedy(examples: Examples, config: DataConfig, mode: str) -> str:
+    if mode == "given":
+        return "give tables for train, validation and test that each hold both labels"
+    if mode == "random":
+        return "give more examples, or larger shares with --set data.split_fractions=[0.6,0.2,0.2]"
+    found = sorted({name for name in examples.chrom.tolist() if name})
+    shown = ", ".join(found[:8]) + (" …" if len(found) > 8 else "")
+    return (
+        f"the examples lie on {shown}; validation_chroms are {', '.join(config.validation_chroms)} and "
+        f"test_chroms {', '.join(config.test_chroms)}: choose others that the data has, or "
+        "--set data.split=random"
+    )
