@@ -1,0 +1,55 @@
+"""Metrics with intervals, baselines, and the protocol that turns logits into evaluation.json.
+
+Owns the definition of every number that ebox reports about accuracy, the bootstrap behind its interval, the
+threshold that validation data fix, and the baselines that stand beside a network: best PWM hit, GC logistic,
+k-mer logistic. docs/evaluation.md is the authority on what is measured.
+"""
+
+from ebox.evaluation.bootstrap import (
+    BootstrapResult,
+    ComparisonResult,
+    MetricResult,
+    bootstrap_metrics,
+    bootstrap_models,
+    compare_models,
+    compare_scores,
+)
+from ebox.evaluation.curves import bin_calibration, count_scores, trace_pr, trace_roc
+from ebox.evaluation.metrics import (
+    METRIC_NAMES,
+    accuracy,
+    auprc,
+    auroc,
+    balanced_accuracy,
+    brier,
+    calibration_error,
+    compute_metrics,
+    mcc,
+    recall_at_fdr,
+)
+from ebox.evaluation.thresholds import choose_threshold
+
+__all__ = [
+    "METRIC_NAMES",
+    "BootstrapResult",
+    "ComparisonResult",
+    "MetricResult",
+    "accuracy",
+    "auprc",
+    "auroc",
+    "balanced_accuracy",
+    "bin_calibration",
+    "bootstrap_metrics",
+    "bootstrap_models",
+    "brier",
+    "calibration_error",
+    "choose_threshold",
+    "compare_models",
+    "compare_scores",
+    "compute_metrics",
+    "count_scores",
+    "mcc",
+    "recall_at_fdr",
+    "trace_pr",
+    "trace_roc",
+]

@@ -1,0 +1,315 @@
+"""Metrics of a binary classifier, exact under ties, from scores sorted once and weighted many times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ebox.errors import InputError
+
+METRIC_NAMES = (
+    "auroc",
+    "auprc",
+    "accuracy",
+    "accuracy_at_0.5",
+    "balanced_accuracy",
+    "mcc",
+    "mcc_at_0.5",
+    "sensitivity",
+    "specificity",
+    "brier",
+    "calibration_error",
+    "recall_at_10_fdr",
+    "recall_at_50_fdr",
+)
+NUM_CALIBRATION_BINS = 15
+FALSE_DISCOVERY_RATES = {"recall_at_10_fdr": 0.1, "recall_at_50_fdr": 0.5}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The scores of one model on one set of examples, sorted once, so that each metric is a weighted sum.
+
+    Positives and negatives are each in order of falling score. `positive_order` and `negative_order` lead
+    from there to the order of the examples. For each positive, `num_tied_positives` counts the positives that
+    score at least as much, `num_above` the negatives that score more, `num_not_below` those that score at
+    least as much. The last axes of the features: called positive at the threshold, called positive at 0.5,
+    squared error, then one signed residual for each calibration bin.
+    """
+
+    positive_order: Int[np.ndarray, " positives"]
+    negative_order: Int[np.ndarray, " negatives"]
+    num_tied_positives: Int[np.ndarray, " positives"]
+    num_above: Int[np.ndarray, " positives"]
+    num_not_below: Int[np.ndarray, " positives"]
+    positive_features: Float[np.ndarray, "positives features"]
+    negative_features: Float[np.ndarray, "negatives features"]
+
+
+def check_scores(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]) -> None:
+    """Raise InputError unless every score is a number and both classes are there."""
+    if len(targets) != len(scores):
+        raise InputError(f"there are {len(targets)} targets and {len(scores)} scores")
+    num_missing = int(np.count_nonzero(~np.isfinite(scores)))
+    if num_missing:
+        raise InputError(
+            f"{num_missing} of {len(scores)} scores are not finite numbers",
+            remedy="predict every example that is evaluated; a training that diverged gives NaN too",
+        )
+    num_positive = int(np.count_nonzero(targets))
+    if num_positive in (0, len(targets)):
+        found = (
+            "no examples" if len(targets) == 0 else f"only {'positive' if num_positive else 'negative'} ones"
+        )
+        raise InputError(
+            f"metrics need positive and negative examples, and there are {found}",
+            remedy="choose splits or chromosomes that hold both classes",
+        )
+
+
+def rank_scores(
+    targets: Bool[np.ndarray, " examples"],
+    probabilities: Float[np.ndarray, " examples"],
+    threshold: float = 0.5,
+) -> Ranking:
+    """Sort the scores of one model, once for all metrics and all resamples.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    check_scores(targets, probabilities)
+    positives, negatives = probabilities[targets], probabilities[~targets]
+    positive_order, negative_order = np.argsort(-positives), np.argsort(-negatives)
+    falling_positives, falling_negatives = -positives[positive_order], -negatives[negative_order]
+    edges = find_bin_edges(probabilities, NUM_CALIBRATION_BINS)
+    return Ranking(
+        positive_order=positive_order,
+        negative_order=negative_order,
+        num_tied_positives=np.searchsorted(falling_positives, falling_positives, side="right"),
+        num_above=np.searchsorted(falling_negatives, falling_positives, side="left"),
+        num_not_below=np.searchsorted(falling_negatives, falling_positives, side="right"),
+        positive_features=_make_features(-falling_positives, 1.0, threshold, edges),
+        negative_features=_make_features(-falling_negatives, 0.0, threshold, edges),
+    )
+
+
+def weigh_metrics(
+    ranking: Ranking,
+    positive_weights: Int[np.ndarray, "resamples positives"],
+    negative_weights: Int[np.ndarray, "resamples negatives"],
+    *,
+    negative_factor: float = 1.0,
+) -> dict[str, Float[np.ndarray, " resamples"]]:
+    """Every metric of METRIC_NAMES under each row of weights.
+
+    Args:
+        ranking: From `rank_scores`.
+        positive_weights: How often each positive counts, in the order of the examples.
+        negative_weights: The same for the negatives.
+        negative_factor: A weight on all negatives: positives / negatives gives what a 1:1 sample would.
+    """
+    positive_weights = np.take(positive_weights, ranking.positive_order, axis=1)
+    negative_weights = np.take(negative_weights, ranking.negative_order, axis=1)
+    num_positive = positive_weights.sum(axis=1).astype(np.float64)
+    num_negative = negative_weights.sum(axis=1) * float(negative_factor)
+    positive_sums = positive_weights @ ranking.positive_features
+    negative_sums = (negative_weights @ ranking.negative_features) * negative_factor
+    total = num_positive + num_negative
+    metrics = _weigh_order(ranking, positive_weights, negative_weights, negative_factor)
+    metrics |= weigh_calls(positive_sums[:, 0], negative_sums[:, 0], num_positive, num_negative)
+    at_half = weigh_calls(positive_sums[:, 1], negative_sums[:, 1], num_positive, num_negative)
+    metrics |= {f"{name}_at_0.5": at_half[name] for name in ("accuracy", "mcc")}
+    metrics["brier"] = (positive_sums[:, 2] + negative_sums[:, 2]) / total
+    metrics["calibration_error"] = np.abs(positive_sums[:, 3:] + negative_sums[:, 3:]).sum(axis=1) / total
+    return {name: metrics[name] for name in METRIC_NAMES}
+
+
+def compute_metrics(
+    targets: Bool[np.ndarray, " examples"],
+    probabilities: Float[np.ndarray, " examples"],
+    threshold: float = 0.5,
+    *,
+    negative_factor: float = 1.0,
+) -> dict[str, float]:
+    """Every metric of METRIC_NAMES, each example counting once.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    ranking = rank_scores(targets, probabilities, threshold)
+    positive_weights = np.ones((1, len(ranking.positive_order)), np.int64)
+    negative_weights = np.ones((1, len(ranking.negative_order)), np.int64)
+    metrics = weigh_metrics(ranking, positive_weights, negative_weights, negative_factor=negative_factor)
+    return {name: float(values[0]) for name, values in metrics.items()}
+
+
+def auroc(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]) -> float:
+    """Area under the receiver operating characteristic: the chance that a positive outscores a negative.
+
+    A tie counts one half (Hanley and McNeil 1982). Any monotone score will do.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    return compute_metrics(targets, scores)["auroc"]
+
+
+def auprc(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]) -> float:
+    """Area under the precision-recall curve as average precision: no interpolation, ties taken together.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    return compute_metrics(targets, scores)["auprc"]
+
+
+def recall_at_fdr(
+    targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"], fdr: float
+) -> float:
+    """Greatest share of positives found at a threshold whose calls are false in at most a share `fdr`.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    ranking = rank_scores(targets, scores)
+    precision = ranking.num_tied_positives / (ranking.num_tied_positives + ranking.num_not_below)
+    found = np.where(_is_precise(precision, fdr), ranking.num_tied_positives, 0)
+    return float(found.max() / len(found))
+
+
+def accuracy(
+    targets: Bool[np.ndarray, " examples"],
+    probabilities: Float[np.ndarray, " examples"],
+    threshold: float = 0.5,
+) -> float:
+    """Share of the examples that are called right; at or above the threshold is called positive.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    return compute_metrics(targets, probabilities, threshold)["accuracy"]
+
+
+def balanced_accuracy(
+    targets: Bool[np.ndarray, " examples"],
+    probabilities: Float[np.ndarray, " examples"],
+    threshold: float = 0.5,
+) -> float:
+    """Mean of sensitivity and specificity: the accuracy to expect where both classes are equally frequent.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    return compute_metrics(targets, probabilities, threshold)["balanced_accuracy"]
+
+
+def mcc(
+    targets: Bool[np.ndarray, " examples"],
+    probabilities: Float[np.ndarray, " examples"],
+    threshold: float = 0.5,
+) -> float:
+    """Matthews correlation of calls and targets; 0 where all calls are the same (Matthews 1975).
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    return compute_metrics(targets, probabilities, threshold)["mcc"]
+
+
+def brier(targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"]) -> float:
+    """Mean squared difference of probability and target (Brier 1950).
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    return compute_metrics(targets, probabilities)["brier"]
+
+
+def calibration_error(
+    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"]
+) -> float:
+    """Expected calibration error over 15 bins of equal mass (Naeini 2015; equal mass: Nixon 2019).
+
+    Equal probabilities share a bin, so bins are fewer where many are equal.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    return compute_metrics(targets, probabilities)["calibration_error"]
+
+
+def weigh_calls(
+    true_positives: Float[np.ndarray, " resamples"],
+    false_positives: Float[np.ndarray, " resamples"],
+    num_positive: Float[np.ndarray, " resamples"],
+    num_negative: Float[np.ndarray, " resamples"],
+) -> dict[str, Float[np.ndarray, " resamples"]]:
+    """The metrics of confusion matrices, given as (weighted) counts; a correlation that is 0 / 0 is 0."""
+    true_negatives, false_negatives = num_negative - false_positives, num_positive - true_positives
+    called, not_called = true_positives + false_positives, true_negatives + false_negatives
+    squared = called * not_called * num_positive * num_negative
+    covariance = true_positives * true_negatives - false_positives * false_negatives
+    sensitivity, specificity = true_positives / num_positive, true_negatives / num_negative
+    return {
+        "accuracy": (true_positives + true_negatives) / (num_positive + num_negative),
+        "balanced_accuracy": (sensitivity + specificity) / 2.0,
+        "mcc": np.where(squared > 0, covariance / np.sqrt(np.maximum(squared, 1e-12)), 0.0),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+    }
+
+
+def find_bin_edges(
+    probabilities: Float[np.ndarray, " examples"], num_bins: int
+) -> Float[np.ndarray, " edges"]:
+    """The inner edges of bins of equal mass, each a probability that opens a bin."""
+    starts = np.arange(1, num_bins) * len(probabilities) // num_bins
+    return np.unique(np.sort(probabilities)[starts])
+
+
+def _weigh_order(
+    ranking: Ranking,
+    positive_weights: Int[np.ndarray, "resamples positives"],
+    negative_weights: Int[np.ndarray, "resamples negatives"],
+    negative_factor: float,
+) -> dict[str, Float[np.ndarray, " resamples"]]:
+    """AUROC, average precision and recall at each false discovery rate; weights in order of falling score."""
+    passed = np.zeros((len(negative_weights), negative_weights.shape[1] + 1), np.int64)
+    np.cumsum(negative_weights, axis=1, out=passed[:, 1:])
+    not_below = np.take(passed, ranking.num_not_below, axis=1)
+    above = np.take(passed, ranking.num_above, axis=1)
+    found = np.take(np.cumsum(positive_weights, axis=1), ranking.num_tied_positives - 1, axis=1)
+    num_positive, num_negative = found[:, -1], passed[:, -1]
+    # A positive that was not drawn and has nothing above it would divide 0 by 0; its weight is 0 anyway.
+    precision = found / np.maximum(found + negative_factor * not_below, 1e-12)
+    losses = np.einsum("bp,bp->b", positive_weights, above + not_below)
+    metrics = {
+        "auroc": 1.0 - losses / (2.0 * num_positive * num_negative),
+        "auprc": np.einsum("bp,bp->b", positive_weights, precision) / num_positive,
+    }
+    for name, fdr in FALSE_DISCOVERY_RATES.items():
+        metrics[name] = np.where(_is_precise(precision, fdr), found, 0).max(axis=1) / num_positive
+    return metrics
+
+
+def _is_precise(precision: Float[np.ndarray, ...], fdr: float) -> Bool[np.ndarray, ...]:
+    """Whether false discoveries are at most `fdr`; the slack keeps 9 of 10 on the right side of rounding."""
+    return precision >= 1.0 - fdr - 1e-12
+
+
+def _make_features(
+    probabilities: Float[np.ndarray, " examples"],
+    target: float,
+    threshold: float,
+    edges: Float[np.ndarray, " edges"],
+) -> Float[np.ndarray, "examples features"]:
+    """What is summed with weights for calls, Brier score and calibration error."""
+    features = np.zeros((len(probabilities), 3 + len(edges) + 1))
+    features[:, 0] = probabilities >= threshold
+    features[:, 1] = probabilities >= 0.5
+    features[:, 2] = (probabilities - target) ** 2
+    bins = np.searchsorted(edges, probabilities, side="right")
+    features[np.arange(len(probabilities)), 3 + bins] = probabilities - target
+    return features

@@ -1,0 +1,64 @@
+"""The decision threshold: chosen on validation data, then left alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ebox.evaluation.metrics import check_scores, weigh_calls
+
+Criterion = Literal["accuracy", "balanced_accuracy", "mcc"]
+
+
+def choose_threshold(
+    targets: Bool[np.ndarray, " examples"],
+    probabilities: Float[np.ndarray, " examples"],
+    criterion: Criterion = "accuracy",
+) -> float:
+    """The threshold that maximises the criterion; at or above it is called positive.
+
+    Candidates stand midway between neighbouring probabilities, below all and above all; of equally good ones
+    the nearest to 0.5 is taken.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    check_scores(targets, probabilities)
+    levels, level_of_example = np.unique(probabilities.astype(np.float64), return_inverse=True)
+    positives_below = _count_below(level_of_example[targets], len(levels))
+    negatives_below = _count_below(level_of_example[~targets], len(levels))
+    scores = _score_calls(positives_below, negatives_below, criterion)
+    candidates = _place_between(levels)
+    best = np.flatnonzero(scores >= scores.max() - 1e-12)
+    return float(candidates[best[np.argmin(np.abs(candidates[best] - 0.5))]])
+
+
+def _count_below(levels: np.ndarray, num_levels: int) -> Float[np.ndarray, " candidates"]:
+    """Examples below each candidate: below all levels, then after each of them."""
+    counts = np.bincount(levels, minlength=num_levels)
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
+
+
+def _place_between(levels: Float[np.ndarray, " levels"]) -> Float[np.ndarray, " candidates"]:
+    """Thresholds that split neighbouring levels; a midpoint that rounds down to its lower level moves up."""
+    middles = levels[:-1] + (levels[1:] - levels[:-1]) / 2.0
+    middles = np.where(middles > levels[:-1], middles, levels[1:])
+    above_all = np.nextafter(levels[-1], np.inf)
+    return np.concatenate([[levels[0]], middles, [above_all]])
+
+
+def _score_calls(
+    positives_below: Float[np.ndarray, " candidates"],
+    negatives_below: Float[np.ndarray, " candidates"],
+    criterion: Criterion,
+) -> Float[np.ndarray, " candidates"]:
+    """The criterion at each candidate; the last one has everything below it."""
+    calls = weigh_calls(
+        positives_below[-1] - positives_below,
+        negatives_below[-1] - negatives_below,
+        np.broadcast_to(positives_below[-1], positives_below.shape),
+        np.broadcast_to(negatives_below[-1], negatives_below.shape),
+    )
+    return calls[criterion]
