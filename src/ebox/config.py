@@ -182,12 +182,17 @@ class Config(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
-def read_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Read settings from a TOML file, then apply `section.key=value` overrides in order.
+def read_config(
+    path: str | os.PathLike[str] | None = None,
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
         path: A TOML file with the sections data, model, train, parallel, evaluation; none: the defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
+        flags: Values by `section.key`.
 
     Raises:
         InputError: not TOML, an unknown key (the nearest is suggested), or a value that is not allowed.
@@ -195,6 +200,9 @@ def read_config(path: str | os.PathLike[str] | None = None, overrides: Iterable[
     values = {} if path is None else _read_toml(Path(path))
     for override in overrides:
         _apply_override(values, override)
+    for key, value in (flags or {}).items():
+        section, _, name = key.partition(".")
+        _section(values, section)[name] = value
     return make_config(values, file=path)
 
 
@@ -232,6 +240,19 @@ def format_config(config: Config) -> str:
     )
 
 
+def describe_config(config: Config) -> str:
+    """The settings as TOML with what each one means as a comment above it."""
+    lines: list[str] = []
+    values = tomllib.loads(format_config(config))
+    for section, model in _sections().items():
+        lines += ["", f"# {(model.__doc__ or '').strip()}", f"[{section}]"]
+        for key, field in model.model_fields.items():
+            if field.description:
+                lines.append(f"# {field.description}")
+            lines.append(tomli_w.dumps({key: values[section][key]}, multiline_strings=False).strip())
+    return "\n".join(lines).strip()
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
@@ -252,10 +273,14 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             f"--set {override!r} is not section.key=value", remedy="write for example --set train.epochs=20"
         )
     section, name = parts
-    current = values.setdefault(section, {})
-    if not isinstance(current, dict):
-        raise InputError(f"{section!r} is not a section of settings")
-    current[name] = _parse_value(text.strip())
+    _section(values, section)[name] = _parse_value(text.strip())
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    section: Any = values.setdefault(name, {})
+    if not isinstance(section, dict):
+        raise InputError(f"{name!r} is not a section of settings", remedy="`ebox config` prints the sections")
+    return section
 
 
 def _parse_value(text: str) -> Any:

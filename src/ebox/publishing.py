@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
+
+# Of Linux: renameat2(2), openat(2).
+_CURRENT_FOLDER = -100
+_RENAME_EXCHANGE = 2
 
 
 @contextmanager
@@ -105,9 +111,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def _swap_in(temporary: Path, target: Path) -> None:
-    """Rename `temporary` to `target`; an old folder is moved aside first and removed last."""
+    """Rename `temporary` to `target`, exchanging it with an old folder in one act.
+
+    Where the system has no such act the old one is moved aside first, which a kill can interrupt.
+    """
     if not target.exists():
         temporary.replace(target)
+        return
+    if _exchange(temporary, target):
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
     target.replace(aside / target.name)
@@ -118,6 +129,16 @@ def _swap_in(temporary: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one system call; false where the system or the disk has none."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return rename(_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second), _RENAME_EXCHANGE) == 0
 
 
 def _flush(file: Path) -> None:

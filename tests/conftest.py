@@ -1,0 +1,24 @@
+"""Strict numerics, eight CPU devices, and where the real data is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real data, or a skip that says how to get it."""
+    places = [Path(os.environ["EBOX_DATA"])] if "EBOX_DATA" in os.environ else []
+    places.append(Path(__file__).parents[2] / "shared" / "data")
+    for place in places:
+        if (place / "tal1" / "bound.fa.gz").is_file():
+            return place
+    pytest.skip("the real data is not here; set EBOX_DATA to its folder")
