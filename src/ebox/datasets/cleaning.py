@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
-from ebox.datasets.examples import DropLog, Examples, Source
+from ebox.datasets.examples import DropLog, Examples, Source, places_of
 from ebox.datasets.kmers import flip_strand, group_equal, iter_blocks, sequence_keys
+
+if TYPE_CHECKING:
+    from ebox.sequences.intervals import Intervals
 
 TOO_MUCH_N = "too much N"
 DUPLICATE = "duplicate"
 CONFLICTING = "conflicting labels"
 BLACKLISTED = "blacklisted"
+NOT_DRAWN = "not drawn"
 IN_OTHER_SPLIT = "also in validation or test"
 
 
@@ -106,17 +111,24 @@ def drop_train_repeats(examples: Examples, log: DropLog, sources: Sequence[Sourc
     return _without(examples, repeats.row[in_train & (elsewhere | conflicts | again)])
 
 
-def drop_made_repeats(
-    made: Examples, examples: Examples, log: DropLog, sources: Sequence[Source]
+def drop_made_repeats(examples: Examples, num_read: int, log: DropLog, sources: Sequence[Source]) -> Examples:
+    """Drop made negatives (rows from `num_read` on) that equal an earlier row, as a shuffled (CA)n may."""
+    row, first = group_equal(sequence_keys(examples.codes))
+    bad = row[(row != first) & (row >= num_read)]
+    log.add_examples(examples, bad, DUPLICATE, "a made negative that equals another example", sources)
+    return _without(examples, bad)
+
+
+def drop_blacklisted(
+    examples: Examples, blacklist: Intervals, log: DropLog, sources: Sequence[Source]
 ) -> Examples:
-    """Drop made negatives that equal an example or one another: a shuffled (CA)n may be its own positive."""
-    keys = sequence_keys(made.codes)
-    known = np.isin(keys, sequence_keys(examples.codes))
-    row, first = group_equal(keys)
-    known[row[row != first]] = True
-    bad = np.flatnonzero(known)
-    log.add_examples(made, bad, DUPLICATE, "a made negative that equals another example", sources)
-    return _without(made, bad)
+    """Drop examples whose place overlaps a region of the blacklist."""
+    from ebox.sequences.intervals import overlaps_any
+
+    placed = np.flatnonzero(examples.has_place)
+    bad = placed[overlaps_any(places_of(examples, placed), blacklist)]
+    log.add_examples(examples, bad, BLACKLISTED, "overlaps a region of the blacklist", sources)
+    return _without(examples, bad)
 
 
 def _without(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Examples:

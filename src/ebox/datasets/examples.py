@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt8
 
-POSITIVE = "positive"
-UNKNOWN_TARGET = 255
+if TYPE_CHECKING:
+    from ebox.sequences.intervals import Intervals
 
 Progress = Callable[[str, int, int], None]
 
@@ -125,14 +126,9 @@ def make_examples(
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
-    """One table of all parts in order; parents count rows of their own part and are shifted with it."""
+    """One table of all parts in order; parents already count rows of the whole."""
     if len(parts) == 1:
         return parts[0]
-    firsts = np.cumsum([0, *(len(part) for part in parts)])
-    parents = [
-        np.where(part.parent >= 0, part.parent + first, -1)
-        for part, first in zip(parts, firsts, strict=False)
-    ]
     return Examples(
         codes=np.concatenate([part.codes for part in parts]),
         targets=np.concatenate([part.targets for part in parts]),
@@ -145,7 +141,24 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
         end=np.concatenate([part.end for part in parts]),
         strand=np.concatenate([part.strand for part in parts]),
         split=np.concatenate([part.split for part in parts]),
-        parent=np.concatenate(parents),
+        parent=np.concatenate([part.parent for part in parts]),
+    )
+
+
+def places_of(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Intervals:
+    """The places of some examples as intervals."""
+    from ebox.sequences.intervals import Intervals
+
+    return Intervals(
+        chrom=examples.chrom[rows],
+        start=examples.start[rows],
+        end=examples.end[rows],
+        strand=None,
+        name=None,
+        score=None,
+        summit=None,
+        lines=examples.line[rows],
+        source="examples",
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, UInt8
 
 from ebox.config import DataConfig
 from ebox.errors import InputError
@@ -187,18 +187,6 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def write_codes(
-    path: Path, codes: UInt8[np.ndarray, "example length"], order: Int64[np.ndarray, " example"]
-) -> None:
-    """Write the rows of `codes` in `order` as a .npy file, a block at a time."""
-    shape = (len(order), codes.shape[1])
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with path.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, len(order), _CHUNK_ROWS):
-            stream.write(codes[order[start : start + _CHUNK_ROWS]].tobytes())
-
-
 def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
     expected = {
         "config": dict,
@@ -224,6 +212,8 @@ def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
     edges = [0]
     for name in SPLITS:
         part = manifest["splits"][name]
+        if not isinstance(part, dict) or not all(isinstance(part.get(key), int) for key in ("start", "stop")):
+            raise InputError(f"the split {name!r} has no start and stop", file=file, remedy=BUILD_AGAIN)
         if part["start"] != edges[-1] or part["stop"] <= part["start"]:
             raise InputError(f"the rows of split {name!r} do not follow the ones before", file=file)
         edges.append(part["stop"])

@@ -1,0 +1,330 @@
+"""Build a dataset folder: read, clean, make negatives, cluster, split, audit, report, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from ebox.config import DataConfig
+from ebox.datasets.audit import audit_splits
+from ebox.datasets.cleaning import (
+    NOT_DRAWN,
+    drop_blacklisted,
+    drop_made_repeats,
+    drop_repeats,
+    drop_train_repeats,
+    drop_unknown,
+)
+from ebox.datasets.examples import DropLog, Examples, Progress, Source, concatenate, places_of
+from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
+from ebox.datasets.negatives import match_positives, shuffle_positives
+from ebox.datasets.similarity import cluster_similar, index_sketches
+from ebox.datasets.sources import (
+    PEAK_LENGTH_BP,
+    DatasetSources,
+    check_sources,
+    choose_given,
+    choose_kinds,
+    choose_length,
+    cut_source,
+    name_kinds,
+    read_peaks,
+    read_source,
+)
+from ebox.datasets.splits import (
+    check_splits,
+    choose_split,
+    draw_balanced,
+    link_examples,
+    split_at_random,
+    split_by_chrom,
+)
+from ebox.datasets.writing import write_dataset
+from ebox.errors import InputError
+from ebox.publishing import check_absent, publish_folder
+
+if TYPE_CHECKING:
+    from ebox.sequences.genome import Genome
+    from ebox.sequences.intervals import Intervals
+
+
+@dataclass
+class _Build:
+    """What the stages of one build share: settings, files, what has been read, what was dropped."""
+
+    config: DataConfig
+    files: DatasetSources
+    made_kinds: tuple[str, ...]
+    progress: Progress | None
+    kinds: list[str]
+    sources: list[Source] = field(default_factory=list)
+    log: DropLog = field(default_factory=DropLog)
+    made: dict[str, dict[str, int]] = field(default_factory=dict)
+    genome: Genome | None = None
+
+    def say(self, stage: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(stage, done, total)
+
+    def given_kinds(self) -> list[int]:
+        return list(range(1, len(self.kinds) - len(self.made_kinds)))
+
+    def open_genome(self) -> Genome:
+        from ebox.sequences.genome import Genome
+
+        if self.genome is None:
+            if self.files.genome is None:
+                raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
+            self.genome = Genome(self.files.genome)
+        return self.genome
+
+    def open_blacklist(self) -> Intervals | None:
+        from ebox.sequences.intervals import read_bed
+
+        return None if self.files.blacklist is None else read_bed(self.files.blacklist)
+
+    def add_genome(self, path: Path) -> int:
+        """Count the genome among the sources, since windows are taken from it; answer its index there."""
+        self.sources.append(Source(str(path), "genome", len(self.open_genome().chroms), hash_file(path)))
+        return len(self.sources) - 1
+
+
+def build_dataset(
+    config: DataConfig,
+    out: Path,
+    *,
+    positives: Path | None = None,
+    negatives: Sequence[Path] = (),
+    negative_names: Sequence[str] = (),
+    peaks: Path | None = None,
+    genome: Path | None = None,
+    blacklist: Path | None = None,
+    table: Path | None = None,
+    splits: Mapping[str, Path] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+) -> Dataset:
+    """Build a dataset folder from sequence files, or from peaks and a genome.
+
+    Args:
+        config: How to clean, balance and split.
+        out: The folder to make.
+        positives: FASTA, or table, of sequences that are bound.
+        negatives: Files of sequences that are not; one is the kind `given`, several have their file names.
+        negative_names: Names of those kinds instead.
+        peaks: BED or narrowPeak, instead of `positives`.
+        genome: Indexed FASTA, for peaks and matched negatives.
+        blacklist: BED of regions that no example with coordinates may overlap.
+        table: CSV or TSV with the columns sequence and label, instead of `positives`.
+        splits: Tables for train, validation and test, kept as they are given.
+        overwrite: Replace a dataset that stands there.
+        progress: Told stage, done and total.
+        command: The command line, for the manifest.
+
+    Raises:
+        InputError: input that can't be read, files that don't go together, or a split without a class; then
+            nothing is left at `out`.
+    """
+    files = DatasetSources(
+        positives,
+        tuple(negatives),
+        tuple(negative_names),
+        peaks,
+        genome,
+        blacklist,
+        table,
+        dict(splits or {}),
+    )
+    check_sources(files)
+    made_kinds = choose_kinds(config, files)
+    check_absent(Path(out), overwrite=overwrite)
+    build = _Build(config, files, made_kinds, progress, ["positive", *name_kinds(files), *made_kinds])
+    examples = _clean(build, _read(build))
+    examples = _add_negatives(build, examples)
+    examples, cluster, split, audit = _split(build, examples)
+    build.say("writing the dataset", 0, 1)
+    with publish_folder(out, overwrite=overwrite) as folder:
+        write_dataset(
+            folder,
+            examples,
+            config=config,
+            kinds=build.kinds,
+            sources=build.sources,
+            log=build.log,
+            cluster=cluster,
+            made=build.made,
+            split=split,
+            audit=audit,
+            command=command,
+        )
+    build.say("writing the dataset", 1, 1)
+    return open_dataset(out)
+
+
+def _read(build: _Build) -> Examples:
+    """Read all sources and cut them to one length."""
+    files, config = build.files, build.config
+    raw = []
+    reads = [
+        *((files.splits[name], name, True, number) for number, name in enumerate(SPLITS) if files.splits),
+        *((path, "table", True, -1) for path in [files.table] if path is not None),
+        *((path, "positives", False, -1) for path in [files.positives] if path is not None),
+        *((path, "negatives", False, -1) for path in files.negatives),
+    ]
+    for number, (path, role, labelled, split) in enumerate(reads):
+        build.say(f"reading {path.name}", number, len(reads))
+        raw.append(read_source(path, role, labelled=labelled, split=split))
+    if files.peaks is not None:
+        length_bp = PEAK_LENGTH_BP if config.length_bp is None else config.length_bp
+        parts = [_read_peaks(build, files.peaks, length_bp)]
+    else:
+        length_bp = choose_length([part for part in raw if part.source.role != "negatives"], config.length_bp)
+        parts = []
+    negative_kind = 1
+    for part in raw:
+        source, examples = cut_source(
+            part, length_bp, len(build.sources), positive_kind=0, negative_kind=negative_kind, log=build.log
+        )
+        negative_kind += part.source.role == "negatives"
+        build.sources.append(source)
+        parts.append(examples)
+    return concatenate(parts)
+
+
+def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
+    from ebox.sequences.intervals import read_bed
+
+    build.say(f"reading {path.name}", 0, 1)
+    peaks = read_bed(path)
+    source = Source(str(path), "peaks", len(peaks), hash_file(path))
+    build.sources.append(source)
+    return read_peaks(peaks, build.open_genome(), length_bp, 0, source, build.log)
+
+
+def _clean(build: _Build, examples: Examples) -> Examples:
+    """Drop what can't be learnt from; splits that were given stay whole unless the settings say otherwise."""
+    build.say("cleaning", 0, 1)
+    log, sources = build.log, build.sources
+    if build.files.splits:
+        if build.config.clean_given_splits:
+            examples = drop_train_repeats(examples, log, sources)
+    else:
+        blacklist = build.open_blacklist()
+        if blacklist is not None:
+            examples = drop_blacklisted(examples, blacklist, log, sources)
+        examples = drop_unknown(examples, build.config.max_n_fraction, log, sources)
+        examples = drop_repeats(examples, log, sources)
+    build.say("cleaning", 1, 1)
+    _check_classes(build, examples)
+    return examples
+
+
+def _check_classes(build: _Build, examples: Examples) -> None:
+    positive = examples.is_positive
+    dropped = f"; dropped: {build.log.describe()}" if build.log.counts else ""
+    if not positive.any():
+        raise InputError(
+            f"no positives are left{dropped}",
+            file=build.sources[0].path,
+            remedy="check that this file holds the bound sequences, and that no file is given twice",
+        )
+    if positive.all() and not build.made_kinds:
+        raise InputError(
+            f"there are positives only, no negatives{dropped}",
+            file=build.sources[-1].path,
+            remedy='give --negatives, or let ebox make them: --set data.negatives=["shuffled"]',
+        )
+    if not positive.all() and "given" not in choose_given(build.config, build.files):
+        raise InputError(
+            f"{int((~positive).sum()):,} negatives are given, but data.negatives leaves them out",
+            remedy='add "given" to data.negatives, or leave the negatives out of the files',
+        )
+
+
+def _add_negatives(build: _Build, examples: Examples) -> Examples:
+    """Make the shuffled or matched negatives that are asked for, and drop those that equal an example."""
+    if not build.made_kinds:
+        return examples
+    rows = np.flatnonzero(examples.is_positive)
+    positives = examples if len(rows) == len(examples) else examples.take(rows)
+    num_read = len(examples)
+    parts = [examples]
+    for kind in build.made_kinds:
+        number = build.kinds.index(kind)
+        if kind == "shuffled":
+            made = shuffle_positives(positives, build.config, number, build.progress)
+            made = replace(made, parent=rows[made.parent])
+        else:
+            made = _match(build, positives, number)
+        parts.append(made)
+    examples = drop_made_repeats(concatenate(parts), num_read, build.log, build.sources)
+    wanted = max(1, round(len(rows) * build.config.negative_ratio))
+    for kind in build.made_kinds:
+        num = int((examples.kind == build.kinds.index(kind)).sum())
+        build.made[kind] = {"wanted": wanted, "made": num}
+        if num == 0:
+            raise InputError(
+                f"no {kind} negatives could be made for {len(rows):,} positives",
+                remedy="raise data.gc_tolerance, lower data.min_peak_distance_bp, or choose other negatives",
+            )
+    return examples
+
+
+def _match(build: _Build, positives: Examples, kind: int) -> Examples:
+    from ebox.sequences.intervals import read_bed
+
+    if not positives.has_place.all():
+        row = int(np.flatnonzero(~positives.has_place)[0])
+        raise InputError(
+            "matched negatives need to know where the positives lie, and this one has no coordinates",
+            record=positives.names[row],
+            remedy='write headers as >chrom:start-end, give --peaks, or --set data.negatives=["shuffled"]',
+        )
+    avoid = [places_of(positives, np.arange(len(positives)))]
+    if build.files.peaks is not None:
+        # Peaks that were dropped as examples are still bound.
+        avoid.append(read_bed(build.files.peaks))
+    source = -1 if build.files.genome is None else build.add_genome(build.files.genome)
+    genome, blacklist = build.open_genome(), build.open_blacklist()
+    return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress)
+
+
+def _split(
+    build: _Build, examples: Examples
+) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any], dict[str, Any]]:
+    """Cluster, split and audit."""
+    config = build.config
+    index = index_sketches(examples.codes, build.progress)
+    label = cluster_similar(examples.codes, config.max_similarity, index, build.progress)
+    cluster = link_examples(examples, label)
+    mode = "given" if build.files.splits else choose_split(examples, config.split)
+    if mode == "random":
+        split = split_at_random(cluster, examples.kind, config.split_fractions, config.seed)
+        examples = replace(examples, split=split)
+    elif mode == "chromosome":
+        split = split_by_chrom(examples, config.validation_chroms, config.test_chroms)
+        examples = replace(examples, split=split)
+    if config.balance_given and mode != "given":
+        out = draw_balanced(examples, np.isin(examples.kind, build.given_kinds()), config.seed)
+        build.log.add_examples(examples, out, NOT_DRAWN, "data.balance_given is true", build.sources)
+        keep = np.setdiff1d(np.arange(len(examples)), out)
+        examples, cluster = examples.take(keep), cluster[keep]
+        index = index_sketches(examples.codes, build.progress)
+    check_splits(examples, config, mode, build.log.describe())
+    audit = audit_splits(examples, config.max_similarity, config.seed, index, build.progress)
+    return examples, cluster, _describe_split(config, mode), audit
+
+
+def _describe_split(config: DataConfig, mode: str) -> dict[str, Any]:
+    if mode == "random":
+        return {"mode": mode, "fractions": list(config.split_fractions), "seed": config.seed}
+    if mode == "chromosome":
+        chroms = {"validation": list(config.validation_chroms), "test": list(config.test_chroms)}
+        return {"mode": mode, "chroms": chroms}
+    return {"mode": mode, "cleaned": config.clean_given_splits}

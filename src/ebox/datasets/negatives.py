@@ -1,0 +1,252 @@
+"""Negatives made for the positives: dinucleotide shuffles, or windows of the genome with the same GC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+from ebox.config import DataConfig
+from ebox.datasets.cleaning import measure_gc, measure_n
+from ebox.datasets.examples import Examples, Progress, make_examples
+from ebox.datasets.splits import factorize
+
+if TYPE_CHECKING:
+    from ebox.sequences.genome import Genome
+    from ebox.sequences.intervals import Intervals
+
+_SHUFFLES_AT_ONCE = 100_000
+_MAX_CANDIDATES = 100_000
+_CANDIDATES_PER_SLOT = 6
+_MAX_IDLE_ROUNDS = 40
+_MAX_ROUNDS = 400
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Half-open ranges on one chromosome."""
+
+    start: Int64[np.ndarray, " range"]
+    end: Int64[np.ndarray, " range"]
+
+
+def choose_models(num_positives: int, ratio: float, seed: int) -> Int64[np.ndarray, " negative"]:
+    """For each negative to be made the positive that it is modelled on: each as often as the ratio says."""
+    random = np.random.default_rng([seed, 0x30DE1])
+    wanted = max(1, round(num_positives * ratio))
+    whole, rest = divmod(wanted, num_positives)
+    some = random.choice(num_positives, rest, replace=False)
+    return np.sort(np.concatenate([np.repeat(np.arange(num_positives), whole), some])).astype(np.int64)
+
+
+def shuffle_positives(
+    positives: Examples, config: DataConfig, kind: int, progress: Progress | None = None
+) -> Examples:
+    """Dinucleotide shuffles of the positives; `parent` is the row among `positives`."""
+    from ebox.sequences.shuffle import shuffle_dinucleotides
+
+    parent = choose_models(len(positives), config.negative_ratio, config.seed)
+    codes = np.empty((len(parent), positives.codes.shape[1]), dtype=np.uint8)
+    for number, start in enumerate(range(0, len(parent), _SHUFFLES_AT_ONCE)):
+        if progress is not None:
+            progress("shuffling positives", start, len(parent))
+        block = slice(start, start + _SHUFFLES_AT_ONCE)
+        seed = int(np.random.SeedSequence([config.seed, 0x5F1E, number]).generate_state(1)[0])
+        codes[block] = shuffle_dinucleotides(positives.codes[parent[block]], seed)
+    if progress is not None:
+        progress("shuffling positives", len(parent), len(parent))
+    made = make_examples(
+        codes,
+        [f"{positives.names[row]} shuffled" for row in parent.tolist()],
+        target=0,
+        kind=kind,
+        source=0,
+        parent=parent,
+    )
+    made.source[:] = positives.source[parent]
+    return made
+
+
+def match_positives(
+    positives: Examples,
+    genome: Genome,
+    avoid: Sequence[Intervals],
+    blacklist: Intervals | None,
+    config: DataConfig,
+    kind: int,
+    source: int,
+    progress: Progress | None = None,
+) -> Examples:
+    """Windows of the genome with the GC of the positives, away from every peak, as many on each chromosome.
+
+    Args:
+        positives: With their places; each negative takes the GC of one of them, on the same chromosome.
+        genome: Where the windows are taken.
+        avoid: Peaks and positives to stay `config.min_peak_distance_bp` away from.
+        blacklist: Regions not to overlap.
+        config: Ratio, tolerance, distance, N and seed.
+        kind: Kind of the examples made.
+        source: Index of the genome among the sources.
+        progress: Told how many are done.
+
+    Returns:
+        The windows, none overlapping another; fewer than asked for where a chromosome has no more that fit.
+    """
+    models = choose_models(len(positives), config.negative_ratio, config.seed)
+    names, chrom = factorize(positives.chrom[models])
+    gc = measure_gc(positives.codes)[models]
+    found: list[tuple[str, np.ndarray, np.ndarray]] = []
+    done = 0
+    for number, name in enumerate(names):
+        if progress is not None:
+            progress("matching negatives", done, len(models))
+        wanted = gc[chrom == number]
+        done += len(wanted)
+        if name not in genome.chroms:
+            continue
+        length = positives.codes.shape[1]
+        room = _allowed_starts(name, genome.chroms[name], length, avoid, blacklist, config)
+        # The seed of a chromosome depends on its name alone, not on what other chromosomes hold.
+        random = np.random.default_rng([config.seed, 0x3A7C4, *name.encode()])
+        codes = genome.fetch(name, 0, genome.chroms[name])
+        start, windows = _sample_chrom(codes, wanted, room, length, config, random)
+        found.append((name, start, windows))
+    if progress is not None:
+        progress("matching negatives", len(models), len(models))
+    return _collect(found, positives.codes.shape[1], kind, source)
+
+
+def _collect(
+    found: Sequence[tuple[str, np.ndarray, np.ndarray]], length: int, kind: int, source: int
+) -> Examples:
+    empty = np.empty((0, length), dtype=np.uint8)
+    codes = np.concatenate([empty, *(windows for _, _, windows in found)])
+    start = np.concatenate([np.empty(0, dtype=np.int64), *(start for _, start, _ in found)])
+    chrom = np.array([name for name, start, _ in found for _ in range(len(start))], dtype=object)
+    names = [f"{name}:{place}-{place + length}" for name, place in zip(chrom, start.tolist(), strict=True)]
+    return make_examples(
+        codes, names, target=0, kind=kind, source=source, chrom=chrom, start=start, end=start + length
+    )
+
+
+def _allowed_starts(
+    name: str,
+    size: int,
+    length: int,
+    avoid: Sequence[Intervals],
+    blacklist: Intervals | None,
+    config: DataConfig,
+) -> Ranges:
+    """Where a window of `length` may start: inside the chromosome, away from peaks, off the blacklist."""
+    starts, ends = [], []
+    regions = [(intervals, config.min_peak_distance_bp) for intervals in avoid]
+    if blacklist is not None:
+        regions.append((blacklist, 0))
+    for intervals, distance in regions:
+        here = intervals.chrom == name
+        # A start is forbidden when the window would come nearer than `distance`.
+        starts.append(intervals.start[here] - distance - length + 1)
+        ends.append(intervals.end[here] + distance)
+    start, end = np.concatenate(starts), np.concatenate(ends)
+    order = np.argsort(start, kind="stable")
+    reached = np.maximum.accumulate(np.concatenate([[0], end[order]]))
+    until = np.minimum(np.concatenate([start[order], [size - length + 1]]), size - length + 1)
+    free = np.flatnonzero(until > reached)
+    return Ranges(reached[free].astype(np.int64), until[free].astype(np.int64))
+
+
+def _sample_chrom(
+    codes: UInt8[np.ndarray, " position"],
+    wanted: Float32[np.ndarray, " negative"],
+    room: Ranges,
+    length: int,
+    config: DataConfig,
+    random: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " negative"], UInt8[np.ndarray, "negative length"]]:
+    """Draw windows until each wanted GC has one, or no more are found."""
+    cumulative = np.cumsum(room.end - room.start)
+    taken = np.empty(0, dtype=np.int64)
+    is_open = np.ones(len(wanted), dtype=bool)
+    idle = 0
+    for _ in range(_MAX_ROUNDS if len(cumulative) else 0):
+        slots = np.flatnonzero(is_open)
+        if not len(slots) or idle >= _MAX_IDLE_ROUNDS:
+            break
+        num = min(_MAX_CANDIDATES, max(2000, _CANDIDATES_PER_SLOT * len(slots)))
+        start = _draw_starts(room, cumulative, num, random)
+        start = start[_is_clear(start, taken, length)]
+        windows = codes[start[:, None] + np.arange(length)]
+        good = measure_n(windows) <= min(config.max_n_fraction, 0.999)
+        start, gc = start[good], measure_gc(windows[good])
+        slot, candidate = _pair(wanted[slots], gc, config.gc_tolerance, length, random)
+        # Of two chosen windows that overlap, the later is put back.
+        order = np.argsort(start[candidate], kind="stable")
+        slot, chosen = slot[order], start[candidate[order]]
+        apart = np.ones(len(chosen), dtype=bool)
+        apart[1:] = np.diff(chosen) >= length
+        is_open[slots[slot[apart]]] = False
+        taken = np.sort(np.concatenate([taken, chosen[apart]]))
+        idle = 0 if apart.any() else idle + 1
+    return taken, codes[taken[:, None] + np.arange(length)]
+
+
+def _draw_starts(
+    room: Ranges, cumulative: np.ndarray, num: int, random: np.random.Generator
+) -> Int64[np.ndarray, " candidate"]:
+    """Starts drawn evenly from the allowed ranges, each at most once."""
+    drawn = np.unique(random.integers(0, cumulative[-1], num))
+    which = np.searchsorted(cumulative, drawn, side="right")
+    starts: np.ndarray = room.start[which] + drawn - (cumulative - (room.end - room.start))[which]
+    return random.permutation(starts)
+
+
+def _is_clear(start: np.ndarray, taken: np.ndarray, length: int) -> np.ndarray:
+    """Whether windows overlap none of those already taken (sorted starts, same length)."""
+    if not len(taken):
+        return np.ones(len(start), dtype=bool)
+    after = np.searchsorted(taken, start)
+    left = taken[np.maximum(after - 1, 0)]
+    right = taken[np.minimum(after, len(taken) - 1)]
+    return np.asarray((np.abs(start - left) >= length) & (np.abs(start - right) >= length))
+
+
+def _pair(
+    wanted: Float32[np.ndarray, " slot"],
+    found: Float32[np.ndarray, " candidate"],
+    tolerance: float,
+    length: int,
+    random: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
+    """Pair slots with candidates of the nearest GC, at most `tolerance` apart; nearest first: no bias."""
+    slot_bin = np.rint(wanted.astype(np.float64) * length).astype(np.int64)
+    found_bin = np.rint(found.astype(np.float64) * length).astype(np.int64)
+    slots, candidates = np.arange(len(wanted)), np.arange(len(found))
+    pairs_slot, pairs_candidate = [], []
+    steps = int(np.floor(tolerance * length + 1e-6))
+    offsets = [0]
+    for step in range(1, steps + 1):
+        offsets += [step, -step] if random.random() < 0.5 else [-step, step]
+    for offset in offsets:
+        left = _rank_in_bins(slot_bin[slots])
+        right = _rank_in_bins(found_bin[candidates] - offset)
+        _, at_slot, at_candidate = np.intersect1d(left, right, assume_unique=True, return_indices=True)
+        pairs_slot.append(slots[at_slot])
+        pairs_candidate.append(candidates[at_candidate])
+        slots, candidates = np.delete(slots, at_slot), np.delete(candidates, at_candidate)
+    slot, candidate = np.concatenate(pairs_slot), np.concatenate(pairs_candidate)
+    # With N the bins are rounded: the tolerance is checked on the shares themselves.
+    near = np.abs(wanted[slot].astype(np.float64) - found[candidate]) <= tolerance + 1e-6
+    return slot[near], candidate[near]
+
+
+def _rank_in_bins(bins: Int64[np.ndarray, " value"]) -> Int64[np.ndarray, " value"]:
+    """A number that is unique to (bin, how many of that bin came before)."""
+    order = np.argsort(bins, kind="stable")
+    ordered = bins[order]
+    begin = np.searchsorted(ordered, ordered)
+    rank = np.empty(len(bins), dtype=np.int64)
+    rank[order] = np.arange(len(bins)) - begin
+    return bins * (1 << 32) + rank

@@ -1,0 +1,322 @@
+"""The files that a dataset is built from, read into examples of one length: FASTA, labelled tables, peaks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from ebox.config import DataConfig
+from ebox.datasets.examples import DropLog, Examples, Source, make_examples
+from ebox.datasets.folder import SPLITS, hash_file
+from ebox.datasets.kmers import flip_strand, iter_blocks
+from ebox.errors import InputError
+
+if TYPE_CHECKING:
+    from ebox.sequences.genome import Genome
+    from ebox.sequences.intervals import Intervals
+    from ebox.sequences.records import SequenceSet
+
+TOO_SHORT = "too short"
+OFF_CONTIG = "off contig"
+UNKNOWN_CHROMOSOME = "unknown chromosome"
+PEAK_LENGTH_BP = 200
+
+_SUFFIXES = re.compile(r"(\.(gz|bgz))?$")
+_FORMAT_SUFFIXES = re.compile(r"\.(fa|fasta|fna|fas|txt|csv|tsv|seq)$")
+
+
+@dataclass(frozen=True)
+class DatasetSources:
+    """The input files of one dataset: one of positives, peaks, table and splits, and what goes with it."""
+
+    positives: Path | None = None
+    negatives: tuple[Path, ...] = ()
+    negative_names: tuple[str, ...] = ()
+    peaks: Path | None = None
+    genome: Path | None = None
+    blacklist: Path | None = None
+    table: Path | None = None
+    splits: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """A sequence file as it was read, before it is cut to the common length."""
+
+    source: Source
+    sequences: SequenceSet
+    split: int = -1
+
+
+def check_sources(sources: DatasetSources) -> None:
+    """Raise InputError when the input files do not make up one dataset."""
+    heads = {
+        "--positives": sources.positives is not None,
+        "--peaks": sources.peaks is not None,
+        "--table": sources.table is not None,
+        "--train, --validation and --test": bool(sources.splits),
+    }
+    found = [name for name, present in heads.items() if present]
+    if len(found) != 1:
+        problem = f"{' and '.join(found)} can't be combined" if found else "there are no positives"
+        raise InputError(problem, remedy=f"give one of {'; '.join(heads)}")
+    if sources.peaks is not None and sources.genome is None:
+        raise InputError("peaks need a genome to take the sequences from", remedy="give --genome genome.fa")
+    if sources.negatives and not (sources.positives or sources.peaks):
+        raise InputError(f"--negatives can't be combined with {found[0]}, which holds its own negatives")
+    if sources.splits:
+        missing = [name for name in SPLITS if name not in sources.splits]
+        unknown = sorted(set(sources.splits) - set(SPLITS))
+        if missing or unknown:
+            problem = f"the {missing[0]} table is missing" if missing else f"there is no split {unknown[0]!r}"
+            raise InputError(problem, remedy=f"give one table for each of {', '.join(SPLITS)}")
+    if sources.negative_names and len(sources.negative_names) != len(sources.negatives):
+        raise InputError(
+            f"{len(sources.negatives)} files of negatives, but {len(sources.negative_names)} names for them"
+        )
+
+
+def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]:
+    """Kinds of negatives to be made: those of the settings, else matched with a genome, else shuffled.
+
+    Raises:
+        InputError: the settings and the files contradict each other.
+    """
+    chosen = choose_given(config, sources)
+    given = bool(sources.negatives or sources.table or sources.splits)
+    made = tuple(kind for kind in dict.fromkeys(chosen) if kind != "given")
+    if "given" in chosen and not given:
+        raise InputError(
+            "data.negatives says given, but no negatives are given", remedy="give --negatives file.fa"
+        )
+    if sources.negatives and "given" not in chosen:
+        raise InputError(
+            f"negatives are given, but data.negatives says {', '.join(chosen)}",
+            file=sources.negatives[0],
+            remedy='add "given" to data.negatives, or leave the file out',
+        )
+    if made and sources.splits:
+        raise InputError(
+            f"data.negatives says {', '.join(chosen)}, but splits that are given keep their own negatives",
+            remedy='--set data.negatives=["given"], or give one --table',
+        )
+    if "matched" in made and sources.genome is None:
+        raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
+    return made
+
+
+def choose_given(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]:
+    """All kinds of negatives, given ones too: the settings, or what the files suggest."""
+    if config.negatives is not None:
+        return config.negatives
+    if sources.negatives or sources.table or sources.splits:
+        return ("given",)
+    return ("shuffled",) if sources.genome is None else ("matched",)
+
+
+def name_kinds(sources: DatasetSources) -> tuple[str, ...]:
+    """Names of the given kinds of negatives: `given` for one file, the names of the files for several."""
+    if sources.negative_names:
+        names = list(sources.negative_names)
+    elif len(sources.negatives) > 1:
+        names = [_FORMAT_SUFFIXES.sub("", _SUFFIXES.sub("", path.name)) for path in sources.negatives]
+    else:
+        names = ["given"] if sources.negatives or sources.table or sources.splits else []
+    taken = {"positive", "shuffled", "matched"}
+    unique: list[str] = []
+    for name in names:
+        candidate, number = name, 2
+        while candidate in taken:
+            candidate, number = f"{name}_{number}", number + 1
+        taken.add(candidate)
+        unique.append(candidate)
+    return tuple(unique)
+
+
+def read_source(path: Path, role: str, *, labelled: bool, split: int = -1) -> RawSource:
+    """Read a sequence file; `labelled` asks for a table with labels, else labels are ignored.
+
+    Raises:
+        InputError: from the reader, or a table without labels where they are needed.
+    """
+    from ebox.sequences.fasta import read_sequences
+    from ebox.sequences.tables import read_table
+
+    sequences = read_table(path) if labelled else read_sequences(path)
+    source = Source(str(path), role, len(sequences), hash_file(path))
+    return RawSource(source, sequences, split)
+
+
+def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
+    """The length asked for, or the most common one of the sequences (of equally common ones the longest)."""
+    if length_bp is not None:
+        return length_bp
+    lengths = np.concatenate([part.sequences.lengths for part in raw])
+    values, counts = np.unique(lengths, return_counts=True)
+    return int(values[::-1][np.argmax(counts[::-1])])
+
+
+def cut_source(
+    raw: RawSource, length_bp: int, number: int, *, positive_kind: int, negative_kind: int, log: DropLog
+) -> tuple[Source, Examples]:
+    """Cut sequences to one length: the centre of longer ones; shorter ones are dropped.
+
+    Args:
+        raw: What was read.
+        length_bp: The common length.
+        number: Index of the source in the caller's list.
+        positive_kind: Kind of records with label 1.
+        negative_kind: Kind of records with label 0, or of all in a file of negatives.
+        log: Told of what was dropped.
+    """
+    sequences = raw.sequences
+    lengths = sequences.lengths
+    kept = np.flatnonzero(lengths >= length_bp)
+    short = np.flatnonzero(lengths < length_bp)
+    log.add(
+        raw.source.name,
+        sequences.lines[short].tolist(),
+        [sequences.names[row] for row in short.tolist()],
+        TOO_SHORT,
+        [f"{length} bp, {length_bp} needed" for length in lengths[short].tolist()],
+    )
+    skipped = (lengths[kept] - length_bp) // 2
+    chrom, start = _locate(sequences, kept)
+    start = np.where(start >= 0, start + skipped, -1)
+    if sequences.labels is None or raw.source.role in ("positives", "negatives"):
+        target = np.full(len(kept), int(raw.source.role == "positives"), dtype=np.uint8)
+    else:
+        target = sequences.labels[kept].astype(np.uint8)
+    examples = make_examples(
+        _cut_codes(sequences, kept, skipped, length_bp),
+        sequences.names if len(kept) == len(sequences) else [sequences.names[row] for row in kept.tolist()],
+        target=target,
+        kind=np.where(target == 1, positive_kind, negative_kind),
+        source=number,
+        line=sequences.lines[kept],
+        chrom=chrom,
+        start=start,
+        end=np.where(start >= 0, start + length_bp, -1),
+        split=raw.split,
+    )
+    return replace(raw.source, cropped=int((lengths > length_bp).sum())), examples
+
+
+def read_peaks(
+    peaks: Intervals, genome: Genome, length_bp: int, number: int, source: Source, log: DropLog
+) -> Examples:
+    """Windows of the genome around the summits of peaks (their middles where a summit is unknown).
+
+    A peak on the minus strand gives the reverse complement. Windows past a contig's end, and chromosomes that
+    the genome lacks, are dropped.
+
+    Raises:
+        InputError: no peak lies on a chromosome of the genome.
+    """
+    known = np.array([name in genome.chroms for name in peaks.chrom.tolist()], dtype=bool)
+    _check_chroms(peaks, genome, known)
+    centre = (peaks.start + peaks.end) // 2
+    if peaks.summit is not None:
+        centre = np.where(peaks.summit >= 0, peaks.summit, centre)
+    start = centre - length_bp // 2
+    size = np.array([genome.chroms.get(name, 0) for name in peaks.chrom.tolist()], dtype=np.int64)
+    inside = known & (start >= 0) & (start + length_bp <= size)
+    names = _name_peaks(peaks)
+    for bad, reason in ((~known, UNKNOWN_CHROMOSOME), (known & ~inside, OFF_CONTIG)):
+        _log_peaks(peaks, names, bad, reason, start, length_bp, size, source, log)
+    rows = np.flatnonzero(inside)
+    chrom = peaks.chrom[rows]
+    codes = genome.fetch_windows(chrom, start[rows], length_bp)
+    strand = np.full(len(rows), ".") if peaks.strand is None else peaks.strand[rows]
+    minus = np.flatnonzero(strand == "-")
+    codes[minus] = flip_strand(codes[minus])
+    return make_examples(
+        codes,
+        [names[row] for row in rows.tolist()],
+        target=1,
+        kind=0,
+        source=number,
+        line=peaks.lines[rows],
+        chrom=chrom,
+        start=start[rows],
+        end=start[rows] + length_bp,
+        strand=strand,
+    )
+
+
+def _locate(sequences: SequenceSet, kept: Int64[np.ndarray, " row"]) -> tuple[np.ndarray, np.ndarray]:
+    """Chromosome and start of each kept record from its header; "" and -1 where it names no place."""
+    from ebox.sequences.fasta import parse_locations
+
+    places = parse_locations(sequences)
+    if places is None:
+        return np.full(len(kept), "", dtype=object), np.full(len(kept), -1, dtype=np.int64)
+    return places.chrom[kept], places.start[kept]
+
+
+def _cut_codes(
+    sequences: SequenceSet, kept: np.ndarray, skipped: np.ndarray, length_bp: int
+) -> UInt8[np.ndarray, "example length"]:
+    if len(kept) == len(sequences) and not (sequences.lengths != length_bp).any():
+        matrix: np.ndarray = sequences.matrix(length_bp)
+        return matrix
+    codes = np.empty((len(kept), length_bp), dtype=np.uint8)
+    begin = sequences.offsets[kept] + skipped
+    for block in iter_blocks(len(kept), length_bp):
+        codes[block] = sequences.codes[begin[block, None] + np.arange(length_bp)]
+    return codes
+
+
+def _check_chroms(peaks: Intervals, genome: Genome, known: Bool[np.ndarray, " peak"]) -> None:
+    if known.any():
+        return
+    raise InputError(
+        f"no peak lies on a chromosome of the genome: peaks say {_few(set(peaks.chrom.tolist()))}, "
+        f"the genome has {_few(genome.chroms)}",
+        file=peaks.source,
+        remedy="use the genome that the peaks were called on, with the same chromosome names",
+    )
+
+
+def _few(names: set[str] | Mapping[str, int]) -> str:
+    shown = sorted(names)[:4]
+    return ", ".join(shown) + (" …" if len(names) > len(shown) else "")
+
+
+def _name_peaks(peaks: Intervals) -> list[str]:
+    places = zip(peaks.chrom.tolist(), peaks.start.tolist(), peaks.end.tolist(), strict=True)
+    names = [f"{chrom}:{start}-{end}" for chrom, start, end in places]
+    if peaks.name is None:
+        return names
+    return [
+        given if given not in ("", ".") else place for given, place in zip(peaks.name, names, strict=True)
+    ]
+
+
+def _log_peaks(
+    peaks: Intervals,
+    names: list[str],
+    bad: Bool[np.ndarray, " peak"],
+    reason: str,
+    start: np.ndarray,
+    length_bp: int,
+    size: np.ndarray,
+    source: Source,
+    log: DropLog,
+) -> None:
+    rows = np.flatnonzero(bad).tolist()
+    details = [
+        f"{peaks.chrom[row]} is not in the genome"
+        if reason == UNKNOWN_CHROMOSOME
+        else f"{peaks.chrom[row]}:{start[row]}-{start[row] + length_bp}, the contig is {size[row]} bp long"
+        for row in rows
+    ]
+    log.add(
+        source.name, [int(peaks.lines[row]) for row in rows], [names[row] for row in rows], reason, details
+    )

@@ -1,0 +1,187 @@
+"""Write the files of a dataset folder: codes, targets, table of examples, reports and manifest."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+import ebox
+from ebox.config import DataConfig
+from ebox.datasets.cleaning import measure_gc, measure_n
+from ebox.datasets.examples import DropLog, Examples, Source
+from ebox.datasets.folder import (
+    EXAMPLE_COLUMNS,
+    FORMAT,
+    FORMAT_VERSION,
+    SPLITS,
+    compute_fingerprint,
+    describe_files,
+)
+from ebox.datasets.quality import report_quality
+from ebox.publishing import write_json
+
+_ROWS_AT_ONCE = 1 << 16
+_CONTROL = str.maketrans({"\t": " ", "\n": " ", "\r": " "})
+
+
+def write_dataset(
+    folder: Path,
+    examples: Examples,
+    *,
+    config: DataConfig,
+    kinds: Sequence[str],
+    sources: Sequence[Source],
+    log: DropLog,
+    cluster: Int64[np.ndarray, " example"],
+    made: Mapping[str, Mapping[str, int]],
+    split: Mapping[str, Any],
+    audit: Mapping[str, Any],
+    command: Sequence[str],
+) -> None:
+    """Write all files of a dataset into an empty folder; the structure is in docs/formats.md.
+
+    Args:
+        folder: Where to write; the caller publishes it.
+        examples: With their splits; rows are put in the order train, validation, test, else left as they are.
+        config: Settings, kept in the manifest.
+        kinds: Name of each kind.
+        sources: The files read.
+        log: What was dropped.
+        cluster: Cluster of each example.
+        made: For each made kind of negative how many were wanted and made.
+        split: Mode and settings of the split.
+        audit: From `audit_splits`.
+        command: The command line.
+    """
+    order = np.argsort(examples.split, kind="stable")
+    gc, n_fraction = measure_gc(examples.codes), measure_n(examples.codes)
+    _write_codes(folder / "codes.npy", examples.codes, order)
+    np.save(folder / "targets.npy", examples.targets[order], allow_pickle=False)
+    _write_examples(folder / "examples.parquet", examples, order, kinds, sources, gc, n_fraction, cluster)
+    _write_dropped(folder / "dropped.tsv", log)
+    quality = report_quality(
+        examples,
+        kinds,
+        sources,
+        log,
+        gc=gc,
+        n_fraction=n_fraction,
+        cluster=cluster,
+        made=made,
+        split=split,
+        audit=audit,
+    )
+    write_json(folder / "quality.json", quality)
+    files = describe_files(folder)
+    present = np.unique(examples.kind).tolist()
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "ebox_version": ebox.__version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": list(command),
+        "config": config.model_dump(mode="json"),
+        "length_bp": int(examples.codes.shape[1]),
+        "num_examples": len(examples),
+        "tracks": [config.track],
+        "kinds": [name for number, name in enumerate(kinds) if number in present],
+        "splits": _describe_splits(examples),
+        "sources": [
+            {
+                "path": source.path,
+                "role": source.role,
+                "sha256": source.sha256,
+                "records": source.num_records,
+            }
+            for source in sources
+        ],
+        "files": files,
+        "fingerprint": compute_fingerprint(files),
+    }
+    write_json(folder / "manifest.json", manifest)
+
+
+def _describe_splits(examples: Examples) -> dict[str, dict[str, Any]]:
+    edges = np.concatenate([[0], np.cumsum(np.bincount(examples.split, minlength=3))]).tolist()
+    return {
+        name: {
+            "start": edges[number],
+            "stop": edges[number + 1],
+            "num_positive": (examples.targets[examples.split == number] == 1).sum(axis=0).tolist(),
+        }
+        for number, name in enumerate(SPLITS)
+    }
+
+
+def _write_codes(
+    path: Path, codes: UInt8[np.ndarray, "example length"], order: Int64[np.ndarray, " example"]
+) -> None:
+    """Write the rows of `codes` in `order` as a .npy file, a block at a time."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(order), codes.shape[1])}
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for start in range(0, len(order), _ROWS_AT_ONCE):
+            stream.write(codes[order[start : start + _ROWS_AT_ONCE]].tobytes())
+
+
+def _write_examples(
+    path: Path,
+    examples: Examples,
+    order: Int64[np.ndarray, " example"],
+    kinds: Sequence[str],
+    sources: Sequence[Source],
+    gc: np.ndarray,
+    n_fraction: np.ndarray,
+    cluster: np.ndarray,
+) -> None:
+    import polars
+
+    new_row = np.empty(len(order), dtype=np.int64)
+    new_row[order] = np.arange(len(order))
+    parent = examples.parent[order]
+    _, numbered = np.unique(cluster[order], return_inverse=True)
+    columns = {
+        "name": polars.Series([examples.names[row] for row in order.tolist()], dtype=polars.String),
+        "source": _take_text([source.name for source in sources], examples.source[order]),
+        "kind": _take_text(kinds, examples.kind[order]),
+        "split": _take_text(SPLITS, examples.split[order]),
+        "chrom": polars.Series(examples.chrom[order].tolist(), dtype=polars.String),
+        "start": polars.Series(examples.start[order]),
+        "end": polars.Series(examples.end[order]),
+        "strand": polars.Series(examples.strand[order].tolist(), dtype=polars.String),
+        "gc": polars.Series(gc[order]),
+        "n_fraction": polars.Series(n_fraction[order]),
+        "cluster": polars.Series(numbered.astype(np.int64)),
+        "parent": polars.Series(np.where(parent >= 0, new_row[parent], -1)),
+    }
+    unknown = polars.col("start") < 0
+    table = polars.DataFrame({name: columns[name] for name in EXAMPLE_COLUMNS}).with_columns(
+        *(
+            polars.when(unknown).then(None).otherwise(polars.col(name)).alias(name)
+            for name in ("chrom", "end")
+        ),
+        polars.when(unknown).then(None).otherwise(polars.col("start")).alias("start"),
+        polars.when(polars.col("parent") < 0).then(None).otherwise(polars.col("parent")).alias("parent"),
+    )
+    table.write_parquet(path, compression="zstd", statistics=False)
+
+
+def _take_text(names: Sequence[str], index: np.ndarray) -> Any:
+    """A text column from a short list of texts and the index of each row."""
+    import polars
+
+    return polars.Series(list(names), dtype=polars.String).gather(index.astype(np.uint32))
+
+
+def _write_dropped(path: Path, log: DropLog) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write("source\tline\trecord\treason\tdetail\n")
+        for source, line, record, reason, detail in log.rows:
+            place = str(line) if line > 0 else ""
+            texts = (text.translate(_CONTROL) for text in (source, place, record, reason, detail))
+            stream.write("\t".join(texts) + "\n")
