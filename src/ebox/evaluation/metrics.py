@@ -58,15 +58,19 @@ def check_scores(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarra
             f"{num_missing} of {len(scores)} scores are not finite numbers",
             remedy="predict every example that is evaluated; a training that diverged gives NaN too",
         )
+    check_classes(targets, "those measured")
+
+
+def check_classes(targets: Bool[np.ndarray, " examples"], place: str) -> None:
+    """Raise InputError unless there are positives and negatives; `place` says where they were looked for."""
     num_positive = int(np.count_nonzero(targets))
-    if num_positive in (0, len(targets)):
-        found = (
-            "no examples" if len(targets) == 0 else f"only {'positive' if num_positive else 'negative'} ones"
-        )
-        raise InputError(
-            f"metrics need positive and negative examples, and there are {found}",
-            remedy="choose splits or chromosomes that hold both classes",
-        )
+    if 0 < num_positive < len(targets):
+        return
+    found = f"only {'positive' if num_positive else 'negative'} ones" if len(targets) else "no examples"
+    raise InputError(
+        f"positive and negative examples are needed, and in {place} there are {found}",
+        remedy="choose splits or chromosomes that hold both classes",
+    )
 
 
 def rank_scores(

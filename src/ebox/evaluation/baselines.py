@@ -1,0 +1,266 @@
+"""What a network must beat: the best PWM hit, a logistic regression on GC, one on k-mer counts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt8
+
+from ebox.datasets.kmers import iter_blocks, long_kmer_hashes
+from ebox.errors import InputError
+from ebox.evaluation.metrics import auroc, check_classes
+from ebox.sequences.codes import gc_fraction
+from ebox.sequences.motifs import Motif, scan_scores
+
+MAX_TRAIN_EXAMPLES = 50_000
+# Of the L2 penalty (scikit-learn's C), rising; each fit starts from the one before.
+INVERSE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+# The search ends after so many fits that were worse on validation than the best.
+PATIENCE = 3
+# Motifs times validation examples that are scanned to choose a motif; a few motifs see all examples.
+MAX_MOTIF_SCANS = 1_000_000
+
+Codes = UInt8[np.ndarray, "examples length"]
+Logits = Float[np.ndarray, " examples"]
+# A dense matrix, or SciPy's csr_matrix, which is imported late.
+Features = Any
+
+
+@dataclass(frozen=True)
+class LabelledCodes:
+    """Sequences with known targets."""
+
+    codes: Codes
+    targets: Bool[np.ndarray, " examples"]
+
+    def sample(self, size: int, seed: int) -> LabelledCodes:
+        """At most `size` examples, drawn without replacement, in their old order."""
+        if len(self.targets) <= size:
+            return self
+        generator = np.random.Generator(np.random.Philox(seed))
+        rows = np.sort(generator.choice(len(self.targets), size, replace=False))
+        return LabelledCodes(self.codes[rows], self.targets[rows])
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """A fitted baseline: what it is, what was chosen on validation, and its scores for any sequences."""
+
+    name: str
+    description: str
+    settings: dict[str, Any]
+    predict: Callable[[UInt8[np.ndarray, "_ length"]], Float[np.ndarray, " _"]]
+
+
+@dataclass(frozen=True)
+class LogisticResult:
+    """Weights of a logistic regression and the penalty that did best on validation."""
+
+    coefficients: Float[np.ndarray, " features"]
+    intercept: float
+    inverse_penalty: float
+
+
+def fit_best_pwm(
+    train: LabelledCodes, validation: LabelledCodes, motifs: Sequence[Motif], *, seed: int = 0
+) -> BaselineResult:
+    """Score a sequence by its best log-odds hit of one motif on either strand.
+
+    The motif is the one of highest AUROC on validation; the background is the composition of the training
+    sequences; the hit becomes a logit by a logistic regression on training (Platt 1999), which never turns
+    the order round.
+
+    Raises:
+        InputError: no motif fits into the sequences, or a split holds one class only.
+    """
+    check_classes(train.targets, "the training split")
+    check_classes(validation.targets, "the validation split")
+    length = train.codes.shape[1]
+    fitting = [motif for motif in motifs if len(motif.probabilities) <= length]
+    if not fitting:
+        raise InputError(
+            f"none of {len(motifs)} motifs fits into sequences of {length} bp",
+            remedy="name a motif in evaluation.motifs or give a motif file, or leave best_pwm out of"
+            " evaluation.baselines",
+        )
+    train = train.sample(MAX_TRAIN_EXAMPLES, seed)
+    background = measure_background(train.codes)
+    judged = validation.sample(max(2000, MAX_MOTIF_SCANS // len(fitting)), seed)
+    qualities = [auroc(judged.targets, scan_scores(judged.codes, motif, background)) for motif in fitting]
+    motif = fitting[int(np.argmax(qualities))]
+    hits = scan_scores(train.codes, motif, background).astype(np.float64)
+    mean, deviation = float(hits.mean()), max(float(hits.std()), 1e-9)
+    fit = _fit_logistic(((hits - mean) / deviation)[:, None], train.targets)
+    slope = max(float(fit.coefficients[0]), 1e-3)
+
+    def predict(codes: Codes) -> Logits:
+        scores = scan_scores(codes, motif, background).astype(np.float64)
+        logits: np.ndarray = slope * (scores - mean) / deviation + fit.intercept
+        return logits
+
+    settings = {"motif": motif.name, "num_motifs": len(fitting), "num_train": len(train.targets)}
+    choice = "" if len(fitting) == 1 else f", the best of {len(fitting)} motifs on validation"
+    description = f"best log-odds hit of {motif.name} on either strand{choice}"
+    return BaselineResult("best_pwm", description, settings, predict)
+
+
+def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: int = 0) -> BaselineResult:
+    """Logistic regression on the GC fraction and its square; the penalty is chosen on validation.
+
+    Raises:
+        InputError: a split holds one class only.
+    """
+    num_all = len(train.targets)
+    train = train.sample(MAX_TRAIN_EXAMPLES, seed)
+    gc = gc_fraction(train.codes)
+    centre, deviation = float(gc.mean()), max(float(gc.std()), 1e-9)
+
+    def describe(codes: Codes) -> Float[np.ndarray, "examples features"]:
+        standard = (gc_fraction(codes) - centre) / deviation
+        return np.stack([standard, standard**2], axis=1)
+
+    known = describe(validation.codes)
+    fit = _search_penalty(describe(train.codes), train.targets, lambda w: known @ w, validation.targets)
+
+    def predict(codes: Codes) -> Logits:
+        logits: np.ndarray = describe(codes) @ fit.coefficients + fit.intercept
+        return logits
+
+    settings = {"inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
+    description = f"logistic regression on the GC fraction and its square{_describe_share(train, num_all)}"
+    return BaselineResult("gc_logistic", description, settings, predict)
+
+
+def fit_kmer_logistic(
+    train: LabelledCodes, validation: LabelledCodes, *, kmer: int = 6, seed: int = 0
+) -> BaselineResult:
+    """Logistic regression on the counts of all k-mers, a k-mer and its reverse complement as one.
+
+    At most 50,000 training examples are used, and the penalty is chosen by AUROC on validation.
+
+    Raises:
+        InputError: the sequences are shorter than k, or a split holds one class only.
+    """
+    length = train.codes.shape[1]
+    if kmer > length:
+        raise InputError(
+            f"sequences of {length} bp hold no {kmer}-mers", remedy="set evaluation.kmer to a smaller number"
+        )
+    columns = find_kmer_columns(kmer)
+    num_all = len(train.targets)
+    train = train.sample(MAX_TRAIN_EXAMPLES, seed)
+    fit = _search_penalty(
+        count_kmers(train.codes, kmer, columns),
+        train.targets,
+        lambda weights: _sum_kmer_weights(validation.codes, kmer, weights[columns]),
+        validation.targets,
+    )
+    # Words that are not canonical take the last weight (column -1), and never occur.
+    weights = fit.coefficients[columns]
+
+    def predict(codes: Codes) -> Logits:
+        return _sum_kmer_weights(codes, kmer, weights) + fit.intercept
+
+    settings = {"kmer": kmer, "inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
+    description = f"logistic regression on {kmer}-mer counts of both strands{_describe_share(train, num_all)}"
+    return BaselineResult("kmer_logistic", description, settings, predict)
+
+
+def measure_background(codes: Codes) -> Float[np.ndarray, " 4"]:
+    """Shares of A, C, G and T, made equal for both strands; one of each is added, so that none is 0."""
+    counts = np.bincount(codes.ravel(), minlength=5)[:4] + 1.0
+    counts = counts + counts[::-1]
+    shares: np.ndarray = counts / counts.sum()
+    return shares
+
+
+def find_kmer_columns(kmer: int) -> Int64[np.ndarray, " words"]:
+    """The column of each of the 4^k words of two bits a base that is canonical; -1 for the others."""
+    words = np.arange(4**kmer, dtype=np.int64)
+    reverse = np.zeros_like(words)
+    for position in range(kmer):
+        reverse = reverse * 4 + 3 - (words >> (2 * position)) % 4
+    is_canonical = words <= reverse
+    return np.where(is_canonical, np.cumsum(is_canonical) - 1, -1)
+
+
+def count_kmers(codes: Codes, kmer: int, columns: Int64[np.ndarray, " words"]) -> Features:
+    """Counts of canonical k-mers, one row a sequence, sparse; a k-mer with an N counts nowhere."""
+    from scipy.sparse import csr_matrix, vstack
+
+    num_columns = int(columns.max()) + 1
+    parts = []
+    for block in iter_blocks(*codes.shape):
+        words = long_kmer_hashes(codes[block], kmer)
+        is_known = words < len(columns)
+        row_ends = np.concatenate([[0], np.cumsum(is_known.sum(axis=1))])
+        known = columns[words[is_known].astype(np.int64)]
+        part = csr_matrix((np.ones(len(known), np.float32), known, row_ends), (len(words), num_columns))
+        part.sum_duplicates()
+        parts.append(part)
+    return vstack(parts, format="csr")
+
+
+def _describe_share(train: LabelledCodes, num_all: int) -> str:
+    num_train = len(train.targets)
+    return "" if num_train == num_all else f", fitted to {num_train:,} of {num_all:,} training examples"
+
+
+def _sum_kmer_weights(codes: Codes, kmer: int, weights: Float[np.ndarray, " words"]) -> Logits:
+    """Sum of the weights of a sequence's k-mers; the word past the last stands for k-mers with an N."""
+    table = np.append(weights, 0.0)
+    sums = np.empty(len(codes), np.float64)
+    for block in iter_blocks(*codes.shape):
+        words = np.minimum(long_kmer_hashes(codes[block], kmer), np.uint64(len(weights)))
+        sums[block] = table[words.astype(np.int64)].sum(axis=1)
+    return sums
+
+
+def _search_penalty(
+    features: Features,
+    targets: Bool[np.ndarray, " examples"],
+    score_validation: Callable[[Float[np.ndarray, " features"]], Float[np.ndarray, " validation"]],
+    validation_targets: Bool[np.ndarray, " validation"],
+) -> LogisticResult:
+    """Fit with weaker and weaker penalties, each from the last; keep what ranks validation best."""
+    check_classes(targets, "the training split")
+    check_classes(validation_targets, "the validation split")
+    best, best_quality, num_worse = None, -1.0, 0
+    fit = None
+    for inverse_penalty in INVERSE_PENALTIES:
+        fit = _fit_logistic(features, targets, inverse_penalty, start=fit)
+        quality = auroc(validation_targets, score_validation(fit.coefficients))
+        if best is None or quality > best_quality:
+            best, best_quality, num_worse = fit, quality, 0
+        else:
+            num_worse += 1
+        if num_worse == PATIENCE:
+            break
+    assert best is not None
+    return best
+
+
+def _fit_logistic(
+    features: Features,
+    targets: Bool[np.ndarray, " examples"],
+    inverse_penalty: float = 1.0,
+    *,
+    start: LogisticResult | None = None,
+) -> LogisticResult:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=inverse_penalty, solver="lbfgs", max_iter=500, tol=1e-4, warm_start=True)
+    if start is not None:
+        model.coef_ = start.coefficients[None].copy()
+        model.intercept_ = np.array([start.intercept])
+        model.classes_ = np.array([False, True])
+    with warnings.catch_warnings():
+        # A fit that stops early is judged on validation like any other.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, targets)
+    return LogisticResult(model.coef_[0].astype(np.float64), float(model.intercept_[0]), inverse_penalty)

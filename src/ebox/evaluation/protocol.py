@@ -1,0 +1,244 @@
+"""The protocol: logits of a dataset in, the facts of evaluation.json out (docs/evaluation.md)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from ebox import __version__
+from ebox.config import EvaluationConfig
+from ebox.datasets.folder import Dataset
+from ebox.errors import InputError
+from ebox.evaluation.baselines import (
+    BaselineResult,
+    LabelledCodes,
+    fit_best_pwm,
+    fit_gc_logistic,
+    fit_kmer_logistic,
+)
+from ebox.evaluation.sections import (
+    MODEL,
+    SplitScores,
+    choose_threshold_of,
+    compare_with_best,
+    describe_figures,
+    measure_split,
+    squash,
+)
+from ebox.sequences.motifs import Motif, find_motif, read_motifs
+
+FORMAT = "ebox-evaluation"
+FORMAT_VERSION = 1
+UNKNOWN = 255
+# Negatives of one track that are positives of another.
+OTHER_TRACKS = "other_tracks"
+EVALUATED_SPLITS = ("validation", "test")
+
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate(
+    dataset: Dataset,
+    logits: Float32[np.ndarray, "examples tracks"],
+    config: EvaluationConfig,
+    *,
+    motif_files: Sequence[str | os.PathLike[str]] = (),
+    ceiling: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure logits on the validation and test splits, beside baselines fitted on the training split.
+
+    Args:
+        dataset: Sequences, targets, kinds and splits.
+        logits: One row for each example of the dataset; rows of the training split are not read.
+        config: Bootstrap, threshold, baselines.
+        motif_files: MEME or JASPAR files whose motifs the best PWM hit may use beside `config.motifs`.
+        ceiling: What the exact likelihood ratio reaches on simulated data; passed through.
+        progress: Told the stage, the steps done and all steps.
+
+    Returns:
+        The content of evaluation.json: plain dicts, lists, strings and finite numbers.
+
+    Raises:
+        InputError: logits of another shape or not finite, a motif that cannot be read, or no track that has
+            positives and negatives in both splits.
+    """
+    expected = (len(dataset), len(dataset.tracks))
+    if logits.shape != expected:
+        raise InputError(
+            f"logits have shape {logits.shape}, and the dataset (examples, tracks) {expected}",
+            file=dataset.path,
+            remedy="predict the dataset that is evaluated",
+        )
+    motifs = gather_motifs(config, motif_files)
+    report = _Report(progress, len(dataset.tracks) * (len(config.baselines) + len(EVALUATED_SPLITS)))
+    tracks = [_evaluate_track(dataset, logits, track, config, motifs, report) for track in range(expected[1])]
+    _check_measured(dataset, tracks)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "ebox_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset": {
+            "path": str(dataset.path),
+            "fingerprint": dataset.fingerprint,
+            "length_bp": dataset.length_bp,
+        },
+        "config": config.model_dump(mode="json"),
+        "motif_files": [str(file) for file in motif_files],
+        "tracks": tracks,
+        "ceiling": None if ceiling is None else dict(ceiling),
+    }
+
+
+def gather_motifs(
+    config: EvaluationConfig, motif_files: Sequence[str | os.PathLike[str]] = ()
+) -> list[Motif]:
+    """The motifs of `config.motifs` and all motifs of the files; none where best_pwm is not asked for.
+
+    Raises:
+        InputError: an unknown motif, or a file that cannot be read.
+    """
+    if "best_pwm" not in config.baselines:
+        return []
+    files = [Path(file) for file in motif_files]
+    named = [find_motif(name, files) for name in config.motifs]
+    return named + [motif for file in files for motif in read_motifs(file)]
+
+
+class _Report:
+    """Counts steps and tells the caller."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def step(self, stage: str) -> None:
+        if self._progress is not None:
+            self._progress(stage, self._done, self._total)
+        self._done += 1
+
+
+def _check_measured(dataset: Dataset, tracks: Sequence[Mapping[str, Any]]) -> None:
+    """Raise InputError when the test split gives no metric for any track."""
+    tests = [track["splits"]["test"] for track in tracks]
+    if all(test["metrics"] is None for test in tests):
+        raise InputError(
+            f"the test split can't be measured: {tracks[0]['track']} has {tests[0]['reason']} there",
+            file=dataset.path,
+            remedy="build the dataset with a test split that holds positives and negatives"
+            " (data.test_chroms, data.split_fractions)",
+        )
+
+
+def _evaluate_track(
+    dataset: Dataset,
+    logits: Float32[np.ndarray, "examples tracks"],
+    track: int,
+    config: EvaluationConfig,
+    motifs: Sequence[Motif],
+    report: _Report,
+) -> dict[str, Any]:
+    """One element of `tracks`."""
+    name = dataset.tracks[track]
+    splits = {split: _select_split(dataset, logits, track, split) for split in EVALUATED_SPLITS}
+    baselines = _add_baselines(dataset, track, splits, config, motifs, report)
+    validation, test = splits["validation"], splits["test"]
+    thresholds = {
+        model: choose_threshold_of(validation, model, config.threshold) for model in test.probabilities
+    }
+    balanced = {
+        model: choose_threshold_of(validation, model, "balanced_accuracy") for model in test.probabilities
+    }
+    sections, samples = {}, {}
+    for split, scores in splits.items():
+        report.step(f"measuring {name} on {split}")
+        sections[split], samples[split] = measure_split(scores, thresholds, balanced, config)
+    for model, section in baselines.items():
+        if model in thresholds:
+            section["threshold"] = thresholds[model]
+            section["splits"] = {split: sections[split][model] for split in splits}
+    return {
+        "track": name,
+        "threshold": thresholds[MODEL],
+        "splits": {split: sections[split][MODEL] for split in splits},
+        "baselines": baselines,
+        "comparison": compare_with_best(samples),
+        **describe_figures(test),
+    }
+
+
+def _select_split(
+    dataset: Dataset, logits: Float32[np.ndarray, "examples tracks"], track: int, split: str
+) -> SplitScores:
+    """The examples of a split whose target is known, with the probabilities of the model."""
+    rows, targets, kinds = _find_known(dataset, track, split)
+    chosen = logits[rows, track].astype(np.float64)
+    num_missing = int(np.count_nonzero(~np.isfinite(chosen)))
+    if num_missing:
+        raise InputError(
+            f"{num_missing} of {len(chosen)} logits of the {split} split are not finite numbers",
+            file=dataset.path,
+            remedy="predict the whole split; where the training diverged, lower train.learning_rate",
+        )
+    return SplitScores(rows, targets, kinds, {MODEL: squash(chosen)})
+
+
+def _find_known(
+    dataset: Dataset, track: int, split: str
+) -> tuple[Int64[np.ndarray, " known"], Bool[np.ndarray, " known"], np.ndarray]:
+    """Rows of a split whose target is known, their targets, and the kinds of the negatives among them."""
+    part = dataset.rows(split)
+    targets = np.asarray(dataset.targets[part, track])
+    rows = np.flatnonzero(targets != UNKNOWN) + part.start
+    is_positive = np.asarray(dataset.targets[rows, track]) == 1
+    kinds = dataset.kinds[rows].astype(object)
+    kinds[~is_positive & (kinds == "positive")] = OTHER_TRACKS
+    kinds[is_positive] = "positive"
+    return rows, is_positive, kinds
+
+
+def _add_baselines(
+    dataset: Dataset,
+    track: int,
+    splits: Mapping[str, SplitScores],
+    config: EvaluationConfig,
+    motifs: Sequence[Motif],
+    report: _Report,
+) -> dict[str, dict[str, Any]]:
+    """Fit each baseline, add its probabilities to the splits, and describe it or say why there is none."""
+    rows, targets, _ = _find_known(dataset, track, "train")
+    train = LabelledCodes(np.asarray(dataset.codes[rows]), targets)
+    codes = {split: np.asarray(dataset.codes[scores.rows]) for split, scores in splits.items()}
+    validation = LabelledCodes(codes["validation"], splits["validation"].targets)
+    sections: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(config.baselines):
+        report.step(f"fitting {name} to {dataset.tracks[track]}")
+        try:
+            fitted = _fit(name, train, validation, motifs, config)
+        except InputError as error:
+            sections[name] = {"description": None, "settings": {}, "reason": str(error), "splits": {}}
+            continue
+        sections[name] = {"description": fitted.description, "settings": fitted.settings, "reason": None}
+        for split, scores in splits.items():
+            scores.probabilities[name] = squash(fitted.predict(codes[split]))
+    return sections
+
+
+def _fit(
+    name: str,
+    train: LabelledCodes,
+    validation: LabelledCodes,
+    motifs: Sequence[Motif],
+    config: EvaluationConfig,
+) -> BaselineResult:
+    if name == "best_pwm":
+        return fit_best_pwm(train, validation, motifs, seed=config.seed)
+    if name == "gc_logistic":
+        return fit_gc_logistic(train, validation, seed=config.seed)
+    return fit_kmer_logistic(train, validation, kmer=config.kmer, seed=config.seed)
