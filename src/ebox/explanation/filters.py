@@ -1,0 +1,261 @@
+"""What the filters of the first layer look for: the sequences that excite each one, as a matrix, and its likeness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from ebox.errors import InputError
+from ebox.sequences.motifs import Motif, load_jaspar
+
+FILTERS_FORMAT_VERSION = 1
+# The TAL1 matrices and GATA1, which the package carries (JASPAR, CC BY 4.0).
+KNOWN_MOTIF_IDS = ("MA0091.1", "MA0091.2", "MA0140.2", "MA0140.3", "MA0035.4")
+MIN_CORRELATION = 0.8
+MIN_ALIGNED_COLUMNS = 6
+PSEUDOCOUNT = 0.5
+
+_BASES = "ACGT"
+_N_CODE = 4
+_CHUNK_BASES = 1 << 14
+
+
+@dataclass(frozen=True)
+class Resemblance:
+    """The known motif that a filter is most like.
+
+    `strand` is "-" when the known motif's reverse complement fits; `offset_bp` is where the known motif begins
+    in the filter (negative: before it).
+    """
+
+    id: str
+    name: str
+    correlation: float
+    num_columns: int
+    strand: str
+    offset_bp: int
+
+
+@dataclass(frozen=True)
+class FilterMotif:
+    """One filter of the first layer as a motif.
+
+    `probabilities` come from the `num_sites` sub-sequences that excite it to more than the threshold; the shares
+    are of the positive and the negative sequences that hold at least one such site.
+    """
+
+    index: int
+    probabilities: Float[np.ndarray, "width 4"]
+    num_sites: int
+    share_positive: float
+    share_negative: float
+    max_activation: float
+    resembles: Resemblance | None
+
+    @property
+    def difference(self) -> float:
+        """By how much more of the positives than of the negatives it fires in."""
+        return self.share_positive - self.share_negative
+
+    @property
+    def information_bits(self) -> float:
+        """Information of the whole matrix against a uniform background."""
+        logs = np.log2(np.where(self.probabilities > 0, self.probabilities, 1.0))
+        return float((2.0 + (self.probabilities * logs).sum(axis=1)).sum())
+
+    @property
+    def consensus(self) -> str:
+        """The most frequent base of each column; lower case under a half, n where no base passes 0.35."""
+        letters = []
+        for row in self.probabilities:
+            letter, share = _BASES[int(row.argmax())], float(row.max())
+            letters.append(letter if share >= 0.5 else letter.lower() if share >= 0.35 else "n")
+        return "".join(letters)
+
+
+def filter_motifs(
+    filters: Float32[np.ndarray, "filter width 4"],
+    codes: UInt8[np.ndarray, "example length"],
+    targets: Bool[np.ndarray, " example"],
+    *,
+    known: Sequence[Motif] | None = None,
+    num_sequences: int = 2000,
+    threshold: float = 0.5,
+    strands: Literal["one", "both"] = "one",
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[FilterMotif]:
+    """Turn each filter into a motif, as Koo and Eddy (2019) do: align what excites it to half of its maximum.
+
+    The activation is that of the filter with each column's mean taken away, so that 0 is what random bases give and N
+    counts as nothing. Normalisation and activation function of the network, which rise with it, play no part.
+
+    Args:
+        filters: Weights of the first layer, bases in the order ACGT.
+        codes: Sequences to look at, base codes with 4 for N.
+        targets: Which of them are positive.
+        known: Motifs to compare with; none: the TAL1 and GATA1 matrices of the package.
+        num_sequences: At most so many are drawn, half of each class where there are enough.
+        threshold: Share of the filter's greatest activation that a site must reach.
+        strands: both: the filter reads both strands, as `model.strands = "both"` makes it.
+        seed: Of the draw.
+        progress: Told the stage, and how much is done of how much.
+
+    Returns:
+        One motif a filter that ever rises above 0, those that favour positives most first.
+
+    Raises:
+        InputError: sequences shorter than a filter, one class only, or a threshold outside 0 to 1.
+    """
+    _check(filters, codes, targets, threshold)
+    rows = _draw_rows(targets, num_sequences, seed)
+    weights = (filters - filters.mean(axis=2, keepdims=True)).reshape(filters.shape[0], -1)
+    sample = codes[rows]
+    highest = np.full(filters.shape[0], -np.inf, dtype=np.float32)
+    chunks = _split_rows(sample)
+    for number, chunk in enumerate(chunks):
+        windows = _one_hot_windows(sample[chunk], filters.shape[1], strands)
+        highest = np.maximum(highest, (windows @ weights.T).max(axis=(0, 1)))
+        _tell(progress, number + 1, 2 * len(chunks))
+    counts = np.zeros((filters.shape[0], weights.shape[1]), dtype=np.float64)
+    fires = np.empty((len(rows), filters.shape[0]), dtype=bool)
+    for number, chunk in enumerate(chunks):
+        windows = _one_hot_windows(sample[chunk], filters.shape[1], strands)
+        hits = (windows @ weights.T) >= np.maximum(threshold * highest, np.finfo(np.float32).tiny)
+        fires[chunk] = hits.any(axis=1)
+        counts += np.tensordot(hits.astype(np.float32), windows, axes=((0, 1), (0, 1)))
+        _tell(progress, len(chunks) + number + 1, 2 * len(chunks))
+    motifs = [load_jaspar(name) for name in KNOWN_MOTIF_IDS] if known is None else list(known)
+    found = _make_motifs(counts.reshape(filters.shape), fires, targets[rows], highest, motifs)
+    return sorted(found, key=lambda motif: (-motif.difference, motif.index))
+
+
+def find_resemblance(
+    probabilities: Float[np.ndarray, "width 4"], known: Sequence[Motif]
+) -> Resemblance | None:
+    """The known motif most like a matrix, over all offsets and both strands; none where nothing is like it.
+
+    The score is Pearson's correlation of the aligned probabilities, where columns that stand over against nothing count
+    as uniform: so what one has and the other lacks lowers it. At least 6 columns must be aligned, and the
+    correlation be 0.8 or more.
+    """
+    best: Resemblance | None = None
+    for motif in known:
+        for strand, matrix in (("+", motif.probabilities), ("-", motif.probabilities[::-1, ::-1])):
+            correlation, offset, columns = _align(probabilities - 0.25, matrix - 0.25)
+            if correlation >= MIN_CORRELATION and (best is None or correlation > best.correlation):
+                name = motif.name if motif.alt_name in (None, "") else str(motif.alt_name)
+                best = Resemblance(motif.name, name, round(correlation, 4), columns, strand, offset)
+    return best
+
+
+def filters_to_json(motifs: Sequence[FilterMotif], **about: Any) -> dict[str, Any]:
+    """The content of filters.json; `about` stands in it beside the motifs (num_sequences, split, threshold, ...)."""
+    entries = [
+        {
+            "index": motif.index,
+            "consensus": motif.consensus,
+            "information_bits": round(motif.information_bits, 3),
+            "num_sites": motif.num_sites,
+            "share_positive": round(motif.share_positive, 5),
+            "share_negative": round(motif.share_negative, 5),
+            "max_activation": round(motif.max_activation, 5),
+            "resembles": None if motif.resembles is None else asdict(motif.resembles),
+            "probabilities": np.round(motif.probabilities, 4).tolist(),
+        }
+        for motif in motifs
+    ]
+    head = {"format": "ebox-filters", "format_version": FILTERS_FORMAT_VERSION}
+    return {**head, **about, "num_filters": len(entries), "filters": entries}
+
+
+def _check(filters: np.ndarray, codes: np.ndarray, targets: np.ndarray, threshold: float) -> None:
+    if codes.shape[1] < filters.shape[1]:
+        raise InputError(f"sequences of {codes.shape[1]} bp are shorter than the filters of {filters.shape[1]} bp")
+    if targets.all() or not targets.any():
+        raise InputError("filters are compared between positives and negatives, and one class is missing")
+    if not 0.0 < threshold <= 1.0:
+        raise InputError(f"threshold is {threshold:g}, and must be above 0 and at most 1")
+
+
+def _draw_rows(targets: np.ndarray, num_sequences: int, seed: int) -> np.ndarray:
+    """Half of each class where there are enough; in order, so that a memory map is read forwards."""
+    random = np.random.default_rng(seed)
+    positive, negative = np.flatnonzero(targets), np.flatnonzero(~targets)
+    num_positive = min(len(positive), max(num_sequences // 2, num_sequences - len(negative), 1))
+    num_negative = min(len(negative), max(num_sequences - num_positive, 1))
+    drawn = [
+        random.choice(positive, num_positive, replace=False),
+        random.choice(negative, num_negative, replace=False),
+    ]
+    rows: np.ndarray = np.sort(np.concatenate(drawn))
+    return rows
+
+
+def _split_rows(codes: np.ndarray) -> list[slice]:
+    """Rows in blocks whose windows stay within a processor's cache or near it."""
+    size = max(1, _CHUNK_BASES // codes.shape[1])
+    return [slice(start, min(start + size, len(codes))) for start in range(0, len(codes), size)]
+
+
+def _one_hot_windows(
+    codes: np.ndarray, width: int, strands: Literal["one", "both"]
+) -> Float32[np.ndarray, "example window bases"]:
+    """Every window of every sequence as a flat one-hot row; with both strands, those of the other one follow."""
+    eye = np.vstack([np.eye(4, dtype=np.float32), np.zeros((1, 4), dtype=np.float32)])
+    one_hot = eye[codes]
+    if strands == "both":
+        windows = np.concatenate([_slide(one_hot, width), _slide(one_hot[:, ::-1, ::-1], width)], axis=1)
+    else:
+        windows = _slide(one_hot, width)
+    return windows
+
+
+def _slide(one_hot: np.ndarray, width: int) -> np.ndarray:
+    view = np.lib.stride_tricks.sliding_window_view(one_hot, width, axis=1)
+    return np.ascontiguousarray(view.transpose(0, 1, 3, 2)).reshape(view.shape[0], view.shape[1], -1)
+
+
+def _make_motifs(
+    counts: np.ndarray, fires: np.ndarray, targets: np.ndarray, highest: np.ndarray, known: Sequence[Motif]
+) -> list[FilterMotif]:
+    motifs = []
+    for index in np.flatnonzero(highest > 0).tolist():
+        totals = counts[index].sum(axis=1, keepdims=True)
+        probabilities = (counts[index] + PSEUDOCOUNT) / (totals + 4 * PSEUDOCOUNT)
+        motifs.append(
+            FilterMotif(
+                index=index,
+                probabilities=probabilities,
+                num_sites=round(float(totals.max())),
+                share_positive=float(fires[targets, index].mean()),
+                share_negative=float(fires[~targets, index].mean()),
+                max_activation=float(highest[index]),
+                resembles=find_resemblance(probabilities, known),
+            )
+        )
+    return motifs
+
+
+def _align(left: np.ndarray, right: np.ndarray) -> tuple[float, int, int]:
+    """Greatest correlation over offsets that align enough columns; its offset and number of columns."""
+    norm = float(np.linalg.norm(left) * np.linalg.norm(right))
+    best = (-1.0, 0, 0)
+    if norm == 0.0:
+        return best
+    for offset in range(MIN_ALIGNED_COLUMNS - len(right), len(left) - MIN_ALIGNED_COLUMNS + 1):
+        start, stop = max(offset, 0), min(offset + len(right), len(left))
+        if stop - start < MIN_ALIGNED_COLUMNS:
+            continue
+        product = float((left[start:stop] * right[start - offset : stop - offset]).sum())
+        best = max(best, (product / norm, offset, stop - start))
+    return best
+
+
+def _tell(progress: Callable[[str, int, int], None] | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress("reading the filters", done, total)

@@ -1,0 +1,251 @@
+"""The facts of a report, as plain values: what report.json holds and the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ebox import __version__
+from ebox.reporting.headline import list_limits, make_headline
+from ebox.reporting.reading import RunFiles
+from ebox.reporting.wording import METRICS, MODEL, format_command, name_baseline
+
+REPORT_FORMAT_VERSION = 1
+SPLITS = ("train", "validation", "test")
+NUM_FILTERS_SHOWN = 24
+_LEAKS = {
+    "exact": "the same sequence",
+    "reverse_complement": "its reverse complement",
+    "overlap": "overlapping coordinates",
+    "similar": "nearly the same sequence",
+}
+
+
+def collect_facts(files: RunFiles) -> dict[str, Any]:
+    """Put together what is known about a run; nothing here is text that a page must trust."""
+    kmer = files.config.evaluation.kmer
+    tracks = [_describe_track(track, files, kmer) for track in files.evaluation["tracks"]]
+    facts: dict[str, Any] = {
+        "format": "ebox-report",
+        "format_version": REPORT_FORMAT_VERSION,
+        "ebox_version": __version__,
+        "run": files.name,
+        "created": files.evaluation.get("created"),
+        "headlines": [make_headline(track, kmer) for track in files.evaluation["tracks"]],
+        "question": _describe_question(files),
+        "data": _describe_data(files),
+        "training": _describe_training(files),
+        "tracks": tracks,
+        "filters": _describe_filters(files),
+        "ceiling": _describe_ceiling(files),
+        "environment": None if files.environment is None else _describe_environment(files.environment),
+        "commands": _list_commands(files),
+        "absent": list(files.absent),
+    }
+    facts["limits"] = list_limits(facts, files.evaluation)
+    facts["settings"] = files.config.model_dump(mode="json")
+    return facts
+
+
+def _describe_question(files: RunFiles) -> dict[str, Any]:
+    manifest, quality = files.dataset, files.quality
+    asked = files.config.data
+    split = {} if quality is None else quality.get("split", {})
+    mode = split.get("mode", manifest.get("config", {}).get("split", asked.split))
+    sources = manifest.get("sources", [])
+    roles = {} if quality is None else {entry["source"]: entry for entry in quality.get("sources", [])}
+    return {
+        "tracks": list(manifest.get("tracks", [])),
+        "length_bp": manifest.get("length_bp"),
+        "kinds": list(manifest.get("kinds", [])),
+        "sources": [_describe_source(source, roles) for source in sources],
+        "split": {**split, "mode": mode},
+        "simulated": files.simulation is not None,
+    }
+
+
+def _describe_source(source: Mapping[str, Any], roles: Mapping[str, Any]) -> dict[str, Any]:
+    name = str(source.get("path", "")).replace("\\", "/").rsplit("/", 1)[-1]
+    more = roles.get(name, {})
+    return {
+        "name": name,
+        "role": source.get("role", more.get("role")),
+        "records": source.get("records", more.get("records")),
+        "examples": more.get("examples"),
+        "sha256": source.get("sha256"),
+    }
+
+
+def _describe_data(files: RunFiles) -> dict[str, Any]:
+    manifest, quality = files.dataset, files.quality
+    splits = {name: _describe_split(manifest["splits"].get(name, {})) for name in SPLITS}
+    facts: dict[str, Any] = {"splits": splits, "num_examples": manifest.get("num_examples")}
+    facts["fingerprint"] = manifest.get("fingerprint")
+    if quality is None:
+        return {**facts, "kinds": None, "dropped": None, "warnings": [], "leaks": None, "made": {}}
+    kinds = [
+        {
+            "kind": kind,
+            **{name: values.get(name) for name in SPLITS},
+            "num_examples": values.get("num_examples"),
+            "gc_mean": values.get("gc", {}).get("mean"),
+            "gc_sd": values.get("gc", {}).get("sd"),
+        }
+        for kind, values in quality.get("kinds", {}).items()
+    ]
+    return {
+        **facts,
+        "kinds": kinds,
+        "dropped": quality.get("dropped", {}),
+        "warnings": list(quality.get("warnings", [])),
+        "leaks": _describe_leaks(quality.get("audit")),
+        "made": quality.get("made", {}),
+    }
+
+
+def _describe_split(split: Mapping[str, Any]) -> dict[str, Any]:
+    num = None if "start" not in split else split["stop"] - split["start"]
+    return {"num_examples": num, "num_positive": split.get("num_positive")}
+
+
+def _describe_leaks(audit: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
+    if audit is None:
+        return None
+    return [
+        {
+            "of": pair["of"],
+            "in": pair["in"],
+            "num_examples": pair["num_examples"],
+            "found": [
+                {"what": words, "num_examples": pair[key]["num_examples"], "other_label": pair[key].get("other_label")}
+                for key, words in _LEAKS.items()
+                if key in pair
+            ],
+        }
+        for pair in audit.get("between", [])
+    ]
+
+
+def _describe_training(files: RunFiles) -> dict[str, Any] | None:
+    if files.training is None and not files.metrics:
+        return None
+    curves: dict[str, dict[str, list[float]]] = {}
+    for entry in files.metrics:
+        curve = curves.setdefault(str(entry["kind"]), {})
+        for key in ("step", "epoch", "loss", "auroc", "auprc", "learning_rate"):
+            if isinstance(entry.get(key), int | float):
+                curve.setdefault(key, []).append(entry[key])
+    summary = {} if files.training is None else dict(files.training)
+    model, train = files.config.model, files.config.train
+    return {
+        **{key: summary.get(key) for key in ("steps", "epochs", "seconds", "sequences_per_second", "num_parameters")},
+        **{key: summary.get(key) for key in ("stopped", "best_step")},
+        "architecture": model.architecture,
+        "num_filters": model.num_filters,
+        "filter_width_bp": model.filter_width_bp,
+        "batch_size": train.batch_size,
+        "keep": train.keep,
+        "curves": curves,
+    }
+
+
+def _describe_track(track: Mapping[str, Any], files: RunFiles, kmer: int) -> dict[str, Any]:
+    test = track["splits"]["test"]
+    contenders = {MODEL: test["metrics"]} | {
+        name: entry.get("splits", {}).get("test", {}).get("metrics", {})
+        for name, entry in track.get("baselines", {}).items()
+    }
+    names = [metric for metric in METRICS if metric in test["metrics"]]
+    return {
+        "track": track["track"],
+        "threshold": track.get("threshold"),
+        "num_examples": test.get("num_examples"),
+        "num_positive": test.get("num_positive"),
+        "contenders": [
+            {
+                "name": name,
+                "words": name_baseline(name, kmer),
+                "description": track.get("baselines", {}).get(name, {}).get("description"),
+                "metrics": dict(metrics),
+            }
+            for name, metrics in _rank(contenders)
+        ],
+        "metrics": names,
+        "splits": {
+            name: {
+                "num_examples": split.get("num_examples"),
+                "num_positive": split.get("num_positive"),
+                "metrics": split.get("metrics", {}),
+            }
+            for name, split in track["splits"].items()
+        },
+        "by_kind": test.get("by_kind", {}),
+        "balanced": test.get("balanced", {}).get("metrics", {}),
+        "comparison": track.get("comparison"),
+        "curves": track.get("curves", {}),
+        "calibration": track.get("calibration", []),
+        "histogram": track.get("histogram"),
+        "mistakes": files.mistakes.get(str(track["track"])),
+    }
+
+
+def _rank(contenders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The model first, then the baselines by falling AUROC."""
+
+    def place(item: tuple[str, Mapping[str, Any]]) -> tuple[bool, float, str]:
+        return item[0] != MODEL, -item[1].get("auroc", {}).get("value", 0.0), item[0]
+
+    return sorted(contenders.items(), key=place)
+
+
+def _describe_filters(files: RunFiles) -> dict[str, Any] | None:
+    if files.filters is None:
+        return None
+    entries: Sequence[Mapping[str, Any]] = files.filters.get("filters", [])
+    about = {key: value for key, value in files.filters.items() if key not in ("filters", "format", "format_version")}
+    return {
+        **about,
+        "num_filters": len(entries),
+        "num_resembling": sum(entry.get("resembles") is not None for entry in entries),
+        "shown": [dict(entry) for entry in entries[:NUM_FILTERS_SHOWN]],
+    }
+
+
+def _describe_ceiling(files: RunFiles) -> dict[str, Any] | None:
+    """The best that any method could reach, where the sequences were simulated and it is known."""
+    ceiling = files.evaluation.get("ceiling")
+    if ceiling is None and files.simulation is not None:
+        ceiling = files.simulation.get("ceiling")
+    if not isinstance(ceiling, Mapping):
+        return None
+    metrics = {}
+    for name in ("auroc", "accuracy"):
+        value = ceiling.get(name)
+        if isinstance(value, int | float):
+            value = {"value": value, "low": ceiling.get(f"{name}_low"), "high": ceiling.get(f"{name}_high")}
+        if isinstance(value, Mapping) and "value" in value:
+            metrics[name] = dict(value)
+    size = next((ceiling[key] for key in ("num_examples", "n") if key in ceiling), None)
+    return {"metrics": metrics, "num_examples": size} if metrics else None
+
+
+def _describe_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("ebox", "python", "packages", "platform", "devices", "num_processes", "cpu", "num_cores", "memory_bytes")
+    return {key: environment.get(key) for key in (*keys, "started")}
+
+
+def _list_commands(files: RunFiles) -> list[dict[str, str]]:
+    """The command lines that were kept, in the order in which they were given; one that did both stands once."""
+    kept = [
+        ("made the data", format_command(files.dataset.get("command"))),
+        ("trained the network", None if files.environment is None else format_command(files.environment.get("command"))),
+    ]
+    commands: list[dict[str, str]] = []
+    for what, line in kept:
+        if line is None:
+            continue
+        if commands and commands[-1]["line"] == line:
+            commands[-1]["what"] += f" and {what}"
+        else:
+            commands.append({"what": what, "line": line})
+    return commands

@@ -1,0 +1,111 @@
+"""Writing the report of a run: one HTML file that needs nothing else, and the same facts as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ebox.errors import InputError
+from ebox.publishing import publish_file, write_json
+from ebox.reporting import figures, wording
+from ebox.reporting.facts import collect_facts
+from ebox.reporting.reading import read_run_files
+
+_TEMPLATE = "report.html.j2"
+
+
+def write_report(run_folder: Path, out: Path | None = None) -> Path:
+    """Write report.html, and report.json beside it, from the files of an evaluated run.
+
+    The same files give the same bytes: nothing of the moment of writing goes in.
+
+    Args:
+        run_folder: The folder of the run; only files in it are read.
+        out: The HTML file to write; none: report.html in the run folder. The JSON takes its name and `.json`.
+
+    Returns:
+        Where the HTML stands.
+
+    Raises:
+        InputError: config.toml, dataset.json or evaluation.json is missing, a file is broken or lacks what it
+            should hold, or `out` can't be written.
+    """
+    from ebox.training import run_folder as names
+
+    folder = Path(run_folder)
+    target = folder / names.REPORT if out is None else Path(out)
+    if target.is_dir() or target.suffix == ".json":
+        raise InputError(
+            "is no place for the page of a report", file=target, remedy="name a file, such as report.html"
+        )
+    files = read_run_files(folder)
+    try:
+        facts = collect_facts(files)
+        page = render_report(facts)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"a file of this run does not hold what it should ({type(error).__name__}: {error})",
+            file=folder,
+            remedy="measure again with `ebox evaluate`, with the same ebox as this",
+        ) from error
+    write_json(target.with_suffix(".json"), facts)
+    with publish_file(target) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return target
+
+
+def render_report(facts: Mapping[str, Any]) -> str:
+    """Turn facts into the page. Every text is escaped; only drawings made here go in as they are."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("ebox.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": wording.format_number,
+        "count": wording.format_count,
+        "percent": wording.format_percent,
+        "interval": wording.format_interval,
+        "seconds": wording.format_seconds,
+        "bytes": wording.format_bytes,
+        "date": wording.format_date,
+        "metric": wording.name_metric,
+        "kind": wording.name_kind,
+        "explain_kind": wording.explain_kind,
+        "words": wording.join_words,
+    }
+    drawn = _draw(facts)
+    safe = {name: None if svg is None else Markup(svg) for name, svg in drawn["figures"].items()}
+    filters = [{**entry, "svg": Markup(entry["svg"])} for entry in drawn["filters"]]
+    template = environment.get_template(_TEMPLATE)
+    return template.render(
+        facts=facts,
+        figures=safe,
+        filters=filters,
+        metric_words=wording.METRICS,
+        style_of=figures.style_of,
+    )
+
+
+def _draw(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Every figure by its name; the names are ids on the page."""
+    drawings: dict[str, str | None] = {}
+    for number, track in enumerate(facts["tracks"]):
+        drawings[f"contenders-{number}"] = figures.draw_contenders(
+            f"contenders-{number}", track, facts["ceiling"] if number == 0 else None
+        )
+        for which in ("roc", "pr"):
+            drawings[f"{which}-{number}"] = figures.draw_curves(f"{which}-{number}", track, which)
+        drawings[f"scores-{number}"] = figures.draw_scores(f"scores-{number}", track)
+        drawings[f"calibration-{number}"] = figures.draw_calibration(f"calibration-{number}", track)
+    if facts["training"] is not None:
+        for metric in ("loss", "auroc"):
+            drawings[f"training-{metric}"] = figures.draw_training(f"training-{metric}", facts["training"], metric)
+    shown = [] if facts["filters"] is None else figures.draw_filters("filter", facts["filters"])
+    return {"figures": drawings, "filters": shown}

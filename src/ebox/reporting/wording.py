@@ -1,0 +1,134 @@
+"""Words for numbers, metrics, kinds and baselines: one place, so that every part of a report says the same."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MODEL = "model"
+
+# name: (short words, what it means, higher is better)
+METRICS: dict[str, tuple[str, str]] = {
+    "auroc": ("AUROC", "how often a positive is ranked above a negative; 0.5 is chance, 1 is perfect"),
+    "auprc": ("AUPRC", "precision averaged over recall; chance is the share of positives"),
+    "accuracy": ("Accuracy", "share of right calls at the threshold"),
+    "accuracy_at_0.5": ("Accuracy at 0.5", "share of right calls where 0.5 is the threshold"),
+    "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity; 0.5 is chance"),
+    "sensitivity": ("Sensitivity", "share of positives called positive"),
+    "specificity": ("Specificity", "share of negatives called negative"),
+    "mcc": ("MCC", "correlation of calls and truth at the threshold; 0 is chance"),
+    "mcc_at_0.5": ("MCC at 0.5", "the same where 0.5 is the threshold"),
+    "recall_at_10_fdr": ("Recall at 10 % FDR", "share of positives found while at most 1 call in 10 is wrong"),
+    "recall_at_50_fdr": ("Recall at 50 % FDR", "share of positives found while at most 1 call in 2 is wrong"),
+    "brier": ("Brier score", "mean squared error of the probabilities; lower is better"),
+    "calibration_error": ("Calibration error", "mean gap between stated and true share; lower is better"),
+}
+BASELINES = {
+    "kmer_logistic": ("k-mer logistic", "a logistic regression on counts of short words (k-mers)"),
+    "best_pwm": ("Best PWM hit", "the best match of a known motif matrix in the sequence"),
+    "gc_logistic": ("GC logistic", "a logistic regression on the GC content alone"),
+}
+KINDS = {
+    "positive": ("Positives", "the sequences that carry the signal"),
+    "given": ("Given negatives", "sequences handed in as negatives"),
+    "shuffled": ("Shuffled negatives", "positives with their bases shuffled, all dinucleotide counts kept"),
+    "matched": ("Matched negatives", "other windows of the same genome with like GC, away from the peaks"),
+}
+DROP_REASONS_NEUTRAL = ("not drawn",)
+
+
+def name_metric(metric: str) -> str:
+    """The short words for a metric."""
+    return METRICS[metric][0] if metric in METRICS else metric.replace("_", " ")
+
+
+def name_baseline(baseline: str, kmer: int | None = None) -> str:
+    """The short words for a baseline, or for the model."""
+    if baseline == MODEL:
+        return "Network"
+    if baseline == "kmer_logistic" and kmer is not None:
+        return f"{kmer}-mer logistic"
+    return BASELINES[baseline][0] if baseline in BASELINES else baseline.replace("_", " ")
+
+
+def name_kind(kind: str) -> str:
+    """The short words for a kind of example."""
+    return KINDS[kind][0] if kind in KINDS else kind
+
+
+def explain_kind(kind: str) -> str:
+    """What a kind of example is."""
+    return KINDS[kind][1] if kind in KINDS else "sequences handed in as negatives under this name"
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """A number to so many places, a dash where it is unknown."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def format_count(value: float | None) -> str:
+    """A whole number with separators, a dash where it is unknown."""
+    return "–" if value is None else f"{round(value):,}"
+
+
+def format_percent(value: float | None, digits: int = 1) -> str:
+    """A share in percent."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def format_interval(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
+    """Both ends of an interval, nothing where they are unknown."""
+    if entry is None or entry.get("low") is None or entry.get("high") is None:
+        return ""
+    return f"{format_number(entry['low'], digits)} to {format_number(entry['high'], digits)}"
+
+
+def format_p(value: float | None, num_bootstrap: int | None) -> str:
+    """A p value; a bootstrap of n resamples can't show less than 1 / n."""
+    floor = 0.001 if num_bootstrap is None else 1.0 / num_bootstrap
+    if value is None:
+        return "p unknown"
+    return f"p < {floor:.1g}" if value <= floor else f"p = {value:.2g}"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """A duration in the units that a person would use."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def format_bytes(num: float | None) -> str:
+    """A size of memory in GiB."""
+    return "–" if num is None else f"{num / 2**30:.1f} GiB"
+
+
+def format_command(argv: Sequence[str] | None) -> str | None:
+    """A command line that a shell reads back to the same words; the program without its folder."""
+    if not argv:
+        return None
+    program = argv[0].replace("\\", "/").rsplit("/", 1)[-1]
+    first = "ebox" if program in ("__main__.py", "ebox.exe") else program
+    return shlex.join([first, *argv[1:]])
+
+
+def format_date(text: str | None) -> str:
+    """The day and minute of an ISO time."""
+    return "unknown" if not text else text[:16].replace("T", " ") + (" UTC" if len(text) > 10 else "")
+
+
+def join_words(words: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
