@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -112,6 +112,7 @@ def gather_motifs(
     return named + [motif for file in files for motif in read_motifs(file)]
 
 
+@final
 class _Report:
     """Counts steps and tells the caller."""
 

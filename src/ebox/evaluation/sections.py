@@ -97,7 +97,10 @@ def _measure_balanced(
     """What a 1:1 sample of the split would give: all examples, the negatives weighted to count as much."""
     reason = scores.why_undefined()
     if reason is not None:
-        return {model: {"metrics": None, "reason": reason} for model in scores.probabilities}
+        return {
+            model: {"threshold": thresholds[model], "metrics": None, "reason": reason}
+            for model in scores.probabilities
+        }
     num_positive = int(np.count_nonzero(scores.targets))
     samples = _bootstrap(scores, thresholds, config, num_positive / (len(scores.targets) - num_positive))
     return {
@@ -142,7 +145,7 @@ def compare_with_best(samples: Mapping[str, dict[str, BootstrapResult]]) -> dict
         "metric": result.metric,
         "split": "test",
         "difference": _round(result.difference.to_json()),
-        "p_value": result.p_value,
+        "p_value": round(result.p_value, 6),
         "num_bootstrap": result.num_bootstrap,
     }
 
