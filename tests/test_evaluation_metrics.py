@@ -111,6 +111,19 @@ def test_float32_scores_are_taken() -> None:
     assert evaluation.auroc(targets, scores) == pytest.approx(0.75)
 
 
+def test_pairs_past_two_to_the_thirty_first_are_counted() -> None:
+    generator = np.random.default_rng(0)
+    targets = generator.random(200_000) < 0.5
+    scores = np.round(generator.normal(size=200_000) + targets, 3)
+    assert evaluation.auroc(targets, scores) == pytest.approx(oracle.roc_auc_score(targets, scores))
+    weights = generator.integers(0, 3, 200_000).astype(np.int16)
+    weighed = weigh_metrics(rank_scores(targets, scores), weights[targets][None], weights[~targets][None])
+    expected = oracle.roc_auc_score(targets, scores, sample_weight=weights)
+    assert weighed["auroc"][0] == pytest.approx(expected)
+    expected = oracle.average_precision_score(targets, scores, sample_weight=weights)
+    assert weighed["auprc"][0] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("targets", "scores", "message"),
     [

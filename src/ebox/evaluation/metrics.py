@@ -280,15 +280,17 @@ def _weigh_order(
     negative_factor: float,
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
     """AUROC, average precision and recall at each false discovery rate; weights in order of falling score."""
-    passed = np.zeros((len(negative_weights), negative_weights.shape[1] + 1), np.int64)
+    passed = np.zeros((len(negative_weights), negative_weights.shape[1] + 1), np.int32)
     np.cumsum(negative_weights, axis=1, out=passed[:, 1:])
     not_below = np.take(passed, ranking.num_not_below, axis=1)
     above = np.take(passed, ranking.num_above, axis=1)
-    found = np.take(np.cumsum(positive_weights, axis=1), ranking.num_tied_positives - 1, axis=1)
-    num_positive, num_negative = found[:, -1], passed[:, -1]
+    found = np.cumsum(positive_weights, axis=1, dtype=np.int32)
+    found = np.take(found, ranking.num_tied_positives - 1, axis=1)
+    num_positive, num_negative = found[:, -1].astype(np.float64), passed[:, -1].astype(np.float64)
     # A positive that was not drawn and has nothing above it would divide 0 by 0; its weight is 0 anyway.
     precision = found / np.maximum(found + negative_factor * not_below, 1e-12)
-    losses = np.einsum("bp,bp->b", positive_weights, above + not_below)
+    # In float64: sums of pairs pass 2^31.
+    losses = np.einsum("bp,bp->b", positive_weights, above + not_below.astype(np.float64))
     metrics = {
         "auroc": 1.0 - losses / (2.0 * num_positive * num_negative),
         "auprc": np.einsum("bp,bp->b", positive_weights, precision) / num_positive,
