@@ -1,0 +1,151 @@
+"""Bytes of a file, plain, gzip or bgzip, told apart by content; every way that reading fails, in words."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ebox.errors import InputError
+
+BLOCK_BYTES = 1 << 22
+GZIP_MAGIC = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+# The empty block that ends every whole bgzip file (SAM specification, section 4.1.2).
+_BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_FOREIGN = (
+    (b"BZh", "bzip2", "unpack it with bunzip2"),
+    (b"\xfd7zXZ", "xz", "unpack it with unxz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "unpack it with unzstd"),
+    (b"PK\x03\x04", "a zip archive", "unpack it with unzip"),
+    (b"\x43\x27\x41\x1a", "2bit", "convert it with twoBitToFa"),
+    (b"\x1a\x45\xdf\xa3", "a media file", "give a text file"),
+    (b"\x89PNG", "an image", "give a text file"),
+    (b"%PDF", "a PDF", "give a text file"),
+    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8 text"),
+    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8 text"),
+)
+
+
+def iter_blocks(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield the unpacked bytes of a file in blocks; a UTF-8 byte order mark is left out.
+
+    Pipes are read as well as files, so nothing is read twice.
+
+    Raises:
+        InputError: missing, a folder, unreadable, empty, of a foreign format, or a gzip that is cut off or
+            corrupt.
+    """
+    with open_file(path) as stream:
+        start = stream.peek(32)[:32]
+        if not start:
+            raise InputError("is empty", file=path, remedy="check how it was made or fetched")
+        _check_format(path, start)
+        packed = start.startswith(GZIP_MAGIC)
+        if is_bgzip(start):
+            _check_bgzip_end(path)
+        is_first = True
+        for block in _unpack(path, stream, packed=packed, block_bytes=block_bytes):
+            if is_first:
+                block = block.removeprefix(_BOM)
+                if packed:
+                    _check_format(path, block[:32])
+            is_first = False
+            yield block
+        if is_first:
+            raise InputError("is empty once unpacked", file=path, remedy="check how it was made or fetched")
+
+
+def iter_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield (1-based line number, line without its end); CRLF counts as LF.
+
+    Raises:
+        InputError: as `iter_blocks`.
+    """
+    number, rest = 0, b""
+    for block in iter_blocks(path):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            number += 1
+            yield number, line.removesuffix(b"\r")
+    if rest:
+        yield number + 1, rest.removesuffix(b"\r")
+
+
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file for reading bytes.
+
+    Raises:
+        InputError: missing, a folder, or unreadable.
+    """
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise InputError("does not exist", file=path, remedy="check the path") from None
+    except IsADirectoryError:
+        raise InputError("is a folder, not a file", file=path, remedy="name a file in it") from None
+    except PermissionError:
+        raise InputError(
+            "can't be read: permission denied", file=path, remedy="ask its owner for the right to read it"
+        ) from None
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", file=path, remedy="check the path") from None
+
+
+def is_bgzip(start: bytes) -> bool:
+    """Whether the first bytes are those of bgzip: a gzip header with the extra field BC."""
+    return start[:4] == b"\x1f\x8b\x08\x04" and start[12:14] == b"BC"
+
+
+def check_text(path: str | os.PathLike[str], block: bytes) -> None:
+    """Raise InputError when a block holds NUL bytes, which no text format has."""
+    if b"\x00" in block:
+        raise InputError(
+            "is not text: it holds NUL bytes", file=path, remedy="give a text file, plain or gzip"
+        )
+
+
+def _unpack(
+    path: str | os.PathLike[str], stream: BinaryIO, *, packed: bool, block_bytes: int
+) -> Iterator[bytes]:
+    source = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+    again = "fetch or make it again (gzip -t checks it)"
+    while True:
+        try:
+            block = source.read(block_bytes)
+        except EOFError:
+            raise InputError("is a gzip file that is cut off", file=path, remedy=again) from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(f"is a corrupt gzip file: {error}", file=path, remedy=again) from None
+        except OSError as error:
+            raise InputError(f"can't be read: {error.strerror}", file=path, remedy="check the disk") from None
+        if not block:
+            return
+        yield block
+
+
+def _check_format(path: str | os.PathLike[str], start: bytes) -> None:
+    for magic, name, remedy in _FOREIGN:
+        if start.startswith(magic):
+            raise InputError(f"is {name}; ebox reads text, plain or gzip", file=path, remedy=remedy)
+    if start.startswith(b"BAM\x01"):
+        raise InputError("is BAM, not text", file=path, remedy="convert it with samtools fasta")
+
+
+def _check_bgzip_end(path: str | os.PathLike[str]) -> None:
+    """A bgzip file cut between two blocks unpacks without complaint; only its last block tells."""
+    if not Path(path).is_file():
+        return
+    with open_file(path) as stream:
+        stream.seek(-min(len(_BGZIP_END), stream.seek(0, os.SEEK_END)), os.SEEK_END)
+        if stream.read() != _BGZIP_END:
+            raise InputError(
+                "is a bgzip file that is cut off: its last block is missing",
+                file=path,
+                remedy="fetch or make it again",
+            )
