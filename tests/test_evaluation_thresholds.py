@@ -50,6 +50,14 @@ def test_neighbouring_floats_are_told_apart() -> None:
     assert lower < threshold <= upper
 
 
+def test_neighbouring_float32_are_told_apart_when_measured() -> None:
+    lower = np.float32(0.3)
+    probabilities = np.array([lower, np.nextafter(lower, np.float32(1.0))])
+    targets = np.array([False, True])
+    threshold = choose_threshold(targets, probabilities)
+    assert compute_metrics(targets, probabilities, threshold)["accuracy"] == 1.0
+
+
 def test_one_class_is_refused() -> None:
     with pytest.raises(InputError, match="only negative ones"):
         choose_threshold(np.zeros(3, bool), np.full(3, 0.5))

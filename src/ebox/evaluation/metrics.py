@@ -84,6 +84,8 @@ def rank_scores(
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
     check_scores(targets, probabilities)
+    # A threshold between two float32 neighbours needs float64.
+    probabilities = probabilities.astype(np.float64)
     positives, negatives = probabilities[targets], probabilities[~targets]
     positive_order, negative_order = np.argsort(-positives), np.argsort(-negatives)
     falling_positives, falling_negatives = -positives[positive_order], -negatives[negative_order]
