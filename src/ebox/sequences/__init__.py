@@ -5,5 +5,21 @@ field. NumPy only: nothing here needs an accelerator.
 """
 
 from ebox.sequences.codes import decode, encode, gc_fraction, n_fraction, one_hot, reverse_complement
+from ebox.sequences.motifs import Motif, find_motif, load_jaspar, read_motifs, scan_scores, write_meme
+from ebox.sequences.shuffle import shuffle_dinucleotides
 
-__all__ = ["decode", "encode", "gc_fraction", "n_fraction", "one_hot", "reverse_complement"]
+__all__ = [
+    "Motif",
+    "decode",
+    "encode",
+    "find_motif",
+    "gc_fraction",
+    "load_jaspar",
+    "n_fraction",
+    "one_hot",
+    "read_motifs",
+    "reverse_complement",
+    "scan_scores",
+    "shuffle_dinucleotides",
+    "write_meme",
+]

@@ -24,10 +24,10 @@ Codes = UInt8[np.ndarray, "batch length"]
 def shuffle_dinucleotides(codes: Codes, seed: int) -> Codes:
     """Shuffle each sequence so that the count of every pair of neighbours stays as it is.
 
-    A sequence is a walk over its letters; a shuffle is another walk over the same edges, drawn uniformly from
-    all of them (Altschul and Erickson 1985): a random tree of last exits towards the last letter, then the other
-    exits of each letter in random order. The first and the last letter stay. The tree is drawn exactly, not by
-    trial and error, from the 125 trees of five letters, so repeats and runs cost no more than other sequences.
+    A sequence is a walk over its letters; a shuffle is another walk over the same edges, drawn uniformly
+    from all of them (Altschul and Erickson 1985): a random tree of last exits towards the last letter, then
+    the other exits of each letter in random order. The first and the last letter stay. The tree is drawn
+    exactly, not by trial and error, from the 125 trees of five letters, so runs and repeats cost no more.
 
     Args:
         codes: Shape (batch, length); N counts as a fifth letter.
