@@ -227,6 +227,8 @@ def test_best_pwm_uses_the_motif_files(tmp_path: Path) -> None:
     assert section["settings"]["motif"] == "ebox"
     assert section["splits"]["test"]["metrics"]["auroc"]["value"] > 0.65
     assert gather_motifs(CONFIG) == []
+    named = config.model_copy(update={"motifs": ("MA0140.3", "ebox")})
+    assert [motif.name for motif in gather_motifs(named, [file])] == ["MA0140.3", "ebox"]
 
 
 def test_a_baseline_that_cannot_be_fitted_says_why(tmp_path: Path) -> None:

@@ -5,6 +5,13 @@ threshold that validation data fix, and the baselines that stand beside a networ
 k-mer logistic. docs/evaluation.md is the authority on what is measured.
 """
 
+from ebox.evaluation.baselines import (
+    BaselineResult,
+    LabelledCodes,
+    fit_best_pwm,
+    fit_gc_logistic,
+    fit_kmer_logistic,
+)
 from ebox.evaluation.bootstrap import (
     BootstrapResult,
     ComparisonResult,
@@ -27,12 +34,15 @@ from ebox.evaluation.metrics import (
     mcc,
     recall_at_fdr,
 )
+from ebox.evaluation.protocol import evaluate, gather_motifs
 from ebox.evaluation.thresholds import choose_threshold
 
 __all__ = [
     "METRIC_NAMES",
+    "BaselineResult",
     "BootstrapResult",
     "ComparisonResult",
+    "LabelledCodes",
     "MetricResult",
     "accuracy",
     "auprc",
@@ -48,6 +58,11 @@ __all__ = [
     "compare_scores",
     "compute_metrics",
     "count_scores",
+    "evaluate",
+    "fit_best_pwm",
+    "fit_gc_logistic",
+    "fit_kmer_logistic",
+    "gather_motifs",
     "mcc",
     "recall_at_fdr",
     "trace_pr",

@@ -104,7 +104,8 @@ def fit_best_pwm(
 
     settings = {"motif": motif.name, "num_motifs": len(fitting), "num_train": len(train.targets)}
     choice = "" if len(fitting) == 1 else f", the best of {len(fitting)} motifs on validation"
-    description = f"best log-odds hit of {motif.name} on either strand{choice}"
+    title = f"{motif.name} ({motif.alt_name})" if motif.alt_name else motif.name
+    description = f"best log-odds hit of {title} on either strand{choice}"
     return BaselineResult("best_pwm", description, settings, predict)
 
 

@@ -109,7 +109,8 @@ def gather_motifs(
         return []
     files = [Path(file) for file in motif_files]
     named = [find_motif(name, files) for name in config.motifs]
-    return named + [motif for file in files for motif in read_motifs(file)]
+    every = named + [motif for file in files for motif in read_motifs(file)]
+    return list({(motif.name, motif.source): motif for motif in every}.values())
 
 
 @final
