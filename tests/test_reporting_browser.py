@@ -10,20 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_reporting_reading import make_run_folder
 
 from ebox.reporting import write_report
+from test_reporting_reading import make_run_folder
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
+)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-debugging-pipe"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+)
 
 
 class Browser:
-    """Chromium at the other end of two pipes, spoken to in its DevTools protocol: JSON messages that end in a NUL."""
+    """Chromium at the other end of two pipes; its DevTools protocol is JSON messages that end in a NUL."""
 
     def __init__(self, profile: str) -> None:
         assert BROWSER is not None
@@ -31,7 +40,15 @@ class Browser:
         self._from, to_write = os.pipe()
         self.process = subprocess.Popen(
             # The browser reads commands on descriptor 3 and writes answers on 4.
-            ["bash", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "-", BROWSER, *FLAGS, f"--user-data-dir={profile}"],
+            [
+                "bash",
+                "-c",
+                f'exec "$@" 3<&{to_read} 4>&{to_write}',
+                "-",
+                BROWSER,
+                *FLAGS,
+                f"--user-data-dir={profile}",
+            ],
             pass_fds=(to_read, to_write),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -42,7 +59,9 @@ class Browser:
         self._number = 0
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session: str | None = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session: str | None = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -87,7 +106,12 @@ class Browser:
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def complaints(self) -> list[Any]:
-        logged = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Page.javascriptDialogOpening")
+        logged = (
+            "Log.entryAdded",
+            "Runtime.exceptionThrown",
+            "Runtime.consoleAPICalled",
+            "Page.javascriptDialogOpening",
+        )
         return [event["params"] for event in self.events if event.get("method") in logged]
 
     def requests(self) -> list[str]:
@@ -116,7 +140,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run_folder(tmp_path_factory.mktemp("reporting") / "run", simulated=True)
     evaluation = json.loads((folder / "evaluation.json").read_text())
     dataset = json.loads((folder / "dataset.json").read_text())
-    dataset["sources"][0]["path"] = "/data/<script>console.error('ran')</script>" + "a_very_long_name_" * 8 + ".bed"
+    dataset["sources"][0]["path"] = (
+        "/data/<script>console.error('ran')</script>" + "a_very_long_name_" * 8 + ".bed"
+    )
     evaluation["tracks"][0]["by_kind"] = {}
     (folder / "dataset.json").write_text(json.dumps(dataset))
     return write_report(folder)
@@ -124,7 +150,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 390, 820, 1280])
-def test_the_page_is_quiet_and_no_wider_than_its_window(browser: Browser, page: Path, width: int, dark: bool) -> None:
+def test_the_page_is_quiet_and_no_wider_than_its_window(
+    browser: Browser, page: Path, width: int, dark: bool
+) -> None:
     browser.open(page, width, dark=dark)
     assert browser.complaints() == []
     assert [url for url in browser.requests() if not url.startswith("data:")] == [page.as_uri()]
@@ -150,7 +178,8 @@ def test_ids_are_unique_and_every_reference_has_its_target(browser: Browser, pag
         ".filter(x=>!document.getElementById(x))"
     )
     assert browser.ask(broken) == []
-    named = "[...document.querySelectorAll('[aria-labelledby]')].every(e=>document.getElementById(e.getAttribute('aria-labelledby')))"
+    named = """[...document.querySelectorAll('[aria-labelledby]')]
+      .every(e=>document.getElementById(e.getAttribute('aria-labelledby')))"""
     assert browser.ask(named) is True
 
 
@@ -158,7 +187,8 @@ def test_no_text_of_a_chart_leaves_its_drawing_or_covers_another(browser: Browse
     browser.open(page, 1000)
     outside = """[...document.querySelectorAll('svg.chart')].flatMap(s=>{const b=s.getBoundingClientRect();
       return [...s.querySelectorAll('text')].filter(t=>{const r=t.getBoundingClientRect();
-        return r.left<b.left-1||r.right>b.right+1||r.top<b.top-1||r.bottom>b.bottom+1}).map(t=>t.textContent)})"""
+        return r.left<b.left-1||r.right>b.right+1||
+          r.top<b.top-1||r.bottom>b.bottom+1}).map(t=>t.textContent)})"""
     assert browser.ask(outside) == []
     covered = """[...document.querySelectorAll('svg.chart')].flatMap(s=>{
       const all=[...s.querySelectorAll('text')].map(t=>[t.textContent,t.getBoundingClientRect()]);

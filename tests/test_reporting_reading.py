@@ -49,7 +49,9 @@ def _metrics(shift: float) -> dict[str, Any]:
 
 def _curves(shift: float) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     cuts = np.linspace(6.0, -4.0, 200)
-    above = [np.array([0.5 * math.erfc((cut - centre) / math.sqrt(2)) for cut in cuts]) for centre in (shift, 0.0)]
+    above = [
+        np.array([0.5 * math.erfc((cut - centre) / math.sqrt(2)) for cut in cuts]) for centre in (shift, 0.0)
+    ]
     true, false = above
     precision = true * NUM_POSITIVE / np.maximum(true * NUM_POSITIVE + false * NUM_NEGATIVE, 1e-9)
     ends = ([0.0], [1.0])
@@ -85,7 +87,10 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
     entry = {
         "track": track,
         "threshold": {"value": 0.43, "criterion": "accuracy", "split": "validation"},
-        "splits": {"validation": {"num_examples": 3000, "num_positive": 750, "metrics": _metrics(2.45)}, "test": test},
+        "splits": {
+            "validation": {"num_examples": 3000, "num_positive": 750, "metrics": _metrics(2.45)},
+            "test": test,
+        },
         "baselines": {
             name: {
                 "description": "made up",
@@ -104,7 +109,11 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
         },
         "curves": curves,
         "calibration": [
-            {"mean_predicted": x, "fraction_positive": min(1.0, max(0.0, x + random.normal(0, 0.025))), "num_examples": 240}
+            {
+                "mean_predicted": x,
+                "fraction_positive": min(1.0, max(0.0, x + random.normal(0, 0.025))),
+                "num_examples": 240,
+            }
             for x in _sigmoid(np.linspace(-5, 4, 15)).tolist()
         ],
         "histogram": {
@@ -135,7 +144,16 @@ def make_dataset() -> dict[str, Any]:
         "format_version": 1,
         "ebox_version": "0.1.0",
         "created": "2026-11-23T20:00:00+00:00",
-        "command": ["/opt/venv/bin/ebox", "run", "--peaks", "TAL1 peaks.narrowPeak", "--genome", "genome.fa", "--out", "run"],
+        "command": [
+            "/opt/venv/bin/ebox",
+            "run",
+            "--peaks",
+            "TAL1 peaks.narrowPeak",
+            "--genome",
+            "genome.fa",
+            "--out",
+            "run",
+        ],
         "config": {"split": "chromosome"},
         "length_bp": 200,
         "num_examples": 20600,
@@ -157,7 +175,12 @@ def make_dataset() -> dict[str, Any]:
 
 def make_quality() -> dict[str, Any]:
     def kind(train: int, validation: int, test: int, gc: float) -> dict[str, Any]:
-        sizes = {"num_examples": train + validation + test, "train": train, "validation": validation, "test": test}
+        sizes = {
+            "num_examples": train + validation + test,
+            "train": train,
+            "validation": validation,
+            "test": test,
+        }
         return {**sizes, "gc": {"mean": gc, "sd": 0.08, "edges": [0, 1], "counts": [1]}}
 
     def pair(of: str, inside: str, num: int, similar: int) -> dict[str, Any]:
@@ -182,7 +205,10 @@ def make_quality() -> dict[str, Any]:
         },
         "n": {"num_examples_with_n": 4, "max_fraction": 0.02},
         "clusters": {"num_clusters": 20001, "num_examples_in_company": 800, "largest": 12},
-        "split": {"mode": "chromosome", "chroms": {"validation": ["chr2", "chr10"], "test": ["chr1", "chr8", "chr9"]}},
+        "split": {
+            "mode": "chromosome",
+            "chroms": {"validation": ["chr2", "chr10"], "test": ["chr1", "chr8", "chr9"]},
+        },
         "audit": {
             "max_similarity": 0.5,
             "kmer_bp": 12,
@@ -225,7 +251,13 @@ def make_filters(num: int = 30, width: int = 15) -> dict[str, Any]:
                 "probabilities": matrix.round(4).tolist(),
             }
         )
-    return {"format": "ebox-filters", "format_version": 1, "threshold": 0.5, "num_filters": num, "filters": entries}
+    return {
+        "format": "ebox-filters",
+        "format_version": 1,
+        "threshold": 0.5,
+        "num_filters": num,
+        "filters": entries,
+    }
 
 
 def make_metrics() -> list[dict[str, Any]]:
@@ -233,10 +265,24 @@ def make_metrics() -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for step in range(64, 1985, 64):
         loss = 0.2 + 0.5 * math.exp(-step / 500) + random.normal(0, 0.008)
-        entries.append({"kind": "train", "step": step, "epoch": step / 165, "loss": loss, "learning_rate": 0.004})
+        entries.append(
+            {"kind": "train", "step": step, "epoch": step / 165, "loss": loss, "learning_rate": 0.004}
+        )
         if step % 320 == 0:
-            value = {"loss": 0.22 + 0.45 * math.exp(-step / 450), "auroc": 0.955 - 0.2 * math.exp(-step / 400)}
-            entries.append({"kind": "validation", "step": step, "epoch": step / 165, **value, "auprc": 0.8, "seconds": 2.0})
+            value = {
+                "loss": 0.22 + 0.45 * math.exp(-step / 450),
+                "auroc": 0.955 - 0.2 * math.exp(-step / 400),
+            }
+            entries.append(
+                {
+                    "kind": "validation",
+                    "step": step,
+                    "epoch": step / 165,
+                    **value,
+                    "auprc": 0.8,
+                    "seconds": 2.0,
+                }
+            )
     return entries
 
 
@@ -251,7 +297,16 @@ def make_environment() -> dict[str, Any]:
         "cpu": "AMD EPYC",
         "num_cores": 16,
         "memory_bytes": 128 * 2**30,
-        "command": ["/opt/venv/bin/ebox", "run", "--peaks", "TAL1 peaks.narrowPeak", "--genome", "genome.fa", "--out", "run"],
+        "command": [
+            "/opt/venv/bin/ebox",
+            "run",
+            "--peaks",
+            "TAL1 peaks.narrowPeak",
+            "--genome",
+            "genome.fa",
+            "--out",
+            "run",
+        ],
         "started": "2026-11-23T20:00:01+00:00",
     }
 
@@ -326,7 +381,8 @@ def test_a_missing_required_file_is_named_with_a_remedy(run_folder: Path, name: 
 
 
 @pytest.mark.parametrize(
-    "name", ["dataset.json", "evaluation.json", "quality.json", "filters.json", "environment.json", "training.json"]
+    "name",
+    ["dataset.json", "evaluation.json", "quality.json", "filters.json", "environment.json", "training.json"],
 )
 @pytest.mark.parametrize("text", ['{"format": ', "[1, 2]"])
 def test_a_broken_file_is_named(run_folder: Path, name: str, text: str) -> None:
@@ -345,7 +401,7 @@ def test_a_broken_table_of_predictions_is_named(run_folder: Path) -> None:
 
 def test_an_evaluation_of_another_format_is_refused(run_folder: Path) -> None:
     (run_folder / "evaluation.json").write_text(json.dumps({**make_evaluation(), "format_version": 2}))
-    with pytest.raises(InputError, match="format 1.*version 2"):
+    with pytest.raises(InputError, match=r"format 1.*version 2"):
         read_run_files(run_folder)
 
 

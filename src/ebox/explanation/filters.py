@@ -1,4 +1,4 @@
-"""What the filters of the first layer look for: the sequences that excite each one, as a matrix, and its likeness."""
+"""What the filters of the first layer look for: the sequences that excite each one, as a matrix."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from ebox.errors import InputError
-from ebox.sequences.motifs import Motif, load_jaspar
+from ebox.sequences.codes import BASES, NUM_BASES
+from ebox.sequences.motifs import Motif, load_carried_motifs
 
 FILTERS_FORMAT_VERSION = 1
-# The TAL1 matrices and GATA1, which the package carries (JASPAR, CC BY 4.0).
-KNOWN_MOTIF_IDS = ("MA0091.1", "MA0091.2", "MA0140.2", "MA0140.3", "MA0035.4")
 MIN_CORRELATION = 0.8
 MIN_ALIGNED_COLUMNS = 6
 PSEUDOCOUNT = 0.5
 
-_BASES = "ACGT"
-_N_CODE = 4
 _CHUNK_BASES = 1 << 14
 
 
@@ -28,7 +25,8 @@ _CHUNK_BASES = 1 << 14
 class Resemblance:
     """The known motif that a filter is most like.
 
-    `strand` is "-" when the known motif's reverse complement fits; `offset_bp` is where the known motif begins
+    `strand` is "-" when the known motif's reverse complement fits; `offset_bp` is where the known motif
+    begins
     in the filter (negative: before it).
     """
 
@@ -44,7 +42,8 @@ class Resemblance:
 class FilterMotif:
     """One filter of the first layer as a motif.
 
-    `probabilities` come from the `num_sites` sub-sequences that excite it to more than the threshold; the shares
+    `probabilities` come from the `num_sites` sub-sequences that excite it to more than the threshold; the
+    shares
     are of the positive and the negative sequences that hold at least one such site.
     """
 
@@ -72,7 +71,7 @@ class FilterMotif:
         """The most frequent base of each column; lower case under a half, n where no base passes 0.35."""
         letters = []
         for row in self.probabilities:
-            letter, share = _BASES[int(row.argmax())], float(row.max())
+            letter, share = BASES[int(row.argmax())], float(row.max())
             letters.append(letter if share >= 0.5 else letter.lower() if share >= 0.35 else "n")
         return "".join(letters)
 
@@ -91,7 +90,8 @@ def filter_motifs(
 ) -> list[FilterMotif]:
     """Turn each filter into a motif, as Koo and Eddy (2019) do: align what excites it to half of its maximum.
 
-    The activation is that of the filter with each column's mean taken away, so that 0 is what random bases give and N
+    The activation is that of the filter with each column's mean taken away, so that 0 is what random bases
+    give and N
     counts as nothing. Normalisation and activation function of the network, which rise with it, play no part.
 
     Args:
@@ -129,7 +129,7 @@ def filter_motifs(
         fires[chunk] = hits.any(axis=1)
         counts += np.tensordot(hits.astype(np.float32), windows, axes=((0, 1), (0, 1)))
         _tell(progress, len(chunks) + number + 1, 2 * len(chunks))
-    motifs = [load_jaspar(name) for name in KNOWN_MOTIF_IDS] if known is None else list(known)
+    motifs = load_carried_motifs() if known is None else tuple(known)
     found = _make_motifs(counts.reshape(filters.shape), fires, targets[rows], highest, motifs)
     return sorted(found, key=lambda motif: (-motif.difference, motif.index))
 
@@ -139,7 +139,8 @@ def find_resemblance(
 ) -> Resemblance | None:
     """The known motif most like a matrix, over all offsets and both strands; none where nothing is like it.
 
-    The score is Pearson's correlation of the aligned probabilities, where columns that stand over against nothing count
+    The score is Pearson's correlation of the aligned probabilities, where columns that stand over against
+    nothing count
     as uniform: so what one has and the other lacks lowers it. At least 6 columns must be aligned, and the
     correlation be 0.8 or more.
     """
@@ -154,7 +155,7 @@ def find_resemblance(
 
 
 def filters_to_json(motifs: Sequence[FilterMotif], **about: Any) -> dict[str, Any]:
-    """The content of filters.json; `about` stands in it beside the motifs (num_sequences, split, threshold, ...)."""
+    """The content of filters.json; `about` (num_sequences, split, threshold, …) stands beside the motifs."""
     entries = [
         {
             "index": motif.index,
@@ -175,7 +176,9 @@ def filters_to_json(motifs: Sequence[FilterMotif], **about: Any) -> dict[str, An
 
 def _check(filters: np.ndarray, codes: np.ndarray, targets: np.ndarray, threshold: float) -> None:
     if codes.shape[1] < filters.shape[1]:
-        raise InputError(f"sequences of {codes.shape[1]} bp are shorter than the filters of {filters.shape[1]} bp")
+        raise InputError(
+            f"sequences of {codes.shape[1]} bp are shorter than the filters of {filters.shape[1]} bp"
+        )
     if targets.all() or not targets.any():
         raise InputError("filters are compared between positives and negatives, and one class is missing")
     if not 0.0 < threshold <= 1.0:
@@ -205,8 +208,8 @@ def _split_rows(codes: np.ndarray) -> list[slice]:
 def _one_hot_windows(
     codes: np.ndarray, width: int, strands: Literal["one", "both"]
 ) -> Float32[np.ndarray, "example window bases"]:
-    """Every window of every sequence as a flat one-hot row; with both strands, those of the other one follow."""
-    eye = np.vstack([np.eye(4, dtype=np.float32), np.zeros((1, 4), dtype=np.float32)])
+    """Every window of every sequence as a flat one-hot row; those of the other strand follow."""
+    eye = np.vstack([np.eye(NUM_BASES, dtype=np.float32), np.zeros((1, NUM_BASES), dtype=np.float32)])
     one_hot = eye[codes]
     if strands == "both":
         windows = np.concatenate([_slide(one_hot, width), _slide(one_hot[:, ::-1, ::-1], width)], axis=1)

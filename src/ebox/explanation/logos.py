@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.errors import InputError
+from ebox.sequences.codes import BASES
 
-BASES = "ACGT"
 LETTER_COLOURS = {"A": "#109648", "C": "#255C99", "G": "#F7B32B", "T": "#D62839"}
 MAX_INFORMATION_BITS = 2.0
 
@@ -19,9 +19,12 @@ MAX_INFORMATION_BITS = 2.0
 _GLYPHS = {
     "A": "M0 0L.37 1H.63L1 0H.76L.687 .22H.313L.24 0ZM.374 .4H.626L.5 .78Z",
     "C": "M1 .655C.96 .87 .785 1 .535 1C.21 1 0 .8 0 .5C0 .2 .21 0 .535 0C.785 0 .96 .13 1 .345L.765 .39"
-    "C.735 .255 .655 .185 .54 .185C.355 .185 .245 .3 .245 .5C.245 .7 .355 .815 .54 .815C.655 .815 .735 .745 .765 .61Z",
-    "G": "M.985 .67C.945 .875 .77 1 .525 1C.205 1 0 .8 0 .5C0 .2 .2 0 .51 0C.72 0 .88 .065 1 .19V.545H.53V.365H.77V.27"
-    "C.705 .21 .625 .18 .535 .18C.35 .18 .24 .295 .24 .5C.24 .705 .35 .82 .53 .82C.65 .82 .725 .755 .752 .625Z",
+    "C.735 .255 .655 .185 .54 .185C.355 .185 .245 .3 .245 .5C.245 .7 .355 .815 .54 .815C.655 .815 .735 "
+    ".745 .765 .61Z",
+    "G": "M.985 .67C.945 .875 .77 1 .525 1C.205 1 0 .8 0 .5C0 .2 .2 0 .51 0C.72 0 .88 .065 1 "
+    ".19V.545H.53V.365H.77V.27"
+    "C.705 .21 .625 .18 .535 .18C.35 .18 .24 .295 .24 .5C.24 .705 .35 .82 .53 .82C.65 .82 .725 .755 "
+    ".752 .625Z",
     "T": "M0 1H1V.81H.615V0H.385V.81H0Z",
 }
 _CELL_WIDTH = 20.0
@@ -41,7 +44,9 @@ def information_heights(probabilities: Float[np.ndarray, "width 4"]) -> Float[np
         InputError: a column is not a distribution.
     """
     if np.any(probabilities < 0) or not np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-3):
-        raise InputError("a column of the matrix is not a distribution: its four probabilities don't sum to 1")
+        raise InputError(
+            "a column of the matrix is not a distribution: its four probabilities don't sum to 1"
+        )
     logs = np.log2(np.where(probabilities > 0, probabilities, 1.0))
     information = MAX_INFORMATION_BITS + (probabilities * logs).sum(axis=1, keepdims=True)
     heights: np.ndarray = np.maximum(information, 0.0) * probabilities
@@ -63,7 +68,8 @@ def logo_svg(
     Args:
         heights: One row a position, columns A, C, G, T; signed contributions are allowed.
         title: What a screen reader says and a pointer shows; escaped here.
-        limit: Greatest height shown; none: 2 where nothing is negative and nothing higher, else the greatest stack.
+        limit: Greatest height shown; none: 2 where nothing is negative and nothing higher, else the greatest
+            stack.
         unit: Of the height, written beside the axis.
         first_position: The number of the first position.
         axes: Draw the axes with their numbers.
@@ -113,7 +119,9 @@ def _make_prefix(heights: np.ndarray, title: str) -> str:
 
 def _check_prefix(prefix: str) -> str:
     if not re.fullmatch(r"[A-Za-z][\w-]*", prefix, flags=re.ASCII):
-        raise InputError(f"{prefix!r} can't begin an id", remedy="letters, digits, - and _ only, a letter first")
+        raise InputError(
+            f"{prefix!r} can't begin an id", remedy="letters, digits, - and _ only, a letter first"
+        )
     return prefix
 
 
@@ -127,9 +135,7 @@ def _define_glyphs(prefix: str, heights: np.ndarray) -> str:
     return f"<defs>{paths}</defs>"
 
 
-def _draw_letters(
-    heights: np.ndarray, prefix: str, left: float, zero: float, scale: float
-) -> list[str]:
+def _draw_letters(heights: np.ndarray, prefix: str, left: float, zero: float, scale: float) -> list[str]:
     """One reference a letter; the glyph's unit box is stretched to the letter's height."""
     uses = []
     for position, row in enumerate(heights * scale):
@@ -156,11 +162,14 @@ def _draw_axes(
     ticks = [0.0, 1.0, 2.0] if (top, bottom) == (2.0, 0.0) else [0.0, *(v for v in (top, bottom) if v != 0)]
     style = 'fill="currentColor" font-family="system-ui, sans-serif" font-size="9"'
     parts = [
-        f'<g class="logo-axes" {style}><path d="M{left - 2:g} {zero:.5g}H{right:g}M{left - 2:g} {zero - top * scale:.5g}'
-        f'V{zero - bottom * scale:.5g}" fill="none" stroke="currentColor" stroke-opacity=".5" stroke-width=".8"/>'
+        f'<g class="logo-axes" {style}><path d="M{left - 2:g} {zero:.5g}H{right:g}M{left - 2:g} '
+        f"{zero - top * scale:.5g}"
+        f'V{zero - bottom * scale:.5g}" fill="none" stroke="currentColor" stroke-opacity=".5" '
+        'stroke-width=".8"/>'
     ]
     parts += [
-        f'<text x="{left - 5:g}" y="{zero - tick * scale + 3:.5g}" text-anchor="end">{tick:.2g}</text>' for tick in ticks
+        f'<text x="{left - 5:g}" y="{zero - tick * scale + 3:.5g}" text-anchor="end">{tick:.2g}</text>'
+        for tick in ticks
     ]
     middle = zero - (top + bottom) / 2 * scale
     parts.append(

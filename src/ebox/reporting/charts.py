@@ -1,4 +1,4 @@
-"""Charts as SVG text that take their colours from the page, so that light, dark and print share one drawing."""
+"""Charts as SVG text with colours from the page: light, dark and print share one drawing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
+from ebox.reporting.wording import MINUS, Real
+
 WIDTH = 440.0
+# Label, style, value, low and high end, and the words for the three.
+IntervalRow = tuple[str, str, Real, Real, Real, str]
 _LABEL_GAP = 15.0
 _CHARACTER_WIDTH = 6.6  # of the 12 px label type, generously
 
@@ -18,13 +22,13 @@ class Axis:
     """One axis: its words, its range, where its ticks stand and what they say; `log` spaces it by powers."""
 
     label: str
-    low: float
-    high: float
-    ticks: tuple[float, ...]
+    low: Real
+    high: Real
+    ticks: tuple[Real, ...]
     tick_labels: tuple[str, ...]
     log: bool = False
 
-    def place(self, value: float) -> float:
+    def place(self, value: Real) -> float:
         """Where a value lies between the ends, 0 to 1; values outside are drawn at the nearer end."""
         value = min(max(value, self.low), self.high)
         if self.log:
@@ -36,8 +40,8 @@ class Axis:
 class Line:
     """One series of points; `style` names its colour and dashes in the style sheet."""
 
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[Real]
+    y: Sequence[Real]
     style: str
     label: str
     marks: bool = False
@@ -54,7 +58,7 @@ class Frame:
     x: Axis
     y: Axis
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
+    def at(self, x: Real, y: Real) -> tuple[float, float]:
         """The place of a point of the data."""
         return (
             self.left + (self.right - self.left) * self.x.place(x),
@@ -62,7 +66,7 @@ class Frame:
         )
 
 
-def make_axis(label: str, low: float, high: float, *, num: int = 5, percent: bool = False) -> Axis:
+def make_axis(label: str, low: Real, high: Real, *, num: int = 5, percent: bool = False) -> Axis:
     """An axis with about `num` round ticks whose ends are ticks as well."""
     if not math.isfinite(low) or not math.isfinite(high):
         low, high = 0.0, 1.0
@@ -73,7 +77,7 @@ def make_axis(label: str, low: float, high: float, *, num: int = 5, percent: boo
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(round(number * step, 12) for number in range(first, last + 1))
-    labels = tuple(f"{tick * 100:g} %" if percent else f"{tick:,g}".replace("-", "−") for tick in ticks)
+    labels = tuple(f"{tick * 100:g} %" if percent else f"{tick:,g}".replace("-", MINUS) for tick in ticks)
     return Axis(label, ticks[0], ticks[-1], ticks, labels)
 
 
@@ -122,14 +126,14 @@ def line_chart(
 
 def interval_chart(
     name: str,
-    rows: Sequence[tuple[str, str, float, float, float, str]],
+    rows: Sequence[IntervalRow],
     axis: Axis,
     *,
     title: str,
 ) -> str:
-    """Draw one row for each (label, style, value, low, high, words): a dot with its interval on a shared axis."""
+    """Draw a dot with its interval for each (label, style, value, low, high, words), on one axis."""
     pitch, top = 46.0, 10.0
-    height = top + pitch * len(rows) + 40.0
+    height = top + pitch * len(rows) + 48.0
     frame = Frame(8.0, top, WIDTH - 10.0, top + pitch * len(rows), axis, unit_axis(""))
     parts = ['<g class="axes">']
     for tick, label in zip(axis.ticks, axis.tick_labels, strict=True):
@@ -140,7 +144,8 @@ def interval_chart(
             f'<text x="{place:.1f}" y="{frame.bottom + 18:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
         )
     parts.append(
-        f'<text class="axis-label" x="{WIDTH / 2:g}" y="{height - 5:.1f}" text-anchor="middle">{escape(axis.label)}'
+        f'<text class="axis-label" x="{WIDTH / 2:g}" y="{height - 5:.1f}" '
+        f'text-anchor="middle">{escape(axis.label)}'
         "</text></g>"
     )
     for number, (label, style, value, low, high, words) in enumerate(rows):
@@ -150,22 +155,25 @@ def interval_chart(
         parts.append(
             f'<g class="series {escape(style)}">'
             f'<text class="row-label" x="{frame.left:g}" y="{y - 13:.1f}">{escape(label)}</text>'
-            f'<text class="row-label value" x="{frame.right:g}" y="{y - 13:.1f}" text-anchor="end">{escape(words)}</text>'
+            f'<text class="row-label value" x="{frame.right:g}" y="{y - 13:.1f}" '
+            f'text-anchor="end">{escape(words)}</text>'
             f'<path class="track" d="M{frame.left:g} {y:.1f}H{frame.right:g}"/>'
-            f'<path class="interval" d="M{start:.1f} {y:.1f}H{stop:.1f}"/>'
-            f'<circle class="dot" cx="{centre:.1f}" cy="{y:.1f}" r="5"/></g>'
+            f'<rect class="interval-band" x="{start:.1f}" y="{y - 7:.1f}" width="{stop - start:.1f}" '
+            'height="14"/>'
+            f'<path class="interval" d="M{start:.1f} {y - 7:.1f}v14M{stop:.1f} {y - 7:.1f}v14"/>'
+            f'<circle class="dot" cx="{centre:.1f}" cy="{y:.1f}" r="4"/></g>'
         )
     return _wrap(name, title, height, parts)
 
 
 def strip_chart(
     name: str,
-    strips: Sequence[tuple[str, str, Sequence[float]]],
-    edges: Sequence[float],
+    strips: Sequence[tuple[str, str, Sequence[Real]]],
+    edges: Sequence[Real],
     x: Axis,
     *,
     title: str,
-    rule: tuple[float, str] | None = None,
+    rule: tuple[Real, str] | None = None,
 ) -> str:
     """Draw one histogram a strip, each (label, style, shares), on one scale, under one axis.
 
@@ -177,12 +185,12 @@ def strip_chart(
         title: What the chart shows, in one sentence.
         rule: A value to mark through all strips, and its words.
     """
-    pitch, top = 74.0, 24.0
+    pitch, top = 82.0, 24.0
     height = top + pitch * len(strips) + 40.0
     frame = Frame(14.0, top, WIDTH - 14.0, top + pitch * len(strips), x, unit_axis(""))
     highest = max((max(shares) for _, _, shares in strips if len(shares)), default=0.0)
     highest = highest if highest > 0 else 1.0
-    parts = [_draw_bottom_axis(frame)]
+    parts = [_draw_bottom_axis(frame), "" if rule is None else _draw_rule(frame, *rule)]
     for number, (label, style, shares) in enumerate(strips):
         base = top + pitch * (number + 1)
         path = [f"M{frame.at(edges[0], 0)[0]:.1f} {base:.1f}"]
@@ -193,22 +201,28 @@ def strip_chart(
         parts.append(
             f'<g class="series {escape(style)}"><path class="area" d="{"".join(path)}"/>'
             f'<path class="baseline" d="M{frame.left:g} {base:.1f}H{frame.right:g}"/>'
-            f'<text class="row-label" x="{WIDTH / 2:g}" y="{base - pitch + 19:.1f}" text-anchor="middle">'
+            f'<text class="row-label" x="{WIDTH / 2:g}" y="{base - pitch + 21:.1f}" text-anchor="middle">'
             f"{escape(label)}</text></g>"
-        )
-    if rule is not None:
-        place, _ = frame.at(rule[0], 0)
-        anchor = "start" if x.place(rule[0]) < 0.2 else "end" if x.place(rule[0]) > 0.8 else "middle"
-        parts.append(
-            f'<path class="rule" d="M{place:.1f} {top - 6:.1f}V{frame.bottom:.1f}"/>'
-            f'<text class="rule-label" x="{place:.1f}" y="{top - 11:.1f}" text-anchor="{anchor}">{escape(rule[1])}</text>'
         )
     return _wrap(name, title, height, parts)
 
 
+def _draw_rule(frame: Frame, value: Real, words: str) -> str:
+    """A value marked from top to bottom, its words above."""
+    place, _ = frame.at(value, 0)
+    share = frame.x.place(value)
+    anchor = "start" if share < 0.2 else "end" if share > 0.8 else "middle"
+    return (
+        f'<path class="rule" d="M{place:.1f} {frame.top - 6:.1f}V{frame.bottom:.1f}"/>'
+        f'<text class="rule-label" x="{place:.1f}" y="{frame.top - 11:.1f}" '
+        f'text-anchor="{anchor}">{escape(words)}</text>'
+    )
+
+
 def _wrap(name: str, title: str, height: float, parts: Sequence[str]) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH:g} {height:g}" '
+        'role="img" '
         f'aria-labelledby="{escape(name)}-title"><title id="{escape(name)}-title">{escape(title)}</title>'
         f"{''.join(parts)}</svg>"
     )
@@ -231,7 +245,9 @@ def _draw_axes(frame: Frame) -> str:
 
 
 def _draw_bottom_axis(frame: Frame) -> str:
-    parts = [f'<g class="axes"><path class="frame" d="M{frame.left:g} {frame.bottom:.1f}H{frame.right:.1f}"/>']
+    parts = [
+        f'<g class="axes"><path class="frame" d="M{frame.left:g} {frame.bottom:.1f}H{frame.right:.1f}"/>'
+    ]
     for tick, label in zip(frame.x.ticks, frame.x.tick_labels, strict=True):
         x, _ = frame.at(tick, frame.y.low)
         parts.append(
@@ -247,17 +263,21 @@ def _draw_bottom_axis(frame: Frame) -> str:
 
 
 def _draw_line(frame: Frame, line: Line) -> str:
-    places = [frame.at(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+    places = [
+        frame.at(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)
+    ]
     if not places:
         return ""
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     dots = "".join(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>' for x, y in places)
     alone = len(places) == 1 or line.marks
-    return f'<g class="series {escape(line.style)}"><path class="line" d="M{path}"/>{dots if alone else ""}</g>'
+    return (
+        f'<g class="series {escape(line.style)}"><path class="line" d="M{path}"/>{dots if alone else ""}</g>'
+    )
 
 
 def _draw_key(frame: Frame, lines: Sequence[Line], corner: str, title: str) -> str:
-    """Labels inside the chart, in the order of the lines, each behind a stroke of its own colour and dashes."""
+    """Labels inside the chart, in the order of the lines, each behind a stroke like its line."""
     lines = [line for line in lines if line.label]
     longest = max([len(line.label) for line in lines] + [len(title) - 5])
     x = frame.left + 10.0 if corner.endswith("left") else frame.right - longest * _CHARACTER_WIDTH - 38.0
@@ -274,7 +294,9 @@ def _draw_key(frame: Frame, lines: Sequence[Line], corner: str, title: str) -> s
 
 def _label_ends(frame: Frame, lines: Sequence[Line]) -> str:
     """Each line's label beside its last point, pushed apart where two would touch."""
-    ends = sorted(((frame.at(line.x[-1], line.y[-1])[1] + 4.0, line) for line in lines if len(line.x)), key=_by_place)
+    ends = sorted(
+        ((frame.at(line.x[-1], line.y[-1])[1] + 4.0, line) for line in lines if len(line.x)), key=_by_place
+    )
     places: list[float] = []
     for wanted, _ in ends:
         places.append(max(wanted, places[-1] + _LABEL_GAP) if places else wanted)

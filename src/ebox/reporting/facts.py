@@ -59,7 +59,7 @@ def _describe_question(files: RunFiles) -> dict[str, Any]:
         "length_bp": manifest.get("length_bp"),
         "kinds": list(manifest.get("kinds", [])),
         "sources": [_describe_source(source, roles) for source in sources],
-        "split": {**split, "mode": mode},
+        "split": {"chroms": None, "fractions": None, **split, "mode": mode},
         "simulated": files.simulation is not None,
     }
 
@@ -117,7 +117,11 @@ def _describe_leaks(audit: Mapping[str, Any] | None) -> list[dict[str, Any]] | N
             "in": pair["in"],
             "num_examples": pair["num_examples"],
             "found": [
-                {"what": words, "num_examples": pair[key]["num_examples"], "other_label": pair[key].get("other_label")}
+                {
+                    "what": words,
+                    "num_examples": pair[key]["num_examples"],
+                    "other_label": pair[key].get("other_label"),
+                }
                 for key, words in _LEAKS.items()
                 if key in pair
             ],
@@ -138,7 +142,10 @@ def _describe_training(files: RunFiles) -> dict[str, Any] | None:
     summary = {} if files.training is None else dict(files.training)
     model, train = files.config.model, files.config.train
     return {
-        **{key: summary.get(key) for key in ("steps", "epochs", "seconds", "sequences_per_second", "num_parameters")},
+        **{
+            key: summary.get(key)
+            for key in ("steps", "epochs", "seconds", "sequences_per_second", "num_parameters")
+        },
         **{key: summary.get(key) for key in ("stopped", "best_step")},
         "architecture": model.architecture,
         "num_filters": model.num_filters,
@@ -202,7 +209,11 @@ def _describe_filters(files: RunFiles) -> dict[str, Any] | None:
     if files.filters is None:
         return None
     entries: Sequence[Mapping[str, Any]] = files.filters.get("filters", [])
-    about = {key: value for key, value in files.filters.items() if key not in ("filters", "format", "format_version")}
+    about = {
+        key: value
+        for key, value in files.filters.items()
+        if key not in ("filters", "format", "format_version")
+    }
     return {
         **about,
         "num_filters": len(entries),
@@ -230,15 +241,28 @@ def _describe_ceiling(files: RunFiles) -> dict[str, Any] | None:
 
 
 def _describe_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("ebox", "python", "packages", "platform", "devices", "num_processes", "cpu", "num_cores", "memory_bytes")
+    keys = (
+        "ebox",
+        "python",
+        "packages",
+        "platform",
+        "devices",
+        "num_processes",
+        "cpu",
+        "num_cores",
+        "memory_bytes",
+    )
     return {key: environment.get(key) for key in (*keys, "started")}
 
 
 def _list_commands(files: RunFiles) -> list[dict[str, str]]:
-    """The command lines that were kept, in the order in which they were given; one that did both stands once."""
+    """The command lines that were kept, in the order given; one that did both stands once."""
     kept = [
         ("made the data", format_command(files.dataset.get("command"))),
-        ("trained the network", None if files.environment is None else format_command(files.environment.get("command"))),
+        (
+            "trained the network",
+            None if files.environment is None else format_command(files.environment.get("command")),
+        ),
     ]
     commands: list[dict[str, str]] = []
     for what, line in kept:

@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 
 from ebox.explanation.logos import information_heights, logo_svg
-from ebox.reporting.charts import Axis, Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
+from ebox.reporting.charts import (
+    Axis,
+    IntervalRow,
+    Line,
+    interval_chart,
+    line_chart,
+    make_axis,
+    strip_chart,
+    unit_axis,
+)
 from ebox.reporting.wording import (
     MODEL,
+    Real,
     format_interval,
     format_number,
     format_percent,
@@ -35,7 +45,9 @@ def draw_contenders(name: str, track: Mapping[str, Any], ceiling: Mapping[str, A
         if "auroc" in entry["metrics"]
     ]
     if ceiling is not None and "auroc" in ceiling["metrics"]:
-        rows.insert(0, _interval_row("Best possible (likelihood ratio)", "ceiling", ceiling["metrics"]["auroc"]))
+        rows.insert(
+            0, _interval_row("Best possible (likelihood ratio)", "ceiling", ceiling["metrics"]["auroc"])
+        )
     low = min(min(row[3] for row in rows), 0.95)
     axis = _auroc_axis(low)
     return interval_chart(
@@ -43,13 +55,13 @@ def draw_contenders(name: str, track: Mapping[str, Any], ceiling: Mapping[str, A
     )
 
 
-def _auroc_axis(low: float) -> Axis:
+def _auroc_axis(low: Real) -> Axis:
     """From the lowest interval, or from chance where that is near, up to 1."""
     start = 0.5 if 0.5 <= low < 0.75 else math.floor(low * 20) / 20
     return make_axis("AUROC on the test split; bars are 95 % intervals", start, 1.0)
 
 
-def _interval_row(label: str, style: str, entry: Mapping[str, Any]) -> tuple[str, str, float, float, float, str]:
+def _interval_row(label: str, style: str, entry: Mapping[str, Any]) -> IntervalRow:
     value = entry["value"]
     low = value if entry.get("low") is None else entry["low"]
     high = value if entry.get("high") is None else entry["high"]
@@ -58,7 +70,7 @@ def _interval_row(label: str, style: str, entry: Mapping[str, Any]) -> tuple[str
     return label, style, value, low, high, words
 
 
-def _list_values(rows: Sequence[tuple[str, str, float, float, float, str]]) -> str:
+def _list_values(rows: Sequence[IntervalRow]) -> str:
     return "; ".join(f"{row[0]} {row[5]}" for row in rows)
 
 
@@ -91,7 +103,7 @@ def draw_curves(name: str, track: Mapping[str, Any], which: str) -> str | None:
 
 
 def draw_scores(name: str, track: Mapping[str, Any]) -> str | None:
-    """How the network's probabilities are spread, one strip for the positives and one for each kind of negative."""
+    """How the network's probabilities are spread: a strip for the positives and for each kind of negative."""
     histogram = track["histogram"]
     if not histogram:
         return None
@@ -100,10 +112,14 @@ def draw_scores(name: str, track: Mapping[str, Any]) -> str | None:
         total = sum(counts)
         if total:
             label = f"{name_kind(kind)} ({total:,})"
-            strips.append((label, "positive" if kind == "positive" else "negative", [n / total for n in counts]))
+            strips.append(
+                (label, "positive" if kind == "positive" else "negative", [n / total for n in counts])
+            )
     strips.sort(key=lambda strip: strip[1] != "positive")
     threshold = track["threshold"]
-    rule = None if not threshold else (threshold["value"], f"threshold {format_number(threshold['value'], 2)}")
+    rule = (
+        None if not threshold else (threshold["value"], f"threshold {format_number(threshold['value'], 2)}")
+    )
     axis = unit_axis("Probability that the network gives")
     title = "Distribution of the network's probabilities for " + ", ".join(strip[0] for strip in strips)
     return strip_chart(name, strips, histogram["edges"], axis, title=title, rule=rule) if strips else None
@@ -115,12 +131,16 @@ def draw_calibration(name: str, track: Mapping[str, Any]) -> str | None:
     if not bins:
         return None
     line = Line(
-        [entry["mean_predicted"] for entry in bins], [entry["fraction_positive"] for entry in bins], MODEL, "", True
+        [entry["mean_predicted"] for entry in bins],
+        [entry["fraction_positive"] for entry in bins],
+        MODEL,
+        "",
+        True,
     )
     x, y = unit_axis("Probability that the network gives"), unit_axis("Share that is positive")
     gap = track["splits"]["test"]["metrics"].get("calibration_error")
     words = "" if gap is None else f"; mean gap {format_number(gap['value'])}"
-    title = f"Calibration in {len(bins)} bins of like size; on the diagonal, probabilities say what they mean{words}"
+    title = f"Calibration in {len(bins)} bins of like size; on the diagonal, probabilities are right{words}"
     return line_chart(name, [line], x, y, title=title, key="lower right", diagonal=True)
 
 
@@ -162,6 +182,7 @@ def draw_filters(name: str, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "positive": format_percent(entry.get("share_positive"), 0),
                 "negative": format_percent(entry.get("share_negative"), 0),
                 "resembles": resembles,
+                "consensus": entry.get("consensus", ""),
             }
         )
     return figures

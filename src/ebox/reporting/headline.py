@@ -22,7 +22,8 @@ _VERDICTS = {
     "none": "The network does not tell “{track}” sequences from the others",
     "alone": "The network tells “{track}” sequences from the others",
     "better": "The network tells “{track}” sequences from the others, and better than every baseline",
-    "equal": "The network tells “{track}” sequences from the others, but not measurably better than a baseline",
+    "equal": "The network tells “{track}” sequences from the others, but not measurably better than a "
+    "baseline",
     "worse": "The network tells “{track}” sequences from the others, but worse than a simple baseline",
 }
 
@@ -30,7 +31,8 @@ _VERDICTS = {
 def make_headline(track: Mapping[str, Any], kmer: int | None) -> dict[str, Any]:
     """Verdict, title and sentences for one track of evaluation.json.
 
-    The verdict is "none" where the interval of the AUROC reaches 0.5, else by the interval of the paired difference
+    The verdict is "none" where the interval of the AUROC reaches 0.5, else by the interval of the paired
+    difference
     to the best baseline: "better", "worse", "equal" where it holds 0, "alone" where there is no baseline.
     """
     test = track["splits"]["test"]
@@ -66,11 +68,14 @@ def _judge(auroc: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> st
 
 
 def _say_auroc(auroc: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    interval = format_interval({key: None if auroc.get(key) is None else 100 * auroc[key] for key in ("low", "high")}, 1)
+    interval = format_interval(
+        {key: None if auroc.get(key) is None else 100 * auroc[key] for key in ("low", "high")}, 1
+    )
     inside = f" (95 % interval {interval})" if interval else ""
     return (
         f"Take one positive and one negative from the {_count(test)} test sequences, which played no part in "
-        f"training: the network ranks the positive higher {format_number(100 * auroc['value'], 1)} times in 100"
+        f"training: the network ranks the positive higher {format_number(100 * auroc['value'], 1)} "
+        "times in 100"
         f"{inside}. A coin would do so 50 times."
     )
 
@@ -89,7 +94,8 @@ def _say_comparison(track: Mapping[str, Any], comparison: Mapping[str, Any], kme
     sure = difference["low"] > 0 or difference["high"] < 0
     reached = "" if value is None or metric != "auroc" else f", does so {format_number(100 * value, 1)} times"
     return (
-        f"The best of the baselines, {name_baseline(name, kmer)}{reached}. The difference in {metric.upper()} is "
+        f"The best of the baselines, {name_baseline(name, kmer)}{reached}. The difference in "
+        f"{metric.upper()} is "
         f"{format_number(difference['value'])} (95 % interval {format_interval(difference)}; "
         f"{format_p(comparison.get('p_value'), comparison.get('num_bootstrap'))}), which is "
         f"{'more' if sure else 'no more'} than chance explains."
@@ -99,7 +105,8 @@ def _say_comparison(track: Mapping[str, Any], comparison: Mapping[str, Any], kme
 def _say_accuracy(test: Mapping[str, Any]) -> str:
     accuracy = test["metrics"]["accuracy"]
     sentence = (
-        f"At a threshold fixed on validation data it is right about {format_percent(accuracy['value'])} of the test "
+        f"At a threshold fixed on validation data it is right about {format_percent(accuracy['value'])} "
+        "of the test "
         "sequences"
     )
     num, positive = test.get("num_examples"), test.get("num_positive")
@@ -110,14 +117,15 @@ def _say_accuracy(test: Mapping[str, Any]) -> str:
 
 
 def list_limits(facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What the numbers of a report do not show, each with a title and a text; what applies to every run comes last."""
+    """What the numbers do not show, each with a title and a text; what applies to every run comes last."""
     test = evaluation["tracks"][0]["splits"]["test"]
     limits = [_limit_of_negatives(facts), _limit_of_odds(test), _limit_of_split(facts["question"]["split"])]
     if facts["question"]["simulated"]:
         limits.append(
             _limit(
                 "Simulated sequences are tidier than real ones",
-                "The sequences were made by a known rule. A network that reads them well has learned that rule; how "
+                "The sequences were made by a known rule. A network that reads them well has learned "
+                "that rule; how "
                 "well it reads a genome is another question.",
             )
         )
@@ -125,8 +133,10 @@ def list_limits(facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list
         limits.append(
             _limit(
                 "Binding is not function",
-                "A sequence called positive is like those that were positive in the data given, in the cells and under "
-                "the conditions in which they were measured. That says nothing about effect on a gene, and little "
+                "A sequence called positive is like those that were positive in the data given, in the "
+                "cells and under "
+                "the conditions in which they were measured. That says nothing about effect on a gene, "
+                "and little "
                 "about other cells. Errors in the labels also cap every score.",
             )
         )
@@ -139,12 +149,14 @@ def list_limits(facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list
         ),
         _limit(
             "The test split is spent once",
-            "These numbers are fair only if no setting was chosen by looking at them. Choosing among runs by their "
+            "These numbers are fair only if no setting was chosen by looking at them. Choosing among "
+            "runs by their "
             "test scores makes the best of them look better than it is.",
         ),
         _limit(
             "Likeness is not identity",
-            "A filter that resembles a known motif fires on sequences like it. It does not prove which protein binds "
+            "A filter that resembles a known motif fires on sequences like it. It does not prove which "
+            "protein binds "
             "there: families of factors share motifs.",
         ),
     ]
@@ -160,7 +172,8 @@ def _limit_of_negatives(facts: Mapping[str, Any]) -> dict[str, str]:
     text = f"The network was asked to tell positives from {words or 'the negatives given'}. "
     if kinds == ["shuffled"]:
         text += (
-            "Shuffled sequences are easy: anything genomic, such as a repeat or a CpG island, gives the positives away. "
+            "Shuffled sequences are easy: anything genomic, such as a repeat or a CpG island, gives the "
+            "positives away. "
             "Expect less on real genomic negatives."
         )
     else:
@@ -179,9 +192,12 @@ def _limit_of_odds(test: Mapping[str, Any]) -> dict[str, str] | None:
     precision = found / (found + false) if found + false > 0 else 0.0
     return _limit(
         "A genome is mostly negative",
-        f"Here {format_percent(positive / num)} of the test sequences are positive. Were it 1 window in {GENOME_ODDS:,}, "
-        f"as in a scan of a genome, then at the same threshold about {format_percent(precision)} of the windows called "
-        "positive would be, if the rest of the genome is like these negatives. A scan needs a higher threshold.",
+        f"Here {format_percent(positive / num)} of the test sequences are positive. Were it 1 window in "
+        f"{GENOME_ODDS:,}, "
+        f"as in a scan of a genome, then at the same threshold about {format_percent(precision)} of the "
+        "windows called "
+        "positive would be, if the rest of the genome is like these negatives. A scan needs a higher "
+        "threshold.",
     )
 
 
@@ -189,14 +205,17 @@ def _limit_of_split(split: Mapping[str, Any]) -> dict[str, str]:
     if split["mode"] == "chromosome":
         return _limit(
             "Whole chromosomes were held out",
-            "No test sequence comes from a chromosome that was trained on. Repeats and gene families still occur on "
+            "No test sequence comes from a chromosome that was trained on. Repeats and gene families "
+            "still occur on "
             "both sides, as in any genome; the audit above counts the near-identical ones.",
         )
     if split["mode"] == "random":
         return _limit(
             "A random split flatters",
-            "Test sequences come from the same chromosomes as training ones. Near-identical sequences were kept on one "
-            "side, but neighbours share composition and repeats. Hold out whole chromosomes where coordinates are known.",
+            "Test sequences come from the same chromosomes as training ones. Near-identical sequences "
+            "were kept on one "
+            "side, but neighbours share composition and repeats. Hold out whole chromosomes where "
+            "coordinates are known.",
         )
     return _limit(
         "The split was given",

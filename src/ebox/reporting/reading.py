@@ -1,4 +1,4 @@
-"""Reading a run folder: what a report needs, what it can do without, and what is said when something is broken."""
+"""Reading a run folder: what a report needs, what it can do without, and what is broken."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ def read_run_files(folder: Path) -> RunFiles:
     evaluation = _read_evaluation(folder / names.EVALUATION)
     metrics = _read_metrics(folder / names.METRICS)
     predictions = folder / names.PREDICTIONS
-    present = {*found, *([names.METRICS] if metrics else []), *([names.PREDICTIONS] if predictions.exists() else [])}
+    present = {
+        *found,
+        *([names.METRICS] if metrics else []),
+        *([names.PREDICTIONS] if predictions.exists() else []),
+    }
     return RunFiles(
         name=folder.resolve().name,
         config=read_config(folder / names.CONFIG),
@@ -77,7 +81,9 @@ def _check_present(file: Path, remedy: str) -> None:
 def _read_object(file: Path) -> dict[str, Any]:
     value = read_json(file)
     if not isinstance(value, dict):
-        raise InputError(f"holds a {type(value).__name__}, not a JSON object", file=file, remedy="make it again")
+        raise InputError(
+            f"holds a {type(value).__name__}, not a JSON object", file=file, remedy="make it again"
+        )
     return value
 
 
@@ -129,14 +135,14 @@ def _read_metrics(file: Path) -> tuple[Mapping[str, Any], ...]:
                 f"is not JSON: {error.msg}", file=file, line=number, remedy="delete that line, or the file"
             ) from None
         if not isinstance(entry, dict) or "step" not in entry or "kind" not in entry:
-            raise InputError("has no kind or no step", file=file, line=number, remedy="delete that line, or the file")
+            raise InputError(
+                "has no kind or no step", file=file, line=number, remedy="delete that line, or the file"
+            )
         entries.append(entry)
     return tuple(entries)
 
 
-def _read_mistakes(
-    file: Path, evaluation: Mapping[str, Any]
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def _read_mistakes(file: Path, evaluation: Mapping[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """For each track the test positives that scored lowest and the test negatives that scored highest."""
     import polars as pl
 
@@ -160,6 +166,9 @@ def _read_mistakes(
         ranked = test.sort(["probability", "name"])
         found[track] = {
             "missed": ranked.filter(pl.col("target") == 1).head(NUM_MISTAKES_SHOWN).to_dicts(),
-            "false_alarms": ranked.filter(pl.col("target") == 0).tail(NUM_MISTAKES_SHOWN).reverse().to_dicts(),
+            "false_alarms": ranked.filter(pl.col("target") == 0)
+            .tail(NUM_MISTAKES_SHOWN)
+            .reverse()
+            .to_dicts(),
         }
     return found

@@ -31,6 +31,8 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
         InputError: config.toml, dataset.json or evaluation.json is missing, a file is broken or lacks what it
             should hold, or `out` can't be written.
     """
+    from jinja2 import UndefinedError
+
     from ebox.training import run_folder as names
 
     folder = Path(run_folder)
@@ -43,7 +45,7 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     try:
         facts = collect_facts(files)
         page = render_report(facts)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, UndefinedError) as error:
         raise InputError(
             f"a file of this run does not hold what it should ({type(error).__name__}: {error})",
             file=folder,
@@ -75,6 +77,7 @@ def render_report(facts: Mapping[str, Any]) -> str:
         "seconds": wording.format_seconds,
         "bytes": wording.format_bytes,
         "date": wording.format_date,
+        "continued": wording.continue_command,
         "metric": wording.name_metric,
         "kind": wording.name_kind,
         "explain_kind": wording.explain_kind,
@@ -106,6 +109,8 @@ def _draw(facts: Mapping[str, Any]) -> dict[str, Any]:
         drawings[f"calibration-{number}"] = figures.draw_calibration(f"calibration-{number}", track)
     if facts["training"] is not None:
         for metric in ("loss", "auroc"):
-            drawings[f"training-{metric}"] = figures.draw_training(f"training-{metric}", facts["training"], metric)
+            drawings[f"training-{metric}"] = figures.draw_training(
+                f"training-{metric}", facts["training"], metric
+            )
     shown = [] if facts["filters"] is None else figures.draw_filters("filter", facts["filters"])
     return {"figures": drawings, "filters": shown}

@@ -1,4 +1,4 @@
-"""Words for numbers, metrics, kinds and baselines: one place, so that every part of a report says the same."""
+"""Words for numbers, metrics, kinds and baselines, so that every part of a report says the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+Real = int | float  # as JSON gives it
 MODEL = "model"
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 # name: (short words, what it means, higher is better)
 METRICS: dict[str, tuple[str, str]] = {
@@ -20,7 +23,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "specificity": ("Specificity", "share of negatives called negative"),
     "mcc": ("MCC", "correlation of calls and truth at the threshold; 0 is chance"),
     "mcc_at_0.5": ("MCC at 0.5", "the same where 0.5 is the threshold"),
-    "recall_at_10_fdr": ("Recall at 10 % FDR", "share of positives found while at most 1 call in 10 is wrong"),
+    "recall_at_10_fdr": (
+        "Recall at 10 % FDR",
+        "share of positives found while at most 1 call in 10 is wrong",
+    ),
     "recall_at_50_fdr": ("Recall at 50 % FDR", "share of positives found while at most 1 call in 2 is wrong"),
     "brier": ("Brier score", "mean squared error of the probabilities; lower is better"),
     "calibration_error": ("Calibration error", "mean gap between stated and true share; lower is better"),
@@ -31,12 +37,15 @@ BASELINES = {
     "gc_logistic": ("GC logistic", "a logistic regression on the GC content alone"),
 }
 KINDS = {
-    "positive": ("Positives", "the sequences that carry the signal"),
+    "positive": (
+        "Positives",
+        "sequences that carry the signal, such as loci where the factor was found bound",
+    ),
     "given": ("Given negatives", "sequences handed in as negatives"),
     "shuffled": ("Shuffled negatives", "positives with their bases shuffled, all dinucleotide counts kept"),
     "matched": ("Matched negatives", "other windows of the same genome with like GC, away from the peaks"),
 }
-DROP_REASONS_NEUTRAL = ("not drawn",)
+LONGEST_COMMAND_LINE = 60
 
 
 def name_metric(metric: str) -> str:
@@ -63,21 +72,21 @@ def explain_kind(kind: str) -> str:
     return KINDS[kind][1] if kind in KINDS else "sequences handed in as negatives under this name"
 
 
-def format_number(value: float | None, digits: int = 3) -> str:
+def format_number(value: Real | None, digits: int = 3) -> str:
     """A number to so many places, a dash where it is unknown."""
     if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
+        return DASH
+    return f"{value:.{digits}f}".replace("-", MINUS)
 
 
-def format_count(value: float | None) -> str:
+def format_count(value: Real | None) -> str:
     """A whole number with separators, a dash where it is unknown."""
-    return "–" if value is None else f"{round(value):,}"
+    return DASH if value is None else f"{round(value):,}"
 
 
-def format_percent(value: float | None, digits: int = 1) -> str:
+def format_percent(value: Real | None, digits: int = 1) -> str:
     """A share in percent."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+    return DASH if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
 
 
 def format_interval(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
@@ -87,7 +96,7 @@ def format_interval(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
     return f"{format_number(entry['low'], digits)} to {format_number(entry['high'], digits)}"
 
 
-def format_p(value: float | None, num_bootstrap: int | None) -> str:
+def format_p(value: Real | None, num_bootstrap: int | None) -> str:
     """A p value; a bootstrap of n resamples can't show less than 1 / n."""
     floor = 0.001 if num_bootstrap is None else 1.0 / num_bootstrap
     if value is None:
@@ -95,10 +104,10 @@ def format_p(value: float | None, num_bootstrap: int | None) -> str:
     return f"p < {floor:.1g}" if value <= floor else f"p = {value:.2g}"
 
 
-def format_seconds(seconds: float | None) -> str:
+def format_seconds(seconds: Real | None) -> str:
     """A duration in the units that a person would use."""
     if seconds is None:
-        return "–"
+        return DASH
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -108,9 +117,9 @@ def format_seconds(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def format_bytes(num: float | None) -> str:
+def format_bytes(num: Real | None) -> str:
     """A size of memory in GiB."""
-    return "–" if num is None else f"{num / 2**30:.1f} GiB"
+    return DASH if num is None else f"{num / 2**30:.1f} GiB"
 
 
 def format_command(argv: Sequence[str] | None) -> str | None:
@@ -120,6 +129,21 @@ def format_command(argv: Sequence[str] | None) -> str | None:
     program = argv[0].replace("\\", "/").rsplit("/", 1)[-1]
     first = "ebox" if program in ("__main__.py", "ebox.exe") else program
     return shlex.join([first, *argv[1:]])
+
+
+def continue_command(line: str) -> str:
+    """A long command line with a line for each option, still one command to a POSIX shell."""
+    return line if len(line) <= LONGEST_COMMAND_LINE else " \\\n  ".join(_split_options(line))
+
+
+def _split_options(line: str) -> list[str]:
+    """The program and its verb, then each option with its values; only whole words are looked at."""
+    parts: list[list[str]] = [[]]
+    for word in shlex.split(line):
+        if word.startswith("-") and parts[-1]:
+            parts.append([])
+        parts[-1].append(word)
+    return [shlex.join(part) for part in parts]
 
 
 def format_date(text: str | None) -> str:

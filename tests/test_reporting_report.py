@@ -1,0 +1,257 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ebox.errors import InputError
+from ebox.reporting import write_report
+from ebox.reporting.headline import make_headline
+from test_reporting_reading import make_dataset, make_evaluation, make_quality, make_run_folder
+
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+OPTIONAL = (
+    "environment.json",
+    "training.json",
+    "metrics.jsonl",
+    "quality.json",
+    "filters.json",
+    "predictions.parquet",
+)
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and whether each that opened was closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return make_run_folder(tmp_path / "run")
+
+
+def _change(folder: Path, name: str, value: Any) -> None:
+    (folder / name).write_text(json.dumps(value), encoding="utf-8")
+
+
+def _text(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page[page.index("<body>") :]))
+
+
+def test_the_page_is_whole_and_needs_nothing_else(run_folder: Path) -> None:
+    target = write_report(run_folder)
+    assert target == run_folder / "report.html"
+    page = target.read_text(encoding="utf-8")
+    parsed = Tags(page)
+    assert parsed.open == []
+    assert {tag for tag, _ in parsed.tags}.isdisjoint({"script", "iframe", "object", "embed", "base", "form"})
+    links = [value for _, found in parsed.tags for key, value in found.items() if key in ("href", "src")]
+    assert all(link is not None and link.startswith(("#", "data:")) for link in links)
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert dict(parsed.tags)["html"] == {"lang": "en"}
+
+
+def test_every_table_has_heads_and_every_figure_a_name(run_folder: Path) -> None:
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    parsed = Tags(page)
+    assert all("scope" in found for tag, found in parsed.tags if tag == "th")
+    pictures = [found for tag, found in parsed.tags if tag == "svg"]
+    assert len(pictures) > 10
+    assert all(found["role"] == "img" and found["aria-labelledby"] for found in pictures)
+    assert [tag for tag, _ in parsed.tags].count("h1") == 1
+
+
+def test_the_same_files_give_the_same_bytes(run_folder: Path, tmp_path: Path) -> None:
+    first, second = (
+        write_report(run_folder, tmp_path / "a.html"),
+        write_report(run_folder, tmp_path / "b.html"),
+    )
+    assert first.read_bytes() == second.read_bytes()
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_numbers_stand_on_the_page_and_in_the_json(run_folder: Path) -> None:
+    page = _text(write_report(run_folder).read_text(encoding="utf-8"))
+    facts = json.loads((run_folder / "report.json").read_text(encoding="utf-8"))
+    for words in (
+        "0.955",
+        "0.949 to 0.961",
+        "6-mer logistic",
+        "GATA1::TAL1",
+        "chr1, chr8 and chr9",
+        "198,417",
+    ):
+        assert words in page
+    assert facts["format"] == "ebox-report"
+    assert facts["headlines"][0]["verdict"] == "better"
+    assert facts["tracks"][0]["splits"]["test"]["num_positive"] == 900
+    assert facts["data"]["dropped"] == make_quality()["dropped"]
+    assert facts["commands"] == [
+        {
+            "what": "made the data and trained the network",
+            "line": "ebox run --peaks 'TAL1 peaks.narrowPeak' --genome genome.fa --out run",
+        }
+    ]
+
+
+def test_no_folder_of_the_machine_is_told(run_folder: Path) -> None:
+    write_report(run_folder)
+    for name in ("report.html", "report.json"):
+        text = (run_folder / name).read_text(encoding="utf-8")
+        assert "/data/tal1" not in text
+        assert "/opt/venv" not in text
+        assert str(run_folder) not in text
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    import polars as pl
+
+    folder = make_run_folder(tmp_path / "run<b>&")
+    evaluation, dataset, quality = make_evaluation(HOSTILE), make_dataset(), make_quality()
+    test = evaluation["tracks"][0]["splits"]["test"]
+    test["by_kind"] = {HOSTILE: test["by_kind"]["matched"]}
+    evaluation["tracks"][0]["histogram"]["counts"][HOSTILE] = [1] * 50
+    evaluation["tracks"][0]["baselines"][HOSTILE] = evaluation["tracks"][0]["baselines"]["best_pwm"]
+    evaluation["tracks"][0]["curves"]["roc"][HOSTILE] = {"x": [0, 1], "y": [0, 1]}
+    dataset |= {"tracks": [HOSTILE], "kinds": ["positive", HOSTILE], "command": ["ebox", HOSTILE]}
+    dataset["sources"][0]["path"] = f"/x/{HOSTILE.replace('/', '')}"
+    quality |= {"dropped": {HOSTILE: 3}, "warnings": [HOSTILE]}
+    filters = json.loads((folder / "filters.json").read_text())
+    filters["filters"][0]["resembles"]["name"] = filters["filters"][0]["consensus"] = HOSTILE
+    environment = json.loads((folder / "environment.json").read_text())
+    environment |= {"cpu": HOSTILE, "command": ["ebox", "train", HOSTILE], "packages": {HOSTILE: HOSTILE}}
+    for name, value in {
+        "evaluation.json": evaluation,
+        "dataset.json": dataset,
+        "quality.json": quality,
+        "filters.json": filters,
+        "environment.json": environment,
+    }.items():
+        _change(folder, name, value)
+    table = pl.read_parquet(folder / "predictions.parquet")
+    table.rename(
+        {"target_TAL1": f"target_{HOSTILE}", "probability_TAL1": f"probability_{HOSTILE}"}
+    ).with_columns(name=pl.lit(HOSTILE)).write_parquet(folder / "predictions.parquet")
+    page = write_report(folder).read_text(encoding="utf-8")
+    parsed = Tags(page)
+    assert {tag for tag, _ in parsed.tags}.isdisjoint({"script", "img", "b&"})
+    assert not any(key.startswith("on") for _, found in parsed.tags for key in found)
+    assert page.count("&lt;script&gt;") > 10
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_report_is_written_without_each_optional_file(run_folder: Path, name: str) -> None:
+    (run_folder / name).unlink()
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    assert Tags(page).open == []
+    assert name in _text(page)
+
+
+def test_a_report_is_written_from_the_required_files_alone(run_folder: Path) -> None:
+    for name in OPTIONAL:
+        (run_folder / name).unlink()
+    bare = make_evaluation()
+    track = bare["tracks"][0]
+    for key in ("baselines", "comparison", "curves", "calibration", "histogram", "threshold"):
+        del track[key]
+    track["splits"] = {"test": {"metrics": {"auroc": {"value": 0.9}}}}
+    _change(run_folder, "evaluation.json", bare)
+    text = _text(write_report(run_folder).read_text(encoding="utf-8"))
+    assert "No baseline was measured" in text
+    assert "0.900" in text
+
+
+def test_an_evaluation_that_lacks_numbers_is_refused_and_nothing_written(run_folder: Path) -> None:
+    broken = make_evaluation()
+    broken["tracks"][0]["comparison"] = {"baseline": "kmer_logistic"}
+    _change(run_folder, "evaluation.json", broken)
+    with pytest.raises(InputError, match="does not hold what it should"):
+        write_report(run_folder)
+    assert not (run_folder / "report.html").exists()
+    assert not (run_folder / "report.json").exists()
+
+
+def test_simulated_data_show_the_ceiling(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", simulated=True)
+    text = _text(write_report(folder).read_text(encoding="utf-8"))
+    facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert facts["ceiling"]["metrics"]["auroc"]["value"] == 0.988
+    assert facts["ceiling"]["num_examples"] == 20000
+    assert "Best possible" in text
+    assert "tidier than real ones" in text
+
+
+def test_warnings_of_the_data_are_shown(run_folder: Path) -> None:
+    _change(run_folder, "quality.json", {**make_quality(), "warnings": ["leakage: 12 of 90 test sequences"]})
+    text = _text(write_report(run_folder).read_text(encoding="utf-8"))
+    assert "leakage: 12 of 90 test sequences" in text
+    assert "nothing to warn of" not in text
+
+
+def test_every_track_is_shown(run_folder: Path) -> None:
+    evaluation = make_evaluation()
+    evaluation["tracks"].append(make_evaluation("GATA1", seed=5)["tracks"][0])
+    _change(run_folder, "evaluation.json", evaluation)
+    _change(run_folder, "dataset.json", {**make_dataset(), "tracks": ["TAL1", "GATA1"]})
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    ids = [found["id"] for _, found in Tags(page).tags if "id" in found]
+    assert len(ids) == len(set(ids))
+    assert "“TAL1” or “GATA1”" in _text(page)
+
+
+@pytest.mark.parametrize(
+    ("auroc", "difference", "verdict"),
+    [
+        ({"value": 0.52, "low": 0.49, "high": 0.55}, (0.01, 0.02), "none"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, (0.01, 0.02), "better"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, (-0.01, 0.02), "equal"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, (-0.03, -0.02), "worse"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, None, "alone"),
+    ],
+)
+def test_the_verdict_follows_the_intervals(
+    auroc: dict[str, float], difference: tuple[float, float] | None, verdict: str
+) -> None:
+    track = make_evaluation()["tracks"][0]
+    track["splits"]["test"]["metrics"]["auroc"] = auroc
+    track["comparison"] = None
+    if difference is not None:
+        low, high = difference
+        between = {"value": (low + high) / 2, "low": low, "high": high}
+        track["comparison"] = {
+            "baseline": "kmer_logistic",
+            "metric": "auroc",
+            "difference": between,
+            "p_value": 0.2,
+        }
+    headline = make_headline(track, 6)
+    assert headline["verdict"] == verdict
+    sentences = " ".join(headline["sentences"])
+    assert ("which is no more than chance explains" in sentences) == (verdict == "equal")
+
+
+def test_a_place_that_is_no_page_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "report.json"):
+        with pytest.raises(InputError, match="no place for the page"):
+            write_report(run_folder, place)
