@@ -3,13 +3,11 @@ from __future__ import annotations
 import csv
 import gzip
 import itertools
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ebox.sequences.motifs import Motif
 
 from ebox.errors import InputError
 from ebox.evaluation import auprc, auroc
@@ -23,6 +21,7 @@ from ebox.evaluation.baselines import (
     measure_background,
 )
 from ebox.sequences.codes import decode, encode, reverse_complement
+from ebox.sequences.motifs import Motif
 
 EBOX = "CAGCTG"
 
@@ -205,10 +204,9 @@ def load_tal1(folder: Path, negatives: str) -> dict[str, LabelledCodes]:
     [("unbound_matched", 0.926, 0.763), ("open_chromatin_hsc", 0.870, 0.858)],
 )
 def test_kmer_logistic_reaches_its_floor_on_real_tal1(
-    negatives: str, auroc_floor: float, auprc_floor: float
+    real_data: Path, negatives: str, auroc_floor: float, auprc_floor: float
 ) -> None:
-    data = Path(os.environ.get("EBOX_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    splits = load_tal1(data / "tal1", negatives)
+    splits = load_tal1(real_data / "tal1", negatives)
     start = time.perf_counter()
     fitted = fit_kmer_logistic(splits["train"], splits["validation"])
     scores = fitted.predict(splits["test"].codes)
