@@ -120,7 +120,7 @@ def encode_letters(
 
 
 def raise_letter(
-    letter: int | np.integer, base: int | None, source: str | os.PathLike[str], line: int, record: str
+    letter: int | np.integer, base: int | None, source: str | os.PathLike[str], line: int | None, record: str
 ) -> NoReturn:
     """Raise InputError for a byte that is no letter of DNA.
 

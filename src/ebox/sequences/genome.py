@@ -1,0 +1,224 @@
+"""Random access to a genome: an indexed FASTA file, plain or bgzip."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import final
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from ebox.errors import InputError
+from ebox.sequences.codes import CODE_OF_BYTE, INVALID
+from ebox.sequences.records import raise_letter
+from ebox.sequences.streams import GZIP_MAGIC, is_bgzip, iter_blocks, open_file
+
+# Bases fetched at once, so that the text of a chromosome never stands whole beside its codes.
+_FETCH_BP = 1 << 24
+# Fetching one window costs about as much as reading this many bases in a row.
+_WINDOW_COST_BP = 6_000
+
+
+@final
+class Genome:
+    """A genome in FASTA, read by place; codes are those of `ebox.sequences.codes`.
+
+    The index (.fai, for bgzip .gzi too) is made beside the file where it is missing or older than the file;
+    where the folder can't be written it is made in a temporary folder that goes when the genome is closed.
+
+    Args:
+        path: FASTA, plain or bgzip.
+
+    Raises:
+        InputError: missing, empty, a folder, plain gzip, not FASTA, or lines of unequal length.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._private: tempfile.TemporaryDirectory[str] | None = None
+        packed = _check_genome(self.path)
+        index = self._find_index(packed)
+        with _quiet_pysam(self.path) as pysam:
+            self._file = pysam.FastaFile(
+                os.fspath(self.path),
+                filepath_index=f"{index}.fai",
+                filepath_index_compressed=f"{index}.gzi" if packed else None,
+            )
+            self.chroms: Mapping[str, int] = dict(zip(self._file.references, self._file.lengths, strict=True))
+        if not self.chroms:
+            raise InputError("holds no sequences", file=self.path, remedy="give a genome in FASTA")
+
+    def close(self) -> None:
+        """Close the file and take a temporary index away."""
+        self._file.close()
+        if self._private is not None:
+            self._private.cleanup()
+
+    def __enter__(self) -> Genome:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        """The codes of one place, 0-based and half-open.
+
+        Raises:
+            InputError: a chromosome that the genome lacks, or a place that is not wholly on it.
+        """
+        self.check_place(chrom, start, end)
+        codes = np.empty(end - start, np.uint8)
+        for begin in range(start, end, _FETCH_BP):
+            stop = min(begin + _FETCH_BP, end)
+            codes[begin - start : stop - start] = self._fetch_block(chrom, begin, stop)
+        return codes
+
+    def fetch_windows(
+        self, chroms: Sequence[str] | np.ndarray, starts: Sequence[int] | np.ndarray, length: int
+    ) -> UInt8[np.ndarray, "window length"]:
+        """The codes of many windows of one length, in the order asked for.
+
+        A chromosome with many windows is read once, in one go; with few windows only they are read.
+
+        Raises:
+            InputError: as `fetch`; the first bad window is named.
+        """
+        begins = np.asarray(starts, np.int64)
+        windows = np.empty((len(begins), length), np.uint8)
+        rows_of: dict[str, list[int]] = {}
+        for row, chrom in enumerate(chroms):
+            rows_of.setdefault(str(chrom), []).append(row)
+        for chrom, rows in rows_of.items():
+            here = begins[rows]
+            for bad in np.flatnonzero((here < 0) | (here + length > self.chroms.get(chrom, -1))).tolist():
+                self.check_place(chrom, int(here[bad]), int(here[bad]) + length)
+        for chrom, rows in rows_of.items():
+            windows[rows] = self._fetch_on(chrom, begins[rows], length)
+        return windows
+
+    def check_place(self, chrom: str, start: int, end: int) -> None:
+        """Raise InputError unless the place lies wholly on a chromosome of the genome."""
+        if chrom not in self.chroms:
+            raise InputError(
+                f"has no chromosome {chrom!r}; it has {_suggest(chrom, self.chroms)}",
+                file=self.path,
+                remedy="use the genome that the places are from, with the same names of chromosomes",
+            )
+        if not 0 <= start <= end <= self.chroms[chrom]:
+            raise InputError(
+                f"{chrom}:{start}-{end} is not within {chrom}, which is {self.chroms[chrom]:,} bp long",
+                file=self.path,
+                remedy="clip or drop the place, or use the genome that it is from (hg19, hg38, ...)",
+            )
+
+    def _fetch_on(
+        self, chrom: str, starts: Int64[np.ndarray, " window"], length: int
+    ) -> UInt8[np.ndarray, "window length"]:
+        first, last = int(starts.min()), int(starts.max()) + length
+        if len(starts) * (_WINDOW_COST_BP + length) < last - first:
+            return np.stack([self.fetch(chrom, start, start + length) for start in starts.tolist()])
+        codes = self.fetch(chrom, first, last)
+        if length == 0:
+            return np.empty((len(starts), 0), np.uint8)
+        windows: UInt8[np.ndarray, "window length"] = np.lib.stride_tricks.sliding_window_view(codes, length)
+        return windows[starts - first]
+
+    def _fetch_block(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        with _quiet_pysam(self.path):
+            data = np.frombuffer(self._file.fetch(chrom, start, end).encode("latin-1"), np.uint8)
+        if len(data) != end - start:
+            raise InputError(
+                f"gave {len(data)} of {end - start} bases at {chrom}:{start}-{end}: "
+                "the index is of another file, or the file is cut off",
+                file=self.path,
+                remedy=f"delete {self.path.name}.fai and try again",
+            )
+        codes = CODE_OF_BYTE[data]
+        bad = int(np.argmax(codes == INVALID))
+        if codes[bad] == INVALID:
+            raise_letter(data[bad], start + bad + 1, self.path, None, chrom)
+        return codes
+
+    def _find_index(self, packed: bool) -> Path:
+        """The path of a fresh index without its suffix."""
+        suffixes = (".fai", ".gzi") if packed else (".fai",)
+        if all(_is_fresh(Path(f"{self.path}{suffix}"), self.path) for suffix in suffixes):
+            return self.path
+        if not os.access(self.path.absolute().parent, os.W_OK):
+            self._private = tempfile.TemporaryDirectory(prefix="ebox-index-")
+            return _build_index(self.path, Path(self._private.name))
+        # Made beside its place and renamed: another process never reads half an index.
+        with tempfile.TemporaryDirectory(prefix=".ebox-index-", dir=self.path.absolute().parent) as folder:
+            index = _build_index(self.path, Path(folder))
+            for suffix in suffixes:
+                Path(f"{index}{suffix}").replace(f"{self.path}{suffix}")
+        return self.path
+
+
+def _build_index(genome: Path, folder: Path) -> Path:
+    index = folder / genome.name
+    with _quiet_pysam(genome) as pysam:
+        pysam.FastaFile(
+            os.fspath(genome), filepath_index=f"{index}.fai", filepath_index_compressed=f"{index}.gzi"
+        ).close()
+    return index
+
+
+def _is_fresh(index: Path, genome: Path) -> bool:
+    return index.is_file() and index.stat().st_size > 0 and index.stat().st_mtime >= genome.stat().st_mtime
+
+
+def _check_genome(path: Path) -> bool:
+    """Check that the file is FASTA that can be indexed; whether it is bgzip."""
+    block = next(iter_blocks(path, 1 << 16), b"")
+    if not block.lstrip().startswith(b">"):
+        raise InputError(
+            f"is not FASTA: it begins with {block[:20]!r}, '>' expected",
+            file=path,
+            remedy="give a genome in FASTA",
+        )
+    with open_file(path) as stream:
+        start = stream.read(16)
+    if start.startswith(GZIP_MAGIC) and not is_bgzip(start):
+        raise InputError(
+            "is plain gzip, which can't be read by place; a genome must be plain or bgzip",
+            file=path,
+            remedy=f"gunzip -c {path.name} | bgzip > {path.name.removesuffix('.gz')}.bgz, or gunzip it",
+        )
+    return is_bgzip(start)
+
+
+@contextmanager
+def _quiet_pysam(path: Path) -> Iterator[ModuleType]:
+    """Give pysam with its own messages off, and turn what it raises into InputError."""
+    import pysam
+
+    verbosity = pysam.set_verbosity(0)
+    try:
+        yield pysam
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"can't be indexed or read as FASTA: {error}",
+            file=path,
+            remedy="all lines of a sequence but the last must be of one length; see samtools faidx",
+        ) from error
+    finally:
+        pysam.set_verbosity(verbosity)
+
+
+def _suggest(chrom: str, known: Mapping[str, int]) -> str:
+    """The names that may be meant, else the first few."""
+    other = chrom.removeprefix("chr") if chrom.startswith("chr") else f"chr{chrom}"
+    if other in known:
+        return repr(other)
+    near = difflib.get_close_matches(chrom, known, n=3) if len(known) <= 1000 else []
+    shown = near if near else list(known)[:4]
+    return ", ".join(map(repr, shown)) + (", ..." if len(shown) < len(known) else "")

@@ -1,0 +1,184 @@
+"""Tables of sequences with labels: CSV and TSV, plain or gzip."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ebox.errors import InputError
+from ebox.sequences.records import SequenceSet, encode_letters, make_offsets
+from ebox.sequences.streams import check_text, iter_blocks
+
+_LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
+_NAME_COLUMNS = ("name", "id")
+_SUFFIXES = (".csv", ".tsv", ".tab")
+_DELIMITERS = "\t,;"
+
+
+def read_table(
+    path: str | os.PathLike[str], sequence_column: str = "sequence", label_column: str | None = "label"
+) -> SequenceSet:
+    """Read a CSV or TSV whose first line names the columns; tab, comma or semicolon, as that line shows.
+
+    Args:
+        path: The table, plain or gzip.
+        sequence_column: Where the letters stand.
+        label_column: Where 0 or 1 stands; None: labels are not read.
+
+    Returns:
+        The sequences with their labels; names from a column `name` or `id`, else row1, row2, ...
+
+    Raises:
+        InputError: missing, empty or cut off; a column or a value that is missing; a label that is not 0 or
+            1; a letter that is not of DNA. The message names the line.
+    """
+    labels: Literal["required", "none"] = "none" if label_column is None else "required"
+    return parse_table(
+        iter_blocks(path), os.fspath(path), sequence_column, label_column or "label", labels=labels
+    )
+
+
+def is_table(start: bytes, path: str | os.PathLike[str]) -> bool:
+    """Whether these first bytes, or the name of the file, are those of a table with a column `sequence`."""
+    head = start.lstrip()
+    if head.startswith(b">"):
+        return False
+    line = head.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
+    columns = [column.strip().strip('"') for column in line.split(_find_delimiter(line))]
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
+    return "sequence" in columns or (len(suffixes) > 0 and suffixes[-1] in _SUFFIXES)
+
+
+def parse_table(
+    blocks: Iterable[bytes],
+    source: str,
+    sequence_column: str = "sequence",
+    label_column: str = "label",
+    *,
+    labels: Literal["required", "optional", "none"],
+) -> SequenceSet:
+    """Read a table from blocks of bytes; see `read_table`. Optional labels are read where the column is."""
+    rows = _iter_rows(blocks, source)
+    line, header = next(rows, (1, []))
+    sequence_at = _find_column(header, sequence_column, source, line)
+    label_at = None
+    if labels == "required" or (labels == "optional" and label_column in header):
+        label_at = _find_column(header, label_column, source, line)
+    name_at = next((header.index(name) for name in _NAME_COLUMNS if name in header), None)
+    codes = bytearray()
+    lengths: list[int] = []
+    lines: list[int] = []
+    values: list[float] = []
+    names: list[str] = []
+    for line, fields in rows:
+        if len(fields) != len(header):
+            raise InputError(
+                f"has {len(fields)} columns, the first line has {len(header)}",
+                file=source,
+                line=line,
+                remedy="give every line as many columns; quote a value that holds the delimiter",
+            )
+        name = f"row{len(names) + 1}" if name_at is None else fields[name_at]
+        letters = fields[sequence_at].strip().encode()
+        if not letters:
+            raise InputError(
+                "the sequence is empty", file=source, line=line, record=name, remedy="take the line out"
+            )
+        codes += encode_letters(letters, source, line, name).data
+        lengths.append(len(letters))
+        lines.append(line)
+        names.append(name)
+        if label_at is not None:
+            values.append(_read_label(fields[label_at], source, line, name))
+    if not names:
+        raise InputError("holds no rows", file=source, remedy="check how it was made or fetched")
+    return SequenceSet(
+        np.frombuffer(codes, np.uint8),
+        make_offsets(np.array(lengths, np.int64)),
+        names,
+        np.array(lines, np.int64),
+        source,
+        None if label_at is None else np.array(values, np.float32),
+    )
+
+
+def _iter_rows(blocks: Iterable[bytes], source: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, fields) of each line that is not blank; the first one chooses the delimiter."""
+    texts = _iter_text(blocks, source)
+    first = ""
+    num_blank = 0
+    for first in texts:
+        if first.strip():
+            break
+        num_blank += 1
+    reader = csv.reader(_prepend(first, texts), delimiter=_find_delimiter(first), strict=True)
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                yield reader.line_num + num_blank, fields
+    except csv.Error as error:
+        raise InputError(
+            f"is not a whole table: {error}",
+            file=source,
+            line=reader.line_num + num_blank,
+            remedy="look for a quote that is not closed; sequences over 100,000 bp go into FASTA",
+        ) from None
+
+
+def _iter_text(blocks: Iterable[bytes], source: str) -> Iterator[str]:
+    """Yield lines of text with their ends."""
+    rest = b""
+    is_first = True
+    for block in blocks:
+        if is_first:
+            check_text(source, block)
+        is_first = False
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            yield line.decode("utf-8", "replace").removesuffix("\r") + "\n"
+    if rest:
+        yield rest.decode("utf-8", "replace").removesuffix("\r")
+
+
+def _prepend(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _find_delimiter(header: str) -> str:
+    return next((mark for mark in _DELIMITERS if mark in header), ",")
+
+
+def _find_column(header: list[str], name: str, source: str, line: int) -> int:
+    header[:] = [column.strip() for column in header]
+    if name in header:
+        return header.index(name)
+    near = [column for column in header if column.lower() == name.lower()]
+    shown = ", ".join(repr(column[:30]) for column in header[:8])
+    raise InputError(
+        f"has no column {name!r}; its first line holds {shown}",
+        file=source,
+        line=line,
+        remedy=f"rename {near[0]!r} to {name!r}"
+        if near
+        else f"name the columns in the first line, one of them {name!r}",
+    )
+
+
+def _read_label(text: str, source: str, line: int, name: str) -> float:
+    label = _LABELS.get(text.strip())
+    if label is None:
+        raise InputError(
+            f"label {text[:30]!r} is not 0 or 1",
+            file=source,
+            line=line,
+            record=name,
+            remedy="write 1 for bound and 0 for unbound; take out what is unknown",
+        )
+    return label
