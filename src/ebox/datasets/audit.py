@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 from ebox.datasets.cleaning import RepeatsResult, find_repeats
 from ebox.datasets.examples import Examples, Progress
 from ebox.datasets.folder import SPLITS
-from ebox.datasets.kmers import iter_blocks, long_kmer_hashes
+from ebox.datasets.kmers import distinct, iter_blocks, long_kmer_hashes
 from ebox.datasets.similarity import SketchIndex, index_sketches, similar_across
 from ebox.datasets.splits import factorize
 
@@ -18,6 +18,8 @@ LONG_KMER_BP = 31
 NUM_EXAMPLES_SHOWN = 10
 # Validation and test rows looked at for shared 31-mers: enough for a share within half a percent.
 MAX_ROWS_FOR_LONG_KMERS = 20_000
+_TABLE_BITS = 26
+_LOOKUPS_AT_ONCE = 1 << 23
 _SIDES = (("train", "validation"), ("train", "test"), ("validation", "test"))
 
 
@@ -184,12 +186,12 @@ def _share_long_kmer(
     kmers = np.empty((len(rows), width), dtype=np.uint64)
     for block in iter_blocks(len(rows), codes.shape[1]):
         kmers[block] = long_kmer_hashes(codes[rows[block]], kmer_bp)
-    wanted = np.unique(kmers)
+    wanted = distinct(kmers.ravel())
     wanted = wanted[wanted != np.iinfo(np.uint64).max]
     seen = _mark_seen(codes, train, kmer_bp, wanted)
-    place = np.minimum(np.searchsorted(wanted, kmers.ravel()), max(len(wanted) - 1, 0))
     if not len(wanted):
         return np.zeros(len(rows), dtype=bool)
+    place = np.minimum(np.searchsorted(wanted, kmers.ravel()), len(wanted) - 1)
     hit = (wanted[place] == kmers.ravel()) & seen[place]
     shares: np.ndarray = hit.reshape(kmers.shape).any(axis=1)
     return shares
@@ -198,19 +200,39 @@ def _share_long_kmer(
 def _mark_seen(
     codes: np.ndarray, train: np.ndarray, kmer_bp: int, wanted: UInt64[np.ndarray, " kmer"]
 ) -> Bool[np.ndarray, " kmer"]:
-    """Which of the `wanted` k-mers (sorted) occur in train; a bit table rules most of train's out at once."""
-    bits = np.uint64(64 - 26)
-    factor = np.uint64(0x9E3779B97F4A7C15)
-    table = np.zeros(1 << 26, dtype=bool)
-    table[(wanted * factor) >> bits] = True
+    """Which of the `wanted` k-mers (sorted) occur in train; a table rules most of train's out at once."""
+    table = np.zeros(1 << _TABLE_BITS, dtype=bool)
+    table[_address(wanted)] = True
     seen = np.zeros(len(wanted), dtype=bool)
+    waiting: list[np.ndarray] = []
+    num_waiting = 0
     for block in iter_blocks(len(train), codes.shape[1]):
         kmers = long_kmer_hashes(codes[train[block]], kmer_bp).ravel()
-        kmers = kmers[table[(kmers * factor) >> bits]]
-        place = np.minimum(np.searchsorted(wanted, kmers), max(len(wanted) - 1, 0))
-        if len(wanted):
-            seen[place[wanted[place] == kmers]] = True
-    return seen
+        waiting.append(kmers[table[_address(kmers)]])
+        num_waiting += len(waiting[-1])
+        if num_waiting > _LOOKUPS_AT_ONCE:
+            seen |= _is_among(wanted, np.concatenate(waiting))
+            waiting, num_waiting = [], 0
+    return seen | _is_among(wanted, np.concatenate([wanted[:0], *waiting]))
+
+
+def _address(kmers: UInt64[np.ndarray, " kmer"]) -> Int64[np.ndarray, " kmer"]:
+    """Place in the table: the high bits of a multiplicative hash (Fibonacci hashing, Knuth)."""
+    high = (kmers * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _TABLE_BITS)
+    return high.astype(np.int64)
+
+
+def _is_among(
+    wanted: UInt64[np.ndarray, " kmer"], found: UInt64[np.ndarray, " found"]
+) -> Bool[np.ndarray, " kmer"]:
+    """Which of `wanted` (sorted) are in `found`; sorted too, the lookups walk through memory in order."""
+    result = np.zeros(len(wanted), dtype=bool)
+    if not len(wanted):
+        return result
+    found.sort()
+    place = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
+    result[place[wanted[place] == found]] = True
+    return result
 
 
 def _show(examples: Examples, rows: np.ndarray, partners: np.ndarray) -> list[dict[str, str]]:

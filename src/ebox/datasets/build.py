@@ -83,6 +83,10 @@ class _Build:
             self.genome = Genome(self.files.genome)
         return self.genome
 
+    def close(self) -> None:
+        if self.genome is not None:
+            self.genome.close()
+
     def open_blacklist(self) -> Intervals | None:
         from ebox.sequences.intervals import read_bed
 
@@ -145,8 +149,10 @@ def build_dataset(
     made_kinds = choose_kinds(config, files)
     check_absent(Path(out), overwrite=overwrite)
     build = _Build(config, files, made_kinds, progress, ["positive", *name_kinds(files), *made_kinds])
-    examples = _clean(build, _read(build))
-    examples = _add_negatives(build, examples)
+    try:
+        examples = _add_negatives(build, _clean(build, _read(build)))
+    finally:
+        build.close()
     examples, cluster, split, audit = _split(build, examples)
     build.say("writing the dataset", 0, 1)
     with publish_folder(out, overwrite=overwrite) as folder:

@@ -107,7 +107,6 @@ def make_examples(
 ) -> Examples:
     """Examples of one source, with what is not given set to unknown."""
     num = codes.shape[0]
-    unknown = np.full(num, -1, dtype=np.int64)
     targets = np.broadcast_to(np.asarray(target, dtype=np.uint8), (num,)).copy()
     return Examples(
         codes=codes,
@@ -115,14 +114,18 @@ def make_examples(
         names=names,
         kind=np.broadcast_to(np.asarray(kind, dtype=np.int16), (num,)).copy(),
         source=np.full(num, source, dtype=np.int16),
-        line=unknown if line is None else line,
+        line=_unknown(num) if line is None else line,
         chrom=np.full(num, "", dtype=object) if chrom is None else chrom.astype(object),
-        start=unknown if start is None else start,
-        end=unknown if end is None else end,
+        start=_unknown(num) if start is None else start,
+        end=_unknown(num) if end is None else end,
         strand=np.full(num, ".", dtype="<U1") if strand is None else strand.astype("<U1"),
         split=np.full(num, split, dtype=np.int8),
-        parent=unknown if parent is None else parent,
+        parent=_unknown(num) if parent is None else parent,
     )
+
+
+def _unknown(num: int) -> Int64[np.ndarray, " example"]:
+    return np.full(num, -1, dtype=np.int64)
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8, UInt32, UInt64
 
 from ebox.datasets.examples import Progress
-from ebox.datasets.kmers import KMER_BP, NO_KMER, distinct_kmers, iter_blocks, sketch_sequences
+from ebox.datasets.kmers import KMER_BP, NO_KMER, distinct, distinct_kmers, iter_blocks, sketch_sequences
 
 # Buckets up to this size are compared all against all.
 _SMALL_BUCKET = 6
@@ -139,7 +139,7 @@ def similar_across(
         partner = np.where(inside_range, near, asked)
         good = inside_range & (bucket[partner] == bucket[asked])
         partners.append(_pack(row[asked[good]], row[partner[good]]))
-    pairs = np.unique(np.concatenate(partners)) if partners else np.empty(0, dtype=np.uint64)
+    pairs = distinct(np.concatenate(partners))
     first, second = _unpack(pairs)
     similar = np.zeros(len(first), dtype=bool)
     for start in range(0, len(first), _PAIRS_AT_ONCE):
@@ -192,7 +192,7 @@ def _neighbour_pairs(index: SketchIndex) -> UInt64[np.ndarray, " pair"]:
             (bucket[step:] == bucket[:-step]) & ((step == 1) | (size[step:] <= _SMALL_BUCKET))
         )
         pairs.append(_pack(row[near], row[near + step]))
-    every = np.unique(np.concatenate(pairs))
+    every = distinct(np.concatenate(pairs))
     first, second = _unpack(every)
     different: np.ndarray = every[first != second]
     return different

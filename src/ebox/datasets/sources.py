@@ -149,8 +149,26 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1) -> Ra
     from ebox.sequences.tables import read_table
 
     sequences = read_table(path) if labelled else read_sequences(path)
+    _check_role(sequences, path, role)
     source = Source(str(path), role, len(sequences), hash_file(path))
     return RawSource(source, sequences, split)
+
+
+def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
+    """A table of positives may have labels, but then only 1; one of negatives only 0."""
+    expected = {"positives": 1, "negatives": 0}.get(role)
+    if sequences.labels is None or expected is None:
+        return
+    wrong = np.flatnonzero(sequences.labels != expected)
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(
+            f"holds {len(wrong):,} rows with label {1 - expected}, but is given as {role}",
+            file=path,
+            line=int(sequences.lines[row]),
+            record=sequences.names[row],
+            remedy="give a file with both labels as --table",
+        )
 
 
 def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
@@ -187,7 +205,7 @@ def cut_source(
         [f"{length} bp, {length_bp} needed" for length in lengths[short].tolist()],
     )
     skipped = (lengths[kept] - length_bp) // 2
-    chrom, start = _locate(sequences, kept)
+    chrom, start, strand = _locate(sequences, kept)
     start = np.where(start >= 0, start + skipped, -1)
     if sequences.labels is None or raw.source.role in ("positives", "negatives"):
         target = np.full(len(kept), int(raw.source.role == "positives"), dtype=np.uint8)
@@ -203,6 +221,7 @@ def cut_source(
         chrom=chrom,
         start=start,
         end=np.where(start >= 0, start + length_bp, -1),
+        strand=strand,
         split=raw.split,
     )
     return replace(raw.source, cropped=int((lengths > length_bp).sum())), examples
@@ -250,14 +269,16 @@ def read_peaks(
     )
 
 
-def _locate(sequences: SequenceSet, kept: Int64[np.ndarray, " row"]) -> tuple[np.ndarray, np.ndarray]:
-    """Chromosome and start of each kept record from its header; "" and -1 where it names no place."""
+def _locate(
+    sequences: SequenceSet, kept: Int64[np.ndarray, " row"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Chromosome, start and strand of each kept record from its header; "" and -1 where it names no place."""
     from ebox.sequences.fasta import parse_locations
 
     places = parse_locations(sequences)
     if places is None:
-        return np.full(len(kept), "", dtype=object), np.full(len(kept), -1, dtype=np.int64)
-    return places.chrom[kept], places.start[kept]
+        return np.full(len(kept), "", dtype=object), np.full(len(kept), -1, dtype=np.int64), None
+    return places.chrom[kept], places.start[kept], None if places.strand is None else places.strand[kept]
 
 
 def _cut_codes(
