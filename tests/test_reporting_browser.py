@@ -183,8 +183,11 @@ def test_ids_are_unique_and_every_reference_has_its_target(browser: Browser, pag
     assert browser.ask(named) is True
 
 
-def test_no_text_of_a_chart_leaves_its_drawing_or_covers_another(browser: Browser, page: Path) -> None:
-    browser.open(page, 1000)
+@pytest.mark.parametrize("width", [390, 1000])
+def test_no_text_of_a_chart_leaves_its_drawing_or_covers_another(
+    browser: Browser, page: Path, width: int
+) -> None:
+    browser.open(page, width)
     outside = """[...document.querySelectorAll('svg.chart')].flatMap(s=>{const b=s.getBoundingClientRect();
       return [...s.querySelectorAll('text')].filter(t=>{const r=t.getBoundingClientRect();
         return r.left<b.left-1||r.right>b.right+1||

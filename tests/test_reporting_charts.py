@@ -67,7 +67,7 @@ def test_words_for_numbers() -> None:
     assert wording.format_number(None) == wording.format_number(math.nan) == "\N{EN DASH}"
     assert wording.format_number(-0.25, 2) == "\N{MINUS SIGN}0.25"
     assert wording.format_seconds(7384) == "2 h 03 min"
-    assert wording.format_p(0.0, 1000) == "p < 0.001"
+    assert wording.format_p(0.001998, 1000) == "p ≤ 0.002"
     assert wording.format_p(0.034, 1000) == "p = 0.034"
     assert wording.join_words(["a", "b", "c"]) == "a, b and c"
 

@@ -334,7 +334,7 @@ def make_run_folder(folder: Path, *, simulated: bool = False) -> Path:
         },
     }
     if simulated:
-        ceiling = {"accuracy": _metric(0.98, 0.002), "auroc": _metric(0.988, 0.001), "n": 20000}
+        ceiling = {"accuracy": _metric(0.98, 0.002), "auroc": _metric(0.988, 0.001), "num_examples": 20000}
         objects["simulation.json"] = {"ceiling": ceiling}
         evaluation["ceiling"] = None
     objects["evaluation.json"] = evaluation

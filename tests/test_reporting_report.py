@@ -202,6 +202,19 @@ def test_simulated_data_show_the_ceiling(tmp_path: Path) -> None:
     assert "tidier than real ones" in text
 
 
+def test_a_ceiling_is_compared_on_the_negatives_that_were_simulated(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", simulated=True)
+    evaluation = make_evaluation()
+    kinds = evaluation["tracks"][0]["splits"]["test"]["by_kind"]
+    kinds["given"] = kinds.pop("matched")
+    _change(folder, "evaluation.json", evaluation)
+    page = write_report(folder).read_text(encoding="utf-8")
+    facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert facts["ceiling"]["kind"] == "given"
+    assert facts["ceiling"]["network"]["auroc"] == kinds["given"]["metrics"]["auroc"]
+    assert "Best possible (likelihood ratio)" not in page
+
+
 def test_warnings_of_the_data_are_shown(run_folder: Path) -> None:
     _change(run_folder, "quality.json", {**make_quality(), "warnings": ["leakage: 12 of 90 test sequences"]})
     text = _text(write_report(run_folder).read_text(encoding="utf-8"))
@@ -218,6 +231,33 @@ def test_every_track_is_shown(run_folder: Path) -> None:
     ids = [found["id"] for _, found in Tags(page).tags if "id" in found]
     assert len(ids) == len(set(ids))
     assert "“TAL1” or “GATA1”" in _text(page)
+
+
+def test_what_could_not_be_measured_is_said(run_folder: Path) -> None:
+    evaluation = make_evaluation("GATA1")
+    nothing = {"num_examples": 90, "num_positive": 0, "metrics": None, "reason": "no positives"}
+    section = {**nothing, "by_kind": {"matched": nothing}, "balanced": {"threshold": None, "metrics": None}}
+    unmeasured = {
+        "track": "EMPTY",
+        "threshold": {"value": 0.5, "criterion": None, "split": None, "reason": "no positives"},
+        "splits": {"validation": section, "test": section},
+        "baselines": {
+            "best_pwm": {"description": None, "settings": {}, "reason": "no positives", "splits": {}}
+        },
+        "comparison": None,
+        "curves": None,
+        "calibration": None,
+        "histogram": None,
+    }
+    measured = evaluation["tracks"][0]
+    measured["splits"]["test"]["by_kind"]["matched"] = nothing
+    measured["baselines"]["best_pwm"] = unmeasured["baselines"]["best_pwm"]
+    evaluation["tracks"].insert(0, unmeasured)
+    _change(run_folder, "evaluation.json", evaluation)
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    assert "“GATA1”" in page[page.index("<h1>") : page.index("</h1>")]
+    assert "Not measured: the test split holds no positives" in _text(page)
+    assert "Not measured: no positives." in _text(page)
 
 
 @pytest.mark.parametrize(

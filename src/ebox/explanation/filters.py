@@ -17,6 +17,7 @@ FILTERS_FORMAT_VERSION = 1
 MIN_CORRELATION = 0.8
 MIN_ALIGNED_COLUMNS = 6
 PSEUDOCOUNT = 0.5
+DEFAULT_THRESHOLD = 0.7
 
 _CHUNK_BASES = 1 << 14
 
@@ -83,16 +84,18 @@ def filter_motifs(
     *,
     known: Sequence[Motif] | None = None,
     num_sequences: int = 2000,
-    threshold: float = 0.5,
+    threshold: float = DEFAULT_THRESHOLD,
     strands: Literal["one", "both"] = "one",
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[FilterMotif]:
-    """Turn each filter into a motif, as Koo and Eddy (2019) do: align what excites it to half of its maximum.
+    """Turn each filter into a motif: align the sub-sequences that excite it most, as Koo and Eddy (2019) do.
 
     The activation is that of the filter with each column's mean taken away, so that 0 is what random bases
-    give and N
-    counts as nothing. Normalisation and activation function of the network, which rise with it, play no part.
+    give and N counts as nothing. Normalisation and activation function of the network, which rise with it,
+    play no part. So the threshold is higher than the half of the maximum that is usual after them: the
+    matrices of TAL1 and GATA1 reach half of theirs in 96 % of bound and 94 % of unbound sequences of 200 bp,
+    and 0.7 of it in 48 % and 27 %.
 
     Args:
         filters: Weights of the first layer, bases in the order ACGT.

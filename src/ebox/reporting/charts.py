@@ -14,7 +14,7 @@ WIDTH = 440.0
 # Label, style, value, low and high end, and the words for the three.
 IntervalRow = tuple[str, str, Real, Real, Real, str]
 _LABEL_GAP = 15.0
-_CHARACTER_WIDTH = 6.6  # of the 12 px label type, generously
+_CHARACTER_WIDTH = 8.2  # of the label type as a phone shows it, 13.5 px and bold, in a wide face
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,9 @@ def strip_chart(
     frame = Frame(14.0, top, WIDTH - 14.0, top + pitch * len(strips), x, unit_axis(""))
     highest = max((max(shares) for _, _, shares in strips if len(shares)), default=0.0)
     highest = highest if highest > 0 else 1.0
+    # Labels stand at the side where the rule is not.
+    crowded = rule is not None and x.place(rule[0]) < 0.5
+    place, anchor = (frame.right, "end") if crowded else (frame.left, "start")
     parts = [_draw_bottom_axis(frame), "" if rule is None else _draw_rule(frame, *rule)]
     for number, (label, style, shares) in enumerate(strips):
         base = top + pitch * (number + 1)
@@ -201,7 +204,7 @@ def strip_chart(
         parts.append(
             f'<g class="series {escape(style)}"><path class="area" d="{"".join(path)}"/>'
             f'<path class="baseline" d="M{frame.left:g} {base:.1f}H{frame.right:g}"/>'
-            f'<text class="row-label" x="{WIDTH / 2:g}" y="{base - pitch + 21:.1f}" text-anchor="middle">'
+            f'<text class="row-label" x="{place:g}" y="{base - pitch + 21:.1f}" text-anchor="{anchor}">'
             f"{escape(label)}</text></g>"
         )
     return _wrap(name, title, height, parts)

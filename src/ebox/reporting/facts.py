@@ -7,7 +7,7 @@ from typing import Any
 
 from ebox import __version__
 from ebox.reporting.headline import list_limits, make_headline
-from ebox.reporting.reading import RunFiles
+from ebox.reporting.reading import RunFiles, is_measured
 from ebox.reporting.wording import METRICS, MODEL, format_command, name_baseline
 
 REPORT_FORMAT_VERSION = 1
@@ -24,20 +24,22 @@ _LEAKS = {
 def collect_facts(files: RunFiles) -> dict[str, Any]:
     """Put together what is known about a run; nothing here is text that a page must trust."""
     kmer = files.config.evaluation.kmer
-    tracks = [_describe_track(track, files, kmer) for track in files.evaluation["tracks"]]
+    # What could not be measured comes last, so that the page opens with a result.
+    measured = sorted(files.evaluation["tracks"], key=lambda track: not is_measured(track))
+    tracks = [_describe_track(track, files, kmer) for track in measured]
     facts: dict[str, Any] = {
         "format": "ebox-report",
         "format_version": REPORT_FORMAT_VERSION,
         "ebox_version": __version__,
         "run": files.name,
         "created": files.evaluation.get("created"),
-        "headlines": [make_headline(track, kmer) for track in files.evaluation["tracks"]],
+        "headlines": [make_headline(track, kmer) for track in measured],
         "question": _describe_question(files),
         "data": _describe_data(files),
         "training": _describe_training(files),
         "tracks": tracks,
         "filters": _describe_filters(files),
-        "ceiling": _describe_ceiling(files),
+        "ceiling": _describe_ceiling(files, tracks),
         "environment": None if files.environment is None else _describe_environment(files.environment),
         "commands": _list_commands(files),
         "absent": list(files.absent),
@@ -158,13 +160,13 @@ def _describe_training(files: RunFiles) -> dict[str, Any] | None:
 
 def _describe_track(track: Mapping[str, Any], files: RunFiles, kmer: int) -> dict[str, Any]:
     test = track["splits"]["test"]
-    contenders = {MODEL: test["metrics"]} | {
-        name: entry.get("splits", {}).get("test", {}).get("metrics", {})
-        for name, entry in track.get("baselines", {}).items()
+    baselines = track.get("baselines", {})
+    contenders = {MODEL: _get(test, "metrics")} | {
+        name: _get(entry.get("splits", {}).get("test", {}), "metrics") for name, entry in baselines.items()
     }
-    names = [metric for metric in METRICS if metric in test["metrics"]]
     return {
         "track": track["track"],
+        "reason": test.get("reason"),
         "threshold": track.get("threshold"),
         "num_examples": test.get("num_examples"),
         "num_positive": test.get("num_positive"),
@@ -172,28 +174,37 @@ def _describe_track(track: Mapping[str, Any], files: RunFiles, kmer: int) -> dic
             {
                 "name": name,
                 "words": name_baseline(name, kmer),
-                "description": track.get("baselines", {}).get(name, {}).get("description"),
+                "description": baselines.get(name, {}).get("description"),
+                "reason": baselines.get(name, {}).get("reason"),
                 "metrics": dict(metrics),
             }
             for name, metrics in _rank(contenders)
         ],
-        "metrics": names,
-        "splits": {
-            name: {
-                "num_examples": split.get("num_examples"),
-                "num_positive": split.get("num_positive"),
-                "metrics": split.get("metrics", {}),
-            }
-            for name, split in track["splits"].items()
-        },
-        "by_kind": test.get("by_kind", {}),
-        "balanced": test.get("balanced", {}).get("metrics", {}),
+        "metrics": [metric for metric in METRICS if metric in contenders[MODEL]],
+        "splits": {name: _describe_section(section) for name, section in track["splits"].items()},
+        "by_kind": {kind: _describe_section(section) for kind, section in _get(test, "by_kind").items()},
+        "balanced": _get(_get(test, "balanced"), "metrics"),
         "comparison": track.get("comparison"),
-        "curves": track.get("curves", {}),
-        "calibration": track.get("calibration", []),
+        "curves": _get(track, "curves"),
+        "calibration": [] if track.get("calibration") is None else track["calibration"],
         "histogram": track.get("histogram"),
         "mistakes": files.mistakes.get(str(track["track"])),
     }
+
+
+def _describe_section(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "num_examples": section.get("num_examples"),
+        "num_positive": section.get("num_positive"),
+        "metrics": _get(section, "metrics"),
+        "reason": section.get("reason"),
+    }
+
+
+def _get(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object inside an object; nothing where it is null, as what could not be measured is."""
+    inner = value.get(key)
+    return {} if inner is None else inner
 
 
 def _rank(contenders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -222,22 +233,25 @@ def _describe_filters(files: RunFiles) -> dict[str, Any] | None:
     }
 
 
-def _describe_ceiling(files: RunFiles) -> dict[str, Any] | None:
-    """The best that any method could reach, where the sequences were simulated and it is known."""
+def _describe_ceiling(files: RunFiles, tracks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The best that any method could reach, where it is known, beside what the network reached there.
+
+    The ceiling is that of simulated positives against simulated negatives; where other kinds of negative
+    were added, the network's metrics against the simulated ones (`given`) are its counterpart.
+    """
     ceiling = files.evaluation.get("ceiling")
     if ceiling is None and files.simulation is not None:
         ceiling = files.simulation.get("ceiling")
     if not isinstance(ceiling, Mapping):
         return None
-    metrics = {}
-    for name in ("auroc", "accuracy"):
-        value = ceiling.get(name)
-        if isinstance(value, int | float):
-            value = {"value": value, "low": ceiling.get(f"{name}_low"), "high": ceiling.get(f"{name}_high")}
-        if isinstance(value, Mapping) and "value" in value:
-            metrics[name] = dict(value)
-    size = next((ceiling[key] for key in ("num_examples", "n") if key in ceiling), None)
-    return {"metrics": metrics, "num_examples": size} if metrics else None
+    metrics = {
+        name: dict(ceiling[name]) for name in ("auroc", "accuracy") if isinstance(ceiling.get(name), Mapping)
+    }
+    kinds = tracks[0]["by_kind"]
+    kind = "given" if len(kinds) > 1 and "given" in kinds else None
+    network = tracks[0]["splits"]["test"]["metrics"] if kind is None else kinds[kind]["metrics"]
+    num_examples = ceiling.get("num_examples")
+    return {"metrics": metrics, "num_examples": num_examples, "kind": kind, "network": dict(network)}
 
 
 def _describe_environment(environment: Mapping[str, Any]) -> dict[str, Any]:

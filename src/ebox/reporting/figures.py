@@ -44,6 +44,8 @@ def draw_contenders(name: str, track: Mapping[str, Any], ceiling: Mapping[str, A
         for entry in track["contenders"]
         if "auroc" in entry["metrics"]
     ]
+    if not rows:
+        return None
     if ceiling is not None and "auroc" in ceiling["metrics"]:
         rows.insert(
             0, _interval_row("Best possible (likelihood ratio)", "ceiling", ceiling["metrics"]["auroc"])
@@ -88,7 +90,7 @@ def draw_curves(name: str, track: Mapping[str, Any], which: str) -> str | None:
             f"{entry['words']} {format_number(entry['metrics'].get(metric, {}).get('value'))}",
         )
         for entry in track["contenders"]
-        if entry["name"] in curves
+        if curves.get(entry["name"])
     ]
     words = "; ".join(line.label for line in lines)
     if which == "roc":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ebox.reporting.reading import is_measured
 from ebox.reporting.wording import (
     explain_kind,
     format_interval,
@@ -19,9 +20,10 @@ from ebox.reporting.wording import (
 # One bound window among so many is a common order of magnitude for a genome-wide scan.
 GENOME_ODDS = 1000
 _VERDICTS = {
+    "unknown": "“{track}” could not be measured on the test split",
     "none": "The network does not tell “{track}” sequences from the others",
     "alone": "The network tells “{track}” sequences from the others",
-    "better": "The network tells “{track}” sequences from the others, and better than every baseline",
+    "better": "The network tells “{track}” sequences from the others, and better than the best baseline",
     "equal": "The network tells “{track}” sequences from the others, but not measurably better than a "
     "baseline",
     "worse": "The network tells “{track}” sequences from the others, but worse than a simple baseline",
@@ -32,10 +34,17 @@ def make_headline(track: Mapping[str, Any], kmer: int | None) -> dict[str, Any]:
     """Verdict, title and sentences for one track of evaluation.json.
 
     The verdict is "none" where the interval of the AUROC reaches 0.5, else by the interval of the paired
-    difference
-    to the best baseline: "better", "worse", "equal" where it holds 0, "alone" where there is no baseline.
+    difference to the best baseline: "better", "worse", "equal" where it holds 0, "alone" where there is no
+    baseline. A track without metrics is "unknown".
     """
     test = track["splits"]["test"]
+    if not is_measured(track):
+        return {
+            "track": track["track"],
+            "verdict": "unknown",
+            "title": _VERDICTS["unknown"].format(track=track["track"]),
+            "sentences": [f"The test split holds {test.get('reason', 'no metrics')} for this track."],
+        }
     auroc = test["metrics"]["auroc"]
     comparison = track.get("comparison")
     verdict = _judge(auroc, comparison)
@@ -88,15 +97,17 @@ def _count(test: Mapping[str, Any]) -> str:
 def _say_comparison(track: Mapping[str, Any], comparison: Mapping[str, Any], kmer: int | None) -> str:
     name = comparison["baseline"]
     metric = comparison.get("metric", "auroc")
-    baseline = track.get("baselines", {}).get(name, {}).get("splits", {}).get("test", {}).get("metrics", {})
-    value = baseline.get(metric, {}).get("value")
+    baseline = track.get("baselines", {}).get(name, {}).get("splits", {}).get("test", {}).get("metrics")
+    value = None if baseline is None else baseline.get(metric, {}).get("value")
     difference = comparison["difference"]
     sure = difference["low"] > 0 or difference["high"] < 0
-    reached = "" if value is None or metric != "auroc" else f", does so {format_number(100 * value, 1)} times"
+    reached = "stands beside it"
+    if value is not None and metric == "auroc":
+        reached = f"does so {format_number(100 * value, 1)} times"
     return (
-        f"The best of the baselines, {name_baseline(name, kmer)}{reached}. The difference in "
-        f"{metric.upper()} is "
-        f"{format_number(difference['value'])} (95 % interval {format_interval(difference)}; "
+        f"The baseline that did best on validation data, {name_baseline(name, kmer)}, {reached}. The "
+        f"difference in {metric.upper()} is {format_number(difference['value'])} (95 % interval "
+        f"{format_interval(difference)}; "
         f"{format_p(comparison.get('p_value'), comparison.get('num_bootstrap'))}), which is "
         f"{'more' if sure else 'no more'} than chance explains."
     )
@@ -118,7 +129,7 @@ def _say_accuracy(test: Mapping[str, Any]) -> str:
 
 def list_limits(facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
     """What the numbers do not show, each with a title and a text; what applies to every run comes last."""
-    test = evaluation["tracks"][0]["splits"]["test"]
+    test = next(track for track in evaluation["tracks"] if is_measured(track))["splits"]["test"]
     limits = [_limit_of_negatives(facts), _limit_of_odds(test), _limit_of_split(facts["question"]["split"])]
     if facts["question"]["simulated"]:
         limits.append(

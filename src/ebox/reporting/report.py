@@ -96,12 +96,18 @@ def render_report(facts: Mapping[str, Any]) -> str:
     )
 
 
+def _choose_ceiling(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The ceiling, where it is that of the whole test split and so may stand in one chart with the rest."""
+    ceiling: Mapping[str, Any] | None = facts["ceiling"]
+    return None if ceiling is None or ceiling["kind"] is not None else ceiling
+
+
 def _draw(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Every figure by its name; the names are ids on the page."""
     drawings: dict[str, str | None] = {}
     for number, track in enumerate(facts["tracks"]):
         drawings[f"contenders-{number}"] = figures.draw_contenders(
-            f"contenders-{number}", track, facts["ceiling"] if number == 0 else None
+            f"contenders-{number}", track, _choose_ceiling(facts) if number == 0 else None
         )
         for which in ("roc", "pr"):
             drawings[f"{which}-{number}"] = figures.draw_curves(f"{which}-{number}", track, which)

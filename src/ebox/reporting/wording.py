@@ -43,6 +43,7 @@ KINDS = {
     ),
     "given": ("Given negatives", "sequences handed in as negatives"),
     "shuffled": ("Shuffled negatives", "positives with their bases shuffled, all dinucleotide counts kept"),
+    "other_tracks": ("Positives of other tracks", "sequences that are positive for another track only"),
     "matched": ("Matched negatives", "other windows of the same genome with like GC, away from the peaks"),
 }
 LONGEST_COMMAND_LINE = 60
@@ -97,11 +98,11 @@ def format_interval(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
 
 
 def format_p(value: Real | None, num_bootstrap: int | None) -> str:
-    """A p value; a bootstrap of n resamples can't show less than 1 / n."""
-    floor = 0.001 if num_bootstrap is None else 1.0 / num_bootstrap
+    """A two-sided p value; a bootstrap of n resamples can't show less than 2 / (n + 1)."""
+    floor = 0.001 if num_bootstrap is None else 2.0 / (num_bootstrap + 1)
     if value is None:
         return "p unknown"
-    return f"p < {floor:.1g}" if value <= floor else f"p = {value:.2g}"
+    return f"p ≤ {floor:.1g}" if value <= floor * 1.001 else f"p = {value:.2g}"
 
 
 def format_seconds(seconds: Real | None) -> str:
