@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -33,6 +33,9 @@ class Settings(BaseModel):
         if not isinstance(values, Mapping):
             return values
         return {key: None if value == "none" else value for key, value in values.items()}
+
+
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
 
 
 class DataConfig(Settings):
@@ -215,10 +218,32 @@ def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | Non
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(dict(item)) for item in error.errors()]
+        problems = [_explain(dict(item), _suggest) for item in error.errors()]
         raise InputError(
             "; ".join(problems), file=file, remedy="`ebox config` prints every setting with its default"
         ) from None
+
+
+def read_settings(
+    model: type[SomeSettings], values: Mapping[str, Any], overrides: Iterable[str], *, remedy: str
+) -> SomeSettings:
+    """Make settings without sections from values and then `key=value` overrides, the value in TOML syntax.
+
+    Raises:
+        InputError: an unknown key (the nearest is suggested), or a value that is not allowed.
+    """
+    merged = dict(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {override!r} is not key=value", remedy=remedy)
+        merged[key.strip()] = _parse_value(text.strip())
+    known = list(model.model_fields)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        problems = [_explain(dict(item), lambda place: _suggest_key(place[0], known)) for item in error.errors()]
+        raise InputError("; ".join(problems), remedy=remedy) from None
 
 
 def write_config(config: Config, path: str | os.PathLike[str]) -> None:
@@ -290,11 +315,11 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _explain(item: dict[str, Any]) -> str:
+def _explain(item: dict[str, Any], suggest: Callable[[list[str]], str]) -> str:
     place = [str(part) for part in item["loc"]]
     key = ".".join(place)
     if item["type"] == "extra_forbidden":
-        return f"there is no setting {key!r}{_suggest(place)}"
+        return f"there is no setting {key!r}{suggest(place)}"
     found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
     name = f"{key}: " if key else ""
     return f"{name}{item['msg'].removeprefix('Value error, ')}{found if key else ''}"
@@ -314,6 +339,11 @@ def _suggest(place: list[str]) -> str:
         candidates = candidates or [full for full, name in known.items() if name == key]
         candidates = candidates or difflib.get_close_matches(".".join(place), known, n=1, cutoff=0.5)
     return f"; did you mean {candidates[0]!r}?" if candidates else ""
+
+
+def _suggest_key(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _sections() -> dict[str, type[Settings]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
+from numpy.typing import DTypeLike
 
 from ebox.errors import InputError
 from ebox.sequences.codes import BASES, N_CODE, NUM_BASES
@@ -108,30 +109,33 @@ def scan_scores(
             f"motif {motif.name} of {motif.width} bp does not fit into sequences of {codes.shape[1]} bp"
         )
     strands = [
-        list(_make_tables(matrix.log_odds(background))) for matrix in (motif, motif.reverse_complement())
+        list(make_tables(matrix.log_odds(background), np.float32))
+        for matrix in (motif, motif.reverse_complement())
     ]
     best = np.empty(len(codes), np.float32)
     size = max(_BLOCK_BASES // codes.shape[1], 1)
     for start in range(0, len(codes), size):
-        words = _make_words(codes[start : start + size])
-        scores = [_sum_tables(words, tables, motif.width).max(axis=1) for tables in strands]
+        words = make_words(codes[start : start + size])
+        scores = [sum_tables(words, tables, motif.width).max(axis=1) for tables in strands]
         best[start : start + size] = np.maximum(*scores)
     return best
 
 
-def _make_tables(odds: Float64[np.ndarray, "width 4"]) -> Iterator[Float32[np.ndarray, " words"]]:
-    """The summed log-odds of every word, for each stretch of the matrix; N and what lies behind it add 0."""
-    width = -(-len(odds) // _WORD_BP) * _WORD_BP
+def make_tables(
+    columns: Float64[np.ndarray, "width 4"], dtype: DTypeLike = np.float64
+) -> Iterator[Float[np.ndarray, " words"]]:
+    """The sum over every word, for each stretch of the columns; N adds 0, and so does what lies behind."""
+    width = -(-len(columns) // _WORD_BP) * _WORD_BP
     padded = np.zeros((width, _NUM_LETTERS))
-    padded[: len(odds), :NUM_BASES] = odds
+    padded[: len(columns), :NUM_BASES] = columns
     for start in range(0, width, _WORD_BP):
         table = np.zeros(1)
         for row in padded[start : start + _WORD_BP]:
             table = np.add.outer(table, row).ravel()
-        yield table.astype(np.float32)
+        yield table.astype(dtype)
 
 
-def _make_words(codes: Codes) -> Int64[np.ndarray, "batch length"]:
+def make_words(codes: Codes) -> Int64[np.ndarray, "batch length"]:
     """The word that starts at each base, as a number of base 5; Ns stand behind the end."""
     length = codes.shape[1]
     padded = np.pad(codes, ((0, 0), (0, _WORD_BP - 1)), constant_values=N_CODE)
@@ -142,9 +146,10 @@ def _make_words(codes: Codes) -> Int64[np.ndarray, "batch length"]:
     return words
 
 
-def _sum_tables(
-    words: Int64[np.ndarray, "batch length"], tables: list[Float32[np.ndarray, " words"]], width: int
+def sum_tables(
+    words: Int64[np.ndarray, "batch length"], tables: list[Float[np.ndarray, " words"]], width: int
 ) -> Float[np.ndarray, "batch places"]:
+    """The sum of the columns at every place where they fit."""
     num_places = words.shape[1] - width + 1
     total = tables[0].take(words[:, :num_places])
     for number, table in enumerate(tables[1:], start=1):

@@ -1,0 +1,119 @@
+"""What lies between the motifs: independent bases of a GC content, or a Markov chain learned from a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int, Int64, UInt8
+
+from ebox.sequences.codes import N_CODE, NUM_BASES
+from ebox.sequences.records import SequenceSet
+
+Codes = UInt8[np.ndarray, "batch length"]
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """A Markov chain over bases: table i gives the next base after i known ones, the last table ever after.
+
+    Args:
+        tables: Table i has the shape (4**i, 4); rows are contexts, the oldest base the most significant.
+    """
+
+    tables: tuple[Float64[np.ndarray, "_ 4"], ...]
+
+    @property
+    def order(self) -> int:
+        """How many bases the next one depends on."""
+        return len(self.tables) - 1
+
+    def log_probabilities(self, codes: Codes) -> Float64[np.ndarray, "batch length"]:
+        """Natural logarithm of the probability of each base after those before it; no N is allowed."""
+        logs = np.empty(codes.shape, np.float64)
+        tables = [np.log(table) for table in self.tables]
+        for place in range(codes.shape[1]):
+            order = min(place, self.order)
+            context = _make_contexts(codes[:, place - order : place])
+            logs[:, place] = tables[order][context, codes[:, place]]
+        return logs
+
+    def draw(
+        self,
+        planted: Int[np.ndarray, "batch length"],
+        columns: Float64[np.ndarray, "columns 4"],
+        generator: np.random.Generator,
+    ) -> Codes:
+        """Draw sequences base after base: the chain goes on after a planted base as after any other.
+
+        Args:
+            planted: The column of a motif that a base is drawn from; -1: it is drawn from the chain.
+            columns: Probabilities of the bases in each column.
+            generator: Where the random numbers come from.
+        """
+        num_sequences, length = planted.shape
+        uniforms = generator.random((length, num_sequences))
+        steps, chains = _accumulate(columns), [_accumulate(table) for table in self.tables]
+        codes = np.empty((length, num_sequences), np.uint8)
+        for place in range(length):
+            order = min(place, self.order)
+            context = _make_contexts(codes[place - order : place].T)
+            limits = chains[order][context]
+            rows = np.flatnonzero(planted[:, place] >= 0)
+            limits[rows] = steps[planted[rows, place]]
+            codes[place] = (uniforms[place][:, None] >= limits).sum(axis=1)
+        return np.ascontiguousarray(codes.T)
+
+
+def make_composition(gc: float) -> Composition:
+    """Independent bases, G and C together with the share `gc`."""
+    return Composition((np.array([[(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2]]),))
+
+
+def fit_composition(sequences: SequenceSet, order: int) -> Composition:
+    """Learn a Markov chain from sequences and their reverse complements; one of each word is added.
+
+    Args:
+        sequences: Words that hold an N, or lie across two records, count nowhere.
+        order: How many bases the next one depends on.
+    """
+    tables = []
+    for width in range(1, order + 2):
+        counts = _count_words(sequences, width).reshape((NUM_BASES,) * width)
+        # The reverse complement of a word: axes in reverse, and each base as 3 minus itself.
+        counts = counts + np.flip(counts.transpose(range(width)[::-1]))
+        rows = counts.reshape(-1, NUM_BASES) + 1.0
+        tables.append(rows / rows.sum(axis=1, keepdims=True))
+    return Composition(tuple(tables))
+
+
+def _count_words(sequences: SequenceSet, width: int) -> Int64[np.ndarray, " words"]:
+    codes, num_places = sequences.codes, len(sequences.codes) - width + 1
+    if num_places <= 0:
+        return np.zeros(NUM_BASES**width, np.int64)
+    words = np.zeros(num_places, np.int64)
+    is_whole = np.ones(num_places, bool)
+    for place in range(width):
+        part = codes[place : place + num_places]
+        words = words * NUM_BASES + np.minimum(part, NUM_BASES - 1)
+        is_whole &= part < N_CODE
+    for place in range(1, width):
+        # A word that starts `place` bases before a record's end reaches into the next.
+        starts = sequences.offsets[1:-1] - place
+        is_whole[starts[(starts >= 0) & (starts < num_places)]] = False
+    return np.bincount(words[is_whole], minlength=NUM_BASES**width).astype(np.int64)
+
+
+def _make_contexts(codes: Codes) -> Int64[np.ndarray, " batch"]:
+    """The bases before as one number: the row of the table."""
+    context = np.zeros(len(codes), np.int64)
+    for column in codes.T:
+        context = context * NUM_BASES + column
+    return context
+
+
+def _accumulate(rows: Float64[np.ndarray, "rows 4"]) -> Float64[np.ndarray, "rows 3"]:
+    """Upper limits of the first three bases; a base that never comes has exactly that of the one before."""
+    sums = rows.cumsum(axis=1)
+    limits: np.ndarray = sums[:, :3] / sums[:, 3:]
+    return limits
