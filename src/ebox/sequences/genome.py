@@ -128,8 +128,9 @@ class Genome:
         codes = self.fetch(chrom, first, last)
         if length == 0:
             return np.empty((len(starts), 0), np.uint8)
-        windows: UInt8[np.ndarray, "window length"] = np.lib.stride_tricks.sliding_window_view(codes, length)
-        return windows[starts - first]
+        views = np.lib.stride_tricks.sliding_window_view(codes, length)
+        windows: UInt8[np.ndarray, "window length"] = views[starts - first]
+        return windows
 
     def _fetch_block(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         with _quiet_pysam(self.path):
