@@ -167,9 +167,7 @@ class Genome:
 def _build_index(genome: Path, folder: Path) -> Path:
     index = folder / genome.name
     with _quiet_pysam(genome) as pysam:
-        pysam.FastaFile(
-            os.fspath(genome), filepath_index=f"{index}.fai", filepath_index_compressed=f"{index}.gzi"
-        ).close()
+        pysam.faidx(os.fspath(genome), "--fai-idx", f"{index}.fai", "--gzi-idx", f"{index}.gzi")
     return index
 
 
@@ -205,9 +203,11 @@ def _quiet_pysam(path: Path) -> Iterator[ModuleType]:
     verbosity = pysam.set_verbosity(0)
     try:
         yield pysam
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pysam.SamtoolsError) as error:
+        # What samtools says begins with its exit code and output; its own words follow "stderr=".
+        reason = " ".join(str(error).rpartition("stderr=")[2].split())
         raise InputError(
-            f"can't be indexed or read as FASTA: {error}",
+            f"can't be indexed or read as FASTA: {reason}",
             file=path,
             remedy="all lines of a sequence but the last must be of one length; see samtools faidx",
         ) from error
