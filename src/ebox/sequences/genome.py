@@ -204,8 +204,8 @@ def _quiet_pysam(path: Path) -> Iterator[ModuleType]:
     try:
         yield pysam
     except (OSError, ValueError, pysam.SamtoolsError) as error:
-        # What samtools says begins with its exit code and output; its own words follow "stderr=".
-        reason = " ".join(str(error).rpartition("stderr=")[2].split())
+        # samtools tells the reason on a stream that is off, and shows paths of temporary files instead.
+        reason = "samtools faidx refuses it" if isinstance(error, pysam.SamtoolsError) else str(error)
         raise InputError(
             f"can't be indexed or read as FASTA: {reason}",
             file=path,
