@@ -51,6 +51,8 @@ class Motif:
         if (np.abs(sums - 1) > _SUM_TOLERANCE).any():
             place = int(np.argmax(np.abs(sums - 1)))
             raise InputError(f"column {place + 1} sums to {sums[place]:g}, not to 1", record=self.name)
+        # Rows that sum to 1 but for rounding stay to the bit, so that turning twice is the identity.
+        sums[np.abs(sums - 1) < 1e-12] = 1.0
         object.__setattr__(self, "probabilities", rows / sums[:, None])
 
     @property

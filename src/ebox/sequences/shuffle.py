@@ -31,7 +31,7 @@ def shuffle_dinucleotides(codes: Codes, seed: int) -> Codes:
 
     Args:
         codes: Shape (batch, length); N counts as a fifth letter.
-        seed: Row i gets the same shuffle for the same seed, length and place in the batch.
+        seed: Row i gets the same shuffle for the same seed, whatever rows come after it.
     """
     num_sequences, length = codes.shape
     shuffled = codes.copy()
@@ -51,19 +51,20 @@ def _shuffle_block(codes: Codes, generator: np.random.Generator) -> Codes:
     offsets = np.arange(num_sequences, dtype=np.int64)[:, None] * _NUM_LETTERS**2
     counts = np.bincount((pairs + offsets).ravel(), minlength=num_sequences * _NUM_LETTERS**2)
     counts = counts.reshape(num_sequences, _NUM_LETTERS, _NUM_LETTERS)
-    exits = _draw_last_exits(counts.astype(np.float64), codes[:, -1], generator.random((num_sequences, 1)))
-    keys = _draw_keys(codes, generator)
+    # One draw for all, row after row, so that neither the blocks nor the rows behind change a row.
+    numbers = generator.integers(2**64, size=codes.shape, dtype=np.uint64)
+    uniforms = (numbers[:, :1] >> np.uint64(11)) * 2.0**-53
+    exits = _draw_last_exits(counts.astype(np.float64), codes[:, -1], uniforms)
+    keys = _make_keys(codes, numbers[:, 1:])
     _mark_last_exits(keys, pairs, exits)
     keys.sort(axis=1)
     next_letters = (keys & _NEXT_BITS).astype(np.uint8)
     return _walk(codes[:, 0], next_letters, counts.sum(axis=2))
 
 
-def _draw_keys(codes: Codes, generator: np.random.Generator) -> UInt64[np.ndarray, "batch edges"]:
+def _make_keys(codes: Codes, numbers: UInt64[np.ndarray, "batch edges"]) -> UInt64[np.ndarray, "batch edges"]:
     """Keys that sort the exits of a sequence by letter, and those of a letter at random."""
-    num_sequences, length = codes.shape
-    keys: np.ndarray = generator.integers(2**64, size=(num_sequences, length - 1), dtype=np.uint64)
-    keys &= _RANDOM_MASK
+    keys = numbers & _RANDOM_MASK
     keys |= codes[:, 1:]
     keys |= codes[:, :-1].astype(np.uint64) << _LETTER_SHIFT
     return keys
@@ -77,7 +78,9 @@ def _mark_last_exits(
     """Let one edge of each letter's last exit sort behind the letter's others; equal edges are alike."""
     rows = np.arange(len(pairs))
     for letter in range(_NUM_LETTERS):
-        is_exit = pairs == (letter * _NUM_LETTERS + exits[:, letter])[:, None]
+        # Of more than 8 bits, so that the impossible letter stays impossible.
+        wanted = exits[:, letter].astype(np.int16) + letter * _NUM_LETTERS
+        is_exit = pairs == wanted[:, None]
         place = is_exit.argmax(axis=1)
         found = rows[is_exit[rows, place]]
         keys[found, place[found]] |= np.uint64(1) << _LAST_SHIFT

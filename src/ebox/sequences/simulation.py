@@ -1,4 +1,4 @@
-"""Simulated tasks: sequences with motifs planted by a known law, their places, and the best possible result."""
+"""Simulated tasks: motifs planted in sequences by a known law, their places, and the best possible result."""
 
 from __future__ import annotations
 
