@@ -1,3 +1,79 @@
-"""Train convolutional networks on DNA to find where a transcription factor binds."""
+"""Train convolutional networks on DNA to find where a transcription factor binds.
+
+The verbs of the command line are functions here: `simulate`, `build`, `train`, `evaluate`, `predict`, `report`,
+`run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ebox.config import Config, read_config
+    from ebox.datasets.build import build_dataset as build
+    from ebox.datasets.folder import open_dataset
+    from ebox.datasets.sources import DatasetSources
+    from ebox.doctor import doctor
+    from ebox.errors import InputError
+    from ebox.pipeline import run
+    from ebox.prediction import predict
+    from ebox.sequences import SimulationConfig, simulate, write_simulation
+    from ebox.stages import evaluate, report, train
+    from ebox.training import load_model
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "Config": ("ebox.config", "Config"),
+    "DatasetSources": ("ebox.datasets.sources", "DatasetSources"),
+    "InputError": ("ebox.errors", "InputError"),
+    "SimulationConfig": ("ebox.sequences", "SimulationConfig"),
+    "build": ("ebox.datasets.build", "build_dataset"),
+    "doctor": ("ebox.doctor", "doctor"),
+    "evaluate": ("ebox.stages", "evaluate"),
+    "load_model": ("ebox.training", "load_model"),
+    "open_dataset": ("ebox.datasets.folder", "open_dataset"),
+    "predict": ("ebox.prediction", "predict"),
+    "read_config": ("ebox.config", "read_config"),
+    "report": ("ebox.stages", "report"),
+    "run": ("ebox.pipeline", "run"),
+    "simulate": ("ebox.sequences", "simulate"),
+    "train": ("ebox.stages", "train"),
+    "write_simulation": ("ebox.sequences", "write_simulation"),
+}
+
+__all__ = [
+    "Config",
+    "DatasetSources",
+    "InputError",
+    "SimulationConfig",
+    "build",
+    "doctor",
+    "evaluate",
+    "load_model",
+    "open_dataset",
+    "predict",
+    "read_config",
+    "report",
+    "run",
+    "simulate",
+    "train",
+    "write_simulation",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for."""
+    import importlib
+
+    if name not in _PLACES:
+        raise AttributeError(f"module 'ebox' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Names that are not loaded yet count too."""
+    return sorted({*globals(), *_PLACES})

@@ -43,10 +43,12 @@ class DataConfig(Settings):
 
     track: str = Field("bound", min_length=1, description="Name of what the positives have in common.")
     length_bp: PositiveInt | None = Field(
-        None, description="Length of every example; none: the most common length of the positives, 200 for peaks."
+        None,
+        description="Length of every example; none: the most common length of the positives, 200 for peaks.",
     )
     negatives: tuple[NegativeKind, ...] | None = Field(
-        None, description="Kinds of negatives; none: given where a file is given, matched where a genome is, else shuffled."
+        None,
+        description="Kinds of negatives; none: given where a file is given, matched where a genome is, else shuffled.",
     )
     negative_ratio: Positive = Field(1.0, description="Shuffled or matched negatives made for each positive.")
     balance_given: bool = Field(
@@ -58,7 +60,8 @@ class DataConfig(Settings):
         500, description="Least distance of a matched negative from any peak."
     )
     split: Literal["auto", "random", "chromosome"] = Field(
-        "auto", description="auto: by chromosome when every example has coordinates, else random and stratified."
+        "auto",
+        description="auto: by chromosome when every example has coordinates, else random and stratified.",
     )
     split_fractions: tuple[Positive, Positive, Positive] = Field(
         (0.7, 0.2, 0.1), description="Train, validation and test shares of a random split."
@@ -66,10 +69,12 @@ class DataConfig(Settings):
     validation_chroms: tuple[str, ...] = ("chr2", "chr10")
     test_chroms: tuple[str, ...] = ("chr1", "chr8", "chr9")
     max_similarity: Fraction = Field(
-        0.5, description="Sequences that share more than this of their k-mers are kept on one side of a random split."
+        0.5,
+        description="Sequences that share more than this of their k-mers are kept on one side of a random split.",
     )
     clean_given_splits: bool = Field(
-        False, description="Where the splits are given: drop from train what repeats or stands in validation or test."
+        False,
+        description="Where the splits are given: drop from train what repeats or stands in validation or test.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
@@ -92,17 +97,29 @@ class ModelConfig(Settings):
     activation: Literal["exponential", "relu", "gelu"] = Field(
         "exponential", description="After the first layer. Exponential filters read as motifs (Koo 2021)."
     )
-    pool_bp: PositiveInt = Field(4, description="Maximum over so many bases after the first layer (residual).")
-    body_width: PositiveInt = Field(5, description="Width of the first body convolution, in pooled positions (residual).")
-    body_filters: PositiveInt | None = Field(None, description="Filters of the body; none: num_filters (residual).")
-    dilations: tuple[PositiveInt, ...] = Field((2, 4), description="One residual layer of width 3 for each (residual).")
-    pooling: tuple[Literal["max", "mean"], ...] = Field(("mean",), min_length=1, description="Global pooling.")
+    pool_bp: PositiveInt = Field(
+        4, description="Maximum over so many bases after the first layer (residual)."
+    )
+    body_width: PositiveInt = Field(
+        5, description="Width of the first body convolution, in pooled positions (residual)."
+    )
+    body_filters: PositiveInt | None = Field(
+        None, description="Filters of the body; none: num_filters (residual)."
+    )
+    dilations: tuple[PositiveInt, ...] = Field(
+        (2, 4), description="One residual layer of width 3 for each (residual)."
+    )
+    pooling: tuple[Literal["max", "mean"], ...] = Field(
+        ("mean",), min_length=1, description="Global pooling."
+    )
     position_basis: Annotated[int, Field(ge=0)] = Field(
-        0, description="Smooth position weights in the global mean, so many along the sequence; 0: position does not matter."
+        0,
+        description="Smooth position weights in the global mean, so many along the sequence; 0: position does not matter.",
     )
     dense_units: tuple[PositiveInt, ...] = (64,)
     strands: Literal["one", "both"] = Field(
-        "one", description="both: every filter reads both strands with shared weights and the better one counts."
+        "one",
+        description="both: every filter reads both strands with shared weights and the better one counts.",
     )
     batch_norm: bool = True
 
@@ -112,7 +129,9 @@ class TrainConfig(Settings):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     batch_size: PositiveInt = Field(64, description="Examples a step over all devices.")
-    epochs: Positive = Field(12, description="Passes over the training examples; ignored where max_steps is set.")
+    epochs: Positive = Field(
+        12, description="Passes over the training examples; ignored where max_steps is set."
+    )
     max_steps: PositiveInt | None = None
     learning_rate: Positive = 8e-3
     final_rate_fraction: Fraction = Field(0.001, description="Rate at the end, as a share of learning_rate.")
@@ -124,9 +143,12 @@ class TrainConfig(Settings):
     dropout: Rate = Field(0.3, description="In the dense head.")
     filter_dropout: Rate = Field(0.1, description="Whole filters of the first layer.")
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
-    ema_decay: Rate = Field(0.998, description="Moving average of the weights, which is the model that is kept; 0: off.")
+    ema_decay: Rate = Field(
+        0.998, description="Moving average of the weights, which is the model that is kept; 0: off."
+    )
     negatives_per_positive: Positive | None = Field(
-        2.0, description="Fresh negatives drawn each epoch for each positive; none, or fewer at hand: all of them."
+        2.0,
+        description="Fresh negatives drawn each epoch for each positive; none, or fewer at hand: all of them.",
     )
     positive_weight: Positive | Literal["balanced"] = Field(
         1.0, description="Weight of positives in the loss; balanced: negatives / positives of an epoch."
@@ -135,7 +157,9 @@ class TrainConfig(Settings):
     shift_bp: Annotated[int, Field(ge=0)] = Field(8, description="Shift each example by up to so many bases.")
     mutation_rate: Rate = Field(0.0, description="Share of bases replaced by random ones.")
     validations: PositiveInt = Field(6, description="How often the validation split is looked at.")
-    monitor: Literal["auroc", "auprc", "loss"] = Field("auroc", description="What makes one validation better.")
+    monitor: Literal["auroc", "auprc", "loss"] = Field(
+        "auroc", description="What makes one validation better."
+    )
     patience: PositiveInt | None = Field(
         None, description="Stop after so many validations without a better one; none: run to the end."
     )
@@ -145,7 +169,8 @@ class TrainConfig(Settings):
     checkpoint_every_seconds: Positive = 60.0
     checkpoint_every_steps: PositiveInt | None = Field(None, description="Instead of by time.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Of the compute; parameters and sums stay float32. auto: float32 on CPU, bfloat16 elsewhere."
+        "auto",
+        description="Of the compute; parameters and sums stay float32. auto: float32 on CPU, bfloat16 elsewhere.",
     )
 
 
@@ -153,7 +178,9 @@ class ParallelConfig(Settings):
     """Which devices work."""
 
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    devices: PositiveInt | None = Field(None, description="How many local devices; none: all of the platform.")
+    devices: PositiveInt | None = Field(
+        None, description="How many local devices; none: all of the platform."
+    )
 
 
 class EvaluationConfig(Settings):
@@ -242,7 +269,9 @@ def read_settings(
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        problems = [_explain(dict(item), lambda place: _suggest_key(place[0], known)) for item in error.errors()]
+        problems = [
+            _explain(dict(item), lambda place: _suggest_key(place[0], known)) for item in error.errors()
+        ]
         raise InputError("; ".join(problems), remedy=remedy) from None
 
 
@@ -287,7 +316,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not TOML: {error}", file=path, remedy="see `ebox config` for an example") from None
+        raise InputError(
+            f"is not TOML: {error}", file=path, remedy="see `ebox config` for an example"
+        ) from None
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

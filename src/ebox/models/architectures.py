@@ -12,7 +12,16 @@ from jaxtyping import Array, Float
 
 from ebox.config import ModelConfig
 from ebox.errors import InputError
-from ebox.models.layers import BatchNorm, Convolution, Dense, Moments, activate, convolve, max_pool
+from ebox.models.layers import (
+    BatchNorm,
+    Convolution,
+    Dense,
+    Moments,
+    activate,
+    convolve,
+    max_pool,
+    per_channel,
+)
 from ebox.models.network import Network, Pass, Recorder
 from ebox.models.pooling import GlobalPooling
 
@@ -34,7 +43,7 @@ class MotifLayer(eqx.Module):
         features = max_pool(self._scan(inputs, this), self.pool_bp)
         features = record.normalise(self.norm, features)
         if self.offset is not None:
-            features = features + self.offset.astype(features.dtype)
+            features = features + per_channel(self.offset, features)
         return this.drop(activate(features, self.activation), this.filter_dropout, 0)
 
     def _scan(self, inputs: Array, this: Pass) -> Array:
@@ -169,7 +178,8 @@ def _build_head(config: ModelConfig, channels: int, num_tracks: int, key: jax.Ar
     inputs, hidden = channels * len(config.pooling), []
     keys = jax.random.split(key, len(config.dense_units) + 1)
     for layer_key, units in zip(keys[:-1], config.dense_units, strict=True):
-        hidden.append((Dense.create(inputs, units, layer_key), BatchNorm.create(units) if config.batch_norm else None))
+        norm = BatchNorm.create(units) if config.batch_norm else None
+        hidden.append((Dense.create(inputs, units, layer_key, bias=norm is None), norm))
         inputs = units
     return Head(tuple(hidden), Dense.create(inputs, num_tracks, keys[-1], gain=1.0))
 

@@ -65,7 +65,9 @@ def convolve(
         )
     batch, length, _ = inputs.shape
     padded = jnp.pad(inputs, ((0, 0), (left, right), (0, 0)))
-    columns = [jax.lax.slice_in_dim(padded, k * dilation, k * dilation + length, axis=1) for k in range(width)]
+    columns = [
+        jax.lax.slice_in_dim(padded, k * dilation, k * dilation + length, axis=1) for k in range(width)
+    ]
     matrix = jnp.concatenate(columns, axis=-1).reshape(batch * length, width * channels)
     return (matrix @ weight.reshape(width * channels, filters)).reshape(batch, length, filters)
 
@@ -93,7 +95,9 @@ def _maximum_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arra
 maximum_over.defvjp(_maximum_forward, _maximum_backward)
 
 
-def max_pool(inputs: Float[Array, "batch length channel"], width: int) -> Float[Array, "batch pooled channel"]:
+def max_pool(
+    inputs: Float[Array, "batch length channel"], width: int
+) -> Float[Array, "batch pooled channel"]:
     """Take the maximum over windows of `width`; a shorter rest at the end is left out."""
     batch, length, channels = inputs.shape
     pooled = length // width
@@ -101,6 +105,11 @@ def max_pool(inputs: Float[Array, "batch length channel"], width: int) -> Float[
         return inputs
     kept = inputs[:, : pooled * width].reshape(batch, pooled, width, channels)
     return maximum_over(kept)
+
+
+def per_channel(vector: Float[Array, " channel"], like: Array) -> Array:
+    """Give a vector the rank and the dtype of `like`, along its last axis."""
+    return vector.astype(like.dtype).reshape((1,) * (like.ndim - 1) + vector.shape)
 
 
 class BatchNorm(eqx.Module):
@@ -122,7 +131,7 @@ class BatchNorm(eqx.Module):
         """Normalise with the given moments, in the dtype of `inputs`."""
         factor = self.scale * jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
         term = self.offset - moments.mean * factor
-        return inputs * factor.astype(inputs.dtype) + term.astype(inputs.dtype)
+        return inputs * per_channel(factor, inputs) + per_channel(term, inputs)
 
 
 def batch_moments(
@@ -140,7 +149,7 @@ def batch_moments(
         positions *= size
     count = jnp.maximum(_sum_over(mask.sum().astype(jnp.float32), axis_name) * positions, 1.0)
     mean = _sum_over((values * weights).sum(axes), axis_name) / count
-    centred = (values - mean) * weights
+    centred = (values - per_channel(mean, values)) * weights
     variance = _sum_over((centred * centred).sum(axes), axis_name) / count
     return Moments(mean, variance)
 
@@ -150,20 +159,25 @@ def _sum_over(value: Array, axis_name: str | None) -> Array:
 
 
 class Dense(eqx.Module):
-    """A matrix and a bias."""
+    """A matrix and, where no normalisation follows, a bias.
+
+    Before a normalisation a bias does nothing: its gradient is rounding error, which Adam would blow up to full
+    steps that differ from one number of devices to another.
+    """
 
     weight: Float[Array, "inputs units"]
-    bias: Float[Array, " units"]
+    bias: Float[Array, " units"] | None
 
     @staticmethod
-    def create(inputs: int, units: int, key: jax.Array, *, gain: float = 2.0) -> Dense:
+    def create(inputs: int, units: int, key: jax.Array, *, gain: float = 2.0, bias: bool = True) -> Dense:
         """Draw weights with variance `gain` / inputs; the bias starts at zero."""
         scale = jnp.sqrt(gain / inputs)
-        return Dense(scale * jax.random.normal(key, (inputs, units)), jnp.zeros(units))
+        return Dense(scale * jax.random.normal(key, (inputs, units)), jnp.zeros(units) if bias else None)
 
     def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch units"]:
         """Multiply and add, in the dtype of `inputs`."""
-        return inputs @ self.weight.astype(inputs.dtype) + self.bias.astype(inputs.dtype)
+        outputs = inputs @ self.weight.astype(inputs.dtype)
+        return outputs if self.bias is None else outputs + per_channel(self.bias, outputs)
 
 
 def activate(inputs: Array, name: Literal["exponential", "relu", "gelu"]) -> Array:

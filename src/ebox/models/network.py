@@ -39,7 +39,9 @@ class Pass(eqx.Module):
         if self.keys is None:
             return inputs
         channels = inputs.shape[-1]
-        bits = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, layer), (channels,)))(self.keys)
+        bits = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, layer), (channels,)))(
+            self.keys
+        )
         kept = jnp.where(bits >= rate, 1.0 / (1.0 - rate), 0.0).astype(inputs.dtype)
         return inputs * kept.reshape(kept.shape[0], *(1,) * (inputs.ndim - 2), channels)
 
@@ -83,9 +85,8 @@ def is_trainable(network: Network) -> Network:
     running = [norm.running for norm in network.norms()]
     if not running:
         return everything
-    return eqx.tree_at(
-        lambda tree: [norm.running for norm in tree.norms()], everything, [Moments(False, False) for _ in running]
-    )
+    frozen = [jax.tree.map(lambda _: False, moments) for moments in running]
+    return eqx.tree_at(lambda tree: [norm.running for norm in tree.norms()], everything, frozen)
 
 
 def apply_moments(network: Network, seen: tuple[Moments, ...], momentum: float = 0.1) -> Network:

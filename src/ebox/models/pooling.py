@@ -23,7 +23,9 @@ class GlobalPooling(eqx.Module):
     kinds: tuple[Literal["max", "mean"], ...] = eqx.field(static=True)
 
     @staticmethod
-    def create(kinds: tuple[Literal["max", "mean"], ...], channels: int, position_basis: int) -> GlobalPooling:
+    def create(
+        kinds: tuple[Literal["max", "mean"], ...], channels: int, position_basis: int
+    ) -> GlobalPooling:
         """Start with equal weights everywhere."""
         position = jnp.zeros((position_basis, channels)) if position_basis else None
         return GlobalPooling(position, kinds)
@@ -38,7 +40,7 @@ class GlobalPooling(eqx.Module):
             return inputs.mean(axis=1)
         basis = jnp.asarray(position_bumps(inputs.shape[1], self.position.shape[0]), inputs.dtype)
         weights = 1.0 + basis @ self.position.astype(inputs.dtype)
-        return (inputs * weights).mean(axis=1)
+        return (inputs * weights[None]).mean(axis=1)
 
 
 def position_bumps(length: int, count: int) -> Float[np.ndarray, "length count"]:

@@ -8,4 +8,12 @@ from ebox.parallel.devices import DATA_AXIS, choose_convolution, find_devices, m
 from ebox.parallel.environment import describe_environment
 from ebox.parallel.exchange import exchange_gradients
 
-__all__ = ["DATA_AXIS", "choose_convolution", "describe_environment", "exchange_gradients", "find_devices", "make_mesh", "replicate"]
+__all__ = [
+    "DATA_AXIS",
+    "choose_convolution",
+    "describe_environment",
+    "exchange_gradients",
+    "find_devices",
+    "make_mesh",
+    "replicate",
+]

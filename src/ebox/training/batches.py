@@ -21,9 +21,9 @@ from ebox.training.sampling import PADDING_ROW, UNKNOWN_TARGET, ExampleOrder
 class Chunk(eqx.Module):
     """The batches of one dispatch: `codes` 1 byte a base, `targets` 0, 1 or 255 (unknown), `mask` false for padding."""
 
-    codes: UInt8[Array, "step batch length"]
-    targets: UInt8[Array, "step batch track"]
-    mask: Bool[Array, "step batch"]
+    codes: UInt8[Array | np.ndarray, "step batch length"]
+    targets: UInt8[Array | np.ndarray, "step batch track"]
+    mask: Bool[Array | np.ndarray, "step batch"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class ChunkPlan:
     count: int
 
 
-def iter_plans(first_step: int, num_steps: int, chunk_steps: int, stops: frozenset[int]) -> Iterator[ChunkPlan]:
+def iter_plans(
+    first_step: int, num_steps: int, chunk_steps: int, stops: frozenset[int]
+) -> Iterator[ChunkPlan]:
     """Cut the steps into dispatches that end at every multiple of `chunk_steps` and at every step of `stops`."""
     step = first_step
     while step < num_steps:

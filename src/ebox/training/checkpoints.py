@@ -46,7 +46,10 @@ class RunIdentity:
     def of(config: Config, fingerprint: str) -> RunIdentity:
         """Take it from the settings; when and how often a run saves itself doesn't count."""
         free = {"checkpoint_every_seconds", "checkpoint_every_steps", "log_every_steps"}
-        settings = {"model": config.model.model_dump(mode="json"), "train": config.train.model_dump(mode="json")}
+        settings = {
+            "model": config.model.model_dump(mode="json"),
+            "train": config.train.model_dump(mode="json"),
+        }
         settings["train"] = {key: value for key, value in settings["train"].items() if key not in free}
         return RunIdentity(settings, fingerprint)
 
@@ -55,7 +58,11 @@ def save_checkpoint(
     folder: Path, state: TrainState, best: Network, standing: Standing, identity: RunIdentity
 ) -> Path:
     """Publish a checkpoint, then remove all but the newest two."""
-    facts = {"format_version": CHECKPOINT_FORMAT_VERSION, "standing": asdict(standing), "identity": asdict(identity)}
+    facts = {
+        "format_version": CHECKPOINT_FORMAT_VERSION,
+        "standing": asdict(standing),
+        "identity": asdict(identity),
+    }
     place = folder / CHECKPOINTS / f"step-{standing.step:09d}"
     save_tree(place, _arrays(state, best), facts)
     for old in find_checkpoints(folder)[:-KEPT_CHECKPOINTS]:
@@ -115,7 +122,9 @@ def _check_identity(place: Path, facts: dict[str, Any], identity: RunIdentity) -
     saved, now = facts.get("identity", {}), asdict(identity)
     if saved.get("fingerprint") != now["fingerprint"]:
         raise OtherRunError(
-            "this run was trained on another dataset", file=place, remedy="give the same dataset, or another --out"
+            "this run was trained on another dataset",
+            file=place,
+            remedy="give the same dataset, or another --out",
         )
     for section, values in now["settings"].items():
         for key, value in values.items():

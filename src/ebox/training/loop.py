@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -31,6 +31,7 @@ Validate = Callable[[Network], Mapping[str, float]]
 OnEntry = Callable[[Mapping[str, Any], int], None]
 
 
+@runtime_checkable
 class TrainingData(Protocol):
     """What the loop needs of a dataset."""
 
@@ -102,7 +103,13 @@ class _Loop:
         validate: Validate,
         on_entry: OnEntry | None,
     ) -> None:
-        self.config, self.folder, self.mesh, self.validate, self.on_entry = config, folder, mesh, validate, on_entry
+        self.config, self.folder, self.mesh, self.validate, self.on_entry = (
+            config,
+            folder,
+            mesh,
+            validate,
+            on_entry,
+        )
         train = config.train
         rows = data.rows("train")
         self.codes, self.targets = data.codes[rows], data.targets[rows]
@@ -211,8 +218,13 @@ class _Loop:
 
     def _validate(self, average: Network) -> None:
         """Measure the averaged network, and remember it if it is the best."""
+        began = time.perf_counter()
         measured = dict(self.validate(average))
-        value = -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
+        # The rate between two log steps is that of training alone.
+        self.logged_at += time.perf_counter() - began
+        value = (
+            -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
+        )
         step, best = self.standing.step, self.standing.best_value
         if self.config.train.keep == "last" or best is None or value >= best:
             # On the host, since the next dispatch is given this memory.
@@ -223,7 +235,6 @@ class _Loop:
             self.standing = replace(self.standing, validations_since_best=missed)
         epoch, seconds = step / self.order.steps_per_epoch, time.perf_counter() - self.began
         self._write({"kind": "validation", "step": step, "epoch": epoch, **measured, "seconds": seconds})
-        self.logged_at = time.perf_counter()
 
     def _is_save_due(self, plan: ChunkPlan) -> bool:
         every = self.config.train.checkpoint_every_steps

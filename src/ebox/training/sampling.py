@@ -91,7 +91,11 @@ class ExampleOrder:
 
 
 def make_order(
-    targets: UInt8[np.ndarray, "row track"], *, seed: int, batch_size: int, negatives_per_positive: float | None
+    targets: UInt8[np.ndarray, "row track"],
+    *,
+    seed: int,
+    batch_size: int,
+    negatives_per_positive: float | None,
 ) -> ExampleOrder:
     """Make the order of the training rows.
 

@@ -45,7 +45,7 @@ class Hyperparameters(eqx.Module):
 def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: float) -> Hyperparameters:
     """Take the numbers of the settings over as arrays."""
 
-    def number(value: float) -> Array:
+    def number(value: float | int) -> Array:
         return jnp.asarray(value, jnp.float32)
 
     return Hyperparameters(
@@ -70,7 +70,9 @@ def learning_rate_at(step: Array, this: Hyperparameters) -> Float[Array, ""]:
     rising = FIRST_RATE_FRACTION + (1.0 - FIRST_RATE_FRACTION) * progress / this.warmup_steps
     rest = jnp.maximum(this.num_steps - this.warmup_steps, 1.0)
     share = jnp.clip((progress - this.warmup_steps) / rest, 0.0, 1.0)
-    falling = this.final_rate_fraction + (1.0 - this.final_rate_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    falling = this.final_rate_fraction + (1.0 - this.final_rate_fraction) * 0.5 * (
+        1.0 + jnp.cos(jnp.pi * share)
+    )
     return this.learning_rate * jnp.where(progress < this.warmup_steps, rising, falling)
 
 
@@ -89,7 +91,12 @@ def make_state(network: Network, config: TrainConfig) -> TrainState:
 
 
 def descend(
-    weights: Network, gradients: Network, optimiser: Any, transformation: optax.GradientTransformation, rate: Array, decay: Array
+    weights: Network,
+    gradients: Network,
+    optimiser: Any,
+    transformation: optax.GradientTransformation,
+    rate: Array,
+    decay: Array,
 ) -> tuple[Network, Any]:
     """One AdamW step (Loshchilov 2019); matrices and filters decay, offsets and scales don't."""
     with jax.numpy_dtype_promotion("standard"):

@@ -128,7 +128,7 @@ def train_step(
     weights, optimiser = descend(weights, gradients, state.optimiser, plan.optimiser, rate, this.weight_decay)
     network = apply_moments(eqx.combine(weights, fixed), moments)
     average = move_average(state.average, network, state.step, this.ema_decay)
-    norm = optax.global_norm(gradients)
+    norm = optax.tree.norm(gradients)
     return TrainState(state.step + 1, network, optimiser, average), (loss, norm, rate)
 
 
@@ -145,7 +145,9 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
 
         def body(place: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
             state, metrics = carry
-            batch = jax.tree.map(lambda array: jax.lax.dynamic_index_in_dim(array, place, keepdims=False), chunk)
+            batch = jax.tree.map(
+                lambda array: jax.lax.dynamic_index_in_dim(array, place, keepdims=False), chunk
+            )
             state, (loss, norm, rate) = train_step(state, batch.codes, batch.targets, batch.mask, this, plan)
             return state, StepMetrics(
                 metrics.loss.at[place].set(loss),

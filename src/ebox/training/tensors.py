@@ -54,7 +54,9 @@ def load_tree(folder: Path, like: Tree) -> Tree:
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", file=file, remedy=remedy) from None
     if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-        problem = f"is corrupt: {len(data)} bytes with another checksum, {facts.get('bytes')} bytes were written"
+        problem = (
+            f"is corrupt: {len(data)} bytes with another checksum, {facts.get('bytes')} bytes were written"
+        )
         raise InputError(problem, file=file, remedy=remedy)
     try:
         arrays = load(data)
@@ -65,7 +67,7 @@ def load_tree(folder: Path, like: Tree) -> Tree:
 
 def _named_arrays(tree: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def _fill(like: Tree, arrays: dict[str, np.ndarray], file: Path) -> Tree:

@@ -1,0 +1,195 @@
+"""Accuracy on simulated and real tasks through the whole pipeline, against what each task must reach.
+
+    python benchmarks/accuracy.py                 every task
+    python benchmarks/accuracy.py matched gue4    some of them
+
+Prints a line a task and writes benchmarks/results/accuracy_TASK.json. Real tasks need the data folder
+($EBOX_DATA or shared/data beside the project).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from machine import describe_machine, find_data, keep
+
+from ebox.config import make_config
+from ebox.datasets.sources import DatasetSources
+from ebox.pipeline import run
+from ebox.sequences import SimulationConfig, simulate, write_simulation
+
+RECIPE: Mapping[str, Any] = {"position_basis": 8}
+MOTIF_MODEL: Mapping[str, Any] = {"architecture": "motif", "num_filters": 32, "filter_width_bp": 25}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: its sources, its settings and what it must reach."""
+
+    sources: Callable[[Path], tuple[DatasetSources, Path | None]]
+    goals: Mapping[str, float]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    max_seconds: float | None = None
+
+
+def simulated(**settings: Any) -> Callable[[Path], tuple[DatasetSources, Path | None]]:
+    """Sequences with planted motifs of the ENCODE collection."""
+
+    def prepare(folder: Path) -> tuple[DatasetSources, Path | None]:
+        files = (find_data() / "motifs" / "encode_tal1.meme",)
+        place = folder / "simulation"
+        write_simulation(simulate(SimulationConfig(motif_files=files, **settings)), place)
+        sources = DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",))
+        return sources, place / "simulation.json"
+
+    return prepare
+
+
+def bound_against_matched(folder: Path) -> tuple[DatasetSources, Path | None]:
+    """All TAL1-bound loci against windows matched to open chromatin."""
+    data = find_data() / "tal1"
+    return DatasetSources(data / "bound.fa.gz", (data / "unbound_matched.fa.gz",)), None
+
+
+def bound_against_open(folder: Path) -> tuple[DatasetSources, Path | None]:
+    """All TAL1-bound loci against accessible regions with no TAL1 peak of any set."""
+    data = find_data() / "tal1"
+    with gzip.open(data / "open_chromatin_hsc_labels.tsv.gz", "rt") as stream:
+        rows = csv.DictReader(stream, delimiter="\t")
+        unbound = {f"{row['chrom']}:{row['start']}-{row['end']}" for row in rows if row["TAL1_any"] == "0"}
+    negatives = folder / "open_unbound.fa"
+    with gzip.open(data / "open_chromatin_hsc.fa.gz", "rt") as stream, negatives.open("w") as out:
+        kept = False
+        for line in stream:
+            if line.startswith(">"):
+                kept = line[1:].split()[0] in unbound
+            if kept:
+                out.write(line)
+    return DatasetSources(data / "bound.fa.gz", (negatives,)), None
+
+
+def gue(number: int) -> Callable[[Path], tuple[DatasetSources, Path | None]]:
+    """One of the five human tasks of the GUE benchmark, with its own splits."""
+
+    def prepare(folder: Path) -> tuple[DatasetSources, Path | None]:
+        files = {"train": "train", "validation": "dev", "test": "test"}
+        splits = {split: find_data() / "gue" / f"tf{number}_{name}.csv.gz" for split, name in files.items()}
+        return DatasetSources(splits=splits), None
+
+    return prepare
+
+
+def _gue_task(number: int, auroc: float, mcc: float) -> Task:
+    goals = {"auroc": auroc, "mcc_at_0.5": mcc}
+    return Task(gue(number), goals, {"model": RECIPE, "train": {"negatives_per_positive": None}})
+
+
+TASKS: Mapping[str, Task] = {
+    "simulated": Task(
+        simulated(motifs=("TAL1_known4",), length_bp=500, gc=0.4, num_positives=10_000, num_negatives=10_000),
+        {"accuracy": 0.975, "auroc": 0.984},
+        {"model": MOTIF_MODEL},
+        max_seconds=30,
+    ),
+    "density": Task(
+        simulated(
+            motifs=("TAL1_known4",),
+            min_count=2,
+            max_count=4,
+            length_bp=1500,
+            central_bp=150,
+            gc=0.4,
+            negatives="anywhere",
+            num_positives=3000,
+            num_negatives=3000,
+        ),
+        {"accuracy": 0.97},
+        {"model": RECIPE},
+    ),
+    "matched": Task(
+        bound_against_matched,
+        {"auroc": 0.950, "auprc": 0.855, "accuracy": 0.930},
+        {"model": RECIPE},
+        max_seconds=360,
+    ),
+    "open": Task(bound_against_open, {"auroc": 0.912, "auprc": 0.912}, {"model": RECIPE}),
+    "paper": Task(
+        bound_against_matched,
+        {"auroc": 0.952, "accuracy": 0.89},
+        {"model": RECIPE, "data": {"split": "random", "balance_given": True}},
+    ),
+    "gue0": _gue_task(0, 0.895, 0.63),
+    "gue1": _gue_task(1, 0.925, 0.68),
+    "gue2": _gue_task(2, 0.950, 0.74),
+    "gue3": _gue_task(3, 0.840, 0.49),
+    "gue4": _gue_task(4, 0.965, 0.77),
+}
+
+
+def measure(name: str, task: Task) -> bool:
+    """Run a task, print and keep its result, and say whether it reached its goals."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        sources, simulation = task.sources(folder)
+        config = make_config(task.settings)
+        result = run(
+            folder / "run", sources, config, simulation=simulation, command=["benchmarks/accuracy.py", name]
+        )
+        assert result.training is not None
+        track = result.evaluation.facts["tracks"][0]
+        metrics = track["splits"]["test"]["metrics"]
+        seconds = result.training.seconds
+        reached = {goal: metrics[goal]["value"] >= least for goal, least in task.goals.items()}
+        if task.max_seconds is not None:
+            reached["seconds"] = seconds <= task.max_seconds
+        shown = ", ".join(
+            f"{goal} {metrics[goal]['value']:.4f} ({metrics[goal]['low']:.4f} to {metrics[goal]['high']:.4f}; "
+            f"goal {least})"
+            for goal, least in task.goals.items()
+        )
+        verdict = "reached" if all(reached.values()) else "NOT reached"
+        print(f"{name}: {verdict}: {shown}; {seconds:.0f} s of training", flush=True)
+        keep(
+            f"accuracy_{name}",
+            {
+                "task": name,
+                "settings": task.settings,
+                "goals": dict(task.goals),
+                "reached": reached,
+                "training_seconds": seconds,
+                "sequences_per_second": result.training.sequences_per_second,
+                "num_parameters": result.training.num_parameters,
+                "test": track["splits"]["test"],
+                "comparison": track["comparison"],
+                "baselines": {
+                    key: {
+                        metric: value["splits"]["test"]["metrics"][metric]
+                        for metric in ("auroc", "auprc", "accuracy")
+                    }
+                    for key, value in track["baselines"].items()
+                },
+                "ceiling": result.evaluation.facts["ceiling"],
+            },
+        )
+    return all(reached.values())
+
+
+def main(names: list[str]) -> int:
+    """Measure the tasks named, or all."""
+    unknown = sorted(set(names) - set(TASKS))
+    if unknown:
+        raise SystemExit(f"no task {unknown[0]!r}; there are {', '.join(TASKS)}")
+    print(describe_machine(), flush=True)
+    outcomes = [measure(name, TASKS[name]) for name in (names or TASKS)]
+    return 0 if all(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

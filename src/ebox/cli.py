@@ -1,0 +1,402 @@
+"""The verbs of the command line: parse, call one function, print. No logic."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file (TOML); see `ebox config`.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, as train.epochs=20; repeatable."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what stands in --out.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+PositivesOption = Annotated[
+    Path | None, typer.Option("--positives", help="Bound sequences: FASTA, plain or compressed.")
+]
+NegativesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--negatives", help="Unbound sequences: FASTA; repeatable, each a kind of its own."),
+]
+PeaksOption = Annotated[
+    Path | None, typer.Option("--peaks", help="Peaks: BED or narrowPeak; needs --genome.")
+]
+GenomeOption = Annotated[Path | None, typer.Option("--genome", help="Genome: FASTA, plain or bgzip.")]
+BlacklistOption = Annotated[Path | None, typer.Option("--blacklist", help="Regions to leave out: BED.")]
+TableOption = Annotated[
+    Path | None, typer.Option("--table", help="CSV or TSV with the columns sequence and label.")
+]
+TrainTableOption = Annotated[
+    Path | None, typer.Option("--train", help="Table of a given train split; needs --validation and --test.")
+]
+ValidationTableOption = Annotated[
+    Path | None, typer.Option("--validation", help="Table of a given validation split.")
+]
+TestTableOption = Annotated[Path | None, typer.Option("--test", help="Table of a given test split.")]
+LengthOption = Annotated[int | None, typer.Option("--length", help="Length of every example in bp.")]
+KindsOption = Annotated[
+    str | None, typer.Option("--negative-kinds", help="given, shuffled, matched, or several with commas.")
+]
+SplitOption = Annotated[str | None, typer.Option("--split", help="auto, random or chromosome.")]
+EpochsOption = Annotated[float | None, typer.Option("--epochs", help="Passes over the training examples.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, training and evaluation.")]
+PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto, cpu, gpu or tpu.")]
+DevicesOption = Annotated[
+    int | None, typer.Option("--devices", help="How many local devices; all when left out.")
+]
+MotifFilesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--motifs", help="MEME or JASPAR file for the best-PWM baseline; repeatable."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from ebox import __version__
+
+        typer.echo(f"ebox {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    out: OutOption,
+    positives: PositivesOption = None,
+    negatives: NegativesOption = None,
+    peaks: PeaksOption = None,
+    genome: GenomeOption = None,
+    blacklist: BlacklistOption = None,
+    table: TableOption = None,
+    train: TrainTableOption = None,
+    validation: ValidationTableOption = None,
+    test: TestTableOption = None,
+    motifs: MotifFilesOption = None,
+    length: LengthOption = None,
+    negative_kinds: KindsOption = None,
+    split: SplitOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    platform: PlatformOption = None,
+    devices: DevicesOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """From sequences or peaks to a measured detector and its report: build, train, evaluate, report."""
+    from ebox import console
+    from ebox.pipeline import run as run_all
+
+    settings = _settings(config, set_, length, negative_kinds, split, epochs, seed, platform, devices)
+    sources = _sources(positives, negatives, peaks, genome, blacklist, table, train, validation, test)
+    with console.Display() as display:
+        result = run_all(
+            out,
+            sources,
+            settings,
+            motif_files=motifs or (),
+            resume=resume,
+            overwrite=overwrite,
+            on_stage=display.stage,
+            on_entry=display.entry,
+            progress=display.progress,
+        )
+    console.say(console.describe_evaluation(result.evaluation.facts))
+    console.say(f"report: {result.report}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("runs/demo"),
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo.")] = True,
+) -> None:
+    """Run the main job on simulated E-box and GATA composites; about a minute on two cores."""
+    from ebox import console
+    from ebox.pipeline import demo as run_demo
+
+    with console.Display() as display:
+        result = run_demo(
+            out,
+            overwrite=overwrite,
+            on_stage=display.stage,
+            on_entry=display.entry,
+            progress=display.progress,
+        )
+    console.say(console.describe_evaluation(result.evaluation.facts))
+    console.say(f"report: {result.report}")
+
+
+@app.command()
+def build(
+    out: OutOption,
+    positives: PositivesOption = None,
+    negatives: NegativesOption = None,
+    peaks: PeaksOption = None,
+    genome: GenomeOption = None,
+    blacklist: BlacklistOption = None,
+    table: TableOption = None,
+    train: TrainTableOption = None,
+    validation: ValidationTableOption = None,
+    test: TestTableOption = None,
+    length: LengthOption = None,
+    negative_kinds: KindsOption = None,
+    split: SplitOption = None,
+    seed: SeedOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make a dataset folder: cleaned, labelled, balanced, split and audited examples."""
+    from ebox import console
+    from ebox.pipeline import build_stage
+
+    settings = _settings(config, set_, length, negative_kinds, split, None, seed, None, None)
+    sources = _sources(positives, negatives, peaks, genome, blacklist, table, train, validation, test)
+    with console.Display() as display:
+        data = build_stage(out, sources, settings, overwrite=overwrite, progress=display.progress)
+    console.say(console.describe_dataset(data.manifest, data.quality))
+    console.say(f"dataset: {out}")
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder made by `ebox build`.")],
+    out: OutOption,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    platform: PlatformOption = None,
+    devices: DevicesOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train a network on a dataset folder."""
+    from ebox import console, stages
+
+    settings = _settings(config, set_, None, None, None, epochs, seed, platform, devices)
+    with console.Display() as display:
+        result = stages.train(
+            dataset,
+            out,
+            settings,
+            resume=resume,
+            overwrite=overwrite,
+            on_entry=display.entry,
+            command=sys.argv,
+        )
+    console.say(
+        f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
+        f"kept step {result.best_step}; model: {out / 'model'}"
+    )
+
+
+@app.command()
+def evaluate(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with a trained model.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Dataset folder; that of the run when left out.")
+    ] = None,
+    motifs: MotifFilesOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Measure a trained network on the validation and test splits, beside the baselines."""
+    from ebox import console, stages
+    from ebox.config import read_config
+
+    settings = read_config(config, set_ or ()).evaluation if config is not None or set_ else None
+    with console.Display() as display:
+        result = stages.evaluate(
+            run_folder, data, settings, motif_files=motifs or (), progress=display.progress
+        )
+    console.say(console.describe_evaluation(result.facts))
+    console.say(f"evaluation: {result.path}")
+
+
+@app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with a trained model.")],
+    fasta: Annotated[
+        Path, typer.Option("--fasta", help="Sequences to score: FASTA, or a table with `sequence`.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Tab-separated file to write.")],
+    platform: Annotated[str, typer.Option("--platform", help="auto, cpu, gpu or tpu.")] = "auto",
+) -> None:
+    """Score new sequences of any length with a trained network."""
+    from ebox import console
+    from ebox.prediction import predict as predict_file
+
+    with console.Display() as display:
+        result = predict_file(run_folder, fasta, out, platform=platform, progress=display.progress)
+    console.say(console.describe_predictions(result))
+    console.say(f"predictions: {out}")
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Evaluated run folder.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file; report.html in the run when left out.")
+    ] = None,
+) -> None:
+    """Write the self-contained HTML report of a run."""
+    from ebox import console, stages
+
+    console.say(f"report: {stages.report(run_folder, out)}")
+
+
+@app.command()
+def simulate(
+    out: OutOption,
+    motif: Annotated[list[str], typer.Option("--motif", help="Motif name or JASPAR id; repeatable.")],
+    motifs: Annotated[
+        list[Path] | None, typer.Option("--motifs", help="MEME or JASPAR file to find it in; repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the simulation, as length_bp=500; repeatable."
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make sequences with planted motifs: where they are is written down, and the best possible result."""
+    from ebox import console
+    from ebox.sequences import read_simulation_config, write_simulation
+    from ebox.sequences import simulate as draw
+
+    result = draw(read_simulation_config(motif, motifs or (), set_ or ()))
+    write_simulation(result, out, overwrite=overwrite)
+    console.say(console.describe_ceiling(result.ceiling))
+    console.say(f"simulation: {out}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what devices, versions and memory are here, what is missing, and how to install it."""
+    from ebox import console
+    from ebox.doctor import doctor as examine
+
+    result = examine()
+    console.say(console.describe_findings(result))
+    raise typer.Exit(0 if result.healthy else 2)
+
+
+@app.command()
+def config(
+    file: Annotated[Path | None, typer.Option("--config", help="Settings file to start from.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Print every setting with its value, as a settings file."""
+    from ebox import console
+    from ebox.config import describe_config, read_config
+
+    console.say(describe_config(read_config(file, set_ or ())))
+
+
+def _sources(
+    positives: Path | None,
+    negatives: list[Path] | None,
+    peaks: Path | None,
+    genome: Path | None,
+    blacklist: Path | None,
+    table: Path | None,
+    train: Path | None,
+    validation: Path | None,
+    test: Path | None,
+) -> Any:
+    """The files of a dataset, as they were given."""
+    from ebox.datasets.sources import DatasetSources
+
+    given = {"train": train, "validation": validation, "test": test}
+    return DatasetSources(
+        positives=positives,
+        negatives=tuple(negatives or ()),
+        peaks=peaks,
+        genome=genome,
+        blacklist=blacklist,
+        table=table,
+        splits={name: path for name, path in given.items() if path is not None},
+    )
+
+
+def _settings(
+    file: Path | None,
+    overrides: list[str] | None,
+    length: int | None,
+    kinds: str | None,
+    split: str | None,
+    epochs: float | None,
+    seed: int | None,
+    platform: str | None,
+    devices: int | None,
+) -> Any:
+    """Settings from the file, then --set, then the flags."""
+    from ebox.config import read_config
+
+    flags: dict[str, Any] = {
+        "data.length_bp": length,
+        "data.negatives": None if kinds is None else [kind.strip() for kind in kinds.split(",")],
+        "data.split": split,
+        "train.epochs": epochs,
+        "data.seed": seed,
+        "train.seed": seed,
+        "evaluation.seed": seed,
+        "parallel.platform": platform,
+        "parallel.devices": devices,
+    }
+    return read_config(
+        file, overrides or (), {key: value for key, value in flags.items() if value is not None}
+    )
+
+
+def main() -> None:
+    """Run the command line: bad input ends with a message and code 2, an interruption with 130."""
+    from ebox import console
+    from ebox.errors import InputError
+
+    console.show_warnings_plainly()
+    try:
+        app()
+    except InputError as error:
+        console.note(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.note("interrupted; what was published is whole, and `--resume` goes on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        console.note(f"error: {place}{error.strerror or error}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

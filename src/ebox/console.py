@@ -1,0 +1,205 @@
+"""What the terminal shows: bars on a terminal, plain lines elsewhere. The one place that prints."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ebox.doctor import DoctorResult
+    from ebox.prediction import PredictionResult
+    from ebox.sequences.ceiling import CeilingResult
+
+QUIET_SECONDS = 5.0
+
+
+def say(text: str) -> None:
+    """Print a line of the result to standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Print a line beside the result, to standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def show_warnings_plainly() -> None:
+    """Print warnings as one line without the place in the code."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: IO[str] | None = None,
+        line: str | None = None,
+    ) -> None:
+        note(f"warning: {message}")
+
+    warnings.showwarning = show
+
+
+class Display:
+    """Progress of stages and of the training; a context manager.
+
+    On a terminal each stage is a bar with the time left. Elsewhere a stage is a line when it begins and at most
+    one every five seconds, and the training a line a log step.
+    """
+
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+        self._said: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[facts]}"),
+            )
+            self._bars = Progress(*columns, console=Console(stderr=True))
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def stage(self, name: str) -> None:
+        """Say that a stage begins."""
+        if self._bars is not None:
+            self._bars.console.rule(name, align="left", style="dim")
+        else:
+            note(f"== {name}")
+
+    def progress(self, phrase: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
+        if self._bars is not None:
+            self._update(phrase, done, total, "")
+            return
+        now = time.monotonic()
+        last = self._said.get(phrase)
+        if last is None:
+            self._said[phrase] = now
+        elif now - last >= QUIET_SECONDS or (done >= total and now - last >= 1.0):
+            self._said[phrase] = now
+            note(f"{phrase}: {done:,} of {total:,}")
+
+    def entry(self, entry: Mapping[str, Any], num_steps: int) -> None:
+        """Show one entry of the training metrics."""
+        facts = _describe(entry)
+        if self._bars is not None:
+            self._update("training", int(entry["step"]), num_steps, facts)
+            if entry["kind"] == "validation":
+                self._bars.console.print(f"[dim]step {entry['step']}: {facts}")
+            return
+        left = ""
+        if entry["kind"] == "train" and entry["step"]:
+            seconds = entry["seconds"] / entry["step"] * (num_steps - entry["step"])
+            left = f", {seconds:.0f} s left"
+        note(f"step {entry['step']}/{num_steps}: {facts}{left}")
+
+    def _update(self, phrase: str, done: int, total: int, facts: str) -> None:
+        assert self._bars is not None
+        if phrase not in self._tasks:
+            self._tasks[phrase] = self._bars.add_task(phrase, total=total, facts=facts)
+        self._bars.update(self._tasks[phrase], completed=done, total=total, facts=facts)
+
+
+def _describe(entry: Mapping[str, Any]) -> str:
+    if entry["kind"] == "validation":
+        return f"validation loss {entry['loss']:.4f}, AUROC {entry['auroc']:.4f}, AUPRC {entry['auprc']:.4f}"
+    return f"loss {entry['loss']:.4f}, {entry['sequences_per_second']:,.0f} sequences/s"
+
+
+def describe_evaluation(facts: Mapping[str, Any]) -> str:
+    """The headline of an evaluation in a few lines of plain text."""
+    lines = []
+    for track in facts["tracks"]:
+        test = track["splits"]["test"]
+        lines.append(
+            f"{track['track']}, test split, {test['num_examples']:,} examples, {test['num_positive']:,} positive"
+        )
+        for name in ("auroc", "auprc", "accuracy", "mcc"):
+            lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
+        for name, baseline in track["baselines"].items():
+            metrics = baseline["splits"]["test"]["metrics"]
+            lines.append(
+                f"  against {name}: AUROC {metrics['auroc']['value']:.4f}, AUPRC {metrics['auprc']['value']:.4f}"
+            )
+    return "\n".join(lines)
+
+
+def _describe_metric(metric: Mapping[str, Any]) -> str:
+    if metric["value"] is None:
+        return "undefined"
+    return f"{metric['value']:.4f}  (95 % interval {metric['low']:.4f} to {metric['high']:.4f})"
+
+
+def describe_dataset(manifest: Mapping[str, Any], quality: Mapping[str, Any]) -> str:
+    """Counts by split and kind, what was dropped and why, and what to beware of."""
+    lines = [
+        f"{quality['num_examples']:,} examples of {quality['length_bp']} bp, {quality['num_positive']:,} positive"
+    ]
+    lines.append(f"  {'kind':<24}{'train':>10}{'validation':>12}{'test':>10}")
+    for kind, counts in quality["kinds"].items():
+        lines.append(f"  {kind:<24}{counts['train']:>10,}{counts['validation']:>12,}{counts['test']:>10,}")
+    for reason, count in quality["dropped"].items():
+        lines.append(f"  dropped, {reason}: {count:,}")
+    lines += [f"  beware: {warning}" for warning in quality["warnings"]]
+    lines.append(f"  fingerprint {manifest['fingerprint'][:16]}")
+    return "\n".join(lines)
+
+
+def describe_predictions(result: PredictionResult) -> str:
+    """How many sequences were scored, how, and how many were called."""
+    lines = [f"{len(result.names):,} sequences scored"]
+    if result.num_windowed:
+        lines.append(f"  {result.num_windowed:,} longer than {result.length_bp} bp: their best window counts")
+    if result.num_padded:
+        lines.append(f"  {result.num_padded:,} shorter than {result.length_bp} bp: padded with N")
+    for column, (track, threshold) in enumerate(zip(result.tracks, result.thresholds, strict=True)):
+        if threshold is None:
+            lines.append(f"  {track}: no threshold yet; `ebox evaluate` fixes one")
+        else:
+            called = int((result.probabilities[:, column] >= threshold).sum())
+            lines.append(f"  {track}: {called:,} called at probability {threshold:.3f} or more")
+    return "\n".join(lines)
+
+
+def describe_findings(result: DoctorResult) -> str:
+    """The doctor's findings, a line each, with the remedy below where there is one."""
+    marks = {"ok": "ok     ", "missing": "MISSING", "warning": "note   "}
+    lines = []
+    for finding in result.findings:
+        lines.append(f"{marks[finding.state]}  {finding.topic}: {finding.found}")
+        if finding.remedy is not None:
+            lines.append(f"           {finding.remedy}")
+    return "\n".join(lines)
+
+
+def describe_ceiling(ceiling: CeilingResult | None) -> str:
+    """The best that any method can reach on simulated sequences."""
+    if ceiling is None:
+        return "the exact ceiling of this task can't be computed"
+    parts = [
+        f"{name} {metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f})"
+        for name, metric in (("accuracy", ceiling.accuracy), ("AUROC", ceiling.auroc))
+    ]
+    return f"likelihood-ratio ceiling: {', '.join(parts)}"

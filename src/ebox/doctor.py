@@ -1,0 +1,123 @@
+"""What this machine has, what is missing, and the command that installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+State = Literal["ok", "missing", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: what was looked at, what was found, what to do."""
+
+    topic: str
+    state: State
+    found: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """All findings, in the order in which they are read."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether training can run here."""
+        return all(
+            finding.state != "missing" for finding in self.findings if finding.topic in {"JAX", "devices"}
+        )
+
+
+EXTRAS = {
+    "pyjaspar": ("the whole of JASPAR by id", 'pip install "ebox[jaspar]"'),
+    "libtpu": ("TPUs", 'pip install "ebox[tpu]"'),
+}
+
+
+def doctor() -> DoctorResult:
+    """Look at devices, versions, memory, disk and optional parts."""
+    import psutil
+
+    from ebox.parallel.environment import PACKAGES, count_cores, find_cpu_name, find_versions
+
+    memory = psutil.virtual_memory()
+    versions = ", ".join(f"{name} {version}" for name, version in find_versions(PACKAGES).items())
+    findings = [
+        _look_at_python(),
+        Finding("packages", "ok", versions),
+        Finding("processor", "ok", f"{find_cpu_name()}, {count_cores()} cores for this process"),
+        Finding(
+            "memory",
+            "ok" if memory.available > 2**31 else "warning",
+            f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
+            None
+            if memory.available > 2**31
+            else "ebox wants 2 GiB free for a data set of a million examples",
+        ),
+        _look_at_disk(),
+        *_look_at_devices(),
+        *_look_at_extras(),
+    ]
+    return DoctorResult(tuple(findings))
+
+
+def _look_at_python() -> Finding:
+    import platform
+
+    from ebox import __version__
+
+    return Finding(
+        "ebox", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"
+    )
+
+
+def _look_at_disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    if free < 1.0:
+        return Finding(
+            "disk", "warning", f"{free:.2f} GiB free here", "free some space, or work on another disk"
+        )
+    return Finding("disk", "ok", f"{free:.0f} GiB free here")
+
+
+def _look_at_devices() -> list[Finding]:
+    """Devices that JAX can use, and a GPU that it can't."""
+    import jax
+
+    from ebox.parallel.devices import is_gpu_visible
+
+    try:
+        devices = jax.local_devices()
+    except RuntimeError as error:
+        return [
+            Finding(
+                "devices", "missing", str(error).splitlines()[0], "unset JAX_PLATFORMS, or install JAX again"
+            )
+        ]
+    kinds = sorted({device.device_kind for device in devices})
+    findings = [Finding("devices", "ok", f"{len(devices)} x {', '.join(kinds)} ({devices[0].platform})")]
+    if devices[0].platform == "cpu" and is_gpu_visible():
+        findings.append(
+            Finding(
+                "GPU", "warning", "an NVIDIA GPU is here that this JAX can't use", 'pip install "ebox[cuda]"'
+            )
+        )
+    elif devices[0].platform == "cpu":
+        findings.append(Finding("GPU", "ok", "none on this machine; training runs on the CPU"))
+    return findings
+
+
+def _look_at_extras() -> list[Finding]:
+    findings = []
+    for module, (purpose, command) in EXTRAS.items():
+        present = importlib.util.find_spec(module) is not None
+        found = f"{module} is installed" if present else f"not installed; needed only for {purpose}"
+        findings.append(Finding(purpose, "ok" if present else "warning", found, None if present else command))
+    return findings

@@ -1,0 +1,200 @@
+"""The main job: the chain of the stages, from sequences to the report, resumable where it stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.config import Config
+from ebox.datasets.sources import DatasetSources, check_sources, choose_kinds
+from ebox.errors import InputError
+from ebox.publishing import read_json, write_json
+from ebox.stages import EvaluationResult, OnEntry, PathLike, Progress, evaluate, report, train
+
+if TYPE_CHECKING:
+    from ebox.datasets.folder import Dataset
+    from ebox.sequences import SimulationConfig
+    from ebox.training import TrainingResult
+
+OnStage = Callable[[str], None]
+REQUEST = "request.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What the main job made."""
+
+    folder: Path
+    report: Path
+    training: TrainingResult | None
+    evaluation: EvaluationResult
+
+
+def run(
+    out: PathLike,
+    sources: DatasetSources,
+    config: Config | None = None,
+    *,
+    simulation: PathLike | None = None,
+    motif_files: Sequence[PathLike] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    on_stage: OnStage | None = None,
+    on_entry: OnEntry | None = None,
+    progress: Progress | None = None,
+    command: Sequence[str] | None = None,
+) -> RunResult:
+    """Build the dataset, train, evaluate and write the report, all in one folder.
+
+    Args:
+        out: The run folder; the dataset goes into its folder `dataset`.
+        sources: Where the examples come from.
+        config: The settings; none: the defaults.
+        simulation: The `simulation.json` of simulated sequences, for the best possible result in the report.
+        motif_files: MEME or JASPAR files whose matrices join the best-PWM baseline.
+        resume: Keep the stages that are done, and go on in the one that was cut off.
+        overwrite: Begin again in a folder that holds an earlier run.
+        on_stage: Called with the name of each stage as it begins.
+        on_entry: Called with every entry of the training metrics and the number of steps in all.
+        progress: Called with a phrase, the number done, and the number in all.
+        command: The command line to keep; none: that of this process.
+
+    Raises:
+        InputError: whatever a stage can't work with.
+    """
+    from ebox.training import run_folder
+
+    config = Config() if config is None else config
+    folder, say = Path(out), on_stage or (lambda stage: None)
+    check_sources(sources)
+    choose_kinds(config.data, sources)
+    _check_request(folder, sources, config, resume=resume)
+    dataset = folder / run_folder.DATASET_FOLDER
+    if not (resume and dataset.is_dir()):
+        say("build")
+        build_stage(
+            dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command
+        )
+    write_json(folder / REQUEST, _request(sources, config))
+    if simulation is not None:
+        write_json(folder / run_folder.SIMULATION, read_json(simulation))
+    training = None
+    if not (resume and (folder / run_folder.TRAINING).exists()):
+        say("train")
+        training = train(
+            dataset, folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
+        )
+    say("evaluate")
+    evaluation = evaluate(folder, motif_files=motif_files, progress=progress)
+    say("report")
+    return RunResult(folder, report(folder), training, evaluation)
+
+
+def demo(
+    out: PathLike,
+    *,
+    overwrite: bool = False,
+    on_stage: OnStage | None = None,
+    on_entry: OnEntry | None = None,
+    progress: Progress | None = None,
+    command: Sequence[str] | None = None,
+) -> RunResult:
+    """Run the main job on simulated E-box and GATA composites, whose truth and best possible result are known."""
+    from ebox.config import make_config
+    from ebox.publishing import check_absent
+    from ebox.sequences import simulate, write_simulation
+
+    folder = Path(out)
+    check_absent(folder, overwrite=overwrite)
+    if on_stage is not None:
+        on_stage("simulate")
+    place = folder / "simulation"
+    write_simulation(simulate(demo_simulation()), place, overwrite=True)
+    sources = DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",))
+    return run(
+        folder,
+        sources,
+        make_config(DEMO_SETTINGS),
+        simulation=place / "simulation.json",
+        overwrite=overwrite,
+        on_stage=on_stage,
+        on_entry=on_entry,
+        progress=progress,
+        command=command,
+    )
+
+
+DEMO_SETTINGS: Mapping[str, Any] = {
+    "data": {"track": "TAL1", "negatives": ["given", "shuffled"], "negative_ratio": 0.5},
+    "model": {"architecture": "motif", "num_filters": 32, "filter_width_bp": 19, "pooling": ["max", "mean"]},
+    "train": {"epochs": 12, "filter_dropout": 0.0, "shift_bp": 4},
+}
+
+
+def demo_simulation() -> SimulationConfig:
+    """One GATA1::TAL1 composite somewhere in 200 bp, against background of the same composition."""
+    from ebox.sequences import SimulationConfig
+
+    return SimulationConfig(
+        motifs=("MA0140.3",), length_bp=200, gc=0.45, num_positives=4000, num_negatives=4000
+    )
+
+
+def build_stage(
+    out: PathLike,
+    sources: DatasetSources,
+    config: Config,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] | None = None,
+) -> Dataset:
+    """Build a dataset folder from its sources; see `ebox.build`."""
+    from ebox.datasets.build import build_dataset
+
+    arguments = {field.name: getattr(sources, field.name) for field in fields(sources)}
+    argv = sys.argv if command is None else command
+    return build_dataset(
+        config.data, Path(out), **arguments, overwrite=overwrite, progress=progress, command=argv
+    )
+
+
+def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
+    """What the dataset was asked to be: settings, and paths with size and time of change."""
+
+    def fact(path: Path) -> list[Any]:
+        stat = path.stat() if path.exists() else None
+        return [
+            str(path.resolve()),
+            None if stat is None else stat.st_size,
+            None if stat is None else stat.st_mtime,
+        ]
+
+    files = {name: fact(path) for name, path in sources.splits.items()}
+    files |= {f"negatives {number}": fact(path) for number, path in enumerate(sources.negatives)}
+    for name in ("positives", "peaks", "genome", "blacklist", "table"):
+        path = getattr(sources, name)
+        if path is not None:
+            files[name] = fact(path)
+    return {
+        "files": files,
+        "names": list(sources.negative_names),
+        "data": config.data.model_dump(mode="json"),
+    }
+
+
+def _check_request(folder: Path, sources: DatasetSources, config: Config, *, resume: bool) -> None:
+    """A resumed run must ask for the same data as the one that was cut off."""
+    place = folder / REQUEST
+    if not (resume and place.exists()):
+        return
+    if read_json(place) != json.loads(json.dumps(_request(sources, config))):
+        raise InputError(
+            "this folder was begun with other data or other data settings",
+            file=place,
+            remedy="give the same as then, or begin again with --overwrite",
+        )

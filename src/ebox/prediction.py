@@ -1,0 +1,194 @@
+"""Score new sequences with a trained network: any length in, one row a sequence out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+
+from ebox.errors import InputError
+from ebox.publishing import publish_file, read_json
+from ebox.sequences.codes import N_CODE
+
+if TYPE_CHECKING:
+    from ebox.sequences import SequenceSet
+
+Progress = Callable[[str, int, int], None]
+WINDOWS_PER_LENGTH = 4
+BLOCK_WINDOWS = 65_536
+
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """Scores of sequences, one row each.
+
+    `logits` is (sequence, track): of the best window where a sequence is longer than the network reads.
+    `windows` is (sequence, track): the 0-based start of that window; negative where the sequence was padded.
+    """
+
+    names: tuple[str, ...]
+    lengths: Int64[np.ndarray, " sequence"]
+    tracks: tuple[str, ...]
+    length_bp: int
+    logits: Float[np.ndarray, "sequence track"]
+    windows: Int64[np.ndarray, "sequence track"]
+    thresholds: tuple[float | None, ...]
+    num_padded: int
+    num_windowed: int
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "sequence track"]:
+        """Sigmoid of the logits."""
+        return 1.0 / (1.0 + np.exp(-self.logits.astype(np.float64)))
+
+
+def predict(
+    run: str | os.PathLike[str],
+    fasta: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    platform: str = "auto",
+    progress: Progress | None = None,
+) -> PredictionResult:
+    """Score the sequences of a file.
+
+    A longer sequence is read in windows that overlap by three quarters, and its best window counts; a shorter one
+    is padded with N on both sides. Both strands are read and averaged.
+
+    Args:
+        run: A run folder with a trained model.
+        fasta: FASTA, or a table with a column `sequence`.
+        out: A tab-separated file to write; none: only the result.
+        platform: auto, cpu, gpu or tpu.
+        progress: Called with a phrase, the number done, and the number in all.
+
+    Raises:
+        InputError: no model, or sequences that can't be read.
+    """
+    from ebox.config import make_config
+    from ebox.evaluation.predict import predict as predict_logits
+    from ebox.parallel import find_devices, make_mesh
+    from ebox.sequences import read_sequences
+    from ebox.training import load_model
+
+    model = load_model(Path(run))
+    sequences = read_sequences(Path(fasta))
+    mesh = make_mesh(find_devices(make_config({"parallel": {"platform": platform}}).parallel))
+    windows = plan_windows(sequences.lengths, model.length_bp)
+    best = np.full((len(sequences), len(model.tracks)), -np.inf, np.float32)
+    places = np.zeros(best.shape, np.int64)
+    for first in range(0, len(windows.owner), BLOCK_WINDOWS):
+        block = slice(first, first + BLOCK_WINDOWS)
+        codes = cut_windows(sequences, windows.owner[block], windows.start[block], model.length_bp)
+        logits = predict_logits(model.network, codes, mesh=mesh)
+        _keep_best(best, places, windows.owner[block], windows.start[block], logits)
+        if progress is not None:
+            progress("predicting", min(first + BLOCK_WINDOWS, len(windows.owner)), len(windows.owner))
+    result = PredictionResult(
+        names=tuple(sequences.names),
+        lengths=np.asarray(sequences.lengths, np.int64),
+        tracks=model.tracks,
+        length_bp=model.length_bp,
+        logits=best,
+        windows=places,
+        thresholds=_read_thresholds(Path(run), model.tracks),
+        num_padded=int((sequences.lengths < model.length_bp).sum()),
+        num_windowed=int((sequences.lengths > model.length_bp).sum()),
+    )
+    if out is not None:
+        write_predictions(result, Path(out))
+    return result
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over sequences: whose they are and where they start."""
+
+    owner: Int64[np.ndarray, " window"]
+    start: Int64[np.ndarray, " window"]
+
+
+def plan_windows(lengths: Sequence[int] | np.ndarray, length_bp: int) -> Windows:
+    """Place windows a quarter of their length apart, the last one at the very end; one where a sequence is short."""
+    stride = max(1, length_bp // WINDOWS_PER_LENGTH)
+    owners, starts = [], []
+    for number, length in enumerate(np.asarray(lengths).tolist()):
+        if length <= length_bp:
+            places = np.array([-((length_bp - length) // 2)])
+        else:
+            places = np.unique(np.append(np.arange(0, length - length_bp, stride), length - length_bp))
+        starts.append(places.astype(np.int64))
+        owners.append(np.full(len(places), number, np.int64))
+    return Windows(np.concatenate(owners), np.concatenate(starts))
+
+
+def cut_windows(
+    sequences: SequenceSet,
+    owner: Int64[np.ndarray, " window"],
+    start: Int64[np.ndarray, " window"],
+    length_bp: int,
+) -> UInt8[np.ndarray, "window length"]:
+    """Cut the windows out; what lies outside a sequence is N."""
+    places = start[:, None] + np.arange(length_bp)
+    lengths = np.asarray(sequences.lengths)[owner][:, None]
+    inside = (places >= 0) & (places < lengths)
+    flat = np.asarray(sequences.offsets)[owner][:, None] + np.clip(places, 0, np.maximum(lengths - 1, 0))
+    return np.where(inside, sequences.codes[flat], np.uint8(N_CODE)).astype(np.uint8)
+
+
+def write_predictions(result: PredictionResult, out: Path) -> None:
+    """Publish the scores as a tab-separated table, one row a sequence, in the order of the file."""
+    header = ["name", "length_bp"]
+    for track in result.tracks:
+        header += [f"{track}_window_start", f"{track}_logit", f"{track}_probability", f"{track}_call"]
+    probabilities = result.probabilities
+    with publish_file(out) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write("\t".join(header) + "\n")
+        for row, name in enumerate(result.names):
+            cells = [name.replace("\t", " "), str(result.lengths[row])]
+            for column, threshold in enumerate(result.thresholds):
+                probability = probabilities[row, column]
+                call = "" if threshold is None else str(int(probability >= threshold))
+                cells += [
+                    str(result.windows[row, column]),
+                    f"{result.logits[row, column]:.5f}",
+                    f"{probability:.6f}",
+                    call,
+                ]
+            stream.write("\t".join(cells) + "\n")
+
+
+def _keep_best(
+    best: np.ndarray, places: np.ndarray, owner: np.ndarray, start: np.ndarray, logits: np.ndarray
+) -> None:
+    """Keep for each sequence and track the window with the greatest logit; the first one where they are equal."""
+    for track in range(logits.shape[1]):
+        # Sorted by owner, then by falling logit: the first window of each owner is its best.
+        order = np.lexsort((start, -logits[:, track], owner))
+        owners, first = np.unique(owner[order], return_index=True)
+        chosen = order[first]
+        better = logits[chosen, track] > best[owners, track]
+        best[owners[better], track] = logits[chosen[better], track]
+        places[owners[better], track] = start[chosen[better]]
+
+
+def _read_thresholds(run: Path, tracks: tuple[str, ...]) -> tuple[float | None, ...]:
+    """The thresholds of the run's evaluation; none where it was not evaluated."""
+    from ebox.training.run_folder import EVALUATION
+
+    if not (run / EVALUATION).exists():
+        return tuple(None for _ in tracks)
+    try:
+        found = {
+            entry["track"]: entry["threshold"]["value"] for entry in read_json(run / EVALUATION)["tracks"]
+        }
+        return tuple(found[track] for track in tracks)
+    except (KeyError, TypeError):
+        raise InputError(
+            "is not an evaluation of this model", file=run / EVALUATION, remedy="run `ebox evaluate` again"
+        ) from None

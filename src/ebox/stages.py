@@ -1,0 +1,253 @@
+"""The stages as functions: each reads the folder that the one before published, and publishes its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebox.config import Config, EvaluationConfig, read_config, write_config
+from ebox.errors import InputError
+from ebox.publishing import check_absent, publish_file, read_json, write_json
+
+if TYPE_CHECKING:
+    from ebox.datasets.folder import Dataset
+    from ebox.training import LoadedModel, TrainingResult
+
+PathLike = str | os.PathLike[str]
+Progress = Callable[[str, int, int], None]
+OnEntry = Callable[[Mapping[str, Any], int], None]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Where the evaluation stands, and the facts in it (docs/evaluation.md)."""
+
+    path: Path
+    facts: dict[str, Any]
+
+    def metric(self, name: str, *, split: str = "test", track: int = 0) -> tuple[float, float, float]:
+        """Value and ends of the 95 % interval of a metric, such as `auroc`."""
+        entry = self.facts["tracks"][track]["splits"][split]["metrics"][name]
+        return entry["value"], entry["low"], entry["high"]
+
+
+def train(
+    dataset: PathLike,
+    out: PathLike,
+    config: Config | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_entry: OnEntry | None = None,
+    command: Sequence[str] | None = None,
+) -> TrainingResult:
+    """Train a network on a dataset folder and publish it in a run folder.
+
+    Args:
+        dataset: A folder made by `build`.
+        out: The run folder.
+        config: The settings; none: the defaults.
+        resume: Go on from the newest checkpoint in `out`; begin where there is none.
+        overwrite: Begin again, removing what an earlier training left in `out`.
+        on_entry: Called with every entry of the metrics and the number of steps in all.
+        command: The command line to keep in the run folder; none: that of this process.
+
+    Raises:
+        InputError: a bad dataset, settings that don't fit it, absent devices, or a run folder in use.
+    """
+    from ebox.datasets.folder import open_dataset
+    from ebox.evaluation.predict import predict as predict_logits
+    from ebox.evaluation.validation import measure_validation
+    from ebox.parallel import describe_environment, find_devices, make_mesh
+    from ebox.training import fit, run_folder, save_model
+
+    config = Config() if config is None else config
+    folder = Path(out)
+    data = open_dataset(Path(dataset))
+    _prepare_run_folder(folder, resume=resume, overwrite=overwrite)
+    devices = find_devices(config.parallel)
+    mesh = make_mesh(devices)
+    environment = describe_environment(devices, sys.argv if command is None else command)
+    rows = data.rows("validation")
+    codes, targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
+
+    def validate(network: Any) -> Mapping[str, float]:
+        logits = predict_logits(network, codes, batch_size=config.evaluation.batch_size, mesh=mesh)
+        return measure_validation(targets, logits)
+
+    write_config(config, folder / run_folder.CONFIG)
+    write_json(folder / run_folder.ENVIRONMENT, environment)
+    write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
+    shutil.copyfile(data.path / run_folder.QUALITY, folder / run_folder.QUALITY)
+    result = fit(data, config, folder, mesh, validate, resume=resume, on_entry=on_entry)
+    save_model(folder, result.network, config, data.tracks, data.length_bp)
+    write_json(folder / run_folder.TRAINING, result.facts())
+    return result
+
+
+def evaluate(
+    run: PathLike,
+    dataset: PathLike | None = None,
+    config: EvaluationConfig | None = None,
+    *,
+    motif_files: Sequence[PathLike] = (),
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Measure a trained network on the validation and test splits, beside the baselines.
+
+    Args:
+        run: A run folder with a trained model.
+        dataset: The dataset folder; none: the one that it was trained on.
+        config: The settings; none: those of the run.
+        motif_files: MEME or JASPAR files whose matrices join the best-PWM baseline.
+        progress: Called with a phrase, the number done, and the number in all.
+
+    Raises:
+        InputError: no model, no dataset, or a dataset of another length or other tracks.
+    """
+    from ebox.evaluation.protocol import evaluate as measure
+    from ebox.evaluation.predict import predict as predict_logits
+    from ebox.parallel import find_devices, make_mesh
+    from ebox.training import load_model, run_folder
+
+    folder = Path(run)
+    model = load_model(folder)
+    settings = read_config(folder / run_folder.CONFIG)
+    config = settings.evaluation if config is None else config
+    data = _open_dataset_of(folder, dataset)
+    _check_fits(data, model.length_bp, model.tracks)
+    held_out = slice(data.rows("validation").start, data.rows("test").stop)
+    logits = np.full((len(data), len(model.tracks)), np.nan, np.float32)
+    logits[held_out] = predict_logits(
+        model.network,
+        data.codes[held_out],
+        both_strands=config.both_strands,
+        batch_size=config.batch_size,
+        mesh=make_mesh(find_devices(settings.parallel)),
+        progress=progress,
+    )
+    ceiling = _read_ceiling(folder / run_folder.SIMULATION)
+    facts = measure(data, logits, config, motif_files=motif_files, ceiling=ceiling, progress=progress)
+    _write_predictions(folder / run_folder.PREDICTIONS, data, logits, held_out)
+    _write_filters(folder / run_folder.FILTERS, model, data, progress)
+    write_json(folder / run_folder.EVALUATION, facts)
+    return EvaluationResult(folder / run_folder.EVALUATION, facts)
+
+
+def report(run: PathLike, out: PathLike | None = None) -> Path:
+    """Write the self-contained HTML report of an evaluated run, and the same facts as JSON beside it."""
+    from ebox.reporting.report import write_report
+
+    return write_report(Path(run), None if out is None else Path(out))
+
+
+def _prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the run folder, keep it for a resumed run, or clear the files of an earlier training."""
+    from ebox.training import run_folder
+
+    own = [
+        getattr(run_folder, name) for name in ("METRICS", "TRAINING", "EVALUATION", "PREDICTIONS", "FILTERS")
+    ]
+    own += [run_folder.REPORT, run_folder.REPORT_FACTS, run_folder.CHECKPOINTS, run_folder.MODEL]
+    present = [name for name in own if (folder / name).exists()]
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
+    if present and not resume:
+        check_absent(folder, overwrite=overwrite)
+        for name in present:
+            _remove(folder / name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"can't be written: {error.strerror}", file=folder, remedy="choose another --out"
+        ) from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _open_dataset_of(folder: Path, dataset: PathLike | None) -> Dataset:
+    """Open the dataset given, or the one that the run was trained on, which must be unchanged."""
+    from ebox.datasets.folder import open_dataset
+    from ebox.training import run_folder
+
+    if dataset is not None:
+        return open_dataset(Path(dataset))
+    facts = read_json(folder / run_folder.DATASET)
+    beside = folder / run_folder.DATASET_FOLDER
+    place = beside if beside.is_dir() else Path(facts["path"])
+    if not place.is_dir():
+        raise InputError("the dataset of this run is gone", file=place, remedy="give its folder with --data")
+    data = open_dataset(place)
+    if data.fingerprint != facts["fingerprint"]:
+        raise InputError(
+            "has changed since this run was trained on it",
+            file=place,
+            remedy="give the right folder with --data",
+        )
+    return data
+
+
+def _check_fits(data: Dataset, length_bp: int, tracks: tuple[str, ...]) -> None:
+    if data.length_bp != length_bp:
+        raise InputError(
+            f"holds sequences of {data.length_bp} bp; the model was trained on {length_bp} bp", file=data.path
+        )
+    if data.tracks != tracks:
+        raise InputError(
+            f"has the tracks {', '.join(data.tracks)}; the model gives {', '.join(tracks)}", file=data.path
+        )
+
+
+def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slice) -> None:
+    """Publish the held-out predictions as a table."""
+    import polars as pl
+
+    table = data.examples[rows.start : rows.stop].select("name", "kind", "split", "chrom", "start", "end")
+    columns = []
+    for number, track in enumerate(data.tracks):
+        values = logits[rows, number].astype(np.float64)
+        columns += [
+            pl.Series(f"target_{track}", np.asarray(data.targets[rows, number])),
+            pl.Series(f"logit_{track}", values),
+            pl.Series(f"probability_{track}", 1.0 / (1.0 + np.exp(-values))),
+        ]
+    with publish_file(path) as temporary:
+        table.with_columns(columns).write_parquet(temporary)
+
+
+def _read_ceiling(path: Path) -> Mapping[str, Any] | None:
+    """The best possible result, where the sequences were simulated."""
+    return read_json(path).get("ceiling") if path.exists() else None
+
+
+def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Progress | None) -> None:
+    """Publish what the first layer looks for, read from validation examples."""
+    from ebox.explanation import filter_motifs, filters_to_json
+    from ebox.models import first_layer_filters
+
+    rows = data.rows("validation")
+    positive = (np.asarray(data.targets[rows]) == 1).any(axis=1)
+    motifs = filter_motifs(
+        first_layer_filters(model.network),
+        np.asarray(data.codes[rows]),
+        positive,
+        strands=model.config.strands,
+        progress=progress,
+    )
+    write_json(path, filters_to_json(motifs))

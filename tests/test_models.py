@@ -1,0 +1,199 @@
+"""Networks: both forms of convolution agree, strands are strands, padding is nothing, shapes are what they say."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ebox.config import ModelConfig
+from ebox.errors import InputError
+from ebox.models import (
+    Network,
+    Pass,
+    apply_moments,
+    build_model,
+    count_parameters,
+    first_layer_filters,
+    is_trainable,
+    one_hot,
+)
+from ebox.models.encoding import mutate, reverse_complement, shift
+from ebox.models.layers import Moments, batch_moments, convolve, max_pool, maximum_over
+from ebox.models.pooling import position_bumps
+
+SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": (8,), "position_basis": 3}
+ARCHITECTURES = [
+    ModelConfig(architecture="motif", pooling=("max", "mean"), **SMALL),
+    ModelConfig(architecture="motif", strands="both", pooling=("max",), **SMALL),
+    ModelConfig(architecture="residual", **SMALL),
+    ModelConfig(architecture="residual", body_filters=12, batch_norm=False, activation="relu", **SMALL),
+]
+
+
+def _codes(count: int = 6, length: int = 60, *, with_n: bool = True) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).integers(0, 5 if with_n else 4, (count, length), np.uint8))
+
+
+@eqx.filter_jit
+def _apply(network: Network, codes: jax.Array, this: Pass) -> tuple[jax.Array, tuple[Moments, ...]]:
+    return network(one_hot(codes), this)
+
+
+def _network(config: ModelConfig, length: int = 60) -> Network:
+    return build_model(config, 2, length, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("width", "dilation", "channels"), [(1, 1, 4), (15, 1, 4), (4, 1, 8), (3, 2, 8), (3, 8, 8)]
+)
+def test_columns_and_native_convolution_agree(width: int, dilation: int, channels: int):
+    inputs = jax.random.normal(jax.random.key(0), (3, 31, channels))
+    weight = jax.random.normal(jax.random.key(1), (width, channels, 5))
+
+    def total(inputs: jax.Array, weight: jax.Array, method: str) -> jax.Array:
+        return jnp.sum(jnp.sin(convolve(inputs, weight, dilation, method)))
+
+    np.testing.assert_allclose(
+        convolve(inputs, weight, dilation, "im2col"), convolve(inputs, weight, dilation, "native"), atol=2e-5
+    )
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1)), static_argnums=2)
+    columns, native = gradient(inputs, weight, "im2col"), gradient(inputs, weight, "native")
+    for one, other in zip(columns, native, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_convolution_is_correlation_with_zero_padding():
+    inputs = jnp.arange(5.0)[None, :, None]
+    weight = jnp.array([1.0, 10.0, 100.0])[:, None, None]
+    expected = [100.0, 210.0, 321.0, 432.0, 43.0]
+    np.testing.assert_allclose(convolve(inputs, weight, 1, "im2col")[0, :, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "config", ARCHITECTURES, ids=lambda config: f"{config.architecture}-{config.strands}"
+)
+def test_both_forms_give_the_same_logits(config: ModelConfig):
+    network, codes = _network(config), _codes()
+    columns, _ = _apply(network, codes, Pass(method="im2col"))
+    native, _ = _apply(network, codes, Pass(method="native"))
+    assert columns.shape == (6, 2)
+    np.testing.assert_allclose(columns, native, atol=1e-4)
+
+
+def test_a_network_that_reads_both_strands_can_not_tell_them_apart():
+    config = ModelConfig(
+        architecture="motif", strands="both", num_filters=8, filter_width_bp=7, pooling=("max",)
+    )
+    network, codes = _network(config), _codes()
+    forward, _ = _apply(network, codes, Pass())
+    backward, _ = _apply(network, reverse_complement(codes), Pass())
+    np.testing.assert_allclose(forward, backward, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config", ARCHITECTURES, ids=lambda config: f"{config.architecture}-{config.strands}"
+)
+def test_masked_examples_change_no_moment_and_no_other_logit(config: ModelConfig):
+    network, codes = _network(config), _codes(8)
+    keys = jax.random.split(jax.random.key(3), 8)
+    mask = jnp.arange(8) < 5
+    other = codes.at[5:].set(jnp.uint8(2))
+    logits, moments = _apply(network, codes, Pass(keys, mask, 0.2, 0.1))
+    logits_2, moments_2 = _apply(network, other, Pass(keys, mask, 0.2, 0.1))
+    np.testing.assert_array_equal(logits[:5], logits_2[:5])
+    for one, two in zip(jax.tree.leaves(moments), jax.tree.leaves(moments_2), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_moments_are_those_of_numpy():
+    values = jax.random.normal(jax.random.key(0), (4, 9, 3)) * 5.0 + 100.0
+    moments = batch_moments(values, jnp.array([True, True, False, True]), None)
+    kept = np.asarray(values)[[0, 1, 3]].reshape(-1, 3)
+    np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(moments.variance, kept.var(0), rtol=1e-5)
+
+
+def test_running_moments_are_moved_but_not_trained():
+    config = ARCHITECTURES[2]
+    network = _network(config)
+    trained, fixed = eqx.partition(network, is_trainable(network))
+    assert len(jax.tree.leaves(fixed)) == 2 * len(network.norms())
+    assert count_parameters(network) == sum(leaf.size for leaf in jax.tree.leaves(trained))
+    keys = jax.random.split(jax.random.key(3), 6)
+    _, moments = _apply(network, _codes(), Pass(keys, jnp.ones(6, bool)))
+    moved = apply_moments(network, moments, momentum=1.0)
+    for norm, seen in zip(moved.norms(), moments, strict=True):
+        np.testing.assert_array_equal(norm.running.mean, seen.mean)
+
+
+def test_dropout_depends_on_the_example_not_on_its_place():
+    keys = jax.random.split(jax.random.key(0), 4)
+    ones = jnp.ones((4, 50))
+    whole = Pass(keys, jnp.ones(4, bool)).drop(ones, 0.5, 1)
+    part = Pass(keys[2:], jnp.ones(2, bool)).drop(ones[2:], 0.5, 1)
+    np.testing.assert_array_equal(whole[2:], part)
+    assert 0.3 < float((whole == 0).mean()) < 0.7
+    assert set(np.unique(whole)) == {0.0, 2.0}
+
+
+def test_outside_training_nothing_is_dropped():
+    np.testing.assert_array_equal(Pass().drop(jnp.ones((2, 5)), 0.9, 0), jnp.ones((2, 5)))
+
+
+def test_maximum_and_its_gradient():
+    values = jnp.array([[[1.0, 5.0], [3.0, 2.0], [2.0, 4.0]]])
+    np.testing.assert_array_equal(maximum_over(values), [[3.0, 5.0]])
+    gradient = jax.grad(lambda x: jnp.sum(maximum_over(x) * jnp.array([[1.0, 10.0]])))(values)
+    np.testing.assert_array_equal(gradient, [[[0, 10.0], [1.0, 0], [0, 0]]])
+
+
+def test_pooling_leaves_out_a_rest_shorter_than_the_window():
+    values = jnp.arange(7.0)[None, :, None]
+    np.testing.assert_array_equal(max_pool(values, 3)[0, :, 0], [2.0, 5.0])
+
+
+def test_position_weights_start_as_a_plain_mean_and_bumps_cover_the_sequence():
+    weighted = _network(ModelConfig(**{**SMALL, "position_basis": 5}))
+    plain = _network(ModelConfig(**{**SMALL, "position_basis": 0}))
+    codes = _codes()
+    np.testing.assert_allclose(_apply(weighted, codes, Pass())[0], _apply(plain, codes, Pass())[0], atol=1e-6)
+    assert position_bumps(50, 5).sum(1).min() > 1.0
+
+
+def test_n_is_four_zeros_and_bases_are_in_order():
+    np.testing.assert_array_equal(one_hot(jnp.arange(5, dtype=jnp.uint8)), np.eye(5, 4))
+
+
+def test_reverse_complement_twice_is_the_identity():
+    codes = _codes()
+    np.testing.assert_array_equal(reverse_complement(reverse_complement(codes)), codes)
+    np.testing.assert_array_equal(reverse_complement(jnp.array([0, 1, 4], jnp.uint8)), [4, 2, 3])
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(0, [0, 1, 2, 3]), (1, [4, 0, 1, 2]), (-2, [2, 3, 4, 4])])
+def test_shift_fills_with_n(offset: int, expected: list[int]):
+    np.testing.assert_array_equal(shift(jnp.arange(4, dtype=jnp.uint8), jnp.int32(offset)), expected)
+
+
+def test_mutation_changes_the_share_asked_for_and_never_an_n():
+    codes = jnp.asarray(np.random.default_rng(0).integers(0, 5, 20_000, np.uint8))
+    changed = np.asarray(mutate(codes, 0.25, jax.random.key(0)))
+    known = np.asarray(codes) < 4
+    assert (changed[~known] == 4).all()
+    assert changed[known].max() < 4
+    assert abs((changed != np.asarray(codes))[known].mean() - 0.25) < 0.02
+
+
+def test_first_layer_filters_are_in_the_order_of_the_field():
+    network = _network(ARCHITECTURES[0])
+    filters = first_layer_filters(network)
+    assert filters.shape == (8, 7, 4)
+    np.testing.assert_array_equal(filters[3, 2], np.asarray(network.motifs.convolution.weight)[2, :, 3])
+
+
+def test_too_short_sequences_are_refused():
+    with pytest.raises(InputError, match="10 bp long, shorter than the first layer needs"):
+        build_model(ModelConfig(filter_width_bp=15), 1, 10, jax.random.key(0))

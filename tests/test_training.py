@@ -1,0 +1,317 @@
+"""The rules of computing: 1 against N, interrupted against uninterrupted, padding, late metrics."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from ebox.config import Config, ParallelConfig, make_config
+from ebox.errors import InputError
+from ebox.evaluation.predict import predict
+from ebox.evaluation.validation import measure_validation
+from ebox.models import Network
+from ebox.parallel import find_devices, make_mesh
+from ebox.training import TrainingResult, fit, load_model, save_model
+from ebox.training.checkpoints import find_checkpoints
+from ebox.training.run_folder import MetricsLog
+from ebox.training.tensors import TENSORS
+
+NUM_TRAIN, NUM_VALIDATION = 203, 60
+
+
+@dataclass(frozen=True)
+class PlantedData:
+    """Half of the sequences hold CAGATG somewhere."""
+
+    codes: np.ndarray
+    targets: np.ndarray
+    fingerprint: str = "planted"
+
+    @property
+    def length_bp(self) -> int:
+        return self.codes.shape[1]
+
+    def rows(self, split: str) -> slice:
+        return slice(0, NUM_TRAIN) if split == "train" else slice(NUM_TRAIN, NUM_TRAIN + NUM_VALIDATION)
+
+
+def _planted(tracks: int = 1, length: int = 48) -> PlantedData:
+    rng = np.random.default_rng(0)
+    count = NUM_TRAIN + NUM_VALIDATION
+    codes = rng.integers(0, 4, (count, length), np.uint8)
+    targets = rng.integers(0, 2, (count, tracks)).astype(np.uint8)
+    for row in np.flatnonzero(targets[:, 0]):
+        start = rng.integers(0, length - 6)
+        codes[row, start : start + 6] = [1, 0, 2, 0, 3, 2]
+    return PlantedData(codes, targets)
+
+
+def _config(**train: Any) -> Config:
+    settings = {
+        "seed": 3,
+        "batch_size": 30,
+        "max_steps": 50,
+        "validations": 2,
+        "steps_per_dispatch": 4,
+        "learning_rate": 3e-3,
+        "negatives_per_positive": None,
+        "log_every_steps": 10,
+        **train,
+    }
+    model = {
+        "num_filters": 8,
+        "filter_width_bp": 7,
+        "dense_units": [8],
+        "dilations": [2],
+        "position_basis": 3,
+    }
+    return make_config({"model": model, "train": settings})
+
+
+def _fit(
+    folder: Path,
+    config: Config,
+    devices: int = 1,
+    data: PlantedData | None = None,
+    *,
+    resume: bool = False,
+    **more: Any,
+) -> TrainingResult:
+    data = _planted() if data is None else data
+    mesh = make_mesh(find_devices(ParallelConfig(devices=devices)))
+    rows = data.rows("validation")
+
+    def validate(network: Network) -> Mapping[str, float]:
+        return measure_validation(data.targets[rows], predict(network, data.codes[rows], mesh=mesh))
+
+    folder.mkdir(exist_ok=True)
+    return fit(data, config, folder, mesh, validate, resume=resume, **more)
+
+
+def _leaves(network: Network) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(network)]
+
+
+def _largest_difference(one: Network, other: Network) -> float:
+    """Relative to the size of each parameter array."""
+    return max(
+        float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12))
+        for a, b in zip(_leaves(one), _leaves(other), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    """One device, 50 steps, tail batches and all augmentations."""
+    return _fit(tmp_path_factory.mktemp("alone"), _config(mutation_rate=0.01, ema_decay=0.9))
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_one_and_many_devices_give_the_same_model(devices: int, alone: TrainingResult, tmp_path: Path):
+    many = _fit(tmp_path, _config(mutation_rate=0.01, ema_decay=0.9), devices)
+    assert _largest_difference(alone.network, many.network) < 1e-6
+
+
+def test_a_rerun_is_equal_to_the_bit(alone: TrainingResult, tmp_path: Path):
+    again = _fit(tmp_path, _config(mutation_rate=0.01, ema_decay=0.9))
+    assert _largest_difference(alone.network, again.network) == 0.0
+
+
+def test_another_seed_gives_another_model(alone: TrainingResult, tmp_path: Path):
+    other = _fit(tmp_path, _config(seed=4, mutation_rate=0.01, ema_decay=0.9))
+    assert _largest_difference(alone.network, other.network) > 1e-3
+
+
+def test_how_many_steps_a_dispatch_makes_no_difference(alone: TrainingResult, tmp_path: Path):
+    other = _fit(tmp_path, _config(steps_per_dispatch=7, mutation_rate=0.01, ema_decay=0.9))
+    assert _largest_difference(alone.network, other.network) == 0.0
+
+
+class _Interruption(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at", [20, 30])
+def test_interrupted_equals_uninterrupted_to_the_bit(at: int, alone: TrainingResult, tmp_path: Path):
+    config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
+
+    def interrupt(entry: Mapping[str, Any], num_steps: int) -> None:
+        if entry["step"] >= at:
+            raise _Interruption
+
+    with pytest.raises(_Interruption):
+        _fit(tmp_path, config, on_entry=interrupt)
+    resumed = _fit(tmp_path, config, resume=True)
+    assert _largest_difference(alone.network, resumed.network) == 0.0
+    steps = [entry["step"] for entry in MetricsLog(tmp_path).read() if entry["kind"] == "train"]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_resumed_on_more_devices_stays_close(alone: TrainingResult, tmp_path: Path):
+    config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
+
+    def interrupt(entry: Mapping[str, Any], num_steps: int) -> None:
+        if entry["step"] >= 20:
+            raise _Interruption
+
+    with pytest.raises(_Interruption):
+        _fit(tmp_path, config, on_entry=interrupt)
+    resumed = _fit(tmp_path, config, devices=4, resume=True)
+    assert _largest_difference(alone.network, resumed.network) < 1e-5
+
+
+def test_the_planted_motif_is_learned(tmp_path: Path):
+    _fit(tmp_path, _config(max_steps=400, shift_bp=0, dropout=0.0, filter_dropout=0.0, validations=4))
+    validations = [entry for entry in MetricsLog(tmp_path).read() if entry["kind"] == "validation"]
+    assert [entry["step"] for entry in validations] == [100, 200, 300, 400]
+    assert validations[-1]["auroc"] > 0.9
+
+
+def test_an_unknown_target_has_no_influence(tmp_path: Path):
+    data = _planted(tracks=2)
+    data.targets[:, 1] = 255
+    changed = PlantedData(data.codes, data.targets)
+    result = _fit(tmp_path, _config(max_steps=5), data=changed)
+    fresh = _fit(tmp_path / "other", _config(max_steps=1, learning_rate=1e-12), data=changed)
+    np.testing.assert_allclose(
+        result.network.head.output.bias[1], fresh.network.head.output.bias[1], atol=1e-7
+    )
+    assert abs(float(result.network.head.output.bias[0])) > 1e-6
+
+
+def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    noise = PlantedData(
+        _planted().codes, rng.integers(0, 2, (NUM_TRAIN + NUM_VALIDATION, 1)).astype(np.uint8)
+    )
+    config = _config(max_steps=2000, validations=200, patience=3, monitor="loss", shift_bp=0, ema_decay=0.0)
+    result = _fit(tmp_path, config, data=noise)
+    assert result.stopped == "early"
+    assert result.steps < 2000
+    assert result.best_step == result.steps - 30
+    resumed = _fit(tmp_path, config, data=noise, resume=True)
+    assert resumed.steps == result.steps
+    assert _largest_difference(result.network, resumed.network) == 0.0
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_no_bad_checkpoint(tmp_path: Path):
+    with pytest.raises(InputError, match=r"loss of step \d+ is not finite"):
+        _fit(
+            tmp_path,
+            _config(learning_rate=1e30, warmup_fraction=0.0, checkpoint_every_steps=1, batch_size=20),
+        )
+
+
+def test_a_model_read_back_gives_the_same_logits(alone: TrainingResult, tmp_path: Path):
+    config = _config()
+    save_model(tmp_path, alone.network, config, ("bound",), 48)
+    loaded = load_model(tmp_path)
+    codes = _planted().codes[:20]
+    np.testing.assert_array_equal(predict(loaded.network, codes), predict(alone.network, codes))
+    assert (loaded.tracks, loaded.length_bp, loaded.config) == (("bound",), 48, config.model)
+
+
+def test_prediction_does_not_depend_on_batches_or_devices(alone: TrainingResult):
+    codes = _planted().codes[:37]
+    whole = predict(alone.network, codes)
+    eight = make_mesh(find_devices(ParallelConfig(devices=8)))
+    np.testing.assert_allclose(predict(alone.network, codes, batch_size=5), whole, atol=1e-5)
+    np.testing.assert_allclose(predict(alone.network, codes, mesh=eight), whole, atol=1e-5)
+    assert predict(alone.network, codes[:0]).shape == (0, 1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 100, 5000, -1])
+def test_a_damaged_model_is_refused(size: int, alone: TrainingResult, tmp_path: Path):
+    save_model(tmp_path, alone.network, _config(), ("bound",), 48)
+    file = tmp_path / "model" / TENSORS
+    data = file.read_bytes()
+    file.write_bytes(data[:size] if size >= 0 else data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(InputError, match="is corrupt"):
+        load_model(tmp_path)
+
+
+def test_a_model_of_another_format_version_is_refused(alone: TrainingResult, tmp_path: Path):
+    save_model(tmp_path, alone.network, _config(), ("bound",), 48)
+    facts = tmp_path / "model" / "facts.json"
+    facts.write_text(facts.read_text().replace('"format_version": 1', '"format_version": 9'))
+    with pytest.raises(InputError, match="model format 9; this ebox .* reads 1"):
+        load_model(tmp_path)
+
+
+def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path):
+    with pytest.raises(InputError, match="train one with"):
+        load_model(tmp_path)
+    with pytest.raises(InputError, match="no such run folder"):
+        load_model(tmp_path / "absent")
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(alone: TrainingResult, tmp_path: Path):
+    config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
+    _fit(tmp_path, config)
+    before, newest = find_checkpoints(tmp_path)
+    (newest / TENSORS).write_bytes((newest / TENSORS).read_bytes()[:1000])
+    with pytest.warns(RuntimeWarning, match=r"skipping a damaged checkpoint.*is corrupt"):
+        resumed = _fit(tmp_path, config, resume=True)
+    assert _largest_difference(alone.network, resumed.network) == 0.0
+    for place in find_checkpoints(tmp_path):
+        (place / TENSORS).write_bytes(b"")
+    with pytest.warns(RuntimeWarning), pytest.raises(InputError, match="none of its 2 checkpoints is whole"):
+        _fit(tmp_path, config, resume=True)
+    assert before.exists()
+
+
+def test_resuming_with_other_settings_or_data_is_refused(tmp_path: Path):
+    _fit(tmp_path, _config(max_steps=4))
+    with pytest.raises(InputError, match=r"begun with train.batch_size = 30, not 31"):
+        _fit(tmp_path, _config(max_steps=4, batch_size=31), resume=True)
+    other = PlantedData(_planted().codes, _planted().targets, fingerprint="other")
+    with pytest.raises(InputError, match="another dataset"):
+        _fit(tmp_path, _config(max_steps=4), data=other, resume=True)
+
+
+def test_asking_for_more_devices_than_there_are_is_refused():
+    with pytest.raises(InputError, match="asks for 9 devices, and there are 8"):
+        find_devices(ParallelConfig(devices=9))
+
+
+def test_asking_for_an_absent_gpu_is_refused_with_the_remedy():
+    with pytest.raises(InputError, match=r"ebox\[cuda\]"):
+        find_devices(ParallelConfig(platform="gpu"))
+
+
+_KILLED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_training import _config, _fit
+_fit(Path(sys.argv[1]), _config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9), resume=True)
+"""
+
+
+def test_a_run_killed_again_and_again_ends_as_one_left_alone(alone: TrainingResult, tmp_path: Path):
+    folder = tmp_path / "run"
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", _KILLED, str(folder), str(Path(__file__).parent)]
+    for target in (8, 24):
+        process = subprocess.Popen(command, env=environment)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if any(int(place.name[5:]) >= target for place in find_checkpoints(folder)):
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        process.wait()
+    config = _config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9)
+    final = _fit(folder, config, resume=True)
+    assert _largest_difference(alone.network, final.network) == 0.0
