@@ -105,8 +105,8 @@ class SimulationResult:
 
     config: SimulationConfig
     motifs: tuple[Motif, ...]
-    positives: Codes
-    negatives: Codes
+    positives: UInt8[np.ndarray, "num_positives length"]
+    negatives: UInt8[np.ndarray, "num_negatives length"]
     planted: PlantedSites
     log_likelihood_ratio: Float64[np.ndarray, " examples"]
     ceiling: CeilingResult
