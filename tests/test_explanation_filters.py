@@ -17,9 +17,7 @@ def _matrix(text: str, certainty: float = 0.91) -> np.ndarray:
 
 
 def _motif(name: str, text: str) -> Motif:
-    return Motif(
-        name=name, probabilities=_matrix(text), source="made", alt_name=f"{name} protein", num_sites=None
-    )
+    return Motif(name=name, probabilities=_matrix(text), source="made", alt_name=f"{name} protein", num_sites=None)
 
 
 def _planted(num: int = 300, length: int = 80, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -76,9 +74,7 @@ def test_the_matrix_is_what_counting_by_hand_gives() -> None:
     windows = [codes[row, start : start + 8] for row in range(40) for start in range(23)]
     scores = np.array([centred[np.arange(8), window].sum() for window in windows])
     chosen = [window for window, score in zip(windows, scores, strict=True) if score >= 0.6 * scores.max()]
-    counts = np.stack(
-        [[(np.array(chosen)[:, column] == base).sum() for base in range(4)] for column in range(8)]
-    )
+    counts = np.stack([[(np.array(chosen)[:, column] == base).sum() for base in range(4)] for column in range(8)])
     assert motif.num_sites == len(chosen)
     np.testing.assert_allclose(motif.probabilities, (counts + 0.5) / (len(chosen) + 2.0))
 
@@ -114,10 +110,7 @@ def test_n_neither_excites_nor_counts() -> None:
 
 def test_the_draw_is_a_function_of_the_seed() -> None:
     codes, targets = _planted()
-    runs = [
-        filter_motifs(_filters(), codes, targets, known=[], num_sequences=100, seed=seed)
-        for seed in (1, 1, 2)
-    ]
+    runs = [filter_motifs(_filters(), codes, targets, known=[], num_sequences=100, seed=seed) for seed in (1, 1, 2)]
     results = [filters_to_json(run) for run in runs]
     assert results[0] == results[1]
     assert results[0] != results[2]

@@ -20,9 +20,7 @@ def _letters(svg: str) -> list[tuple[str, float, float, float]]:
 
 
 def test_a_certain_column_holds_two_bits_and_a_uniform_one_none() -> None:
-    heights = information_heights(
-        np.array([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0.0, 0.0]])
-    )
+    heights = information_heights(np.array([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0.0, 0.0]]))
     np.testing.assert_allclose(heights, [[2, 0, 0, 0], [0, 0, 0, 0], [0.5, 0.5, 0, 0]], atol=1e-12)
 
 

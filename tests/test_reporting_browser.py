@@ -14,9 +14,7 @@ import pytest
 from ebox.reporting import write_report
 from test_reporting_reading import make_run_folder
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
 FLAGS = (
     "--headless",
@@ -59,9 +57,7 @@ class Browser:
         self._number = 0
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session: str | None = self.call("Target.attachToTarget", targetId=target, flatten=True)[
-            "sessionId"
-        ]
+        self.session: str | None = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -93,9 +89,7 @@ class Browser:
     def open(self, page: Path, width: int, *, dark: bool = False) -> None:
         self.events.clear()
         phone = width < 600
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=page.as_uri())
@@ -140,9 +134,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run_folder(tmp_path_factory.mktemp("reporting") / "run", simulated=True)
     evaluation = json.loads((folder / "evaluation.json").read_text())
     dataset = json.loads((folder / "dataset.json").read_text())
-    dataset["sources"][0]["path"] = (
-        "/data/<script>console.error('ran')</script>" + "a_very_long_name_" * 8 + ".bed"
-    )
+    dataset["sources"][0]["path"] = "/data/<script>console.error('ran')</script>" + "a_very_long_name_" * 8 + ".bed"
     evaluation["tracks"][0]["by_kind"] = {}
     (folder / "dataset.json").write_text(json.dumps(dataset))
     return write_report(folder)
@@ -150,9 +142,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 390, 820, 1280])
-def test_the_page_is_quiet_and_no_wider_than_its_window(
-    browser: Browser, page: Path, width: int, dark: bool
-) -> None:
+def test_the_page_is_quiet_and_no_wider_than_its_window(browser: Browser, page: Path, width: int, dark: bool) -> None:
     browser.open(page, width, dark=dark)
     assert browser.complaints() == []
     assert [url for url in browser.requests() if not url.startswith("data:")] == [page.as_uri()]
@@ -184,9 +174,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(browser: Browser, pag
 
 
 @pytest.mark.parametrize("width", [390, 1000])
-def test_no_text_of_a_chart_leaves_its_drawing_or_covers_another(
-    browser: Browser, page: Path, width: int
-) -> None:
+def test_no_text_of_a_chart_leaves_its_drawing_or_covers_another(browser: Browser, page: Path, width: int) -> None:
     browser.open(page, width)
     outside = """[...document.querySelectorAll('svg.chart')].flatMap(s=>{const b=s.getBoundingClientRect();
       return [...s.querySelectorAll('text')].filter(t=>{const r=t.getBoundingClientRect();

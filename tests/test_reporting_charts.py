@@ -32,9 +32,7 @@ def test_charts_are_well_formed_whatever_the_labels() -> None:
     line = Line([0.0, 1.0], [0.2, 0.9], "model", hostile)
     charts = [
         line_chart("a", [line], unit_axis(hostile), unit_axis("y"), title=hostile),
-        line_chart(
-            "b", [line], unit_axis("x"), unit_axis("y"), title="t", key="lower left", key_title=hostile
-        ),
+        line_chart("b", [line], unit_axis("x"), unit_axis("y"), title="t", key=True),
         interval_chart("c", [(hostile, "model", 0.9, 0.8, 0.95, hostile)], unit_axis(hostile), title=hostile),
         strip_chart(
             "d",

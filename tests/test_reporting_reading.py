@@ -49,9 +49,7 @@ def _metrics(shift: float) -> dict[str, Any]:
 
 def _curves(shift: float) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     cuts = np.linspace(6.0, -4.0, 200)
-    above = [
-        np.array([0.5 * math.erfc((cut - centre) / math.sqrt(2)) for cut in cuts]) for centre in (shift, 0.0)
-    ]
+    above = [np.array([0.5 * math.erfc((cut - centre) / math.sqrt(2)) for cut in cuts]) for centre in (shift, 0.0)]
     true, false = above
     precision = true * NUM_POSITIVE / np.maximum(true * NUM_POSITIVE + false * NUM_NEGATIVE, 1e-9)
     ends = ([0.0], [1.0])
@@ -265,9 +263,7 @@ def make_metrics() -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for step in range(64, 1985, 64):
         loss = 0.2 + 0.5 * math.exp(-step / 500) + random.normal(0, 0.008)
-        entries.append(
-            {"kind": "train", "step": step, "epoch": step / 165, "loss": loss, "learning_rate": 0.004}
-        )
+        entries.append({"kind": "train", "step": step, "epoch": step / 165, "loss": loss, "learning_rate": 0.004})
         if step % 320 == 0:
             value = {
                 "loss": 0.22 + 0.45 * math.exp(-step / 450),
@@ -335,7 +331,17 @@ def make_run_folder(folder: Path, *, simulated: bool = False) -> Path:
     }
     if simulated:
         ceiling = {"accuracy": _metric(0.98, 0.002), "auroc": _metric(0.988, 0.001), "num_examples": 20000}
-        objects["simulation.json"] = {"ceiling": ceiling}
+        objects["simulation.json"] = {
+            "config": {
+                "min_sites": 1,
+                "max_sites": 2,
+                "orientation": "both",
+                "centre_bp": None,
+                "spacing_bp": None,
+            },
+            "motifs": [{"name": "MA0140.3", "alt_name": "GATA1::TAL1"}],
+            "ceiling": ceiling,
+        }
         evaluation["ceiling"] = None
     objects["evaluation.json"] = evaluation
     for name, value in objects.items():

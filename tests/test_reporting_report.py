@@ -150,9 +150,9 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     }.items():
         _change(folder, name, value)
     table = pl.read_parquet(folder / "predictions.parquet")
-    table.rename(
-        {"target_TAL1": f"target_{HOSTILE}", "probability_TAL1": f"probability_{HOSTILE}"}
-    ).with_columns(name=pl.lit(HOSTILE)).write_parquet(folder / "predictions.parquet")
+    table.rename({"target_TAL1": f"target_{HOSTILE}", "probability_TAL1": f"probability_{HOSTILE}"}).with_columns(
+        name=pl.lit(HOSTILE)
+    ).write_parquet(folder / "predictions.parquet")
     page = write_report(folder).read_text(encoding="utf-8")
     parsed = Tags(page)
     assert {tag for tag, _ in parsed.tags}.isdisjoint({"script", "img", "b&"})
@@ -200,6 +200,8 @@ def test_simulated_data_show_the_ceiling(tmp_path: Path) -> None:
     assert facts["ceiling"]["num_examples"] == 20000
     assert "Best possible" in text
     assert "tidier than real ones" in text
+    assert "1 to 2 planted sites of GATA1::TAL1 (MA0140.3), on either strand" in text
+    assert "chromosomes were held out" not in text
 
 
 def test_a_ceiling_is_compared_on_the_negatives_that_were_simulated(tmp_path: Path) -> None:
@@ -241,9 +243,7 @@ def test_what_could_not_be_measured_is_said(run_folder: Path) -> None:
         "track": "EMPTY",
         "threshold": {"value": 0.5, "criterion": None, "split": None, "reason": "no positives"},
         "splits": {"validation": section, "test": section},
-        "baselines": {
-            "best_pwm": {"description": None, "settings": {}, "reason": "no positives", "splits": {}}
-        },
+        "baselines": {"best_pwm": {"description": None, "settings": {}, "reason": "no positives", "splits": {}}},
         "comparison": None,
         "curves": None,
         "calibration": None,
@@ -289,6 +289,20 @@ def test_the_verdict_follows_the_intervals(
     assert headline["verdict"] == verdict
     sentences = " ".join(headline["sentences"])
     assert ("which is no more than chance explains" in sentences) == (verdict == "equal")
+
+
+def test_a_baseline_that_was_handed_the_planted_motif_is_told_of() -> None:
+    track = make_evaluation()["tracks"][0]
+    track["baselines"]["best_pwm"]["settings"] = {"motif": "MA0140.3"}
+    track["comparison"] |= {
+        "baseline": "best_pwm",
+        "difference": {"value": -0.02, "low": -0.03, "high": -0.01},
+    }
+    for planted, told in ((["MA0140.3"], True), (["MA0091.2"], False), ([], False)):
+        headline = make_headline(track, 6, planted)
+        assert headline["verdict"] == "worse"
+        assert ("the very motif that was planted" in " ".join(headline["sentences"])) == told
+        assert ("planted motif itself" in headline["title"]) == told
 
 
 def test_a_place_that_is_no_page_is_refused(run_folder: Path, tmp_path: Path) -> None:

@@ -137,9 +137,7 @@ def filter_motifs(
     return sorted(found, key=lambda motif: (-motif.difference, motif.index))
 
 
-def find_resemblance(
-    probabilities: Float[np.ndarray, "width 4"], known: Sequence[Motif]
-) -> Resemblance | None:
+def find_resemblance(probabilities: Float[np.ndarray, "width 4"], known: Sequence[Motif]) -> Resemblance | None:
     """The known motif most like a matrix, over all offsets and both strands; none where nothing is like it.
 
     The score is Pearson's correlation of the aligned probabilities, where columns that stand over against
@@ -179,9 +177,7 @@ def filters_to_json(motifs: Sequence[FilterMotif], **about: Any) -> dict[str, An
 
 def _check(filters: np.ndarray, codes: np.ndarray, targets: np.ndarray, threshold: float) -> None:
     if codes.shape[1] < filters.shape[1]:
-        raise InputError(
-            f"sequences of {codes.shape[1]} bp are shorter than the filters of {filters.shape[1]} bp"
-        )
+        raise InputError(f"sequences of {codes.shape[1]} bp are shorter than the filters of {filters.shape[1]} bp")
     if targets.all() or not targets.any():
         raise InputError("filters are compared between positives and negatives, and one class is missing")
     if not 0.0 < threshold <= 1.0:

@@ -44,9 +44,7 @@ def information_heights(probabilities: Float[np.ndarray, "width 4"]) -> Float[np
         InputError: a column is not a distribution.
     """
     if np.any(probabilities < 0) or not np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-3):
-        raise InputError(
-            "a column of the matrix is not a distribution: its four probabilities don't sum to 1"
-        )
+        raise InputError("a column of the matrix is not a distribution: its four probabilities don't sum to 1")
     logs = np.log2(np.where(probabilities > 0, probabilities, 1.0))
     information = MAX_INFORMATION_BITS + (probabilities * logs).sum(axis=1, keepdims=True)
     heights: np.ndarray = np.maximum(information, 0.0) * probabilities
@@ -119,9 +117,7 @@ def _make_prefix(heights: np.ndarray, title: str) -> str:
 
 def _check_prefix(prefix: str) -> str:
     if not re.fullmatch(r"[A-Za-z][\w-]*", prefix, flags=re.ASCII):
-        raise InputError(
-            f"{prefix!r} can't begin an id", remedy="letters, digits, - and _ only, a letter first"
-        )
+        raise InputError(f"{prefix!r} can't begin an id", remedy="letters, digits, - and _ only, a letter first")
     return prefix
 
 
@@ -172,9 +168,7 @@ def _draw_axes(
         for tick in ticks
     ]
     middle = zero - (top + bottom) / 2 * scale
-    parts.append(
-        f'<text transform="translate(9 {middle:.5g}) rotate(-90)" text-anchor="middle">{escape(unit)}</text>'
-    )
+    parts.append(f'<text transform="translate(9 {middle:.5g}) rotate(-90)" text-anchor="middle">{escape(unit)}</text>')
     for position in range(width):
         number = first + position
         if position == 0 or number % 5 == 0:

@@ -95,8 +95,7 @@ def line_chart(
     *,
     title: str,
     height: float = 330.0,
-    key: str | None = None,
-    key_title: str = "",
+    key: bool = False,
     diagonal: bool = False,
 ) -> str:
     """Draw series over two axes.
@@ -108,19 +107,20 @@ def line_chart(
         y: The vertical axis.
         title: What the chart shows, in one sentence, for those who can't see it.
         height: Of the drawing; its width is 440.
-        key: Where the labels stand: "lower right", "lower left"; none: at the right end of each line.
-        key_title: What stands above the labels.
+        key: Put the labels in two columns above the plot, where no line can reach them, instead of at the
+            right end of each line.
         diagonal: Draw the line where x equals y.
     """
     longest = max((len(line.label) for line in lines), default=0)
     right = WIDTH - (12.0 if key else 14.0 + longest * _CHARACTER_WIDTH)
-    frame = Frame(52.0, 14.0, right, height - 42.0, x, y)
+    top = 14.0 + (18.0 * ((len(lines) + 1) // 2) if key else 0.0)
+    frame = Frame(52.0, top, right, height - 42.0, x, y)
     parts = [_draw_axes(frame)]
     if diagonal:
         (x0, y0), (x1, y1) = frame.at(0, 0), frame.at(1, 1)
         parts.append(f'<path class="reference" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>')
     parts += [_draw_line(frame, line) for line in reversed(lines)]
-    parts.append(_draw_key(frame, lines, key, key_title) if key else _label_ends(frame, lines))
+    parts.append(_draw_key(frame, lines) if key else _label_ends(frame, lines))
     return _wrap(name, title, height, parts)
 
 
@@ -248,9 +248,7 @@ def _draw_axes(frame: Frame) -> str:
 
 
 def _draw_bottom_axis(frame: Frame) -> str:
-    parts = [
-        f'<g class="axes"><path class="frame" d="M{frame.left:g} {frame.bottom:.1f}H{frame.right:.1f}"/>'
-    ]
+    parts = [f'<g class="axes"><path class="frame" d="M{frame.left:g} {frame.bottom:.1f}H{frame.right:.1f}"/>']
     for tick, label in zip(frame.x.ticks, frame.x.tick_labels, strict=True):
         x, _ = frame.at(tick, frame.y.low)
         parts.append(
@@ -266,40 +264,31 @@ def _draw_bottom_axis(frame: Frame) -> str:
 
 
 def _draw_line(frame: Frame, line: Line) -> str:
-    places = [
-        frame.at(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)
-    ]
+    places = [frame.at(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
     if not places:
         return ""
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     dots = "".join(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>' for x, y in places)
     alone = len(places) == 1 or line.marks
-    return (
-        f'<g class="series {escape(line.style)}"><path class="line" d="M{path}"/>{dots if alone else ""}</g>'
-    )
+    return f'<g class="series {escape(line.style)}"><path class="line" d="M{path}"/>{dots if alone else ""}</g>'
 
 
-def _draw_key(frame: Frame, lines: Sequence[Line], corner: str, title: str) -> str:
-    """Labels inside the chart, in the order of the lines, each behind a stroke like its line."""
-    lines = [line for line in lines if line.label]
-    longest = max([len(line.label) for line in lines] + [len(title) - 5])
-    x = frame.left + 10.0 if corner.endswith("left") else frame.right - longest * _CHARACTER_WIDTH - 38.0
-    y = frame.bottom - 14.0 - 18.0 * (len(lines) - 1)
-    parts = [f'<text class="key-title" x="{x:.1f}" y="{y - 20:.1f}">{escape(title)}</text>'] if title else []
+def _draw_key(frame: Frame, lines: Sequence[Line]) -> str:
+    """Labels above the plot, in the order of the lines, each behind a stroke like its line."""
+    parts = []
     for number, line in enumerate(lines):
-        level = y + 18.0 * number
+        x = frame.left + (frame.right - frame.left) / 2 * (number % 2)
+        y = 12.0 + 18.0 * (number // 2)
         parts.append(
-            f'<g class="series {escape(line.style)}"><path class="line" d="M{x:.1f} {level - 4:.1f}h26"/>'
-            f'<text class="row-label" x="{x + 33:.1f}" y="{level:.1f}">{escape(line.label)}</text></g>'
+            f'<g class="series {escape(line.style)}"><path class="line" d="M{x:.1f} {y - 4:.1f}h22"/>'
+            f'<text class="row-label" x="{x + 28:.1f}" y="{y:.1f}">{escape(line.label)}</text></g>'
         )
     return "".join(parts)
 
 
 def _label_ends(frame: Frame, lines: Sequence[Line]) -> str:
     """Each line's label beside its last point, pushed apart where two would touch."""
-    ends = sorted(
-        ((frame.at(line.x[-1], line.y[-1])[1] + 4.0, line) for line in lines if len(line.x)), key=_by_place
-    )
+    ends = sorted(((frame.at(line.x[-1], line.y[-1])[1] + 4.0, line) for line in lines if len(line.x)), key=_by_place)
     places: list[float] = []
     for wanted, _ in ends:
         places.append(max(wanted, places[-1] + _LABEL_GAP) if places else wanted)

@@ -27,14 +27,16 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
     # What could not be measured comes last, so that the page opens with a result.
     measured = sorted(files.evaluation["tracks"], key=lambda track: not is_measured(track))
     tracks = [_describe_track(track, files, kmer) for track in measured]
+    simulation = _describe_simulation(files.simulation)
+    planted = () if simulation is None else [motif["id"] for motif in simulation["motifs"]]
     facts: dict[str, Any] = {
         "format": "ebox-report",
         "format_version": REPORT_FORMAT_VERSION,
         "ebox_version": __version__,
         "run": files.name,
         "created": files.evaluation.get("created"),
-        "headlines": [make_headline(track, kmer) for track in measured],
-        "question": _describe_question(files),
+        "headlines": [make_headline(track, kmer, planted) for track in measured],
+        "question": _describe_question(files, simulation),
         "data": _describe_data(files),
         "training": _describe_training(files),
         "tracks": tracks,
@@ -49,7 +51,7 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
     return facts
 
 
-def _describe_question(files: RunFiles) -> dict[str, Any]:
+def _describe_question(files: RunFiles, simulation: Mapping[str, Any] | None) -> dict[str, Any]:
     manifest, quality = files.dataset, files.quality
     asked = files.config.data
     split = {} if quality is None else quality.get("split", {})
@@ -62,8 +64,18 @@ def _describe_question(files: RunFiles) -> dict[str, Any]:
         "kinds": list(manifest.get("kinds", [])),
         "sources": [_describe_source(source, roles) for source in sources],
         "split": {"chroms": None, "fractions": None, **split, "mode": mode},
-        "simulated": files.simulation is not None,
+        "simulated": simulation,
     }
+
+
+def _describe_simulation(simulation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What was planted, how often and where, by the settings in simulation.json."""
+    if simulation is None:
+        return None
+    keys = ("min_sites", "max_sites", "orientation", "centre_bp", "spacing_bp", "negatives")
+    settings = _get(simulation, "config")
+    motifs = [{"id": motif["name"], "name": motif.get("alt_name")} for motif in simulation.get("motifs", [])]
+    return {"motifs": motifs, **{key: settings.get(key) for key in keys}}
 
 
 def _describe_source(source: Mapping[str, Any], roles: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,10 +156,7 @@ def _describe_training(files: RunFiles) -> dict[str, Any] | None:
     summary = {} if files.training is None else dict(files.training)
     model, train = files.config.model, files.config.train
     return {
-        **{
-            key: summary.get(key)
-            for key in ("steps", "epochs", "seconds", "sequences_per_second", "num_parameters")
-        },
+        **{key: summary.get(key) for key in ("steps", "epochs", "seconds", "sequences_per_second", "num_parameters")},
         **{key: summary.get(key) for key in ("stopped", "best_step")},
         "architecture": model.architecture,
         "num_filters": model.num_filters,
@@ -220,11 +229,7 @@ def _describe_filters(files: RunFiles) -> dict[str, Any] | None:
     if files.filters is None:
         return None
     entries: Sequence[Mapping[str, Any]] = files.filters.get("filters", [])
-    about = {
-        key: value
-        for key, value in files.filters.items()
-        if key not in ("filters", "format", "format_version")
-    }
+    about = {key: value for key, value in files.filters.items() if key not in ("filters", "format", "format_version")}
     return {
         **about,
         "num_filters": len(entries),
@@ -244,9 +249,7 @@ def _describe_ceiling(files: RunFiles, tracks: Sequence[Mapping[str, Any]]) -> d
         ceiling = files.simulation.get("ceiling")
     if not isinstance(ceiling, Mapping):
         return None
-    metrics = {
-        name: dict(ceiling[name]) for name in ("auroc", "accuracy") if isinstance(ceiling.get(name), Mapping)
-    }
+    metrics = {name: dict(ceiling[name]) for name in ("auroc", "accuracy") if isinstance(ceiling.get(name), Mapping)}
     kinds = tracks[0]["by_kind"]
     kind = "given" if len(kinds) > 1 and "given" in kinds else None
     network = tracks[0]["splits"]["test"]["metrics"] if kind is None else kinds[kind]["metrics"]

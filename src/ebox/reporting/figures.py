@@ -47,14 +47,10 @@ def draw_contenders(name: str, track: Mapping[str, Any], ceiling: Mapping[str, A
     if not rows:
         return None
     if ceiling is not None and "auroc" in ceiling["metrics"]:
-        rows.insert(
-            0, _interval_row("Best possible (likelihood ratio)", "ceiling", ceiling["metrics"]["auroc"])
-        )
+        rows.insert(0, _interval_row("Best possible (likelihood ratio)", "ceiling", ceiling["metrics"]["auroc"]))
     low = min(min(row[3] for row in rows), 0.95)
     axis = _auroc_axis(low)
-    return interval_chart(
-        name, rows, axis, title=f"AUROC on the test split with 95 % intervals, {_list_values(rows)}"
-    )
+    return interval_chart(name, rows, axis, title=f"AUROC on the test split with 95 % intervals, {_list_values(rows)}")
 
 
 def _auroc_axis(low: Real) -> Axis:
@@ -95,13 +91,11 @@ def draw_curves(name: str, track: Mapping[str, Any], which: str) -> str | None:
     words = "; ".join(line.label for line in lines)
     if which == "roc":
         x, y = unit_axis("False positive rate"), unit_axis("True positive rate")
-        title, corner = f"ROC curves; area under each: {words}", "lower right"
+        title = f"ROC curves; area under each: {words}"
     else:
         x, y = unit_axis("Recall"), unit_axis("Precision")
-        title, corner = f"Precision-recall curves; average precision of each: {words}", "lower left"
-    return line_chart(
-        name, lines, x, y, title=title, key=corner, key_title=name_metric(metric), diagonal=which == "roc"
-    )
+        title = f"Precision-recall curves; average precision of each: {words}"
+    return line_chart(name, lines, x, y, title=title, height=366.0, key=True, diagonal=which == "roc")
 
 
 def draw_scores(name: str, track: Mapping[str, Any]) -> str | None:
@@ -114,14 +108,10 @@ def draw_scores(name: str, track: Mapping[str, Any]) -> str | None:
         total = sum(counts)
         if total:
             label = f"{name_kind(kind)} ({total:,})"
-            strips.append(
-                (label, "positive" if kind == "positive" else "negative", [n / total for n in counts])
-            )
+            strips.append((label, "positive" if kind == "positive" else "negative", [n / total for n in counts]))
     strips.sort(key=lambda strip: strip[1] != "positive")
     threshold = track["threshold"]
-    rule = (
-        None if not threshold else (threshold["value"], f"threshold {format_number(threshold['value'], 2)}")
-    )
+    rule = None if not threshold else (threshold["value"], f"threshold {format_number(threshold['value'], 2)}")
     axis = unit_axis("Probability that the network gives")
     title = "Distribution of the network's probabilities for " + ", ".join(strip[0] for strip in strips)
     return strip_chart(name, strips, histogram["edges"], axis, title=title, rule=rule) if strips else None
@@ -143,7 +133,7 @@ def draw_calibration(name: str, track: Mapping[str, Any]) -> str | None:
     gap = track["splits"]["test"]["metrics"].get("calibration_error")
     words = "" if gap is None else f"; mean gap {format_number(gap['value'])}"
     title = f"Calibration in {len(bins)} bins of like size; on the diagonal, probabilities are right{words}"
-    return line_chart(name, [line], x, y, title=title, key="lower right", diagonal=True)
+    return line_chart(name, [line], x, y, title=title, diagonal=True)
 
 
 def draw_training(name: str, training: Mapping[str, Any], metric: str) -> str | None:

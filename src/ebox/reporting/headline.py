@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ebox.reporting.reading import is_measured
@@ -24,18 +24,19 @@ _VERDICTS = {
     "none": "The network does not tell “{track}” sequences from the others",
     "alone": "The network tells “{track}” sequences from the others",
     "better": "The network tells “{track}” sequences from the others, and better than the best baseline",
-    "equal": "The network tells “{track}” sequences from the others, but not measurably better than a "
-    "baseline",
+    "equal": "The network tells “{track}” sequences from the others, but not measurably better than a baseline",
+    "told": "The network tells “{track}” sequences from the others, but the planted motif itself does better",
     "worse": "The network tells “{track}” sequences from the others, but worse than a simple baseline",
 }
 
 
-def make_headline(track: Mapping[str, Any], kmer: int | None) -> dict[str, Any]:
+def make_headline(track: Mapping[str, Any], kmer: int | None, planted: Sequence[str] = ()) -> dict[str, Any]:
     """Verdict, title and sentences for one track of evaluation.json.
 
     The verdict is "none" where the interval of the AUROC reaches 0.5, else by the interval of the paired
     difference to the best baseline: "better", "worse", "equal" where it holds 0, "alone" where there is no
-    baseline. A track without metrics is "unknown".
+    baseline. A track without metrics is "unknown". `planted` names the motifs of a simulation: a baseline
+    that was handed one of them had less to find than the network, and that is said.
     """
     test = track["splits"]["test"]
     if not is_measured(track):
@@ -51,17 +52,35 @@ def make_headline(track: Mapping[str, Any], kmer: int | None) -> dict[str, Any]:
     sentences = [_say_auroc(auroc, test)]
     if comparison is not None:
         sentences.append(_say_comparison(track, comparison, kmer))
+    motif = _find_told_motif(track, comparison, planted)
+    if motif is not None:
+        sentences.append(
+            f"That baseline was handed {motif}, the very motif that was planted. The network was told "
+            "nothing, and had to find it."
+        )
     if "accuracy" in test["metrics"]:
         sentences.append(_say_accuracy(test))
+    key = "told" if verdict == "worse" and motif is not None else verdict
     return {
         "track": track["track"],
         "verdict": verdict,
-        "title": _VERDICTS[verdict].format(track=track["track"]),
+        "title": _VERDICTS[key].format(track=track["track"]),
         "sentences": sentences,
         "auroc": auroc,
         "num_examples": test.get("num_examples"),
         "num_positive": test.get("num_positive"),
     }
+
+
+def _find_told_motif(
+    track: Mapping[str, Any], comparison: Mapping[str, Any] | None, planted: Sequence[str]
+) -> str | None:
+    """The planted motif that the best baseline was handed, if it was."""
+    if comparison is None:
+        return None
+    settings = track.get("baselines", {}).get(comparison["baseline"], {}).get("settings")
+    motif = None if settings is None else settings.get("motif")
+    return motif if motif in planted else None
 
 
 def _judge(auroc: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> str:
@@ -130,8 +149,10 @@ def _say_accuracy(test: Mapping[str, Any]) -> str:
 def list_limits(facts: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
     """What the numbers do not show, each with a title and a text; what applies to every run comes last."""
     test = next(track for track in evaluation["tracks"] if is_measured(track))["splits"]["test"]
-    limits = [_limit_of_negatives(facts), _limit_of_odds(test), _limit_of_split(facts["question"]["split"])]
-    if facts["question"]["simulated"]:
+    limits = [_limit_of_negatives(facts), _limit_of_odds(test)]
+    if facts["question"]["simulated"] is None:
+        limits.append(_limit_of_split(facts["question"]["split"]))
+    if facts["question"]["simulated"] is not None:
         limits.append(
             _limit(
                 "Simulated sequences are tidier than real ones",

@@ -81,9 +81,7 @@ def _check_present(file: Path, remedy: str) -> None:
 def _read_object(file: Path) -> dict[str, Any]:
     value = read_json(file)
     if not isinstance(value, dict):
-        raise InputError(
-            f"holds a {type(value).__name__}, not a JSON object", file=file, remedy="make it again"
-        )
+        raise InputError(f"holds a {type(value).__name__}, not a JSON object", file=file, remedy="make it again")
     return value
 
 
@@ -101,9 +99,7 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
     if not isinstance(tracks, list) or not tracks:
         raise InputError("holds no tracks", file=file, remedy="measure again with `ebox evaluate`")
     if not any(is_measured(track) for track in tracks):
-        raise InputError(
-            "holds no AUROC of the test split", file=file, remedy="measure again with `ebox evaluate`"
-        )
+        raise InputError("holds no AUROC of the test split", file=file, remedy="measure again with `ebox evaluate`")
     return value
 
 
@@ -137,9 +133,7 @@ def _read_metrics(file: Path) -> tuple[Mapping[str, Any], ...]:
                 f"is not JSON: {error.msg}", file=file, line=number, remedy="delete that line, or the file"
             ) from None
         if not isinstance(entry, dict) or "step" not in entry or "kind" not in entry:
-            raise InputError(
-                "has no kind or no step", file=file, line=number, remedy="delete that line, or the file"
-            )
+            raise InputError("has no kind or no step", file=file, line=number, remedy="delete that line, or the file")
         entries.append(entry)
     return tuple(entries)
 
@@ -168,9 +162,6 @@ def _read_mistakes(file: Path, evaluation: Mapping[str, Any]) -> dict[str, dict[
         ranked = test.sort(["probability", "name"])
         found[track] = {
             "missed": ranked.filter(pl.col("target") == 1).head(NUM_MISTAKES_SHOWN).to_dicts(),
-            "false_alarms": ranked.filter(pl.col("target") == 0)
-            .tail(NUM_MISTAKES_SHOWN)
-            .reverse()
-            .to_dicts(),
+            "false_alarms": ranked.filter(pl.col("target") == 0).tail(NUM_MISTAKES_SHOWN).reverse().to_dicts(),
         }
     return found

@@ -38,9 +38,7 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     folder = Path(run_folder)
     target = folder / names.REPORT if out is None else Path(out)
     if target.is_dir() or target.suffix == ".json":
-        raise InputError(
-            "is no place for the page of a report", file=target, remedy="name a file, such as report.html"
-        )
+        raise InputError("is no place for the page of a report", file=target, remedy="name a file, such as report.html")
     files = read_run_files(folder)
     try:
         facts = collect_facts(files)
@@ -115,8 +113,6 @@ def _draw(facts: Mapping[str, Any]) -> dict[str, Any]:
         drawings[f"calibration-{number}"] = figures.draw_calibration(f"calibration-{number}", track)
     if facts["training"] is not None:
         for metric in ("loss", "auroc"):
-            drawings[f"training-{metric}"] = figures.draw_training(
-                f"training-{metric}", facts["training"], metric
-            )
+            drawings[f"training-{metric}"] = figures.draw_training(f"training-{metric}", facts["training"], metric)
     shown = [] if facts["filters"] is None else figures.draw_filters("filter", facts["filters"])
     return {"figures": drawings, "filters": shown}
