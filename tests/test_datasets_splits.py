@@ -130,9 +130,7 @@ def test_balanced_draw_leaves_as_many_negatives_as_positives_in_each_split() -> 
 
 
 def test_an_empty_split_says_where_the_examples_lie() -> None:
-    both = concatenate(
-        [_examples(4, chroms=("chr5", "chr1")), _examples(4, target=0, chroms=("chr5", "chr1"))]
-    )
+    both = concatenate([_examples(4, chroms=("chr5", "chr1")), _examples(4, target=0, chroms=("chr5", "chr1"))])
     both.split[:] = split_by_chrom(both, ("chr2",), ("chr1",))
     with pytest.raises(InputError, match=r"validation split has no positives(.|\n)*lie on chr1, chr5"):
         check_splits(both, DataConfig(), "chromosome", "")

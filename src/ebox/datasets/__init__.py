@@ -3,3 +3,8 @@
 Owns what is dropped and why, the making of negatives, the splits and their audit, and the dataset folder on
 disk (docs/formats.md). NumPy and Polars; no accelerator stack is loaded.
 """
+
+from ebox.datasets.build import build_dataset
+from ebox.datasets.folder import SPLITS, Dataset, open_dataset
+
+__all__ = ["SPLITS", "Dataset", "build_dataset", "open_dataset"]

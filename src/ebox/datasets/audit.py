@@ -217,14 +217,14 @@ def _mark_seen(
         if num_waiting > _LOOKUPS_AT_ONCE:
             seen |= _is_among(wanted, np.concatenate(waiting))
             waiting, num_waiting = [], 0
-    return seen | _is_among(wanted, np.concatenate([wanted[:0], *waiting]))
+    seen |= _is_among(wanted, np.concatenate([wanted[:0], *waiting]))
+    return seen
 
 
 def _address(kmers: UInt64[np.ndarray, " kmer"], bits: int) -> Int64[np.ndarray, " kmer"]:
     """Place in the table: the high bits of a multiplicative hash (Fibonacci hashing, Knuth)."""
     high: np.ndarray = (kmers * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
-    place: np.ndarray = high.astype(np.int64)
-    return place
+    return high.astype(np.int64)
 
 
 def _is_among(

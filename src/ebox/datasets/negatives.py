@@ -160,7 +160,7 @@ def _allowed_starts(
 
 def _sample_chrom(
     codes: UInt8[np.ndarray, " position"],
-    wanted: Float32[np.ndarray, " negative"],
+    wanted: Float32[np.ndarray, " slot"],
     room: Ranges,
     length: int,
     config: DataConfig,

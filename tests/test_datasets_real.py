@@ -1,0 +1,106 @@
+"""Datasets of real data: the counts and the leakage that the README of the data states are found."""
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebox.config import DataConfig
+from ebox.datasets.build import build_dataset
+from ebox.datasets.folder import Dataset, open_dataset
+from ebox.sequences.fasta import read_fasta, write_fasta
+
+DATA = Path(os.environ.get("EBOX_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not (DATA / "tal1").is_dir(), reason="real data not found: set $EBOX_DATA to its folder"),
+]
+
+
+@pytest.fixture(scope="module")
+def tal1(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Bound against matched, and against open chromatin that no TAL1 set overlaps."""
+    folder = tmp_path_factory.mktemp("tal1")
+    chromatin = read_fasta(DATA / "tal1" / "open_chromatin_hsc.fa.gz")
+    with gzip.open(DATA / "tal1" / "open_chromatin_hsc_labels.tsv.gz", "rt") as stream:
+        columns = stream.readline().rstrip("\n").split("\t")
+        labels = [line.rstrip("\n").split("\t")[columns.index("TAL1_any")] for line in stream]
+    unbound = chromatin.take(np.flatnonzero(np.array(labels) == "0"))
+    write_fasta(folder / "open.fa", unbound.names, unbound)
+    return build_dataset(
+        DataConfig(track="TAL1"),
+        folder / "out",
+        positives=DATA / "tal1" / "bound.fa.gz",
+        negatives=[DATA / "tal1" / "unbound_matched.fa.gz", folder / "open.fa"],
+        negative_names=["matched_genomic", "open_chromatin"],
+    )
+
+
+def test_tal1_has_the_counts_of_its_sources(tal1: Dataset) -> None:
+    quality = tal1.quality
+    assert quality["kinds"]["positive"]["num_examples"] == 9356
+    assert quality["kinds"]["matched_genomic"]["num_examples"] == 52_984
+    assert [source["cropped"] for source in quality["sources"]][:2] == [0, 0]
+    assert quality["sources"][2]["cropped"] == quality["sources"][2]["records"] > 8_000
+    assert tal1.length_bp == 200
+    assert len(open_dataset(tal1.path, "full")) == quality["num_examples"]
+
+
+def test_tal1_is_split_by_chromosome(tal1: Dataset) -> None:
+    assert tal1.quality["split"]["mode"] == "chromosome"
+    chrom = tal1.examples["chrom"]
+    assert set(chrom[tal1.rows("test")].to_list()) == {"chr1", "chr8", "chr9"}
+    assert set(chrom[tal1.rows("validation")].to_list()) == {"chr2", "chr10"}
+    positives = [tal1.manifest["splits"][name]["num_positive"][0] for name in ("train", "validation", "test")]
+    assert positives == [6373, 1148, 1835]
+    for pair in tal1.quality["audit"]["between"]:
+        assert pair["overlap"]["num_examples"] == 0
+        assert pair["exact"]["num_examples"] == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "repeats", "test_in_train"), [(0, 8, 0), (1, 0, 1), (2, 185, 0), (3, 20, 1), (4, 3789, 0)]
+)
+def test_the_known_repeats_of_gue_are_found(tmp_path: Path, number: int, repeats: int, test_in_train: int) -> None:
+    names = {"train": "train", "validation": "dev", "test": "test"}
+    files = {split: DATA / "gue" / f"tf{number}_{name}.csv.gz" for split, name in names.items()}
+    dataset = build_dataset(DataConfig(), tmp_path / "out", splits=files)
+    audit = dataset.quality["audit"]
+    assert dataset.quality["dropped"] == {}
+    assert audit["within"]["train"]["exact"] == repeats
+    pair = next(pair for pair in audit["between"] if (pair["of"], pair["in"]) == ("test", "train"))
+    assert pair["exact"]["num_examples"] == test_in_train
+    negatives = audit["shared_kmers"]["test"]["negative"]
+    assert 0.13 <= negatives["num_sharing"] / negatives["num_checked"] <= 0.20
+    if number == 4:
+        positives = audit["shared_kmers"]["validation"]["positive"]
+        assert round(positives["num_sharing"] / positives["num_checked"], 2) == 0.71
+
+
+def test_peaks_on_a_piece_of_the_genome_get_matched_and_shuffled_negatives(tmp_path: Path) -> None:
+    genome = tmp_path / "pieces.fa"
+    genome.write_bytes(gzip.decompress((DATA / "genome" / "human_pieces.fa.gz").read_bytes()))
+    random = np.random.default_rng(0)
+    lines = [f"chr2\t{start}\t{start + 300}\n" for start in random.integers(0, 2_332_000, 300).tolist()]
+    with gzip.open(DATA / "tal1" / "GSM1067277_TAL1_erythroid.hg38.bed.gz", "rt") as stream:
+        lines += [line for line in stream if line.startswith("chr2\t")]
+    (tmp_path / "peaks.bed").write_text("".join(lines))
+    dataset = build_dataset(
+        DataConfig(negatives=("matched", "shuffled"), split="random"),
+        tmp_path / "out",
+        peaks=tmp_path / "peaks.bed",
+        genome=genome,
+        blacklist=DATA / "genome" / "hg38-blacklist.v2.bed.gz",
+    )
+    quality = dataset.quality
+    num = quality["kinds"]["positive"]["num_examples"]
+    assert num > 280
+    # Of the real peaks on chromosome 2, one lies on the piece that is here.
+    assert quality["dropped"]["off contig"] > 1500
+    assert quality["made"] == {kind: {"wanted": num, "made": num} for kind in ("matched", "shuffled")}
+    gc = [quality["kinds"][kind]["gc"]["mean"] for kind in ("positive", "matched", "shuffled")]
+    assert max(gc) - min(gc) < 0.005
+    assert all(pair["any"] == 0 for pair in quality["audit"]["between"])
