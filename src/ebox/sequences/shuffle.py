@@ -78,9 +78,7 @@ def _mark_last_exits(
     """Let one edge of each letter's last exit sort behind the letter's others; equal edges are alike."""
     rows = np.arange(len(pairs))
     for letter in range(_NUM_LETTERS):
-        # Of more than 8 bits, so that the impossible letter stays impossible.
-        wanted = exits[:, letter].astype(np.int16) + letter * _NUM_LETTERS
-        is_exit = pairs == wanted[:, None]
+        is_exit = pairs == exits[:, letter, None]
         place = is_exit.argmax(axis=1)
         found = rows[is_exit[rows, place]]
         keys[found, place[found]] |= np.uint64(1) << _LAST_SHIFT
@@ -93,7 +91,8 @@ def _draw_last_exits(
 ) -> UInt8[np.ndarray, "batch 5"]:
     """Draw trees of last exits towards the last letter, each as likely as the product of its edges' counts.
 
-    The exit of the last letter itself is free, which the impossible letter 255 stands for.
+    Returns:
+        The pair of each letter and the one that it leads to; 255 for the last letter, whose exit is free.
     """
     exits = np.empty((len(counts), _NUM_LETTERS), np.uint8)
     absent = counts.sum(axis=2) == 0
@@ -109,7 +108,7 @@ def _draw_last_exits(
                 weights *= edges[:, letter, :][:, trees[:, letter]]
         cumulative = weights.cumsum(axis=1)
         chosen = (cumulative <= uniforms[rows] * cumulative[:, -1:]).sum(axis=1)
-        exits[rows] = trees[chosen]
+        exits[rows] = trees[chosen] + np.arange(_NUM_LETTERS, dtype=np.uint8) * np.uint8(_NUM_LETTERS)
         exits[rows, root] = 255
     return exits
 
