@@ -67,9 +67,7 @@ def _interval_of_share(hits: int, total: int) -> CeilingMetric:
     return CeilingMetric(share, max(float(centre - half), 0.0), min(float(centre + half), 1.0))
 
 
-def _measure_auroc(
-    scores: Float64[np.ndarray, " batch"], is_positive: Bool[np.ndarray, " batch"]
-) -> CeilingMetric:
+def _measure_auroc(scores: Float64[np.ndarray, " batch"], is_positive: Bool[np.ndarray, " batch"]) -> CeilingMetric:
     """Each positive's share of the negatives below it, and each negative's of the positives above it."""
     _, levels = np.unique(scores, return_inverse=True)
     positives, negatives = levels[is_positive], levels[~is_positive]
@@ -81,9 +79,7 @@ def _measure_auroc(
     return CeilingMetric(auroc, max(auroc - half, 0.0), min(auroc + half, 1.0))
 
 
-def _share_below(
-    levels: Int[np.ndarray, " some"], others: Int[np.ndarray, " others"]
-) -> Float64[np.ndarray, " some"]:
+def _share_below(levels: Int[np.ndarray, " some"], others: Int[np.ndarray, " others"]) -> Float64[np.ndarray, " some"]:
     ordered = np.sort(others)
     left = np.searchsorted(ordered, levels, side="left")
     right = np.searchsorted(ordered, levels, side="right")

@@ -138,9 +138,7 @@ def draw_sites(grammar: Grammar, num_examples: int, generator: np.random.Generat
     return _list_sites(grammar, *(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
 
 
-def log_likelihood_ratios(
-    codes: Codes, grammar: Grammar, composition: Composition
-) -> Float64[np.ndarray, " batch"]:
+def log_likelihood_ratios(codes: Codes, grammar: Grammar, composition: Composition) -> Float64[np.ndarray, " batch"]:
     """Natural logarithm of how much likelier each sequence is with planted elements than without.
 
     The sum over all arrangements is a forward recursion over the region, one cumulative sum for each element.
@@ -163,8 +161,7 @@ def _log_ratios_of_block(
     scale = np.max([logs.max(axis=1) for logs in maps], axis=0)
     scale[np.isneginf(scale)] = 0.0
     moves = [
-        (element.width, np.exp(logs - scale[:, None]))
-        for element, logs in zip(grammar.elements, maps, strict=True)
+        (element.width, np.exp(logs - scale[:, None])) for element, logs in zip(grammar.elements, maps, strict=True)
     ]
     sums = np.ones((len(codes), grammar.stop - grammar.start + 1))
     terms = []
@@ -177,9 +174,7 @@ def _log_ratios_of_block(
     return result
 
 
-def _map_elements(
-    codes: Codes, grammar: Grammar, composition: Composition
-) -> list[Float64[np.ndarray, "batch _"]]:
+def _map_elements(codes: Codes, grammar: Grammar, composition: Composition) -> list[Float64[np.ndarray, "batch _"]]:
     """Log likelihood ratio of each element at every place of the region where it fits."""
     words = make_words(codes)
     behind = np.pad(composition.log_probabilities(codes).cumsum(axis=1), ((0, 0), (1, 0)))
@@ -216,9 +211,7 @@ def _extend(
     return result
 
 
-def _list_sites(
-    grammar: Grammar, example: np.ndarray, element: np.ndarray, start: np.ndarray
-) -> PlantedSites:
+def _list_sites(grammar: Grammar, example: np.ndarray, element: np.ndarray, start: np.ndarray) -> PlantedSites:
     """One row for each motif of the elements that were drawn, by example and place."""
     columns: list[tuple[np.ndarray, ...]] = []
     for number, shape in enumerate(grammar.elements):

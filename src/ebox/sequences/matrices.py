@@ -93,9 +93,7 @@ class Motif:
         return Motif(self.name, turned, self.source, self.alt_name, self.num_sites)
 
 
-def scan_scores(
-    codes: Codes, motif: Motif, background: Background | None = None
-) -> Float32[np.ndarray, " batch"]:
+def scan_scores(codes: Codes, motif: Motif, background: Background | None = None) -> Float32[np.ndarray, " batch"]:
     """Find the score in bits of each sequence's best hit on either strand; an N adds nothing for or against.
 
     Args:
@@ -107,12 +105,9 @@ def scan_scores(
         InputError: the sequences are shorter than the motif.
     """
     if codes.shape[1] < motif.width:
-        raise InputError(
-            f"motif {motif.name} of {motif.width} bp does not fit into sequences of {codes.shape[1]} bp"
-        )
+        raise InputError(f"motif {motif.name} of {motif.width} bp does not fit into sequences of {codes.shape[1]} bp")
     strands = [
-        list(make_tables(matrix.log_odds(background), np.float32))
-        for matrix in (motif, motif.reverse_complement())
+        list(make_tables(matrix.log_odds(background), np.float32)) for matrix in (motif, motif.reverse_complement())
     ]
     best = np.empty(len(codes), np.float32)
     size = max(_BLOCK_BASES // codes.shape[1], 1)

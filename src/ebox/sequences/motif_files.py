@@ -58,9 +58,7 @@ def read_meme(path: PathLike) -> list[Motif]:
             rows = _read_columns(lines, number, settings, path)
             sites = _read_number(settings["nsites"], path, number) if "nsites" in settings else None
             motifs.append(
-                _make_motif(
-                    name, rows, alt_name, None if sites is None else round(sites), _Place(path, number)
-                )
+                _make_motif(name, rows, alt_name, None if sites is None else round(sites), _Place(path, number))
             )
     if not motifs:
         raise InputError("holds no letter-probability matrix", file=path, remedy=_FORMATS)
@@ -132,15 +130,11 @@ def _check_alphabet(line: str, path: PathLike, number: int) -> None:
         )
 
 
-def _read_columns(
-    lines: Sequence[str], first: int, settings: dict[str, str], path: PathLike
-) -> list[list[float]]:
+def _read_columns(lines: Sequence[str], first: int, settings: dict[str, str], path: PathLike) -> list[list[float]]:
     """The rows of a MEME matrix, a row for each column of the motif."""
     alphabet = settings.get("alength", str(NUM_BASES))
     if alphabet != str(NUM_BASES):
-        raise InputError(
-            f"alength is {alphabet}, expected 4", file=path, line=first, remedy="give motifs of DNA"
-        )
+        raise InputError(f"alength is {alphabet}, expected 4", file=path, line=first, remedy="give motifs of DNA")
     width = _read_number(settings["w"], path, first) if "w" in settings else None
     rows: list[list[float]] = []
     for number, line in enumerate(lines[first:], start=first + 1):
@@ -193,9 +187,7 @@ def _read_jaspar_entry(head: str, rows: Sequence[tuple[int, str]], place: _Place
     return _make_motif(words[0], (matrix / sums).tolist(), words[1] if len(words) > 1 else "", sites, place)
 
 
-def _make_motif(
-    name: str, rows: list[list[float]], alt_name: str, num_sites: int | None, place: _Place
-) -> Motif:
+def _make_motif(name: str, rows: list[list[float]], alt_name: str, num_sites: int | None, place: _Place) -> Motif:
     probabilities: Float64[np.ndarray, "width 4"] = np.array(rows, np.float64)
     try:
         return Motif(name, probabilities, os.fspath(place.path), alt_name, num_sites)
@@ -209,7 +201,5 @@ def _read_number(word: str, path: PathLike, line: int) -> float:
     except ValueError:
         raise InputError(f"found {word!r}, expected a number", file=path, line=line) from None
     if not np.isfinite(number) or number < 0:
-        raise InputError(
-            f"found {word}, expected a share or a count that is not negative", file=path, line=line
-        )
+        raise InputError(f"found {word}, expected a share or a count that is not negative", file=path, line=line)
     return number

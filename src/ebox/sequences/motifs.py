@@ -67,9 +67,7 @@ def find_motif(name: str, motif_files: Sequence[str | os.PathLike[str]] = ()) ->
     except InputError as error:
         if not listed:
             raise
-        among = (
-            f"is not among the {len(listed)} motifs of {', '.join(os.fspath(file) for file in motif_files)}"
-        )
+        among = f"is not among the {len(listed)} motifs of {', '.join(os.fspath(file) for file in motif_files)}"
         suggestion = _suggest(wanted, listed) or _suggest(wanted, load_carried_motifs())
         raise InputError(f"motif {name!r} {among}, nor in JASPAR{suggestion}", remedy=error.remedy) from None
 
@@ -79,8 +77,7 @@ def _read_carried() -> tuple[Motif, ...]:
     with as_file(files("ebox.sequences") / "data" / "jaspar.txt") as path:
         motifs = read_jaspar(path)
     return tuple(
-        Motif(motif.name, motif.probabilities, "JASPAR 2026", motif.alt_name, motif.num_sites)
-        for motif in motifs
+        Motif(motif.name, motif.probabilities, "JASPAR 2026", motif.alt_name, motif.num_sites) for motif in motifs
     )
 
 
@@ -88,9 +85,7 @@ def _choose_newest(wanted: str, motifs: Sequence[Motif]) -> Motif | None:
     """The newest version of an accession without version, or of a name."""
     key = wanted.casefold()
     fitting = [
-        motif
-        for motif in motifs
-        if motif.name.partition(".")[0].casefold() == key or motif.alt_name.casefold() == key
+        motif for motif in motifs if motif.name.partition(".")[0].casefold() == key or motif.alt_name.casefold() == key
     ]
     return max(fitting, key=lambda motif: int(motif.name.partition(".")[2])) if fitting else None
 

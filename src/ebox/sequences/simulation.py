@@ -39,26 +39,20 @@ Count = Annotated[int, Field(ge=0)]
 class SimulationConfig(Settings):
     """What is planted in what, and what it is to be told from."""
 
-    motifs: tuple[str, ...] = Field(
-        min_length=1, description="Names or JASPAR ids; each site is one of them."
-    )
+    motifs: tuple[str, ...] = Field(min_length=1, description="Names or JASPAR ids; each site is one of them.")
     motif_files: tuple[str, ...] = Field((), description="MEME or JASPAR files to find them in.")
     spacing_bp: tuple[Count, Count] | None = Field(
         None,
         description="Least and greatest gap of two motifs planted together as one site; none: planted apart.",
     )
     min_sites: PositiveInt = Field(1, description="Least number of sites in a positive.")
-    max_sites: PositiveInt = Field(
-        1, description="Greatest number; all from least to greatest are as likely."
-    )
+    max_sites: PositiveInt = Field(1, description="Greatest number; all from least to greatest are as likely.")
     orientation: Orientation = Field("both", description="Strand of the sites; both: each as likely.")
     centre_bp: PositiveInt | None = Field(
         None, description="Sites of positives stand within so many central bases; none: anywhere."
     )
     length_bp: PositiveInt = 500
-    gc: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.4, description="Share of G and C between the sites."
-    )
+    gc: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.4, description="Share of G and C between the sites.")
     background_file: str | None = Field(
         None, description="FASTA whose composition is taken in place of gc, both strands alike."
     )
@@ -129,9 +123,8 @@ def read_simulation_config(
         InputError: an unknown key (the nearest is suggested), or a value that is not allowed.
     """
     values = {"motifs": list(motifs), "motif_files": [os.fspath(file) for file in motif_files]}
-    return read_settings(
-        SimulationConfig, values, overrides, remedy="`ebox simulate --help` shows an example"
-    )
+    remedy = f"the settings of a simulation are {', '.join(SimulationConfig.model_fields)}"
+    return read_settings(SimulationConfig, values, overrides, remedy=remedy)
 
 
 def simulate(config: SimulationConfig) -> SimulationResult:
@@ -164,9 +157,7 @@ def simulate(config: SimulationConfig) -> SimulationResult:
     return SimulationResult(config, motifs, positives, negatives, planted, ratios, ceiling)
 
 
-def write_simulation(
-    result: SimulationResult, folder: str | os.PathLike[str], overwrite: bool = False
-) -> None:
+def write_simulation(result: SimulationResult, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Publish positives.fa, negatives.fa, planted.bed (contig: the record) and simulation.json in a folder.
 
     Raises:
