@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, find_data, keep
-
 from ebox.config import make_config
 from ebox.datasets.sources import DatasetSources
 from ebox.pipeline import run
 from ebox.sequences import SimulationConfig, simulate, write_simulation
+from machine import describe_machine, find_data, keep
 
 RECIPE: Mapping[str, Any] = {"position_basis": 8}
 MOTIF_MODEL: Mapping[str, Any] = {"architecture": "motif", "num_filters": 32, "filter_width_bp": 25}
@@ -139,9 +138,7 @@ def measure(name: str, task: Task) -> bool:
         folder = Path(temporary)
         sources, simulation = task.sources(folder)
         config = make_config(task.settings)
-        result = run(
-            folder / "run", sources, config, simulation=simulation, command=["benchmarks/accuracy.py", name]
-        )
+        result = run(folder / "run", sources, config, simulation=simulation, command=["benchmarks/accuracy.py", name])
         assert result.training is not None
         track = result.evaluation.facts["tracks"][0]
         metrics = track["splits"]["test"]["metrics"]
@@ -170,8 +167,7 @@ def measure(name: str, task: Task) -> bool:
                 "comparison": track["comparison"],
                 "baselines": {
                     key: {
-                        metric: value["splits"]["test"]["metrics"][metric]
-                        for metric in ("auroc", "auprc", "accuracy")
+                        metric: value["splits"]["test"]["metrics"][metric] for metric in ("auroc", "auprc", "accuracy")
                     }
                     for key, value in track["baselines"].items()
                 },

@@ -46,9 +46,7 @@ def _network(config: ModelConfig, length: int = 60) -> Network:
     return build_model(config, 2, length, jax.random.key(0))
 
 
-@pytest.mark.parametrize(
-    ("width", "dilation", "channels"), [(1, 1, 4), (15, 1, 4), (4, 1, 8), (3, 2, 8), (3, 8, 8)]
-)
+@pytest.mark.parametrize(("width", "dilation", "channels"), [(1, 1, 4), (15, 1, 4), (4, 1, 8), (3, 2, 8), (3, 8, 8)])
 def test_columns_and_native_convolution_agree(width: int, dilation: int, channels: int):
     inputs = jax.random.normal(jax.random.key(0), (3, 31, channels))
     weight = jax.random.normal(jax.random.key(1), (width, channels, 5))
@@ -72,9 +70,7 @@ def test_convolution_is_correlation_with_zero_padding():
     np.testing.assert_allclose(convolve(inputs, weight, 1, "im2col")[0, :, 0], expected)
 
 
-@pytest.mark.parametrize(
-    "config", ARCHITECTURES, ids=lambda config: f"{config.architecture}-{config.strands}"
-)
+@pytest.mark.parametrize("config", ARCHITECTURES, ids=lambda config: f"{config.architecture}-{config.strands}")
 def test_both_forms_give_the_same_logits(config: ModelConfig):
     network, codes = _network(config), _codes()
     columns, _ = _apply(network, codes, Pass(method="im2col"))
@@ -84,18 +80,14 @@ def test_both_forms_give_the_same_logits(config: ModelConfig):
 
 
 def test_a_network_that_reads_both_strands_can_not_tell_them_apart():
-    config = ModelConfig(
-        architecture="motif", strands="both", num_filters=8, filter_width_bp=7, pooling=("max",)
-    )
+    config = ModelConfig(architecture="motif", strands="both", num_filters=8, filter_width_bp=7, pooling=("max",))
     network, codes = _network(config), _codes()
     forward, _ = _apply(network, codes, Pass())
     backward, _ = _apply(network, reverse_complement(codes), Pass())
     np.testing.assert_allclose(forward, backward, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "config", ARCHITECTURES, ids=lambda config: f"{config.architecture}-{config.strands}"
-)
+@pytest.mark.parametrize("config", ARCHITECTURES, ids=lambda config: f"{config.architecture}-{config.strands}")
 def test_masked_examples_change_no_moment_and_no_other_logit(config: ModelConfig):
     network, codes = _network(config), _codes(8)
     keys = jax.random.split(jax.random.key(3), 8)

@@ -184,17 +184,13 @@ def test_an_unknown_target_has_no_influence(tmp_path: Path):
     changed = PlantedData(data.codes, data.targets)
     result = _fit(tmp_path, _config(max_steps=5), data=changed)
     fresh = _fit(tmp_path / "other", _config(max_steps=1, learning_rate=1e-12), data=changed)
-    np.testing.assert_allclose(
-        result.network.head.output.bias[1], fresh.network.head.output.bias[1], atol=1e-7
-    )
+    np.testing.assert_allclose(result.network.head.output.bias[1], fresh.network.head.output.bias[1], atol=1e-7)
     assert abs(float(result.network.head.output.bias[0])) > 1e-6
 
 
 def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path):
     rng = np.random.default_rng(0)
-    noise = PlantedData(
-        _planted().codes, rng.integers(0, 2, (NUM_TRAIN + NUM_VALIDATION, 1)).astype(np.uint8)
-    )
+    noise = PlantedData(_planted().codes, rng.integers(0, 2, (NUM_TRAIN + NUM_VALIDATION, 1)).astype(np.uint8))
     config = _config(max_steps=2000, validations=200, patience=3, monitor="loss", shift_bp=0, ema_decay=0.0)
     result = _fit(tmp_path, config, data=noise)
     assert result.stopped == "early"
@@ -245,7 +241,7 @@ def test_a_model_of_another_format_version_is_refused(alone: TrainingResult, tmp
     save_model(tmp_path, alone.network, _config(), ("bound",), 48)
     facts = tmp_path / "model" / "facts.json"
     facts.write_text(facts.read_text().replace('"format_version": 1', '"format_version": 9'))
-    with pytest.raises(InputError, match="model format 9; this ebox .* reads 1"):
+    with pytest.raises(InputError, match=r"model format 9; this ebox .* reads 1"):
         load_model(tmp_path)
 
 

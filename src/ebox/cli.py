@@ -18,9 +18,7 @@ app = typer.Typer(
 )
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file (TOML); see `ebox config`.")
-]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML); see `ebox config`.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, as train.epochs=20; repeatable."),
@@ -34,20 +32,14 @@ NegativesOption = Annotated[
     list[Path] | None,
     typer.Option("--negatives", help="Unbound sequences: FASTA; repeatable, each a kind of its own."),
 ]
-PeaksOption = Annotated[
-    Path | None, typer.Option("--peaks", help="Peaks: BED or narrowPeak; needs --genome.")
-]
+PeaksOption = Annotated[Path | None, typer.Option("--peaks", help="Peaks: BED or narrowPeak; needs --genome.")]
 GenomeOption = Annotated[Path | None, typer.Option("--genome", help="Genome: FASTA, plain or bgzip.")]
 BlacklistOption = Annotated[Path | None, typer.Option("--blacklist", help="Regions to leave out: BED.")]
-TableOption = Annotated[
-    Path | None, typer.Option("--table", help="CSV or TSV with the columns sequence and label.")
-]
+TableOption = Annotated[Path | None, typer.Option("--table", help="CSV or TSV with the columns sequence and label.")]
 TrainTableOption = Annotated[
     Path | None, typer.Option("--train", help="Table of a given train split; needs --validation and --test.")
 ]
-ValidationTableOption = Annotated[
-    Path | None, typer.Option("--validation", help="Table of a given validation split.")
-]
+ValidationTableOption = Annotated[Path | None, typer.Option("--validation", help="Table of a given validation split.")]
 TestTableOption = Annotated[Path | None, typer.Option("--test", help="Table of a given test split.")]
 LengthOption = Annotated[int | None, typer.Option("--length", help="Length of every example in bp.")]
 KindsOption = Annotated[
@@ -57,9 +49,7 @@ SplitOption = Annotated[str | None, typer.Option("--split", help="auto, random o
 EpochsOption = Annotated[float | None, typer.Option("--epochs", help="Passes over the training examples.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, training and evaluation.")]
 PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto, cpu, gpu or tpu.")]
-DevicesOption = Annotated[
-    int | None, typer.Option("--devices", help="How many local devices; all when left out.")
-]
+DevicesOption = Annotated[int | None, typer.Option("--devices", help="How many local devices; all when left out.")]
 MotifFilesOption = Annotated[
     list[Path] | None,
     typer.Option("--motifs", help="MEME or JASPAR file for the best-PWM baseline; repeatable."),
@@ -219,9 +209,7 @@ def train(
 @app.command()
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with a trained model.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Dataset folder; that of the run when left out.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Dataset folder; that of the run when left out.")] = None,
     motifs: MotifFilesOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -232,9 +220,7 @@ def evaluate(
 
     settings = read_config(config, set_ or ()).evaluation if config is not None or set_ else None
     with console.Display() as display:
-        result = stages.evaluate(
-            run_folder, data, settings, motif_files=motifs or (), progress=display.progress
-        )
+        result = stages.evaluate(run_folder, data, settings, motif_files=motifs or (), progress=display.progress)
     console.say(console.describe_evaluation(result.facts))
     console.say(f"evaluation: {result.path}")
 
@@ -242,9 +228,7 @@ def evaluate(
 @app.command()
 def predict(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with a trained model.")],
-    fasta: Annotated[
-        Path, typer.Option("--fasta", help="Sequences to score: FASTA, or a table with `sequence`.")
-    ],
+    fasta: Annotated[Path, typer.Option("--fasta", help="Sequences to score: FASTA, or a table with `sequence`.")],
     out: Annotated[Path, typer.Option("--out", help="Tab-separated file to write.")],
     platform: Annotated[str, typer.Option("--platform", help="auto, cpu, gpu or tpu.")] = "auto",
 ) -> None:
@@ -261,9 +245,7 @@ def predict(
 @app.command()
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Evaluated run folder.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file; report.html in the run when left out.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file; report.html in the run when left out.")] = None,
 ) -> None:
     """Write the self-contained HTML report of a run."""
     from ebox import console, stages
@@ -280,9 +262,7 @@ def simulate(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of the simulation, as length_bp=500; repeatable."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the simulation, as length_bp=500; repeatable."),
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -371,9 +351,7 @@ def _settings(
         "parallel.platform": platform,
         "parallel.devices": devices,
     }
-    return read_config(
-        file, overrides or (), {key: value for key, value in flags.items() if value is not None}
-    )
+    return read_config(file, overrides or (), {key: value for key, value in flags.items() if value is not None})
 
 
 def main() -> None:

@@ -97,24 +97,16 @@ class ModelConfig(Settings):
     activation: Literal["exponential", "relu", "gelu"] = Field(
         "exponential", description="After the first layer. Exponential filters read as motifs (Koo 2021)."
     )
-    pool_bp: PositiveInt = Field(
-        4, description="Maximum over so many bases after the first layer (residual)."
-    )
+    pool_bp: PositiveInt = Field(4, description="Maximum over so many bases after the first layer (residual).")
     body_width: PositiveInt = Field(
         5, description="Width of the first body convolution, in pooled positions (residual)."
     )
-    body_filters: PositiveInt | None = Field(
-        None, description="Filters of the body; none: num_filters (residual)."
-    )
-    dilations: tuple[PositiveInt, ...] = Field(
-        (2, 4), description="One residual layer of width 3 for each (residual)."
-    )
-    pooling: tuple[Literal["max", "mean"], ...] = Field(
-        ("mean",), min_length=1, description="Global pooling."
-    )
+    body_filters: PositiveInt | None = Field(None, description="Filters of the body; none: num_filters (residual).")
+    dilations: tuple[PositiveInt, ...] = Field((2, 4), description="One residual layer of width 3 for each (residual).")
+    pooling: tuple[Literal["max", "mean"], ...] = Field(("mean",), min_length=1, description="Global pooling.")
     position_basis: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Smooth position weights in the global mean, so many along the sequence; 0: position does not matter.",
+        description="Smooth position weights in the global mean; 0: position does not matter.",
     )
     dense_units: tuple[PositiveInt, ...] = (64,)
     strands: Literal["one", "both"] = Field(
@@ -129,9 +121,7 @@ class TrainConfig(Settings):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     batch_size: PositiveInt = Field(64, description="Examples a step over all devices.")
-    epochs: Positive = Field(
-        12, description="Passes over the training examples; ignored where max_steps is set."
-    )
+    epochs: Positive = Field(12, description="Passes over the training examples; ignored where max_steps is set.")
     max_steps: PositiveInt | None = None
     learning_rate: Positive = 8e-3
     final_rate_fraction: Fraction = Field(0.001, description="Rate at the end, as a share of learning_rate.")
@@ -157,9 +147,7 @@ class TrainConfig(Settings):
     shift_bp: Annotated[int, Field(ge=0)] = Field(8, description="Shift each example by up to so many bases.")
     mutation_rate: Rate = Field(0.0, description="Share of bases replaced by random ones.")
     validations: PositiveInt = Field(6, description="How often the validation split is looked at.")
-    monitor: Literal["auroc", "auprc", "loss"] = Field(
-        "auroc", description="What makes one validation better."
-    )
+    monitor: Literal["auroc", "auprc", "loss"] = Field("auroc", description="What makes one validation better.")
     patience: PositiveInt | None = Field(
         None, description="Stop after so many validations without a better one; none: run to the end."
     )
@@ -178,9 +166,7 @@ class ParallelConfig(Settings):
     """Which devices work."""
 
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    devices: PositiveInt | None = Field(
-        None, description="How many local devices; none: all of the platform."
-    )
+    devices: PositiveInt | None = Field(None, description="How many local devices; none: all of the platform.")
 
 
 class EvaluationConfig(Settings):
@@ -269,9 +255,7 @@ def read_settings(
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        problems = [
-            _explain(dict(item), lambda place: _suggest_key(place[0], known)) for item in error.errors()
-        ]
+        problems = [_explain(dict(item), lambda place: _suggest_key(place[0], known)) for item in error.errors()]
         raise InputError("; ".join(problems), remedy=remedy) from None
 
 
@@ -316,9 +300,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"is not TOML: {error}", file=path, remedy="see `ebox config` for an example"
-        ) from None
+        raise InputError(f"is not TOML: {error}", file=path, remedy="see `ebox config` for an example") from None
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

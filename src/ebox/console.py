@@ -154,9 +154,7 @@ def _describe_metric(metric: Mapping[str, Any]) -> str:
 
 def describe_dataset(manifest: Mapping[str, Any], quality: Mapping[str, Any]) -> str:
     """Counts by split and kind, what was dropped and why, and what to beware of."""
-    lines = [
-        f"{quality['num_examples']:,} examples of {quality['length_bp']} bp, {quality['num_positive']:,} positive"
-    ]
+    lines = [f"{quality['num_examples']:,} examples of {quality['length_bp']} bp, {quality['num_positive']:,} positive"]
     lines.append(f"  {'kind':<24}{'train':>10}{'validation':>12}{'test':>10}")
     for kind, counts in quality["kinds"].items():
         lines.append(f"  {kind:<24}{counts['train']:>10,}{counts['validation']:>12,}{counts['test']:>10,}")

@@ -30,9 +30,7 @@ class DoctorResult:
     @property
     def healthy(self) -> bool:
         """Whether training can run here."""
-        return all(
-            finding.state != "missing" for finding in self.findings if finding.topic in {"JAX", "devices"}
-        )
+        return all(finding.state != "missing" for finding in self.findings if finding.topic in {"JAX", "devices"})
 
 
 EXTRAS = {
@@ -57,9 +55,7 @@ def doctor() -> DoctorResult:
             "memory",
             "ok" if memory.available > 2**31 else "warning",
             f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
-            None
-            if memory.available > 2**31
-            else "ebox wants 2 GiB free for a data set of a million examples",
+            None if memory.available > 2**31 else "ebox wants 2 GiB free for a data set of a million examples",
         ),
         _look_at_disk(),
         *_look_at_devices(),
@@ -73,17 +69,13 @@ def _look_at_python() -> Finding:
 
     from ebox import __version__
 
-    return Finding(
-        "ebox", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"
-    )
+    return Finding("ebox", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
 
 
 def _look_at_disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     if free < 1.0:
-        return Finding(
-            "disk", "warning", f"{free:.2f} GiB free here", "free some space, or work on another disk"
-        )
+        return Finding("disk", "warning", f"{free:.2f} GiB free here", "free some space, or work on another disk")
     return Finding("disk", "ok", f"{free:.0f} GiB free here")
 
 
@@ -96,18 +88,12 @@ def _look_at_devices() -> list[Finding]:
     try:
         devices = jax.local_devices()
     except RuntimeError as error:
-        return [
-            Finding(
-                "devices", "missing", str(error).splitlines()[0], "unset JAX_PLATFORMS, or install JAX again"
-            )
-        ]
+        return [Finding("devices", "missing", str(error).splitlines()[0], "unset JAX_PLATFORMS, or install JAX again")]
     kinds = sorted({device.device_kind for device in devices})
     findings = [Finding("devices", "ok", f"{len(devices)} x {', '.join(kinds)} ({devices[0].platform})")]
     if devices[0].platform == "cpu" and is_gpu_visible():
         findings.append(
-            Finding(
-                "GPU", "warning", "an NVIDIA GPU is here that this JAX can't use", 'pip install "ebox[cuda]"'
-            )
+            Finding("GPU", "warning", "an NVIDIA GPU is here that this JAX can't use", 'pip install "ebox[cuda]"')
         )
     elif devices[0].platform == "cpu":
         findings.append(Finding("GPU", "ok", "none on this machine; training runs on the CPU"))

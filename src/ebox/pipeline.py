@@ -76,9 +76,7 @@ def run(
     dataset = folder / run_folder.DATASET_FOLDER
     if not (resume and dataset.is_dir()):
         say("build")
-        build_stage(
-            dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command
-        )
+        build_stage(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
     write_json(folder / REQUEST, _request(sources, config))
     if simulation is not None:
         write_json(folder / run_folder.SIMULATION, read_json(simulation))
@@ -139,9 +137,7 @@ def demo_simulation() -> SimulationConfig:
     """One GATA1::TAL1 composite somewhere in 200 bp, against background of the same composition."""
     from ebox.sequences import SimulationConfig
 
-    return SimulationConfig(
-        motifs=("MA0140.3",), length_bp=200, gc=0.45, num_positives=4000, num_negatives=4000
-    )
+    return SimulationConfig(motifs=("MA0140.3",), length_bp=200, gc=0.45, num_positives=4000, num_negatives=4000)
 
 
 def build_stage(
@@ -158,9 +154,7 @@ def build_stage(
 
     arguments = {field.name: getattr(sources, field.name) for field in fields(sources)}
     argv = sys.argv if command is None else command
-    return build_dataset(
-        config.data, Path(out), **arguments, overwrite=overwrite, progress=progress, command=argv
-    )
+    return build_dataset(config.data, Path(out), **arguments, overwrite=overwrite, progress=progress, command=argv)
 
 
 def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:

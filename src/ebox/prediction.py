@@ -163,9 +163,7 @@ def write_predictions(result: PredictionResult, out: Path) -> None:
             stream.write("\t".join(cells) + "\n")
 
 
-def _keep_best(
-    best: np.ndarray, places: np.ndarray, owner: np.ndarray, start: np.ndarray, logits: np.ndarray
-) -> None:
+def _keep_best(best: np.ndarray, places: np.ndarray, owner: np.ndarray, start: np.ndarray, logits: np.ndarray) -> None:
     """Keep for each sequence and track the window with the greatest logit; the first one where they are equal."""
     for track in range(logits.shape[1]):
         # Sorted by owner, then by falling logit: the first window of each owner is its best.
@@ -184,9 +182,7 @@ def _read_thresholds(run: Path, tracks: tuple[str, ...]) -> tuple[float | None, 
     if not (run / EVALUATION).exists():
         return tuple(None for _ in tracks)
     try:
-        found = {
-            entry["track"]: entry["threshold"]["value"] for entry in read_json(run / EVALUATION)["tracks"]
-        }
+        found = {entry["track"]: entry["threshold"]["value"] for entry in read_json(run / EVALUATION)["tracks"]}
         return tuple(found[track] for track in tracks)
     except (KeyError, TypeError):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Publish files and folders whole: written beside their place, then renamed, so a kill leaves old or new, never half."""
+"""Publish files and folders whole: written beside their place, then renamed, so a kill leaves old or new."""
 
 from __future__ import annotations
 
@@ -138,10 +138,7 @@ def _exchange(first: Path, second: Path) -> bool:
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False
-    return (
-        rename(_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second), _RENAME_EXCHANGE)
-        == 0
-    )
+    return rename(_CURRENT_FOLDER, os.fsencode(first), _CURRENT_FOLDER, os.fsencode(second), _RENAME_EXCHANGE) == 0
 
 
 def _flush(file: Path) -> None:

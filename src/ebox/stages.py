@@ -112,8 +112,8 @@ def evaluate(
     Raises:
         InputError: no model, no dataset, or a dataset of another length or other tracks.
     """
-    from ebox.evaluation.protocol import evaluate as measure
     from ebox.evaluation.predict import predict as predict_logits
+    from ebox.evaluation.protocol import evaluate as measure
     from ebox.parallel import find_devices, make_mesh
     from ebox.training import load_model, run_folder
 
@@ -152,9 +152,7 @@ def _prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Make the run folder, keep it for a resumed run, or clear the files of an earlier training."""
     from ebox.training import run_folder
 
-    own = [
-        getattr(run_folder, name) for name in ("METRICS", "TRAINING", "EVALUATION", "PREDICTIONS", "FILTERS")
-    ]
+    own = [getattr(run_folder, name) for name in ("METRICS", "TRAINING", "EVALUATION", "PREDICTIONS", "FILTERS")]
     own += [run_folder.REPORT, run_folder.REPORT_FACTS, run_folder.CHECKPOINTS, run_folder.MODEL]
     present = [name for name in own if (folder / name).exists()]
     if folder.exists() and not folder.is_dir():
@@ -169,9 +167,7 @@ def _prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(
-            f"can't be written: {error.strerror}", file=folder, remedy="choose another --out"
-        ) from None
+        raise InputError(f"can't be written: {error.strerror}", file=folder, remedy="choose another --out") from None
 
 
 def _remove(path: Path) -> None:

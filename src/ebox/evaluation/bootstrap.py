@@ -105,9 +105,7 @@ def bootstrap_models(
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
-    rankings = {
-        name: rank_scores(targets, scores, thresholds[name]) for name, scores in probabilities.items()
-    }
+    rankings = {name: rank_scores(targets, scores, thresholds[name]) for name, scores in probabilities.items()}
     num_positive = int(np.count_nonzero(targets))
     num_negative = len(targets) - num_positive
     once = np.ones((1, num_positive), np.int64), np.ones((1, num_negative), np.int64)
@@ -119,9 +117,7 @@ def bootstrap_models(
     return {
         name: BootstrapResult(
             values={metric: float(sample[name][metric][0]) for metric in METRIC_NAMES},
-            resampled={
-                metric: np.concatenate([chunk[name][metric] for chunk in chunks]) for metric in METRIC_NAMES
-            },
+            resampled={metric: np.concatenate([chunk[name][metric] for chunk in chunks]) for metric in METRIC_NAMES},
         )
         for name in rankings
     }

@@ -64,10 +64,7 @@ def count_scores(
 ) -> dict[str, list[float] | dict[str, list[int]]]:
     """Histograms of probabilities over bins of equal width from 0 to 1, one for each group of examples."""
     edges = np.linspace(0.0, 1.0, num_bins + 1)
-    counts = {
-        name: [int(count) for count in np.histogram(values, edges)[0]]
-        for name, values in probabilities.items()
-    }
+    counts = {name: [int(count) for count in np.histogram(values, edges)[0]] for name, values in probabilities.items()}
     return {"edges": [round(float(edge), 6) for edge in edges], "counts": counts}
 
 

@@ -171,9 +171,7 @@ def auprc(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " ex
     return compute_metrics(targets, scores)["auprc"]
 
 
-def recall_at_fdr(
-    targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"], fdr: float
-) -> float:
+def recall_at_fdr(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"], fdr: float) -> float:
     """Greatest share of positives found at a threshold whose calls are false in at most a share `fdr`.
 
     Raises:
@@ -233,9 +231,7 @@ def brier(targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarra
     return compute_metrics(targets, probabilities)["brier"]
 
 
-def calibration_error(
-    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"]
-) -> float:
+def calibration_error(targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"]) -> float:
     """Expected calibration error over 15 bins of equal mass (Naeini 2015; equal mass: Nixon 2019).
 
     Equal probabilities share a bin, so bins are fewer where many are equal.
@@ -267,9 +263,7 @@ def weigh_calls(
     }
 
 
-def find_bin_edges(
-    probabilities: Float[np.ndarray, " examples"], num_bins: int
-) -> Float[np.ndarray, " edges"]:
+def find_bin_edges(probabilities: Float[np.ndarray, " examples"], num_bins: int) -> Float[np.ndarray, " edges"]:
     """The inner edges of bins of equal mass, each a probability that opens a bin."""
     starts = np.arange(1, num_bins) * len(probabilities) // num_bins
     return np.unique(np.sort(probabilities)[starts])

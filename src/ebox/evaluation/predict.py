@@ -98,7 +98,5 @@ def _build_forward(static: _Hashable, mesh: Mesh, both_strands: bool) -> Callabl
         return 0.5 * (logits + score(network, reverse_complement(codes))) if both_strands else logits
 
     sharded = PartitionSpec(DATA_AXIS)
-    local = jax.shard_map(
-        run, mesh=mesh, in_specs=(PartitionSpec(), sharded), out_specs=sharded, check_vma=False
-    )
+    local = jax.shard_map(run, mesh=mesh, in_specs=(PartitionSpec(), sharded), out_specs=sharded, check_vma=False)
     return jax.jit(local)

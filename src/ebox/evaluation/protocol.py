@@ -97,9 +97,7 @@ def evaluate(
     }
 
 
-def gather_motifs(
-    config: EvaluationConfig, motif_files: Sequence[str | os.PathLike[str]] = ()
-) -> list[Motif]:
+def gather_motifs(config: EvaluationConfig, motif_files: Sequence[str | os.PathLike[str]] = ()) -> list[Motif]:
     """The motifs of `config.motifs` and all motifs of the files; none where best_pwm is not asked for.
 
     Raises:
@@ -151,12 +149,8 @@ def _evaluate_track(
     splits = {split: _select_split(dataset, logits, track, split) for split in EVALUATED_SPLITS}
     baselines = _add_baselines(dataset, track, splits, config, motifs, report)
     validation, test = splits["validation"], splits["test"]
-    thresholds = {
-        model: choose_threshold_of(validation, model, config.threshold) for model in test.probabilities
-    }
-    balanced = {
-        model: choose_threshold_of(validation, model, "balanced_accuracy") for model in test.probabilities
-    }
+    thresholds = {model: choose_threshold_of(validation, model, config.threshold) for model in test.probabilities}
+    balanced = {model: choose_threshold_of(validation, model, "balanced_accuracy") for model in test.probabilities}
     sections, samples = {}, {}
     for split, scores in splits.items():
         report.step(f"measuring {name} on {split}")

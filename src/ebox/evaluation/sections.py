@@ -98,8 +98,7 @@ def _measure_balanced(
     reason = scores.why_undefined()
     if reason is not None:
         return {
-            model: {"threshold": thresholds[model], "metrics": None, "reason": reason}
-            for model in scores.probabilities
+            model: {"threshold": thresholds[model], "metrics": None, "reason": reason} for model in scores.probabilities
         }
     num_positive = int(np.count_nonzero(scores.targets))
     samples = _bootstrap(scores, thresholds, config, num_positive / (len(scores.targets) - num_positive))
@@ -161,9 +160,7 @@ def describe_figures(test: SplitScores) -> dict[str, Any]:
             "pr": {name: trace_pr(test.targets, values) for name, values in test.probabilities.items()},
         },
         "calibration": [_round(item) for item in bin_calibration(test.targets, test.probabilities[MODEL])],
-        "histogram": count_scores(
-            {str(kind): test.probabilities[MODEL][test.kinds == kind] for kind in kinds}
-        ),
+        "histogram": count_scores({str(kind): test.probabilities[MODEL][test.kinds == kind] for kind in kinds}),
     }
 
 

@@ -9,9 +9,7 @@ from jaxtyping import Array, DTypeLike, Float, UInt8
 from ebox.sequences.codes import N_CODE, NUM_BASES
 
 
-def one_hot(
-    codes: UInt8[Array, "*batch length"], dtype: DTypeLike = jnp.float32
-) -> Float[Array, "*batch length 4"]:
+def one_hot(codes: UInt8[Array, "*batch length"], dtype: DTypeLike = jnp.float32) -> Float[Array, "*batch length 4"]:
     """Turn base codes into one-hot rows; N becomes four zeros."""
     bases = jnp.arange(NUM_BASES, dtype=codes.dtype).reshape((1,) * codes.ndim + (NUM_BASES,))
     return (codes[..., None] == bases).astype(dtype)
@@ -31,9 +29,7 @@ def shift(codes: UInt8[Array, " length"], offset: jax.Array) -> UInt8[Array, " l
     return jnp.where(inside, codes[jnp.clip(source, 0, length - 1)], jnp.uint8(N_CODE))
 
 
-def mutate(
-    codes: UInt8[Array, " length"], rate: jax.Array | float, key: jax.Array
-) -> UInt8[Array, " length"]:
+def mutate(codes: UInt8[Array, " length"], rate: jax.Array | float, key: jax.Array) -> UInt8[Array, " length"]:
     """Replace each base by a different one with probability `rate`; N stays N."""
     where, which = jax.random.split(key)
     hit = jax.random.uniform(where, codes.shape) < rate

@@ -65,9 +65,7 @@ def convolve(
         )
     batch, length, _ = inputs.shape
     padded = jnp.pad(inputs, ((0, 0), (left, right), (0, 0)))
-    columns = [
-        jax.lax.slice_in_dim(padded, k * dilation, k * dilation + length, axis=1) for k in range(width)
-    ]
+    columns = [jax.lax.slice_in_dim(padded, k * dilation, k * dilation + length, axis=1) for k in range(width)]
     matrix = jnp.concatenate(columns, axis=-1).reshape(batch * length, width * channels)
     return (matrix @ weight.reshape(width * channels, filters)).reshape(batch, length, filters)
 
@@ -95,9 +93,7 @@ def _maximum_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arra
 maximum_over.defvjp(_maximum_forward, _maximum_backward)
 
 
-def max_pool(
-    inputs: Float[Array, "batch length channel"], width: int
-) -> Float[Array, "batch pooled channel"]:
+def max_pool(inputs: Float[Array, "batch length channel"], width: int) -> Float[Array, "batch pooled channel"]:
     """Take the maximum over windows of `width`; a shorter rest at the end is left out."""
     batch, length, channels = inputs.shape
     pooled = length // width

@@ -1,4 +1,4 @@
-"""What every network is: a pytree that maps one-hot bases to logits, with its statistics kept apart from its weights."""
+"""What every network is: a pytree that maps one-hot bases to logits, its statistics kept apart from its weights."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class Pass(eqx.Module):
         if self.keys is None:
             return inputs
         channels = inputs.shape[-1]
-        bits = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, layer), (channels,)))(
-            self.keys
-        )
+        bits = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, layer), (channels,)))(self.keys)
         kept = jnp.where(bits >= rate, 1.0 / (1.0 - rate), 0.0).astype(inputs.dtype)
         return inputs * kept.reshape(kept.shape[0], *(1,) * (inputs.ndim - 2), channels)
 

@@ -23,9 +23,7 @@ class GlobalPooling(eqx.Module):
     kinds: tuple[Literal["max", "mean"], ...] = eqx.field(static=True)
 
     @staticmethod
-    def create(
-        kinds: tuple[Literal["max", "mean"], ...], channels: int, position_basis: int
-    ) -> GlobalPooling:
+    def create(kinds: tuple[Literal["max", "mean"], ...], channels: int, position_basis: int) -> GlobalPooling:
         """Start with equal weights everywhere."""
         position = jnp.zeros((position_basis, channels)) if position_basis else None
         return GlobalPooling(position, kinds)

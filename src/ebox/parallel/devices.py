@@ -33,7 +33,7 @@ def find_devices(config: ParallelConfig) -> list[jax.Device]:
     devices = _all_devices(config.platform)
     if config.platform == "auto" and devices[0].platform == "cpu" and is_gpu_visible():
         warnings.warn(
-            f"this machine has an NVIDIA GPU, but this JAX can't use it, so training runs on the CPU; {_INSTALL['gpu']}",
+            f"this machine has an NVIDIA GPU, but this JAX can't use it, so this is the CPU; {_INSTALL['gpu']}",
             RuntimeWarning,
             stacklevel=2,
         )

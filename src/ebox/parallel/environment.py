@@ -26,9 +26,7 @@ def describe_environment(devices: Sequence[jax.Device], command: Sequence[str]) 
         "python": platform.python_version(),
         "packages": find_versions(PACKAGES),
         "platform": f"{platform.system()} {platform.machine()}",
-        "devices": [
-            {"id": device.id, "kind": device.device_kind, "platform": device.platform} for device in devices
-        ],
+        "devices": [{"id": device.id, "kind": device.device_kind, "platform": device.platform} for device in devices],
         "num_processes": jax.process_count(),
         "cpu": find_cpu_name(),
         "num_cores": count_cores(),

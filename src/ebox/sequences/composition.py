@@ -31,11 +31,16 @@ class Composition:
     def log_probabilities(self, codes: Codes) -> Float64[np.ndarray, "batch length"]:
         """Natural logarithm of the probability of each base after those before it; no N is allowed."""
         logs = np.empty(codes.shape, np.float64)
-        tables = [np.log(table) for table in self.tables]
-        for place in range(codes.shape[1]):
-            order = min(place, self.order)
-            context = _make_contexts(codes[:, place - order : place])
-            logs[:, place] = tables[order][context, codes[:, place]]
+        length = codes.shape[1]
+        for order, table in enumerate(self.tables):
+            # The tables before the last serve one place each, the last serves the rest.
+            stop = length if order == self.order else min(order + 1, length)
+            num_places = max(stop - order, 0)
+            words = np.zeros((len(codes), num_places), np.int64)
+            for step in range(order + 1):
+                words *= NUM_BASES
+                words += codes[:, step : step + num_places]
+            logs[:, order:stop] = np.log(table).ravel().take(words)
         return logs
 
     def draw(

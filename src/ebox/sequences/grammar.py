@@ -176,8 +176,9 @@ def _log_ratios_of_block(
 
 def _map_elements(codes: Codes, grammar: Grammar, composition: Composition) -> list[Float64[np.ndarray, "batch _"]]:
     """Log likelihood ratio of each element at every place of the region where it fits."""
-    words = make_words(codes)
-    behind = np.pad(composition.log_probabilities(codes).cumsum(axis=1), ((0, 0), (1, 0)))
+    words = make_words(codes[:, grammar.start : grammar.stop])
+    logs = composition.log_probabilities(codes)[:, grammar.start : grammar.stop]
+    behind = np.pad(logs.cumsum(axis=1), ((0, 0), (1, 0)))
     motif_maps: dict[tuple[int, str], np.ndarray] = {}
     for part in {part for element in grammar.elements for part in element.parts}:
         motif = grammar.motifs[part.motif]
@@ -191,8 +192,7 @@ def _map_elements(codes: Codes, grammar: Grammar, composition: Composition) -> l
         num_places = max(grammar.stop - grammar.start - element.width + 1, 0)
         logs = np.zeros((len(codes), num_places))
         for part in element.parts:
-            first = grammar.start + part.offset
-            logs += motif_maps[part.motif, part.strand][:, first : first + num_places]
+            logs += motif_maps[part.motif, part.strand][:, part.offset : part.offset + num_places]
         maps.append(logs)
     return maps
 

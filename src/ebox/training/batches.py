@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -34,9 +34,7 @@ class ChunkPlan:
     count: int
 
 
-def iter_plans(
-    first_step: int, num_steps: int, chunk_steps: int, stops: frozenset[int]
-) -> Iterator[ChunkPlan]:
+def iter_plans(first_step: int, num_steps: int, chunk_steps: int, stops: frozenset[int]) -> Iterator[ChunkPlan]:
     """Cut the steps into dispatches that end at every multiple of `chunk_steps` and at every step of `stops`."""
     step = first_step
     while step < num_steps:
@@ -81,7 +79,7 @@ def iter_chunks(
     mesh: Mesh,
     *,
     ahead: int = 2,
-) -> Iterator[tuple[ChunkPlan, Chunk]]:
+) -> Generator[tuple[ChunkPlan, Chunk], None, None]:
     """Yield each plan with its chunk on the devices, made `ahead` of time by a thread.
 
     An error in the thread is raised here, at the chunk that it struck.

@@ -54,9 +54,7 @@ class RunIdentity:
         return RunIdentity(settings, fingerprint)
 
 
-def save_checkpoint(
-    folder: Path, state: TrainState, best: Network, standing: Standing, identity: RunIdentity
-) -> Path:
+def save_checkpoint(folder: Path, state: TrainState, best: Network, standing: Standing, identity: RunIdentity) -> Path:
     """Publish a checkpoint, then remove all but the newest two."""
     facts = {
         "format_version": CHECKPOINT_FORMAT_VERSION,

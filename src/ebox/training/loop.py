@@ -222,9 +222,7 @@ class _Loop:
         measured = dict(self.validate(average))
         # The rate between two log steps is that of training alone.
         self.logged_at += time.perf_counter() - began
-        value = (
-            -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
-        )
+        value = -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
         step, best = self.standing.step, self.standing.best_value
         if self.config.train.keep == "last" or best is None or value >= best:
             # On the host, since the next dispatch is given this memory.

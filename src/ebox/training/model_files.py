@@ -31,9 +31,7 @@ class LoadedModel:
     facts: dict[str, Any]
 
 
-def save_model(
-    folder: Path, network: Network, config: Config, tracks: tuple[str, ...], length_bp: int
-) -> None:
+def save_model(folder: Path, network: Network, config: Config, tracks: tuple[str, ...], length_bp: int) -> None:
     """Publish the model into the run folder."""
     facts = {
         "format": MODEL_FORMAT,
@@ -60,9 +58,7 @@ def load_model(run_folder: Path | str) -> LoadedModel:
     tracks, length_bp = tuple(facts["tracks"]), int(facts["length_bp"])
     like = build_model(config, len(tracks), length_bp, jax.random.key(0))
     arrays, static = eqx.partition(like, eqx.is_array)
-    return LoadedModel(
-        eqx.combine(load_tree(folder / MODEL, arrays), static), config, tracks, length_bp, facts
-    )
+    return LoadedModel(eqx.combine(load_tree(folder / MODEL, arrays), static), config, tracks, length_bp, facts)
 
 
 def _check_format(folder: Path, facts: dict[str, Any]) -> None:

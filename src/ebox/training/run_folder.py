@@ -33,13 +33,9 @@ def check_run_folder(path: Path) -> None:
     if not path.is_dir():
         raise InputError("there is no such run folder", file=path, remedy="train one with `ebox train`")
     if not (path / MODEL).is_dir():
-        state = (
-            "training has begun but not ended" if (path / CHECKPOINTS).is_dir() else "holds no trained model"
-        )
+        state = "training has begun but not ended" if (path / CHECKPOINTS).is_dir() else "holds no trained model"
         remedy = (
-            "go on with `ebox train … --resume`"
-            if (path / CHECKPOINTS).is_dir()
-            else "train one with `ebox train`"
+            "go on with `ebox train … --resume`" if (path / CHECKPOINTS).is_dir() else "train one with `ebox train`"
         )
         raise InputError(state, file=path, remedy=remedy)
 

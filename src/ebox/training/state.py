@@ -70,9 +70,7 @@ def learning_rate_at(step: Array, this: Hyperparameters) -> Float[Array, ""]:
     rising = FIRST_RATE_FRACTION + (1.0 - FIRST_RATE_FRACTION) * progress / this.warmup_steps
     rest = jnp.maximum(this.num_steps - this.warmup_steps, 1.0)
     share = jnp.clip((progress - this.warmup_steps) / rest, 0.0, 1.0)
-    falling = this.final_rate_fraction + (1.0 - this.final_rate_fraction) * 0.5 * (
-        1.0 + jnp.cos(jnp.pi * share)
-    )
+    falling = this.final_rate_fraction + (1.0 - this.final_rate_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
     return this.learning_rate * jnp.where(progress < this.warmup_steps, rising, falling)
 
 
@@ -110,7 +108,7 @@ def descend(
 
 
 def move_average(average: Network, network: Network, step: Array, decay: Array) -> Network:
-    """Move the averaged weights and moments towards the present ones; faster at first, so that the start is forgotten."""
+    """Move the averaged weights and moments towards the present ones; faster at first, to forget the start."""
     elapsed = step.astype(jnp.float32)
     kept = jnp.minimum(decay, (1.0 + elapsed) / (10.0 + elapsed))
     return jax.tree.map(lambda old, new: new + kept * (old - new), average, network)

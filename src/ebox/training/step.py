@@ -145,9 +145,7 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
 
         def body(place: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
             state, metrics = carry
-            batch = jax.tree.map(
-                lambda array: jax.lax.dynamic_index_in_dim(array, place, keepdims=False), chunk
-            )
+            batch = jax.tree.map(lambda array: jax.lax.dynamic_index_in_dim(array, place, keepdims=False), chunk)
             state, (loss, norm, rate) = train_step(state, batch.codes, batch.targets, batch.mask, this, plan)
             return state, StepMetrics(
                 metrics.loss.at[place].set(loss),

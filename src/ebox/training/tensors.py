@@ -54,9 +54,7 @@ def load_tree(folder: Path, like: Tree) -> Tree:
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", file=file, remedy=remedy) from None
     if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-        problem = (
-            f"is corrupt: {len(data)} bytes with another checksum, {facts.get('bytes')} bytes were written"
-        )
+        problem = f"is corrupt: {len(data)} bytes with another checksum, {facts.get('bytes')} bytes were written"
         raise InputError(problem, file=file, remedy=remedy)
     try:
         arrays = load(data)
