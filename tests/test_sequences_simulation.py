@@ -376,7 +376,9 @@ def test_settings_that_cannot_be_are_refused(override: str, message: str) -> Non
 
 
 def test_sites_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match="3 motifs of 17 bp don't fit into 50 bp"):
+    with pytest.raises(InputError, match="3 sites of 17 bp don't fit into 50 bp"):
         simulate(small(length_bp=50, max_sites=3))
     with pytest.raises(InputError, match="don't fit into 10 bp"):
         simulate(small(centre_bp=10))
+    with pytest.raises(InputError, match="1 sites of 7 or 17 bp don't fit into 12 bp"):
+        simulate(small(motifs=["MA0035.5", "MA0140.3"], centre_bp=12))

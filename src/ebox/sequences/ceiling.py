@@ -69,7 +69,8 @@ def _interval_of_share(hits: int, total: int) -> CeilingMetric:
 
 def _measure_auroc(scores: Float64[np.ndarray, " batch"], is_positive: Bool[np.ndarray, " batch"]) -> CeilingMetric:
     """Each positive's share of the negatives below it, and each negative's of the positives above it."""
-    _, levels = np.unique(scores, return_inverse=True)
+    # Ratios that are equal but for rounding are ties.
+    _, levels = np.unique(scores.round(9), return_inverse=True)
     positives, negatives = levels[is_positive], levels[~is_positive]
     above = _share_below(positives, negatives)
     below = 1 - _share_below(negatives, positives)

@@ -103,17 +103,17 @@ def count_arrangements(grammar: Grammar) -> Float64[np.ndarray, "sites_and_one e
     """How many arrangements of k elements there are that end by each base of the region.
 
     Raises:
-        InputError: the greatest number of elements does not fit.
+        InputError: an element, or the greatest number of them, does not fit.
     """
     size = grammar.stop - grammar.start
     ways = np.ones((1, size + 1))
     totals = [ways[0]]
     for _ in range(grammar.max_sites):
         totals.append(_extend(totals[-1][None], [(e.width, None) for e in grammar.elements])[0])
-    if totals[-1][-1] < 1:
-        widths = sorted({element.width for element in grammar.elements})
+    widths = sorted({element.width for element in grammar.elements})
+    if widths[-1] > size or totals[-1][-1] < 1:
         raise InputError(
-            f"{grammar.max_sites} motifs of {' or '.join(map(str, widths))} bp don't fit into {size} bp",
+            f"{grammar.max_sites} sites of {' or '.join(map(str, widths))} bp don't fit into {size} bp",
             remedy="make length_bp or centre_bp larger, or max_sites smaller",
         )
     return np.stack(totals)
