@@ -227,9 +227,7 @@ def _address(kmers: UInt64[np.ndarray, " kmer"], bits: int) -> Int64[np.ndarray,
     return high.astype(np.int64)
 
 
-def _is_among(
-    wanted: UInt64[np.ndarray, " kmer"], found: UInt64[np.ndarray, " found"]
-) -> Bool[np.ndarray, " kmer"]:
+def _is_among(wanted: UInt64[np.ndarray, " kmer"], found: UInt64[np.ndarray, " found"]) -> Bool[np.ndarray, " kmer"]:
     """Which of `wanted` (sorted) are in `found`; sorted too, the lookups walk through memory in order."""
     result = np.zeros(len(wanted), dtype=bool)
     if not len(wanted):
@@ -244,7 +242,5 @@ def _show(examples: Examples, rows: np.ndarray, partners: np.ndarray) -> list[di
     """The first few pairs by name."""
     return [
         {"example": examples.names[row], "equals": examples.names[partner]}
-        for row, partner in zip(
-            rows[:NUM_EXAMPLES_SHOWN].tolist(), partners[:NUM_EXAMPLES_SHOWN].tolist(), strict=True
-        )
+        for row, partner in zip(rows[:NUM_EXAMPLES_SHOWN].tolist(), partners[:NUM_EXAMPLES_SHOWN].tolist(), strict=True)
     ]

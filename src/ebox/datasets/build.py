@@ -66,6 +66,7 @@ class _Build:
     log: DropLog = field(default_factory=DropLog)
     made: dict[str, dict[str, int]] = field(default_factory=dict)
     genome: Genome | None = None
+    peaks: Intervals | None = None
 
     def say(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:
@@ -208,6 +209,7 @@ def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
 
     build.say(f"reading {path.name}", 0, 1)
     peaks = read_bed(path)
+    build.peaks = peaks
     source = Source(str(path), "peaks", len(peaks), hash_file(path))
     build.sources.append(source)
     return read_peaks(peaks, build.open_genome(), length_bp, 0, source, build.log)
@@ -283,8 +285,6 @@ def _add_negatives(build: _Build, examples: Examples) -> Examples:
 
 
 def _match(build: _Build, positives: Examples, kind: int) -> Examples:
-    from ebox.sequences.intervals import read_bed
-
     if not positives.has_place.all():
         row = int(np.flatnonzero(~positives.has_place)[0])
         raise InputError(
@@ -293,9 +293,9 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
             remedy='write headers as >chrom:start-end, give --peaks, or --set data.negatives=["shuffled"]',
         )
     avoid = [places_of(positives, np.arange(len(positives)))]
-    if build.files.peaks is not None:
+    if build.peaks is not None:
         # Peaks that were dropped as examples are still bound.
-        avoid.append(read_bed(build.files.peaks))
+        avoid.append(build.peaks)
     source = -1 if build.files.genome is None else build.add_genome(build.files.genome)
     genome, blacklist = build.open_genome(), build.open_blacklist()
     return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress)

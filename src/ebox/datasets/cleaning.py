@@ -66,9 +66,7 @@ def measure_gc(codes: UInt8[np.ndarray, "example length"]) -> Float32[np.ndarray
     return share
 
 
-def drop_unknown(
-    examples: Examples, max_n_fraction: float, log: DropLog, sources: Sequence[Source]
-) -> Examples:
+def drop_unknown(examples: Examples, max_n_fraction: float, log: DropLog, sources: Sequence[Source]) -> Examples:
     """Drop examples with more N than allowed, and those of nothing but N."""
     share = measure_n(examples.codes)
     bad = np.flatnonzero((share > max_n_fraction) | (share == 1.0))
@@ -119,9 +117,7 @@ def drop_made_repeats(examples: Examples, num_read: int, log: DropLog, sources: 
     return _without(examples, bad)
 
 
-def drop_blacklisted(
-    examples: Examples, blacklist: Intervals, log: DropLog, sources: Sequence[Source]
-) -> Examples:
+def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog, sources: Sequence[Source]) -> Examples:
     """Drop examples whose place overlaps a region of the blacklist."""
     from ebox.sequences.intervals import overlaps_any
 
@@ -142,9 +138,7 @@ def _without(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Examples:
 def _describe(examples: Examples, repeats: RepeatsResult) -> list[str]:
     """Say for each repeat which record it equals, from which line."""
     texts = []
-    for row, first, flipped in zip(
-        repeats.row.tolist(), repeats.first.tolist(), repeats.flipped.tolist(), strict=True
-    ):
+    for row, first, flipped in zip(repeats.row.tolist(), repeats.first.tolist(), repeats.flipped.tolist(), strict=True):
         if row == first:
             texts.append("the first of several with this sequence")
             continue

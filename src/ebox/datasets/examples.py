@@ -172,14 +172,11 @@ class DropLog:
     counts: Counter[str] = field(default_factory=Counter)
     rows: list[tuple[str, int, str, str, str]] = field(default_factory=list)
 
-    def add(
-        self, source: str, lines: Iterable[int], names: Iterable[str], reason: str, details: Iterable[str]
-    ) -> None:
+    def add(self, source: str, lines: Iterable[int], names: Iterable[str], reason: str, details: Iterable[str]) -> None:
         """Note records of one source that were dropped for one reason."""
         before = len(self.rows)
         self.rows += [
-            (source, line, name, reason, detail)
-            for line, name, detail in zip(lines, names, details, strict=True)
+            (source, line, name, reason, detail) for line, name, detail in zip(lines, names, details, strict=True)
         ]
         if len(self.rows) > before:
             self.counts[reason] += len(self.rows) - before

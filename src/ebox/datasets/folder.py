@@ -181,10 +181,7 @@ def compute_fingerprint(files: dict[str, dict[str, Any]]) -> str:
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Hash and size of each data file, as the manifest holds them."""
-    return {
-        name: {"sha256": hash_file(folder / name), "bytes": (folder / name).stat().st_size}
-        for name in DATA_FILES
-    }
+    return {name: {"sha256": hash_file(folder / name), "bytes": (folder / name).stat().st_size} for name in DATA_FILES}
 
 
 def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
@@ -200,15 +197,11 @@ def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
     }
     for key, kind in expected.items():
         if not isinstance(manifest.get(key), kind):
-            raise InputError(
-                f"the manifest has no {key!r} of type {kind.__name__}", file=file, remedy=BUILD_AGAIN
-            )
+            raise InputError(f"the manifest has no {key!r} of type {kind.__name__}", file=file, remedy=BUILD_AGAIN)
     for kind_of_name, names, found in (("split", SPLITS, "splits"), ("file", DATA_FILES, "files")):
         missing = [name for name in names if name not in manifest[found]]
         if missing:
-            raise InputError(
-                f"the manifest lacks the {kind_of_name} {missing[0]!r}", file=file, remedy=BUILD_AGAIN
-            )
+            raise InputError(f"the manifest lacks the {kind_of_name} {missing[0]!r}", file=file, remedy=BUILD_AGAIN)
     edges = [0]
     for name in SPLITS:
         part = manifest["splits"][name]
@@ -222,9 +215,7 @@ def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
             f"the splits hold {edges[-1]} examples, the manifest says {manifest['num_examples']}", file=file
         )
     if compute_fingerprint(manifest["files"]) != manifest["fingerprint"]:
-        raise InputError(
-            "the fingerprint does not fit the hashes of the files", file=file, remedy=BUILD_AGAIN
-        )
+        raise InputError("the fingerprint does not fit the hashes of the files", file=file, remedy=BUILD_AGAIN)
 
 
 def _check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
@@ -280,9 +271,7 @@ def _check_values(dataset: Dataset) -> None:
         codes = dataset.codes[start : start + _CHUNK_ROWS]
         if codes.max(initial=0) > 4:
             row = start + int(np.flatnonzero((codes > 4).any(axis=1))[0])
-            raise InputError(
-                f"row {row} holds a code above 4", file=dataset.path / "codes.npy", remedy=BUILD_AGAIN
-            )
+            raise InputError(f"row {row} holds a code above 4", file=dataset.path / "codes.npy", remedy=BUILD_AGAIN)
         targets = dataset.targets[start : start + _CHUNK_ROWS]
         if not np.isin(targets, (0, 1, 255)).all():
             raise InputError(
@@ -291,9 +280,7 @@ def _check_values(dataset: Dataset) -> None:
                 remedy=BUILD_AGAIN,
             )
     if dataset.examples.height != len(dataset):
-        raise InputError(
-            "has another number of rows", file=dataset.path / "examples.parquet", remedy=BUILD_AGAIN
-        )
+        raise InputError("has another number of rows", file=dataset.path / "examples.parquet", remedy=BUILD_AGAIN)
 
 
 def _read_examples(file: Path, num: int) -> polars.DataFrame:
@@ -305,8 +292,7 @@ def _read_examples(file: Path, num: int) -> polars.DataFrame:
         raise InputError(f"is not a whole Parquet file: {error}", file=file, remedy=BUILD_AGAIN) from None
     if tuple(table.columns) != EXAMPLE_COLUMNS or table.height != num:
         raise InputError(
-            f"holds {table.height} rows of {', '.join(table.columns)}; "
-            f"expected {num} of {', '.join(EXAMPLE_COLUMNS)}",
+            f"holds {table.height} rows of {', '.join(table.columns)}; expected {num} of {', '.join(EXAMPLE_COLUMNS)}",
             file=file,
             remedy=BUILD_AGAIN,
         )

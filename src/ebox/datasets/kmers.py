@@ -36,9 +36,7 @@ def _keep_heap() -> None:
     np.empty(_HEAP_BYTES, dtype=np.uint8)
 
 
-def kmer_hashes(
-    codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP
-) -> UInt32[np.ndarray, "batch kmer"]:
+def kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP) -> UInt32[np.ndarray, "batch kmer"]:
     """Hash of the canonical k-mer (of both strands, the smaller) at each position.
 
     Args:
@@ -53,9 +51,7 @@ def kmer_hashes(
     return hashes
 
 
-def long_kmer_hashes(
-    codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = 31
-) -> UInt64[np.ndarray, "batch kmer"]:
+def long_kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = 31) -> UInt64[np.ndarray, "batch kmer"]:
     """The canonical k-mer of up to 31 bases at each position, as 62 bits; all ones where it holds an N."""
     forward, reverse = _strand_kmers(codes, kmer_bp, np.dtype(np.uint64))
     hashes: np.ndarray = np.minimum(forward, reverse)

@@ -42,9 +42,7 @@ def choose_models(num_positives: int, ratio: float, seed: int) -> Int64[np.ndarr
     return np.sort(np.concatenate([np.repeat(np.arange(num_positives), whole), some])).astype(np.int64)
 
 
-def shuffle_positives(
-    positives: Examples, config: DataConfig, kind: int, progress: Progress | None = None
-) -> Examples:
+def shuffle_positives(positives: Examples, config: DataConfig, kind: int, progress: Progress | None = None) -> Examples:
     """Dinucleotide shuffles of the positives; `parent` is the row among `positives`."""
     from ebox.sequences.shuffle import shuffle_dinucleotides
 
@@ -119,17 +117,13 @@ def match_positives(
     return _collect(found, positives.codes.shape[1], kind, source)
 
 
-def _collect(
-    found: Sequence[tuple[str, np.ndarray, np.ndarray]], length: int, kind: int, source: int
-) -> Examples:
+def _collect(found: Sequence[tuple[str, np.ndarray, np.ndarray]], length: int, kind: int, source: int) -> Examples:
     empty = np.empty((0, length), dtype=np.uint8)
     codes = np.concatenate([empty, *(windows for _, _, windows in found)])
     start = np.concatenate([np.empty(0, dtype=np.int64), *(start for _, start, _ in found)])
     chrom = np.array([name for name, start, _ in found for _ in range(len(start))], dtype=object)
     names = [f"{name}:{place}-{place + length}" for name, place in zip(chrom, start.tolist(), strict=True)]
-    return make_examples(
-        codes, names, target=0, kind=kind, source=source, chrom=chrom, start=start, end=start + length
-    )
+    return make_examples(codes, names, target=0, kind=kind, source=source, chrom=chrom, start=start, end=start + length)
 
 
 def _allowed_starts(

@@ -115,14 +115,10 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> list[str]:
         num = pair["num_examples"]
         equal = pair["exact"]["num_examples"] + pair["reverse_complement"]["num_examples"]
         if equal:
-            warnings.append(
-                f"leakage: {equal:,} of {num:,} {pair['of']} sequences also stand in {pair['in']}"
-            )
+            warnings.append(f"leakage: {equal:,} of {num:,} {pair['of']} sequences also stand in {pair['in']}")
         overlap = pair["overlap"]["num_examples"]
         if overlap:
-            warnings.append(
-                f"leakage: {overlap:,} of {num:,} {pair['of']} examples overlap one of {pair['in']}"
-            )
+            warnings.append(f"leakage: {overlap:,} of {num:,} {pair['of']} examples overlap one of {pair['in']}")
         similar = pair["similar"]["num_examples"]
         if similar > LEAK_WARNING * num:
             warnings.append(
@@ -171,9 +167,7 @@ def _warn_of_losses(report: Mapping[str, Any]) -> list[str]:
     conflicts = report["dropped"].get(CONFLICTING, 0)
     if conflicts:
         warnings.append(f"{conflicts:,} records dropped: the same sequence stands there with both labels")
-    records = sum(
-        source["records"] for source in report["sources"] if source["role"] not in ("genome", "blacklist")
-    )
+    records = sum(source["records"] for source in report["sources"] if source["role"] not in ("genome", "blacklist"))
     dropped = sum(num for reason, num in report["dropped"].items() if reason != NOT_DRAWN)
     if dropped > 0.2 * records:
         warnings.append(f"{dropped:,} records dropped of {records:,} read: see dropped.tsv")

@@ -34,9 +34,7 @@ class SketchIndex:
     row: Int64[np.ndarray, " entry"]
 
 
-def index_sketches(
-    codes: UInt8[np.ndarray, "example length"], progress: Progress | None = None
-) -> SketchIndex:
+def index_sketches(codes: UInt8[np.ndarray, "example length"], progress: Progress | None = None) -> SketchIndex:
     """Sketch every sequence and group those that share a sketch entry.
 
     Memory: 64 bytes an example for the sketches and, while sorting, 256 more.
@@ -188,9 +186,7 @@ def _neighbour_pairs(index: SketchIndex) -> UInt64[np.ndarray, " pair"]:
     head = np.repeat(starts, sizes)
     pairs = [_pack(row, row[head])]
     for step in range(1, _SMALL_BUCKET):
-        near = np.flatnonzero(
-            (bucket[step:] == bucket[:-step]) & ((step == 1) | (size[step:] <= _SMALL_BUCKET))
-        )
+        near = np.flatnonzero((bucket[step:] == bucket[:-step]) & ((step == 1) | (size[step:] <= _SMALL_BUCKET)))
         pairs.append(_pack(row[near], row[near + step]))
     every = distinct(np.concatenate(pairs))
     first, second = _unpack(every)
@@ -217,9 +213,7 @@ def _is_similar(
     return similar
 
 
-def _count_shared(
-    left: UInt32[np.ndarray, "pair left"], right: UInt32[np.ndarray, "pair right"]
-) -> np.ndarray:
+def _count_shared(left: UInt32[np.ndarray, "pair left"], right: UInt32[np.ndarray, "pair right"]) -> np.ndarray:
     """How many hashes two rows have in common; repeats are NO_KMER and count for nothing."""
     both = np.concatenate([left, right], axis=1)
     both.sort(axis=1)
@@ -228,9 +222,7 @@ def _count_shared(
     return shared
 
 
-def _pack(
-    first: Int64[np.ndarray, " pair"], second: Int64[np.ndarray, " pair"]
-) -> UInt64[np.ndarray, " pair"]:
+def _pack(first: Int64[np.ndarray, " pair"], second: Int64[np.ndarray, " pair"]) -> UInt64[np.ndarray, " pair"]:
     return (first.astype(np.uint64) << np.uint64(32)) | second.astype(np.uint64)
 
 

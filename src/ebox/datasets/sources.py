@@ -92,9 +92,7 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
     given = bool(sources.negatives or sources.table or sources.splits)
     made = tuple(kind for kind in dict.fromkeys(chosen) if kind != "given")
     if "given" in chosen and not given:
-        raise InputError(
-            "data.negatives says given, but no negatives are given", remedy="give --negatives file.fa"
-        )
+        raise InputError("data.negatives says given, but no negatives are given", remedy="give --negatives file.fa")
     if sources.negatives and "given" not in chosen:
         raise InputError(
             f"negatives are given, but data.negatives says {', '.join(chosen)}",
@@ -227,9 +225,7 @@ def cut_source(
     return replace(raw.source, cropped=int((lengths > length_bp).sum())), examples
 
 
-def read_peaks(
-    peaks: Intervals, genome: Genome, length_bp: int, number: int, source: Source, log: DropLog
-) -> Examples:
+def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, source: Source, log: DropLog) -> Examples:
     """Windows of the genome around the summits of peaks (their middles where a summit is unknown).
 
     A peak on the minus strand gives the reverse complement. Windows past a contig's end, and chromosomes that
@@ -315,9 +311,7 @@ def _name_peaks(peaks: Intervals) -> list[str]:
     names = [f"{chrom}:{start}-{end}" for chrom, start, end in places]
     if peaks.name is None:
         return names
-    return [
-        given if given not in ("", ".") else place for given, place in zip(peaks.name, names, strict=True)
-    ]
+    return [given if given not in ("", ".") else place for given, place in zip(peaks.name, names, strict=True)]
 
 
 def _log_peaks(
@@ -338,6 +332,4 @@ def _log_peaks(
         else f"{peaks.chrom[row]}:{start[row]}-{start[row] + length_bp}, the contig is {size[row]} bp long"
         for row in rows
     ]
-    log.add(
-        source.name, [int(peaks.lines[row]) for row in rows], [names[row] for row in rows], reason, details
-    )
+    log.add(source.name, [int(peaks.lines[row]) for row in rows], [names[row] for row in rows], reason, details)

@@ -53,9 +53,7 @@ def split_by_chrom(
     validation = {name.removeprefix("chr") for name in validation_chroms}
     test = {name.removeprefix("chr") for name in test_chroms}
     bare = [name.removeprefix("chr") for name in names]
-    of_chrom = np.array(
-        [2 if name in test else 1 if name in validation else 0 for name in bare], dtype=np.int8
-    )
+    of_chrom = np.array([2 if name in test else 1 if name in validation else 0 for name in bare], dtype=np.int8)
     split: np.ndarray = of_chrom[index]
     child = np.flatnonzero(examples.parent >= 0)
     split[child] = split[examples.parent[child]]
@@ -122,9 +120,7 @@ def split_at_random(
     return result
 
 
-def _deal(
-    num: int, lacking: Float64[np.ndarray, " split"], fractions: Sequence[float]
-) -> Int64[np.ndarray, " split"]:
+def _deal(num: int, lacking: Float64[np.ndarray, " split"], fractions: Sequence[float]) -> Int64[np.ndarray, " split"]:
     """Share out `num` in proportion to what is lacking, by largest remainder."""
     weight = lacking if lacking.sum() > 0 else np.asarray(fractions, dtype=np.float64)
     ideal = num * weight / weight.sum()
@@ -135,9 +131,7 @@ def _deal(
     return result
 
 
-def draw_balanced(
-    examples: Examples, given: Bool[np.ndarray, " example"], seed: int
-) -> Int64[np.ndarray, " row"]:
+def draw_balanced(examples: Examples, given: Bool[np.ndarray, " example"], seed: int) -> Int64[np.ndarray, " row"]:
     """Rows of given negatives to leave out, so that each split holds no more of them than positives."""
     random = np.random.default_rng([seed, 0xBA1A])
     left_out = []

@@ -118,9 +118,7 @@ def _describe_splits(examples: Examples) -> dict[str, dict[str, Any]]:
     }
 
 
-def _write_codes(
-    path: Path, codes: UInt8[np.ndarray, "example length"], order: Int64[np.ndarray, " example"]
-) -> None:
+def _write_codes(path: Path, codes: UInt8[np.ndarray, "example length"], order: Int64[np.ndarray, " example"]) -> None:
     """Write the rows of `codes` in `order` as a .npy file, a block at a time."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(order), codes.shape[1])}
     with path.open("wb") as stream:
@@ -161,10 +159,7 @@ def _write_examples(
     }
     unknown = polars.col("start") < 0
     table = polars.DataFrame({name: columns[name] for name in EXAMPLE_COLUMNS}).with_columns(
-        *(
-            polars.when(unknown).then(None).otherwise(polars.col(name)).alias(name)
-            for name in ("chrom", "end")
-        ),
+        *(polars.when(unknown).then(None).otherwise(polars.col(name)).alias(name) for name in ("chrom", "end")),
         polars.when(unknown).then(None).otherwise(polars.col("start")).alias("start"),
         polars.when(polars.col("parent") < 0).then(None).otherwise(polars.col("parent")).alias("parent"),
     )
