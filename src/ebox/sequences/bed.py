@@ -6,7 +6,6 @@ import gzip
 import os
 import re
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -64,29 +63,34 @@ def read_bed(path: str | os.PathLike[str]) -> Intervals:
 
 
 def _check_fields(fields: list[str], path: str | os.PathLike[str], line: int) -> None:
-    def refuse(problem: str, remedy: str) -> NoReturn:
-        raise InputError(problem, file=path, line=line, remedy=remedy)
+    problem = _find_problem(fields)
+    if problem is not None:
+        raise InputError(problem[0], file=path, line=line, remedy=problem[1])
 
+
+def _find_problem(fields: list[str]) -> tuple[str, str] | None:
+    """What is wrong with the columns of a line, and its remedy."""
     shown = "\t".join(fields)[:60]
     if len(fields) < 3:
         if len(shown.split()) >= 3:
-            refuse(f"columns are parted by spaces: {shown!r}; BED wants tabs", "convert it: tr -s ' ' '\\t'")
-        refuse(f"has {len(fields)} columns: {shown!r}; BED wants 3 or more", "give chrom, start and end")
+            return (f"columns are parted by spaces: {shown!r}; BED wants tabs", "convert it: tr -s ' ' '\\t'")
+        return (f"has {len(fields)} columns: {shown!r}; BED wants 3 or more", "give chrom, start and end")
     if not fields[0].strip():
-        refuse("the first column is empty; a chromosome was expected", "give chrom, start and end")
+        return ("the first column is empty; a chromosome was expected", "give chrom, start and end")
     for name, text in (("start", fields[1]), ("end", fields[2])):
         if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS:
             continue
         if text.startswith("-") and text[1:].isdigit():
-            refuse(f"{name} {text} is negative", "BED counts from 0; take the line out or clip it")
-        refuse(
+            return (f"{name} {text} is negative", "BED counts from 0; take the line out or clip it")
+        return (
             f"{name} {text[:30]!r} is not a whole number",
             "write digits alone (in R: options(scipen = 999)); a line of column names wants a # before it",
         )
     if int(fields[2]) <= int(fields[1]):
-        refuse(f"end {fields[2]} is not past start {fields[1]}", "BED is 0-based and half-open: start < end")
+        return (f"end {fields[2]} is not past start {fields[1]}", "BED is 0-based and half-open: start < end")
     if len(fields) > 5 and fields[5] not in _STRANDS:
-        refuse(f"strand {fields[5][:30]!r} is not +, - or .", "put the strand, or a dot, in column 6")
+        return (f"strand {fields[5][:30]!r} is not +, - or .", "put the strand, or a dot, in column 6")
+    return None
 
 
 def _read_column(rows: list[list[str]], column: int, missing: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from ebox.sequences.streams import GZIP_MAGIC, is_bgzip, iter_blocks, open_file
 _FETCH_BP = 1 << 24
 # Fetching one window costs about as much as reading this many bases in a row.
 _WINDOW_COST_BP = 6_000
+_UNEQUAL_LINES = "all lines of a sequence but the last must be of one length; see samtools faidx"
 
 
 @final
@@ -133,14 +134,14 @@ class Genome:
         return windows
 
     def _fetch_block(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        with _quiet_pysam(self.path):
+        again = f"the index may be of another file: delete {self.path.name}.fai and try again"
+        with _quiet_pysam(self.path, again):
             data = np.frombuffer(self._file.fetch(chrom, start, end).encode("latin-1"), np.uint8)
         if len(data) != end - start:
             raise InputError(
-                f"gave {len(data)} of {end - start} bases at {chrom}:{start}-{end}: "
-                "the index is of another file, or the file is cut off",
+                f"gave {len(data)} of {end - start} bases at {chrom}:{start}-{end}",
                 file=self.path,
-                remedy=f"delete {self.path.name}.fai and try again",
+                remedy=again,
             )
         codes = CODE_OF_BYTE[data]
         bad = int(np.argmax(codes == INVALID))
@@ -196,7 +197,7 @@ def _check_genome(path: Path) -> bool:
 
 
 @contextmanager
-def _quiet_pysam(path: Path) -> Iterator[ModuleType]:
+def _quiet_pysam(path: Path, remedy: str = _UNEQUAL_LINES) -> Iterator[ModuleType]:
     """Give pysam with its own messages off, and turn what it raises into InputError."""
     import pysam
 
@@ -209,7 +210,7 @@ def _quiet_pysam(path: Path) -> Iterator[ModuleType]:
         raise InputError(
             f"can't be indexed or read as FASTA: {reason}",
             file=path,
-            remedy="all lines of a sequence but the last must be of one length; see samtools faidx",
+            remedy=remedy,
         ) from error
     finally:
         pysam.set_verbosity(verbosity)

@@ -1,0 +1,209 @@
+"""Genomes: a place gives its bases, never fewer, and what can't be indexed is named for what it is."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pysam
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebox.errors import InputError
+from ebox.sequences.codes import decode
+from ebox.sequences.fasta import read_fasta
+from ebox.sequences.genome import Genome
+
+
+def make_codes() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(3)
+    return {name: random.integers(0, 5, size, np.uint8) for name, size in (("chr1", 1000), ("chr2", 61), ("M", 1))}
+
+
+CODES = make_codes()
+
+
+def make_text(end: str = "\n", width: int = 60) -> bytes:
+    lines = []
+    for name, codes in CODES.items():
+        letters = decode(codes)
+        lines += [f">{name} some words", *(letters[at : at + width] for at in range(0, len(letters), width))]
+    return (end.join(lines) + end).encode()
+
+
+def put(folder: Path, data: bytes, name: str = "genome.fa") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def put_bgzip(folder: Path) -> Path:
+    path = folder / "genome.fa.gz"
+    with pysam.BGZFile(os.fspath(path), "wb") as stream:
+        stream.write(make_text())
+    return path
+
+
+@pytest.fixture(scope="module")
+def genome(tmp_path_factory: pytest.TempPathFactory) -> Genome:
+    return Genome(put(tmp_path_factory.mktemp("genome"), make_text()))
+
+
+@given(data=st.data())
+@settings(deadline=None)
+def test_a_place_gives_its_bases(genome: Genome, data: st.DataObject) -> None:
+    chrom = data.draw(st.sampled_from(sorted(CODES)))
+    start = data.draw(st.integers(0, len(CODES[chrom])))
+    end = data.draw(st.integers(start, len(CODES[chrom])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ebox.sequences.genome._FETCH_BP", data.draw(st.sampled_from([7, 1 << 24])))
+        np.testing.assert_array_equal(genome.fetch(chrom, start, end), CODES[chrom][start:end])
+
+
+@given(data=st.data(), length=st.integers(0, 30), cost=st.sampled_from([0, 10_000]))
+@settings(deadline=None)
+def test_windows_are_the_places_in_the_order_asked_for(
+    genome: Genome, data: st.DataObject, length: int, cost: int
+) -> None:
+    chroms = data.draw(st.lists(st.sampled_from(["chr1", "chr2"]), max_size=9))
+    starts = [data.draw(st.integers(0, len(CODES[chrom]) - length)) for chrom in chroms]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ebox.sequences.genome._WINDOW_COST_BP", cost)
+        windows = genome.fetch_windows(np.array(chroms, object), np.array(starts, np.int64), length)
+    assert windows.shape == (len(chroms), length)
+    for chrom, start, window in zip(chroms, starts, windows, strict=True):
+        np.testing.assert_array_equal(window, CODES[chrom][start : start + length])
+
+
+def test_lengths_are_those_of_the_file(genome: Genome) -> None:
+    assert genome.chroms == {"chr1": 1000, "chr2": 61, "M": 1}
+
+
+def test_places_past_the_ends_are_refused(genome: Genome) -> None:
+    for start, end in ((990, 1001), (-1, 5), (1000, 1001), (7, 3)):
+        with pytest.raises(InputError, match=f"chr1:{start}-{end} is not within chr1, which is 1,000 bp long"):
+            genome.fetch("chr1", start, end)
+    assert len(genome.fetch("chr1", 1000, 1000)) == 0
+    with pytest.raises(InputError, match="chr2:60-65 is not within chr2"):
+        genome.fetch_windows(["chr1", "chr2"], [0, 60], 5)
+    with pytest.raises(InputError, match="chr1:-3-2"):
+        genome.fetch_windows(["chr1"], [-3], 5)
+
+
+def test_unknown_chromosomes_are_answered_with_known_ones(genome: Genome) -> None:
+    with pytest.raises(InputError, match="has no chromosome '1'; it has 'chr1'"):
+        genome.fetch("1", 0, 5)
+    with pytest.raises(InputError, match="has no chromosome 'chrM'; it has 'M'"):
+        genome.fetch("chrM", 0, 1)
+    with pytest.raises(InputError, match="has no chromosome 'Chr2'; it has 'chr2'"):
+        genome.fetch_windows(["Chr2"], [0], 5)
+    with pytest.raises(InputError, match="has no chromosome 'scaffold'; it has 'chr1', 'chr2', 'M'"):
+        genome.fetch("scaffold", 0, 5)
+
+
+def test_soft_masked_and_ambiguous_bases_with_crlf_are_read(tmp_path: Path) -> None:
+    with Genome(put(tmp_path, b">a\r\nacgR\r\ntNAC\r\n")) as genome:
+        assert decode(genome.fetch("a", 0, 8)) == "ACGNTNAC"
+
+
+def test_bgzip_is_read_and_indexed(tmp_path: Path) -> None:
+    path = put_bgzip(tmp_path)
+    for _ in range(2):
+        with Genome(path) as genome:
+            np.testing.assert_array_equal(genome.fetch("chr1", 100, 900), CODES["chr1"][100:900])
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "genome.fa.gz",
+        "genome.fa.gz.fai",
+        "genome.fa.gz.gzi",
+    ]
+
+
+def test_an_index_older_than_the_genome_is_made_anew(tmp_path: Path) -> None:
+    path = put(tmp_path, b">a\nACGT\n")
+    Genome(path).close()
+    path.write_bytes(b">b c\nTTTTTTT\n")
+    os.utime(f"{path}.fai", (1, 1))
+    with Genome(path) as genome:
+        assert dict(genome.chroms) == {"b": 7}
+
+
+def test_an_index_of_another_file_is_noticed(tmp_path: Path) -> None:
+    path = put(tmp_path, b">a\nACGT\n")
+    Path(f"{path}.fai").write_text("a\t400\t3\t4\t5\n")
+    with Genome(path) as genome, pytest.raises(InputError, match=r"delete genome\.fa\.fai"):
+        genome.fetch("a", 0, 400)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_folder_that_cannot_be_written_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    path = put_bgzip(tmp_path) if packed else put(tmp_path, make_text())
+    monkeypatch.setattr("ebox.sequences.genome.os.access", lambda *_: False)
+    with Genome(path) as genome:
+        np.testing.assert_array_equal(genome.fetch("chr2", 0, 61), CODES["chr2"])
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (gzip.compress(make_text(), mtime=0), "is plain gzip(.|\n)*gunzip -c genome.fa | bgzip > genome.fa.bgz"),
+        (gzip.compress(make_text(), mtime=0)[:-9], "cut off"),
+        (b"chr1\t1\t5\n", "is not FASTA"),
+        (b"ACGT\n", "is not FASTA"),
+        (b"\x00\x01", "is not FASTA"),
+        (b">a\nACGT\nAC\nACGT\n", "of one length"),
+        (b"PK\x03\x04", "zip"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "file",
+)
+def test_bad_genomes_are_named_for_what_they_are(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], data: bytes, words: str
+) -> None:
+    path = put(tmp_path, data)
+    with pytest.raises(InputError, match=words) as caught:
+        Genome(path)
+    assert str(path) in str(caught.value)
+    assert "What to do" in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_letters_that_are_not_of_dna_are_refused(tmp_path: Path) -> None:
+    with (
+        Genome(put(tmp_path, b">a\nACGU\n")) as genome,
+        pytest.raises(InputError, match=r"record 'a': letter 'U' at base 4(.|\n)*RNA"),
+    ):
+        genome.fetch("a", 2, 4)
+    with (
+        Genome(put(tmp_path, b">p\nMKVL\n", "p.fa")) as genome,
+        pytest.raises(InputError, match="protein"),
+    ):
+        genome.fetch("p", 0, 4)
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        Genome(tmp_path / "no.fa")
+    with pytest.raises(InputError, match="is a folder"):
+        Genome(tmp_path)
+
+
+@pytest.mark.real_data
+def test_real_genome_agrees_with_its_text(real_data: Path, tmp_path: Path) -> None:
+    packed = real_data / "genome" / "human_pieces.fa.gz"
+    with pytest.raises(InputError, match="is plain gzip"):
+        Genome(packed)
+    path = put(tmp_path, gzip.decompress(packed.read_bytes()))
+    whole = read_fasta(packed)
+    starts = np.random.default_rng(0).integers(0, 2_333_275 - 200, 500)
+    with Genome(path) as genome:
+        assert genome.chroms["chr2"] == 2_333_275
+        np.testing.assert_array_equal(genome.fetch("chr2", 0, 2_333_275), whole.record(0))
+        windows = genome.fetch_windows(["chr2"] * len(starts), starts, 200)
+    np.testing.assert_array_equal(windows, whole.record(0)[starts[:, None] + np.arange(200)])
