@@ -110,9 +110,7 @@ class _Parser:
         if self.rest:
             self._parse(self.rest + b"\n")
         if not self.names:
-            raise InputError(
-                "holds no sequences", file=self.source, remedy="check how it was made or fetched"
-            )
+            raise InputError("holds no sequences", file=self.source, remedy="check how it was made or fetched")
         # Each block gives the letters that go on with the last record, then those of each new one.
         lines = np.concatenate(self.lines)
         lengths = np.zeros(len(self.names), np.int64)
@@ -183,9 +181,7 @@ class _Parser:
             remedy="write each header and each sequence on a line of its own",
         )
 
-    def _check_letters(
-        self, data: np.ndarray, codes: np.ndarray, starts: np.ndarray, num_headers: int
-    ) -> None:
+    def _check_letters(self, data: np.ndarray, codes: np.ndarray, starts: np.ndarray, num_headers: int) -> None:
         bad = int(np.argmax(codes == INVALID))
         if codes[bad] != INVALID:
             return
@@ -252,9 +248,7 @@ def write_fasta(
 def _check_writable(path: str | os.PathLike[str], names: Sequence[str], records: SequenceSet) -> None:
     num = len(records.offsets) - 1
     if len(names) != num:
-        raise InputError(
-            f"{len(names)} names for {num} sequences", file=path, remedy="give one name a sequence"
-        )
+        raise InputError(f"{len(names)} names for {num} sequences", file=path, remedy="give one name a sequence")
     for name in names:
         if "\n" in name or "\r" in name:
             raise InputError("the name has a line break", file=path, record=name, remedy="take it out")
@@ -274,9 +268,7 @@ def _iter_text(names: Sequence[str], records: SequenceSet) -> Iterator[bytes]:
         places = (offsets - offsets[0]).tolist()
         yield b"".join(
             b">%b\n%b\n" % (name.encode(), letters[start:end])
-            for name, start, end in zip(
-                names[first : first + _WRITE_RECORDS], places[:-1], places[1:], strict=True
-            )
+            for name, start, end in zip(names[first : first + _WRITE_RECORDS], places[:-1], places[1:], strict=True)
         )
 
 

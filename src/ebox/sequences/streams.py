@@ -105,14 +105,10 @@ def is_bgzip(start: bytes) -> bool:
 def check_text(path: str | os.PathLike[str], block: bytes) -> None:
     """Raise InputError when a block holds NUL bytes, which no text format has."""
     if b"\x00" in block:
-        raise InputError(
-            "is not text: it holds NUL bytes", file=path, remedy="give a text file, plain or gzip"
-        )
+        raise InputError("is not text: it holds NUL bytes", file=path, remedy="give a text file, plain or gzip")
 
 
-def _unpack(
-    path: str | os.PathLike[str], stream: BinaryIO, *, packed: bool, block_bytes: int
-) -> Iterator[bytes]:
+def _unpack(path: str | os.PathLike[str], stream: BinaryIO, *, packed: bool, block_bytes: int) -> Iterator[bytes]:
     source = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
     again = "fetch or make it again (gzip -t checks it)"
     while True:

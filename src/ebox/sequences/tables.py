@@ -38,9 +38,7 @@ def read_table(
             1; a letter that is not of DNA. The message names the line.
     """
     labels: Literal["required", "none"] = "none" if label_column is None else "required"
-    return parse_table(
-        iter_blocks(path), os.fspath(path), sequence_column, label_column or "label", labels=labels
-    )
+    return parse_table(iter_blocks(path), os.fspath(path), sequence_column, label_column or "label", labels=labels)
 
 
 def is_table(start: bytes, path: str | os.PathLike[str]) -> bool:
@@ -86,9 +84,7 @@ def parse_table(
         name = f"row{len(names) + 1}" if name_at is None else fields[name_at]
         letters = fields[sequence_at].strip().encode()
         if not letters:
-            raise InputError(
-                "the sequence is empty", file=source, line=line, record=name, remedy="take the line out"
-            )
+            raise InputError("the sequence is empty", file=source, line=line, record=name, remedy="take the line out")
         codes += encode_letters(letters, source, line, name).data
         lengths.append(len(letters))
         lines.append(line)
