@@ -25,7 +25,13 @@ from ebox.sequences import SimulationConfig, simulate, write_simulation
 from machine import describe_machine, find_data, keep
 
 RECIPE: Mapping[str, Any] = {"position_basis": 8}
-MOTIF_MODEL: Mapping[str, Any] = {"architecture": "motif", "num_filters": 32, "filter_width_bp": 25}
+MOTIF_MODEL: Mapping[str, Any] = {
+    "architecture": "motif",
+    "num_filters": 8,
+    "filter_width_bp": 13,
+    "strands": "both",
+}
+PLAIN: Mapping[str, Any] = {"filter_dropout": 0.0, "negatives_per_positive": None}
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ def simulated(**settings: Any) -> Callable[[Path], tuple[DatasetSources, Path | 
     """Sequences with planted motifs of the ENCODE collection."""
 
     def prepare(folder: Path) -> tuple[DatasetSources, Path | None]:
-        files = (find_data() / "motifs" / "encode_tal1.meme",)
+        files = (str(find_data() / "motifs" / "encode_tal1.meme"),)
         place = folder / "simulation"
         write_simulation(simulate(SimulationConfig(motif_files=files, **settings)), place)
         sources = DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",))
@@ -94,23 +100,23 @@ TASKS: Mapping[str, Task] = {
     "simulated": Task(
         simulated(motifs=("TAL1_known4",), length_bp=500, gc=0.4, num_positives=10_000, num_negatives=10_000),
         {"accuracy": 0.975, "auroc": 0.984},
-        {"model": MOTIF_MODEL},
+        {"model": {**MOTIF_MODEL, "pooling": ["max"]}, "train": {**PLAIN, "epochs": 8, "dropout": 0.0}},
         max_seconds=30,
     ),
     "density": Task(
         simulated(
             motifs=("TAL1_known4",),
-            min_count=2,
-            max_count=4,
+            min_sites=2,
+            max_sites=4,
             length_bp=1500,
-            central_bp=150,
+            centre_bp=150,
             gc=0.4,
             negatives="anywhere",
             num_positives=3000,
             num_negatives=3000,
         ),
         {"accuracy": 0.97},
-        {"model": RECIPE},
+        {"model": {**MOTIF_MODEL, "position_basis": 24}, "train": {**PLAIN, "epochs": 20, "dropout": 0.1}},
     ),
     "matched": Task(
         bound_against_matched,

@@ -114,9 +114,7 @@ def test_best_pwm_chooses_the_planted_motif_and_keeps_the_order_of_hits() -> Non
     assert fitted.settings["motif"] == "right"
     assert "the best of 2 motifs" in fitted.description
     assert auroc(test.targets, fitted.predict(test.codes)) > 0.95
-    np.testing.assert_allclose(
-        fitted.predict(reverse_complement(test.codes)), fitted.predict(test.codes), atol=1e-4
-    )
+    np.testing.assert_allclose(fitted.predict(reverse_complement(test.codes)), fitted.predict(test.codes), atol=1e-4)
 
 
 def test_a_depleted_motif_is_not_turned_round() -> None:
@@ -186,9 +184,7 @@ def load_tal1(folder: Path, negatives: str) -> dict[str, LabelledCodes]:
         length = int(subset.lengths[0])
         matrices.append(subset.matrix(length)[:, (length - 200) // 2 : (length + 200) // 2])
         names += subset.names
-    split_of = dict.fromkeys(("chr2", "chr10"), "validation") | dict.fromkeys(
-        ("chr1", "chr8", "chr9"), "test"
-    )
+    split_of = dict.fromkeys(("chr2", "chr10"), "validation") | dict.fromkeys(("chr1", "chr8", "chr9"), "test")
     splits = np.array([split_of.get(name.split(":")[0], "train") for name in names])
     codes, targets = np.concatenate(matrices), np.arange(len(names)) < len(matrices[0])
     return {

@@ -27,36 +27,28 @@ def scored_examples(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 @settings(max_examples=150, deadline=None)
 def test_ranking_metrics_equal_scikit_learn_under_ties(examples: tuple[np.ndarray, np.ndarray]) -> None:
     targets, probabilities = examples
-    assert evaluation.auroc(targets, probabilities) == pytest.approx(
-        oracle.roc_auc_score(targets, probabilities)
-    )
+    assert evaluation.auroc(targets, probabilities) == pytest.approx(oracle.roc_auc_score(targets, probabilities))
     expected = oracle.average_precision_score(targets, probabilities)
     assert evaluation.auprc(targets, probabilities) == pytest.approx(expected)
 
 
 @given(scored_examples(), st.floats(0.0, 1.0))
 @settings(max_examples=150, deadline=None)
-def test_threshold_metrics_equal_scikit_learn(
-    examples: tuple[np.ndarray, np.ndarray], threshold: float
-) -> None:
+def test_threshold_metrics_equal_scikit_learn(examples: tuple[np.ndarray, np.ndarray], threshold: float) -> None:
     targets, probabilities = examples
     calls = probabilities >= threshold
     computed = compute_metrics(targets, probabilities, threshold)
     assert computed["accuracy"] == pytest.approx(oracle.accuracy_score(targets, calls))
     assert computed["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(targets, calls))
     assert computed["mcc"] == pytest.approx(oracle.matthews_corrcoef(targets, calls), abs=1e-12)
-    assert computed["mcc_at_0.5"] == pytest.approx(
-        oracle.matthews_corrcoef(targets, probabilities >= 0.5), abs=1e-12
-    )
+    assert computed["mcc_at_0.5"] == pytest.approx(oracle.matthews_corrcoef(targets, probabilities >= 0.5), abs=1e-12)
     assert computed["sensitivity"] == pytest.approx(oracle.recall_score(targets, calls))
     assert computed["brier"] == pytest.approx(oracle.brier_score_loss(targets, probabilities))
 
 
 @given(scored_examples(), st.sampled_from([0.1, 0.5]))
 @settings(max_examples=100, deadline=None)
-def test_recall_at_fdr_is_the_best_over_all_thresholds(
-    examples: tuple[np.ndarray, np.ndarray], fdr: float
-) -> None:
+def test_recall_at_fdr_is_the_best_over_all_thresholds(examples: tuple[np.ndarray, np.ndarray], fdr: float) -> None:
     targets, probabilities = examples
     best = 0.0
     for threshold in np.unique(probabilities):
@@ -74,9 +66,7 @@ def test_weights_count_as_repeated_examples(examples: tuple[np.ndarray, np.ndarr
     targets, probabilities = examples
     weights = np.random.default_rng(seed).integers(0, 4, len(targets))
     weights[:2] = [1, 2]
-    weighed = weigh_metrics(
-        rank_scores(targets, probabilities, 0.4), weights[targets][None], weights[~targets][None]
-    )
+    weighed = weigh_metrics(rank_scores(targets, probabilities, 0.4), weights[targets][None], weights[~targets][None])
     repeated = compute_metrics(np.repeat(targets, weights), np.repeat(probabilities, weights), 0.4)
     # The bins of the calibration error are those of the sample, so it alone may differ.
     for name in set(METRIC_NAMES) - {"calibration_error"}:
@@ -88,9 +78,7 @@ def test_negative_factor_gives_what_a_balanced_sample_gives() -> None:
     targets = np.repeat([True, False], [300, 100])
     probabilities = np.round(generator.random(400) * 0.5 + targets * 0.3, 2)
     balanced = compute_metrics(targets, probabilities, 0.5, negative_factor=3.0)
-    copied = compute_metrics(
-        np.repeat(targets, [1] * 300 + [3] * 100), np.repeat(probabilities, [1] * 300 + [3] * 100)
-    )
+    copied = compute_metrics(np.repeat(targets, [1] * 300 + [3] * 100), np.repeat(probabilities, [1] * 300 + [3] * 100))
     for name in set(METRIC_NAMES) - {"calibration_error"}:
         assert balanced[name] == pytest.approx(copied[name]), name
     assert balanced["accuracy"] == pytest.approx(balanced["balanced_accuracy"])

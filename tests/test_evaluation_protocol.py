@@ -186,9 +186,7 @@ def test_a_track_without_positives_in_a_split_gives_reasons_and_not_nan(tmp_path
     assert first["splits"]["validation"]["metrics"] is None
     assert first["splits"]["validation"]["reason"] == "no positives"
     assert first["splits"]["test"]["metrics"]["auroc"]["value"] > 0.8
-    assert (
-        "in the validation split there are only negative ones" in first["baselines"]["gc_logistic"]["reason"]
-    )
+    assert "in the validation split there are only negative ones" in first["baselines"]["gc_logistic"]["reason"]
     assert first["comparison"] is None
     assert second["splits"]["test"]["reason"] == "no examples"
     assert second["splits"]["test"]["balanced"]["metrics"] is None
@@ -202,9 +200,7 @@ def test_model_is_compared_with_the_baseline_that_validation_prefers(tmp_path: P
     assert comparison["baseline"] == "kmer_logistic"
     assert (comparison["split"], comparison["num_bootstrap"]) == ("test", 100)
     test = {name: section["splits"]["test"]["metrics"] for name, section in track["baselines"].items()}
-    difference = (
-        track["splits"]["test"]["metrics"]["auroc"]["value"] - test["kmer_logistic"]["auroc"]["value"]
-    )
+    difference = track["splits"]["test"]["metrics"]["auroc"]["value"] - test["kmer_logistic"]["auroc"]["value"]
     assert comparison["difference"]["value"] == pytest.approx(difference, abs=2e-6)
     assert comparison["p_value"] < 0.05
     assert set(track["curves"]["roc"]) == {"model", "gc_logistic", "kmer_logistic"}

@@ -10,9 +10,7 @@ from ebox.evaluation import choose_threshold
 from ebox.evaluation.metrics import compute_metrics
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.sampled_from(["accuracy", "balanced_accuracy", "mcc"]), st.integers(1, 12)
-)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["accuracy", "balanced_accuracy", "mcc"]), st.integers(1, 12))
 @settings(max_examples=150, deadline=None)
 def test_no_other_threshold_is_better(seed: int, criterion: str, num_levels: int) -> None:
     generator = np.random.default_rng(seed)

@@ -97,7 +97,7 @@ class ModelConfig(Settings):
     activation: Literal["exponential", "relu", "gelu"] = Field(
         "exponential", description="After the first layer. Exponential filters read as motifs (Koo 2021)."
     )
-    pool_bp: PositiveInt = Field(4, description="Maximum over so many bases after the first layer (residual).")
+    pool_bp: PositiveInt = Field(4, description="Maximum over so many bases after the first layer.")
     body_width: PositiveInt = Field(
         5, description="Width of the first body convolution, in pooled positions (residual)."
     )

@@ -128,16 +128,23 @@ def demo(
 
 DEMO_SETTINGS: Mapping[str, Any] = {
     "data": {"track": "TAL1", "negatives": ["given", "shuffled"], "negative_ratio": 0.5},
-    "model": {"architecture": "motif", "num_filters": 32, "filter_width_bp": 19, "pooling": ["max", "mean"]},
-    "train": {"epochs": 12, "filter_dropout": 0.0, "shift_bp": 4},
+    "model": {"num_filters": 32, "filter_width_bp": 11, "dense_units": [32]},
+    "train": {"epochs": 14, "filter_dropout": 0.0, "shift_bp": 4},
 }
 
 
 def demo_simulation() -> SimulationConfig:
-    """One GATA1::TAL1 composite somewhere in 200 bp, against background of the same composition."""
+    """An E-box and a GATA site 5 to 10 bp apart, somewhere in 200 bp, against background of the same composition."""
     from ebox.sequences import SimulationConfig
 
-    return SimulationConfig(motifs=("MA0140.3",), length_bp=200, gc=0.45, num_positives=4000, num_negatives=4000)
+    return SimulationConfig(
+        motifs=("MA0091.2", "MA0035.5"),
+        spacing_bp=(5, 10),
+        length_bp=200,
+        gc=0.45,
+        num_positives=4000,
+        num_negatives=4000,
+    )
 
 
 def build_stage(

@@ -246,4 +246,4 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
         strands=model.config.strands,
         progress=progress,
     )
-    write_json(path, filters_to_json(motifs))
+    write_json(path, filters_to_json(motifs, split="validation"))

@@ -136,12 +136,11 @@ def build_model(config: ModelConfig, num_tracks: int, length_bp: int, key: jax.A
     """
     _check_length(config, length_bp)
     motif_key, body_key, head_key = jax.random.split(key, 3)
-    pool_bp = config.pool_bp if config.architecture == "residual" else 1
     motifs = MotifLayer(
         Convolution.create(config.filter_width_bp, 4, config.num_filters, motif_key),
         BatchNorm.create(config.num_filters) if config.batch_norm else None,
         None if config.batch_norm else jnp.zeros(config.num_filters),
-        pool_bp,
+        config.pool_bp,
         config.strands == "both",
         config.activation,
     )
@@ -185,7 +184,7 @@ def _build_head(config: ModelConfig, channels: int, num_tracks: int, key: jax.Ar
 
 
 def _check_length(config: ModelConfig, length_bp: int) -> None:
-    least = max(config.filter_width_bp, config.pool_bp if config.architecture == "residual" else 1)
+    least = max(config.filter_width_bp, config.pool_bp)
     if length_bp < least:
         raise InputError(
             f"the sequences are {length_bp} bp long, shorter than the first layer needs ({least} bp)",

@@ -39,9 +39,7 @@ def encode(text: str | bytes) -> UInt8[np.ndarray, " length"]:
     codes = CODE_OF_BYTE[data]
     if (codes == INVALID).any():
         place = int(np.argmax(codes == INVALID))
-        raise InputError(
-            f"letter {chr(data[place])!r} at base {place + 1}: {explain_letter(chr(data[place]))}"
-        )
+        raise InputError(f"letter {chr(data[place])!r} at base {place + 1}: {explain_letter(chr(data[place]))}")
     return codes
 
 

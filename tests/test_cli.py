@@ -1,0 +1,219 @@
+"""The command line: its verbs, its speed, and what bad input gets: a message, code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+VERBS = ["build", "config", "demo", "doctor", "evaluate", "predict", "report", "run", "simulate", "train"]
+
+
+def ebox(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ebox.cli", *map(str, arguments)]
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Assert that the command ended with a message for a person, and give it."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def fasta(path: Path, *sequences: str) -> Path:
+    path.write_text("".join(f">s{number}\n{sequence}\n" for number, sequence in enumerate(sequences)))
+    return path
+
+
+def many(path: Path, count: int, seed: int, length: int = 60) -> Path:
+    import numpy as np
+
+    letters = np.array(list("ACGT"))
+    rng = np.random.default_rng(seed)
+    return fasta(path, *("".join(letters[rng.integers(0, 4, length)]) for _ in range(count)))
+
+
+def test_the_verbs_are_these():
+    help_text = ebox("--help").stdout
+    assert sorted(re.findall(r"^  ([a-z]+)  ", help_text.partition("Commands:")[2], re.MULTILINE)) == VERBS
+
+
+def test_help_is_loaded_without_the_heavy_parts():
+    program = (
+        "import sys; sys.argv = ['ebox', '--help']\n"
+        "try:\n    from ebox.cli import main; main()\nexcept SystemExit: pass\n"
+        "bad = {'jax', 'numpy', 'polars', 'pydantic', 'pysam', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(' '.join(bad) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_config_prints_settings_that_it_reads_back(tmp_path: Path):
+    first = ebox("config", "--set", "train.epochs=20")
+    (tmp_path / "c.toml").write_text(first.stdout)
+    second = ebox("config", "--config", tmp_path / "c.toml")
+    assert first.returncode == second.returncode == 0
+    assert first.stdout == second.stdout
+    assert "epochs = 20" in first.stdout
+
+
+def test_the_doctor_names_devices_memory_and_what_is_missing():
+    done = ebox("doctor")
+    assert done.returncode == 0
+    for word in ("devices", "memory", "jax", "cores"):
+        assert word in done.stdout
+
+
+def test_a_whole_session_by_hand(tmp_path: Path):
+    simulated = ebox(
+        *("simulate", "--motif", "MA0140.3", "--out", tmp_path / "s"),
+        *("--set", "length_bp=60", "--set", "num_positives=200", "--set", "num_negatives=200"),
+    )
+    assert simulated.returncode == 0, simulated.stderr
+    assert "ceiling" in simulated.stdout
+    built = ebox(
+        *("build", "--positives", tmp_path / "s" / "positives.fa", "--negatives", tmp_path / "s" / "negatives.fa"),
+        *("--out", tmp_path / "d"),
+    )
+    assert built.returncode == 0, built.stderr
+    assert "400 examples of 60 bp, 200 positive" in built.stdout
+    settings = ("--set", "model.num_filters=4", "--set", "train.max_steps=6", "--set", "train.batch_size=16")
+    trained = ebox("train", tmp_path / "d", "--out", tmp_path / "r", *settings)
+    assert trained.returncode == 0, trained.stderr
+    assert "step 6/6" in trained.stderr
+    evaluated = ebox("evaluate", tmp_path / "r", "--set", "evaluation.num_bootstrap=100")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "95 % interval" in evaluated.stdout
+    scored = ebox(
+        "predict", tmp_path / "r", "--fasta", tmp_path / "s" / "positives.fa", "--out", tmp_path / "scores.tsv"
+    )
+    assert scored.returncode == 0, scored.stderr
+    assert len((tmp_path / "scores.tsv").read_text().splitlines()) == 201
+    reported = ebox("report", tmp_path / "r")
+    assert reported.returncode == 0, reported.stderr
+    assert (tmp_path / "r" / "report.html").is_file()
+    again = refused(ebox("train", tmp_path / "d", "--out", tmp_path / "r", *settings))
+    assert "--overwrite" in again
+    resumed = ebox("train", tmp_path / "d", "--out", tmp_path / "r", *settings, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+BAD_POSITIVES = {
+    "empty": (b"", "empty"),
+    "no header": (b"ACGT\n", "line 1"),
+    "protein": (b">a\nMKLVFE\n", "protein"),
+    "rna": (b">a\nACGU\n", "RNA"),
+    "no sequence": (b">a\n>b\nACGT\n", "line 1"),
+    "binary": (bytes(range(256)), "line 1"),
+    "truncated gzip": (gzip.compress(b">a\nACGT\n" * 999)[:60], "gzip"),
+    "all n": (b">a\n" + b"N" * 60 + b"\n>b\n" + b"N" * 60 + b"\n", "positive"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_POSITIVES)
+def test_bad_positives_are_named_and_nothing_is_left(name: str, tmp_path: Path):
+    data, word = BAD_POSITIVES[name]
+    bad = tmp_path / "bad.fa"
+    bad.write_bytes(data)
+    negatives = many(tmp_path / "negatives.fa", 30, 0)
+    message = refused(ebox("build", "--positives", bad, "--negatives", negatives, "--out", tmp_path / "d"))
+    assert word in message
+    assert "bad.fa" in message or name == "all n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.fa", "negatives.fa"]
+
+
+def test_a_plain_gzip_genome_says_how_to_index_it(tmp_path: Path):
+    genome = tmp_path / "g.fa.gz"
+    genome.write_bytes(gzip.compress(b">chr1\n" + b"ACGT" * 500 + b"\n"))
+    (tmp_path / "p.bed").write_text("chr1\t100\t300\n")
+    message = refused(ebox("build", "--peaks", tmp_path / "p.bed", "--genome", genome, "--out", tmp_path / "d"))
+    assert "bgzip" in message
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["run", "--out", "r"], "positives"),
+        (["run", "--out", "r", "--peaks", "p.bed"], "--genome"),
+        (["run", "--out", "r", "--positives", "absent.fa"], "absent.fa"),
+        (["run", "--out", "r", "--positives", "."], "folder"),
+        (["run", "--out", "r", "--positives", "absent.fa", "--set", "train.epoch=2"], "did you mean 'train.epochs'"),
+        (["run", "--out", "r", "--positives", "absent.fa", "--config", "absent.toml"], "absent.toml"),
+        (["run", "--out", "r", "--positives", "absent.fa", "--split", "sideways"], "data.split"),
+        (["train", "absent", "--out", "r"], "absent"),
+        (["evaluate", "absent"], "absent"),
+        (["predict", "absent", "--fasta", "a.fa", "--out", "b.tsv"], "absent"),
+        (["report", "absent"], "absent"),
+        (["simulate", "--motif", "MA0140.33", "--out", "s"], "MA0140"),
+        (["simulate", "--motif", "MA0140.3", "--set", "lenght_bp=5", "--out", "s"], "length_bp"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_bad_commands_say_what_to_do(arguments: list[str], word: str, tmp_path: Path):
+    message = refused(ebox(*arguments, cwd=tmp_path))
+    assert word in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_place_is_named(tmp_path: Path):
+    tmp_path.chmod(0o500)
+    message = refused(ebox("simulate", "--motif", "MA0140.3", "--out", tmp_path / "s"))
+    assert "choose an --out" in message
+
+
+def test_an_out_below_a_file_is_named(tmp_path: Path):
+    (tmp_path / "f").write_text("")
+    message = refused(ebox("simulate", "--motif", "MA0140.3", "--out", tmp_path / "f" / "s"))
+    assert "not a folder" in message or "--out" in message
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path):
+    import signal
+
+    many(tmp_path / "p.fa", 200, 1)
+    many(tmp_path / "n.fa", 200, 2)
+    assert ebox("build", "--positives", tmp_path / "p.fa", "--negatives", tmp_path / "n.fa", "--out", tmp_path / "d")
+    command = [sys.executable, "-m", "ebox.cli", "train", tmp_path / "d", "--out", tmp_path / "r"]
+    settings = ["--set", "model.num_filters=4", "--set", "train.epochs=2000"]
+    process = subprocess.Popen([*map(str, command), *settings], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("step 128"):
+            process.send_signal(signal.SIGINT)
+            break
+    message = process.stderr.read()
+    assert process.wait(timeout=60) == 130
+    assert "Traceback" not in message
+    assert "--resume" in message
+    assert list((tmp_path / "r" / "checkpoints").iterdir())
+
+
+def test_the_first_command_answers_soon():
+    """Not a benchmark (that is benchmarks/startup.py): only that nothing heavy crept in."""
+    began = time.perf_counter()
+    ebox("--help")
+    assert time.perf_counter() - began < 5.0
+
+
+def test_the_readme_names_only_verbs_and_flags_that_exist():
+    helps = {verb: ebox(verb, "--help").stdout for verb in VERBS}
+    for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", README.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = line.split("#")[0].split()
+            if not words or words[0] != "ebox":
+                continue
+            assert words[1] in VERBS, line
+            for flag in (word for word in words if word.startswith("--")):
+                assert flag in helps[words[1]], line

@@ -1,0 +1,211 @@
+"""The main job from end to end: files in, a measured detector and its report out; resumable, and kind to bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ebox.config import Config, make_config
+from ebox.datasets.sources import DatasetSources
+from ebox.errors import InputError
+from ebox.pipeline import RunResult, demo_simulation, run
+from ebox.prediction import plan_windows, predict
+from ebox.sequences import SimulationConfig, read_fasta, simulate, write_fasta, write_simulation
+from ebox.stages import evaluate, report, train
+
+
+def _config(**train: Any) -> Config:
+    return make_config(
+        {
+            "data": {"negatives": ["given", "shuffled"], "track": "TAL1"},
+            "model": {
+                "architecture": "motif",
+                "num_filters": 8,
+                "filter_width_bp": 13,
+                "strands": "both",
+                "pooling": ["max"],
+                "dense_units": [8],
+            },
+            "train": {
+                "epochs": 6,
+                "filter_dropout": 0.0,
+                "dropout": 0.0,
+                "shift_bp": 0,
+                "learning_rate": 0.02,
+                "negatives_per_positive": None,
+                **train,
+            },
+            "evaluation": {"num_bootstrap": 100},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("simulation") / "s"
+    config = SimulationConfig(motifs=("MA0140.3",), length_bp=80, num_positives=600, num_negatives=600)
+    write_simulation(simulate(config), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sources(simulation: Path) -> DatasetSources:
+    return DatasetSources(positives=simulation / "positives.fa", negatives=(simulation / "negatives.fa",))
+
+
+@pytest.fixture(scope="module")
+def finished(simulation: Path, sources: DatasetSources, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    folder = tmp_path_factory.mktemp("runs") / "tal1"
+    return run(folder, sources, _config(), simulation=simulation / "simulation.json", command=["ebox", "run"])
+
+
+def test_the_main_job_finds_the_planted_motif_and_reports_it(finished: RunResult):
+    value, low, high = finished.evaluation.metric("auroc")
+    assert 0.9 < low <= value <= high
+    ceiling = finished.evaluation.facts["ceiling"]
+    assert ceiling is not None
+    assert value < ceiling["auroc"]["value"] + 0.03
+    track = finished.evaluation.facts["tracks"][0]
+    assert set(track["splits"]["test"]["by_kind"]) == {"given", "shuffled"}
+    assert value > track["baselines"]["gc_logistic"]["splits"]["test"]["metrics"]["auroc"]["high"]
+    page = finished.report.read_text()
+    assert "TAL1" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_run_folder_holds_what_the_formats_say(finished: RunResult):
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+    for file in finished.folder.iterdir():
+        assert f"`{file.name}" in text or file.name == "dataset", file.name
+    facts = json.loads((finished.folder / "training.json").read_text())
+    assert facts["steps"] == finished.training.steps
+    for key in facts:
+        assert f"`{key}`" in text
+
+
+def test_the_learned_filters_resemble_what_was_planted(finished: RunResult):
+    filters = json.loads((finished.folder / "filters.json").read_text())["filters"]
+    first = filters[0]
+    assert first["share_positive"] > first["share_negative"] + 0.3
+    assert first["resembles"]["id"] == "MA0140.3" or "GATA" in first["resembles"]["name"]
+
+
+def test_evaluating_again_gives_the_same_numbers(finished: RunResult):
+    before = json.loads((finished.folder / "evaluation.json").read_text())
+    again = evaluate(finished.folder)
+    assert again.facts["tracks"] == before["tracks"]
+
+
+def test_a_finished_run_is_not_overwritten_unasked(finished: RunResult, sources: DatasetSources):
+    with pytest.raises(InputError, match="--overwrite"):
+        run(finished.folder, sources, _config())
+    with pytest.raises(InputError, match="--overwrite"):
+        train(finished.folder / "dataset", finished.folder, _config())
+
+
+def test_resuming_with_other_data_is_refused(finished: RunResult, simulation: Path):
+    other = DatasetSources(positives=simulation / "negatives.fa", negatives=(simulation / "positives.fa",))
+    with pytest.raises(InputError, match="other data"):
+        run(finished.folder, other, _config(), resume=True)
+
+
+_RUN = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from pathlib import Path
+from test_pipeline import _config
+from ebox.datasets.sources import DatasetSources
+from ebox.pipeline import run
+s = Path(sys.argv[2])
+sources = DatasetSources(positives=s / "positives.fa", negatives=(s / "negatives.fa",))
+run(Path(sys.argv[1]), sources, _config(), resume=True, on_stage=lambda stage: print(stage, flush=True))
+"""
+
+
+def test_a_run_killed_in_every_stage_is_finished_by_resuming(finished: RunResult, simulation: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", _RUN, str(folder), str(simulation), str(Path(__file__).parent)]
+    for stage in ("build", "train", "evaluate", None):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == stage:
+                time.sleep(0.3)
+                process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert process.returncode == (0 if stage is None else -signal.SIGKILL)
+    ours = json.loads((folder / "evaluation.json").read_text())["tracks"]
+    undisturbed = json.loads((finished.folder / "evaluation.json").read_text())["tracks"]
+    assert ours == undisturbed
+
+
+def test_prediction_reads_any_length_and_calls_by_the_threshold(finished: RunResult, simulation: Path, tmp_path: Path):
+    positives = read_fasta(simulation / "positives.fa").matrix(80)[:50]
+    negatives = read_fasta(simulation / "negatives.fa").matrix(80)[:50]
+    long = np.concatenate([negatives[0], negatives[1], positives[0], negatives[2]])
+    write_fasta(tmp_path / "a.fa", [f"p{i}" for i in range(50)], positives)
+    result = predict(finished.folder, tmp_path / "a.fa", tmp_path / "a.tsv")
+    lines = (tmp_path / "a.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == [
+        "name",
+        "length_bp",
+        "TAL1_window_start",
+        "TAL1_logit",
+        "TAL1_probability",
+        "TAL1_call",
+    ]
+    assert len(lines) == 51
+    calls = [int(line.split("\t")[-1]) for line in lines[1:]]
+    assert calls == (result.probabilities[:, 0] >= result.thresholds[0]).astype(int).tolist()
+    assert np.mean(calls) > 0.6
+    (tmp_path / "b.fa").write_text(">long\n" + "".join("ACGTN"[c] for c in long) + "\n>short\nACGT\n")
+    other = predict(finished.folder, tmp_path / "b.fa")
+    assert other.lengths.tolist() == [320, 4]
+    assert (other.num_windowed, other.num_padded) == (1, 1)
+    assert other.windows[1, 0] == -38
+    assert 0 <= other.windows[0, 0] <= 240
+
+
+def test_windows_cover_every_base():
+    windows = plan_windows([10, 100, 101, 437], 100)
+    for owner, length in enumerate([10, 100, 101, 437]):
+        starts = windows.start[windows.owner == owner]
+        covered = np.zeros(length, bool)
+        for start in starts:
+            covered[max(start, 0) : start + 100] = True
+        assert covered.all()
+        assert len(starts) == 1 or starts[-1] == length - 100
+
+
+def test_a_changed_dataset_is_noticed(finished: RunResult, sources: DatasetSources, tmp_path: Path):
+    from ebox.pipeline import build_stage
+
+    build_stage(tmp_path / "d", sources, make_config({"data": {"negatives": ["given"], "seed": 5}}))
+    train(tmp_path / "d", tmp_path / "r", _config(max_steps=2))
+    build_stage(tmp_path / "d", sources, make_config({"data": {"negatives": ["given"], "seed": 6}}), overwrite=True)
+    with pytest.raises(InputError, match="has changed since"):
+        evaluate(tmp_path / "r")
+    with pytest.raises(InputError, match="evaluation.json"):
+        report(tmp_path / "r")
+
+
+def test_a_missing_model_says_what_to_do(tmp_path: Path):
+    for function in (evaluate, report):
+        with pytest.raises(InputError):
+            function(tmp_path / "absent")
+
+
+def test_the_demo_is_a_task_with_a_known_ceiling():
+    config = demo_simulation()
+    assert config.num_positives >= 1000
+    assert len(config.motifs) == 2
