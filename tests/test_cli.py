@@ -114,7 +114,7 @@ BAD_POSITIVES = {
     "protein": (b">a\nMKLVFE\n", "protein"),
     "rna": (b">a\nACGU\n", "RNA"),
     "no sequence": (b">a\n>b\nACGT\n", "line 1"),
-    "binary": (bytes(range(256)), "line 1"),
+    "binary": (bytes(range(256)), "not text"),
     "truncated gzip": (gzip.compress(b">a\nACGT\n" * 999)[:60], "gzip"),
     "all n": (b">a\n" + b"N" * 60 + b"\n>b\n" + b"N" * 60 + b"\n", "positive"),
 }

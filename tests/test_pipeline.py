@@ -195,7 +195,7 @@ def test_a_changed_dataset_is_noticed(finished: RunResult, sources: DatasetSourc
     build_stage(tmp_path / "d", sources, make_config({"data": {"negatives": ["given"], "seed": 6}}), overwrite=True)
     with pytest.raises(InputError, match="has changed since"):
         evaluate(tmp_path / "r")
-    with pytest.raises(InputError, match="evaluation.json"):
+    with pytest.raises(InputError, match=r"evaluation\.json"):
         report(tmp_path / "r")
 
 
@@ -209,3 +209,13 @@ def test_the_demo_is_a_task_with_a_known_ceiling():
     config = demo_simulation()
     assert config.num_positives >= 1000
     assert len(config.motifs) == 2
+
+
+def test_filters_read_back_are_those_of_the_file(finished: RunResult):
+    import ebox
+
+    motifs = ebox.read_filters(finished.folder)
+    entries = json.loads((finished.folder / "filters.json").read_text())["filters"]
+    assert [motif.consensus for motif in motifs] == [entry["consensus"] for entry in entries]
+    with pytest.raises(InputError, match="is missing"):
+        ebox.read_filters(finished.folder / "absent")

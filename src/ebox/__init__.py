@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ebox.datasets.sources import DatasetSources
     from ebox.doctor import doctor
     from ebox.errors import InputError
+    from ebox.explanation import read_filters
     from ebox.pipeline import run
     from ebox.prediction import predict
     from ebox.sequences import SimulationConfig, simulate, write_simulation
@@ -35,6 +36,7 @@ _PLACES = {
     "open_dataset": ("ebox.datasets.folder", "open_dataset"),
     "predict": ("ebox.prediction", "predict"),
     "read_config": ("ebox.config", "read_config"),
+    "read_filters": ("ebox.explanation", "read_filters"),
     "report": ("ebox.stages", "report"),
     "run": ("ebox.pipeline", "run"),
     "simulate": ("ebox.sequences", "simulate"),
@@ -54,6 +56,7 @@ __all__ = [
     "open_dataset",
     "predict",
     "read_config",
+    "read_filters",
     "report",
     "run",
     "simulate",

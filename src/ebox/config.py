@@ -105,8 +105,7 @@ class ModelConfig(Settings):
     dilations: tuple[PositiveInt, ...] = Field((2, 4), description="One residual layer of width 3 for each (residual).")
     pooling: tuple[Literal["max", "mean"], ...] = Field(("mean",), min_length=1, description="Global pooling.")
     position_basis: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="Smooth position weights in the global mean; 0: position does not matter.",
+        8, description="Smooth position weights in the global mean, learned from none; 0: position can't matter."
     )
     dense_units: tuple[PositiveInt, ...] = (64,)
     strands: Literal["one", "both"] = Field(

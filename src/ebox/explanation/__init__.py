@@ -1,8 +1,7 @@
 """What a network has learned: the filters of its first layer as motifs, and sequence logos.
 
 Owns the drawing of sequence logos (SVG text, no plotting library) and filters.json. Works on NumPy arrays,
-so it
-needs neither a device nor the model's code.
+so it needs neither a device nor the model's code.
 """
 
 from ebox.explanation.filters import (
@@ -11,6 +10,7 @@ from ebox.explanation.filters import (
     filter_motifs,
     filters_to_json,
     find_resemblance,
+    read_filters,
 )
 from ebox.explanation.logos import LETTER_COLOURS, information_heights, logo_svg
 
@@ -23,4 +23,5 @@ __all__ = [
     "find_resemblance",
     "information_heights",
     "logo_svg",
+    "read_filters",
 ]

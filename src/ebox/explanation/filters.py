@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from ebox.errors import InputError
+from ebox.publishing import read_json
 from ebox.sequences.codes import BASES, NUM_BASES
 from ebox.sequences.motifs import Motif, load_carried_motifs
 
@@ -173,6 +176,33 @@ def filters_to_json(motifs: Sequence[FilterMotif], **about: Any) -> dict[str, An
     ]
     head = {"format": "ebox-filters", "format_version": FILTERS_FORMAT_VERSION}
     return {**head, **about, "num_filters": len(entries), "filters": entries}
+
+
+def read_filters(run_folder: str | os.PathLike[str]) -> list[FilterMotif]:
+    """Read the filters of an evaluated run as motifs, those that favour positives most first.
+
+    Raises:
+        InputError: the run was not evaluated, or its filters.json is not one.
+    """
+    path = Path(run_folder) / "filters.json"
+    facts = read_json(path)
+    try:
+        return [_read_filter(entry) for entry in facts["filters"]]
+    except (KeyError, TypeError, ValueError):
+        raise InputError("is not a file of filters", file=path, remedy="run `ebox evaluate` again") from None
+
+
+def _read_filter(entry: dict[str, Any]) -> FilterMotif:
+    like = entry["resembles"]
+    return FilterMotif(
+        index=int(entry["index"]),
+        probabilities=np.asarray(entry["probabilities"], np.float64),
+        num_sites=int(entry["num_sites"]),
+        share_positive=float(entry["share_positive"]),
+        share_negative=float(entry["share_negative"]),
+        max_activation=float(entry["max_activation"]),
+        resembles=None if like is None else Resemblance(**like),
+    )
 
 
 def _check(filters: np.ndarray, codes: np.ndarray, targets: np.ndarray, threshold: float) -> None:

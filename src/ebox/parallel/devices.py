@@ -69,7 +69,8 @@ def _all_devices(platform: Literal["auto", "cpu", "gpu", "tpu"]) -> list[jax.Dev
 def _more_devices(platform: str, wanted: int) -> str:
     if platform == "cpu":
         return (
-            f"a CPU counts as one device that uses all cores; XLA_FLAGS=--xla_force_host_platform_device_count={wanted} "
+            "a CPU counts as one device that uses all cores; "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={wanted} "
             "splits it, for testing"
         )
     return "ask for fewer, or see `ebox doctor` for what is there"

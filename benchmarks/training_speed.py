@@ -1,0 +1,261 @@
+"""Training speed on CPU against PyTorch: same network, batch and data, in turn, in one run.
+
+    pip install torch lightning
+    python benchmarks/training_speed.py [--rounds 5] [--filters 128]
+
+Three ways to train the residual network on the real TAL1 sequences (random ones of the same size without the
+data folder):
+
+- ebox: its loop, random strand and shift included, batches gathered from base codes;
+- eager: a plain PyTorch loop, one-hot float tensors already in memory, no augmentation;
+- lightning: a Lightning Trainer with a DataLoader that one-hot encodes each item, no augmentation.
+
+The rounds alternate, so that a slow moment of the machine strikes all three; ratios are taken round by round.
+Also measured: the matrix products that one step can't do without, alone, as the limit of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lightning
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ebox.config import make_config
+from ebox.models import build_model, count_parameters
+from ebox.parallel import find_devices, make_mesh, replicate
+from ebox.sequences import read_fasta
+from ebox.training.batches import iter_chunks, iter_plans
+from ebox.training.sampling import ExampleOrder
+from ebox.training.state import make_hyperparameters, make_state
+from ebox.training.step import build_run_chunk, make_plan
+from machine import describe_machine, find_data, keep, summarise
+
+BATCH, STEPS, LENGTH = 64, 96, 200
+
+
+def load_examples() -> tuple[np.ndarray, np.ndarray]:
+    """Codes and labels of the real TAL1 set, or random ones of the same shape."""
+    try:
+        data = find_data() / "tal1"
+    except SystemExit:
+        rng = np.random.default_rng(0)
+        return rng.integers(0, 4, (20_000, LENGTH), np.uint8), rng.integers(0, 2, 20_000).astype(np.uint8)
+    positives = read_fasta(data / "bound.fa.gz").matrix(LENGTH)
+    negatives = read_fasta(data / "unbound_matched.fa.gz").matrix(LENGTH)[: len(positives)]
+    return np.concatenate([positives, negatives]), np.repeat([1, 0], len(positives)).astype(np.uint8)
+
+
+class TorchNetwork(nn.Module):
+    """The residual network of ebox in PyTorch, layer by layer."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.motifs = nn.Conv1d(4, filters, 15, padding=7, bias=False)
+        self.pool = nn.MaxPool1d(4)
+        self.norm = nn.BatchNorm1d(filters)
+        plan = [(5, 1), (3, 2), (3, 4)]
+        self.body = nn.ModuleList(
+            nn.Conv1d(filters, filters, width, padding=dilation * (width // 2), dilation=dilation, bias=False)
+            for width, dilation in plan
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(filters) for _ in plan)
+        self.dense, self.dense_norm = nn.Linear(filters, 64, bias=False), nn.BatchNorm1d(64)
+        self.output = nn.Linear(64, 1)
+        self.filter_dropout, self.dropout = nn.Dropout1d(0.1), nn.Dropout(0.3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits of one-hot sequences (batch, 4, length)."""
+        features = torch.exp(self.norm(self.pool(self.motifs(inputs))).clamp(max=6))
+        features = self.filter_dropout(features)
+        for convolution, norm in zip(self.body, self.norms, strict=True):
+            features = features + functional.relu(norm(convolution(features)))
+        pooled = self.dropout(features.mean(2))
+        hidden = self.dropout(functional.relu(self.dense_norm(self.dense(pooled))))
+        return self.output(hidden)[:, 0]
+
+
+class TorchModule(lightning.LightningModule):
+    """The same network as a Lightning user writes it."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.network = TorchNetwork(filters)
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+        """The loss of a batch."""
+        return functional.binary_cross_entropy_with_logits(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW."""
+        return torch.optim.AdamW(self.parameters(), lr=1e-3, weight_decay=1e-2)
+
+
+class OneHotItems(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Sequences as text, one-hot encoded one by one, as tutorials do."""
+
+    def __init__(self, codes: np.ndarray, labels: np.ndarray) -> None:
+        letters = np.array(list("ACGTN"))
+        self.texts = ["".join(row) for row in letters[codes[: STEPS * BATCH]]]
+        self.labels = labels
+        self.place = {letter: number for number, letter in enumerate("ACGT")}
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        one_hot = torch.zeros(4, LENGTH)
+        for position, letter in enumerate(self.texts[row]):
+            if letter in self.place:
+                one_hot[self.place[letter], position] = 1.0
+        return one_hot, torch.tensor(float(self.labels[row]))
+
+
+def prepare_ebox(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callable[[], None]:
+    """A function that makes STEPS steps with ebox's own loop."""
+    config = make_config({"model": {"num_filters": filters}, "train": {"batch_size": BATCH}})
+    mesh = make_mesh(find_devices(config.parallel))
+    order = ExampleOrder(labels == 1, 0, BATCH, None)
+    chunk_steps = config.train.steps_per_dispatch
+    run_chunk = build_run_chunk(mesh, make_plan(config.train, "cpu"), chunk_steps)
+    hyper = make_hyperparameters(config.train, 10_000, 1.0)
+    network = build_model(config.model, 1, LENGTH, jax.random.key(0))
+    state: Any = replicate(make_state(network, config.train), mesh)
+    print(f"ebox: {count_parameters(network):,} parameters")
+
+    def work() -> None:
+        nonlocal state
+        plans = list(iter_plans(0, STEPS, chunk_steps, frozenset()))
+        metrics = None
+        for plan, chunk in iter_chunks(codes, labels[:, None], order, plans, chunk_steps, mesh):
+            state, metrics = run_chunk(state, chunk, hyper, jnp.asarray(plan.count, jnp.int32))
+        jax.block_until_ready(metrics)
+
+    return work
+
+
+def prepare_eager(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callable[[], None]:
+    """A function that makes STEPS steps with tensors in memory."""
+    table = torch.cat([torch.eye(4), torch.zeros(1, 4)])
+    inputs = table[torch.from_numpy(codes.astype(np.int64))].transpose(1, 2).contiguous()
+    targets = torch.from_numpy(labels.astype(np.float32))
+    network = TorchNetwork(filters)
+    print(f"eager: {sum(weight.numel() for weight in network.parameters()):,} parameters")
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
+
+    def work() -> None:
+        order = torch.randperm(len(inputs))
+        for step in range(STEPS):
+            rows = order[step * BATCH : (step + 1) * BATCH]
+            loss = functional.binary_cross_entropy_with_logits(network(inputs[rows]), targets[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return work
+
+
+def prepare_lightning(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callable[[], None]:
+    """A function that makes STEPS steps with a Trainer and a DataLoader."""
+    module = TorchModule(filters)
+    loader = torch.utils.data.DataLoader(OneHotItems(codes, labels), batch_size=BATCH, shuffle=True)
+
+    def work() -> None:
+        lightning.Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(module, loader)
+
+    return work
+
+
+def prepare_limit(filters: int) -> tuple[Callable[[], None], float]:
+    """A function that makes only the matrix products of STEPS steps, and their floating-point operations a step."""
+    pooled = LENGTH // 4
+    rows = [(BATCH * LENGTH, 15 * 4, filters, 2)]
+    rows += [(BATCH * pooled, width * filters, filters, 3) for width in (5, 3, 3)]
+    arrays = [(jnp.ones((m, k)), jnp.ones((k, n)), jnp.ones((m, n))) for m, k, n, _ in rows]
+
+    @jax.jit
+    def products(arrays: Any) -> Any:
+        out = []
+        for (inputs, weight, gradient), (*_, count) in zip(arrays, rows, strict=True):
+            out += [inputs @ weight, inputs.T @ gradient]
+            if count == 3:
+                out.append(gradient @ weight.T)
+        return out
+
+    def work() -> None:
+        for _ in range(STEPS):
+            jax.block_until_ready(products(arrays))
+
+    return work, float(sum(2 * m * k * n * count for m, k, n, count in rows))
+
+
+def main() -> None:
+    """Measure in turn and print the ratios."""
+    parser = argparse.ArgumentParser(description="Training speed on CPU against PyTorch")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--filters", type=int, default=128)
+    options = parser.parse_args()
+    machine = describe_machine()
+    print(machine)
+    torch.set_num_threads(machine["num_cores"])
+    codes, labels = load_examples()
+    order = np.random.default_rng(0).permutation(len(codes))
+    codes, labels = codes[order], labels[order]
+    limit, operations = prepare_limit(options.filters)
+    ways = {
+        "ebox": prepare_ebox(codes, labels, options.filters),
+        "eager": prepare_eager(codes, labels, options.filters),
+        "lightning": prepare_lightning(codes, labels, options.filters),
+        "limit": limit,
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(options.rounds + 1):
+        for name, work in ways.items():
+            began = time.perf_counter()
+            work()
+            # The first round compiles and warms up.
+            if number:
+                rates[name].append(STEPS * BATCH / (time.perf_counter() - began))
+    ratios = {
+        f"ebox / {other}": [mine / theirs for mine, theirs in zip(rates["ebox"], rates[other], strict=True)]
+        for other in ("eager", "lightning", "limit")
+    }
+    for name, values in rates.items():
+        shown = summarise(values)
+        print(f"{name:<10} {shown['median']:8,.0f} sequences/s  ({shown['min']:,.0f} to {shown['max']:,.0f})")
+    for name, values in ratios.items():
+        shown = summarise(values)
+        print(f"{name:<18} {shown['median']:.2f}  ({shown['min']:.2f} to {shown['max']:.2f}, n = {shown['n']})")
+    flops = summarise([operations * rate / BATCH for rate in rates["limit"]])
+    print(f"limit: {operations / 1e9:.2f} GFLOP a step in matrix products, {flops['median'] / 1e9:.0f} GFLOP/s alone")
+    keep(
+        f"training_speed_{options.filters}",
+        {
+            "filters": options.filters,
+            "batch_size": BATCH,
+            "steps_a_round": STEPS,
+            "sequences_per_second": {name: summarise(values) for name, values in rates.items()},
+            "ratios": {name: summarise(values) for name, values in ratios.items()},
+            "matrix_product_flop_a_step": operations,
+            "matrix_product_flop_per_second": flops,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
