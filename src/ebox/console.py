@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -59,7 +59,7 @@ class Display:
         self._tasks: dict[str, Any] = {}
         self._said: dict[str, float] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Display:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -136,14 +136,20 @@ def describe_evaluation(facts: Mapping[str, Any]) -> str:
         lines.append(
             f"{track['track']}, test split, {test['num_examples']:,} examples, {test['num_positive']:,} positive"
         )
+        if test["metrics"] is None:
+            lines.append(f"  not measured: {test['reason']}")
+            continue
         for name in ("auroc", "auprc", "accuracy", "mcc"):
             lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
-        for name, baseline in track["baselines"].items():
-            metrics = baseline["splits"]["test"]["metrics"]
-            lines.append(
-                f"  against {name}: AUROC {metrics['auroc']['value']:.4f}, AUPRC {metrics['auprc']['value']:.4f}"
-            )
+        lines += [f"  against {name}: {_describe_baseline(entry)}" for name, entry in track["baselines"].items()]
     return "\n".join(lines)
+
+
+def _describe_baseline(baseline: Mapping[str, Any]) -> str:
+    if baseline["reason"] is not None:
+        return f"not fitted: {baseline['reason']}"
+    metrics = baseline["splits"]["test"]["metrics"]
+    return f"AUROC {metrics['auroc']['value']:.4f}, AUPRC {metrics['auprc']['value']:.4f}"
 
 
 def _describe_metric(metric: Mapping[str, Any]) -> str:
