@@ -180,3 +180,20 @@ def test_what_is_not_a_dataset_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             open_dataset(path)
+
+
+@pytest.mark.parametrize("facts", [None, {}, {"sha256": "00"}, {"sha256": "00", "bytes": "many"}])
+def test_a_manifest_that_does_not_describe_its_files_is_refused(dataset: Path, facts: object) -> None:
+    files = json.loads((dataset / "manifest.json").read_text())["files"]
+    _edit_manifest(dataset, files={**files, "codes.npy": facts})
+    with pytest.raises(InputError, match=r"'codes.npy' has no sha256 and bytes"):
+        open_dataset(dataset)
+
+
+def test_a_damaged_head_of_an_array_is_named(dataset: Path) -> None:
+    file = dataset / "targets.npy"
+    data = bytearray(file.read_bytes())
+    data[data.index(b"}")] = ord("{")
+    file.write_bytes(data)
+    with pytest.raises(InputError, match=r"targets.npy: is not a whole .npy file"):
+        open_dataset(dataset)

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,7 +38,7 @@ EXAMPLE_COLUMNS = (
     "cluster",
     "parent",
 )
-BUILD_AGAIN = "build the dataset again with `ebox data build`"
+BUILD_AGAIN = "build the dataset again with `ebox build`"
 
 _CHUNK_BYTES = 1 << 22
 _CHUNK_ROWS = 1 << 16
@@ -141,13 +142,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         problem = "is a file, not a dataset folder" if folder.exists() else "there is no such dataset folder"
-        raise InputError(problem, file=folder, remedy="give the folder that `ebox data build --out` made")
+        raise InputError(problem, file=folder, remedy="give the folder that `ebox build --out` made")
     file = folder / "manifest.json"
     if not file.exists():
         raise InputError(
             "is not a dataset folder: it has no manifest.json",
             file=folder,
-            remedy="give the folder that `ebox data build --out` made",
+            remedy="give the folder that `ebox build --out` made",
         )
     manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -202,6 +203,10 @@ def _check_manifest(file: Path, manifest: dict[str, Any]) -> None:
         missing = [name for name in names if name not in manifest[found]]
         if missing:
             raise InputError(f"the manifest lacks the {kind_of_name} {missing[0]!r}", file=file, remedy=BUILD_AGAIN)
+    for name, facts in manifest["files"].items():
+        known = facts if isinstance(facts, dict) else {}
+        if not isinstance(known.get("sha256"), str) or not isinstance(known.get("bytes"), int):
+            raise InputError(f"the file {name!r} has no sha256 and bytes", file=file, remedy=BUILD_AGAIN)
     edges = [0]
     for name in SPLITS:
         part = manifest["splits"][name]
@@ -232,7 +237,7 @@ def _check_sizes(folder: Path, manifest: dict[str, Any]) -> None:
 def _open_array(file: Path, shape: tuple[int, int]) -> np.ndarray:
     try:
         array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, TokenError) as error:
         raise InputError(f"is not a whole .npy file: {error}", file=file, remedy=BUILD_AGAIN) from None
     if array.dtype != np.uint8 or array.shape != shape:
         raise InputError(
