@@ -310,3 +310,21 @@ def test_datasets_load_without_the_accelerator_stack() -> None:
     program = f"import ebox.datasets, sys; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_dataset_never_replaces_its_own_sources(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    positives = _fasta(folder / "bound.fa", _letters(60))
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder, positives, tmp_path / "link", tmp_path):
+        with pytest.raises(InputError, match="would remove the input"):
+            build_dataset(SHUFFLED, out, positives=positives, overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["bound.fa"]
+    assert len(build_dataset(SHUFFLED, folder / "dataset", positives=positives)) == 120
+
+
+def test_positives_that_equal_their_shuffles_are_told_of(tmp_path: Path) -> None:
+    positives = _fasta(tmp_path / "bound.fa", ["A", "C"])
+    with pytest.raises(InputError, match=r"no shuffled negatives(.|\n)*longer or more varied"):
+        build_dataset(SHUFFLED, tmp_path / "out", positives=positives)

@@ -27,6 +27,7 @@ from ebox.datasets.similarity import cluster_similar, index_sketches
 from ebox.datasets.sources import (
     PEAK_LENGTH_BP,
     DatasetSources,
+    check_apart,
     check_sources,
     choose_given,
     choose_kinds,
@@ -51,6 +52,11 @@ from ebox.publishing import check_absent, publish_folder
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
     from ebox.sequences.intervals import Intervals
+
+_REMEDIES = {
+    "shuffled": "give longer or more varied positives, since theirs are equal to their shuffles; or give --negatives",
+    "matched": "raise data.gc_tolerance, lower data.min_peak_distance_bp, or choose other negatives",
+}
 
 
 @dataclass
@@ -149,6 +155,7 @@ def build_dataset(
     check_sources(files)
     made_kinds = choose_kinds(config, files)
     check_absent(Path(out), overwrite=overwrite)
+    check_apart(files, Path(out))
     build = _Build(config, files, made_kinds, progress, ["positive", *name_kinds(files), *made_kinds])
     try:
         examples = _add_negatives(build, _clean(build, _read(build)))
@@ -279,7 +286,7 @@ def _add_negatives(build: _Build, examples: Examples) -> Examples:
         if num == 0:
             raise InputError(
                 f"no {kind} negatives could be made for {len(rows):,} positives",
-                remedy="raise data.gc_tolerance, lower data.min_peak_distance_bp, or choose other negatives",
+                remedy=_REMEDIES[kind],
             )
     return examples
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,6 +81,20 @@ def check_sources(sources: DatasetSources) -> None:
         raise InputError(
             f"{len(sources.negatives)} files of negatives, but {len(sources.negative_names)} names for them"
         )
+
+
+def check_apart(sources: DatasetSources, out: Path) -> None:
+    """Raise InputError when writing `out` would remove an input file: it is that file, or a folder around it."""
+    single = (sources.positives, sources.peaks, sources.genome, sources.blacklist, sources.table)
+    inputs = [path for path in single if path is not None]
+    # realpath and not resolve: a loop of links is told by the reader, in its own words.
+    place = Path(os.path.realpath(out))
+    for path in (*inputs, *sources.negatives, *sources.splits.values()):
+        real = Path(os.path.realpath(path))
+        if place == real or place in real.parents:
+            raise InputError(
+                f"writing this would remove the input {path}", file=out, remedy="choose another --out for the dataset"
+            )
 
 
 def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]:
