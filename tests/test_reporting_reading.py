@@ -427,3 +427,10 @@ def test_a_broken_line_of_metrics_is_named(run_folder: Path) -> None:
 def test_no_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such run folder"):
         read_run_files(tmp_path / "nothing")
+
+
+def test_a_folder_in_place_of_the_metrics_is_named(run_folder: Path) -> None:
+    (run_folder / "metrics.jsonl").unlink()
+    (run_folder / "metrics.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"metrics.jsonl: can't be read"):
+        read_run_files(run_folder)

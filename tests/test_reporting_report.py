@@ -309,3 +309,23 @@ def test_a_place_that_is_no_page_is_refused(run_folder: Path, tmp_path: Path) ->
     for place in (tmp_path, tmp_path / "report.json"):
         with pytest.raises(InputError, match="no place for the page"):
             write_report(run_folder, place)
+
+
+def test_a_report_replaces_no_other_file_of_the_run(run_folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in run_folder.iterdir() if path.is_file()}
+    with pytest.raises(InputError, match="no place for the page"):
+        write_report(run_folder, run_folder / "config.toml")
+    with pytest.raises(InputError, match="a file that is no report stands"):
+        write_report(run_folder, run_folder / "evaluation.html")
+    assert {path.name: path.read_bytes() for path in run_folder.iterdir() if path.is_file()} == before
+    for _ in range(2):
+        assert write_report(run_folder, run_folder / "other.html").exists()
+
+
+def test_a_number_that_json_lacks_is_refused_and_nothing_written(run_folder: Path) -> None:
+    evaluation = json.loads((run_folder / "evaluation.json").read_text())
+    evaluation["tracks"][0]["splits"]["test"]["metrics"]["auroc"]["low"] = float("inf")
+    _change(run_folder, "evaluation.json", evaluation)
+    with pytest.raises(InputError, match="does not hold what it should"):
+        write_report(run_folder)
+    assert not (run_folder / "report.json").exists()

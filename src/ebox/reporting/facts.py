@@ -10,6 +10,7 @@ from ebox.reporting.headline import list_limits, make_headline
 from ebox.reporting.reading import RunFiles, is_measured
 from ebox.reporting.wording import METRICS, MODEL, format_command, name_baseline
 
+REPORT_FORMAT = "ebox-report"
 REPORT_FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
 NUM_FILTERS_SHOWN = 24
@@ -30,7 +31,7 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
     simulation = _describe_simulation(files.simulation)
     planted = () if simulation is None else [motif["id"] for motif in simulation["motifs"]]
     facts: dict[str, Any] = {
-        "format": "ebox-report",
+        "format": REPORT_FORMAT,
         "format_version": REPORT_FORMAT_VERSION,
         "ebox_version": __version__,
         "run": files.name,

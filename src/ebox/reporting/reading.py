@@ -124,6 +124,8 @@ def _read_metrics(file: Path) -> tuple[Mapping[str, Any], ...]:
         lines = file.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError:
         raise InputError("is not UTF-8 text", file=file, remedy="restore it, or delete it") from None
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", file=file, remedy="restore it, or delete it") from None
     entries: list[Mapping[str, Any]] = []
     for number, line in enumerate(lines[:-1], start=1):
         try:

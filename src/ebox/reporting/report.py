@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
-from ebox.publishing import publish_file, write_json
+from ebox.publishing import publish_file, read_json, write_json
 from ebox.reporting import figures, wording
-from ebox.reporting.facts import collect_facts
+from ebox.reporting.facts import REPORT_FORMAT, collect_facts
 from ebox.reporting.reading import read_run_files
 
 _TEMPLATE = "report.html.j2"
@@ -37,13 +38,13 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
 
     folder = Path(run_folder)
     target = folder / names.REPORT if out is None else Path(out)
-    if target.is_dir() or target.suffix == ".json":
-        raise InputError("is no place for the page of a report", file=target, remedy="name a file, such as report.html")
+    _check_place(target, is_own=out is None)
     files = read_run_files(folder)
     try:
         facts = collect_facts(files)
         page = render_report(facts)
-    except (KeyError, TypeError, AttributeError, IndexError, UndefinedError) as error:
+        json.dumps(facts, allow_nan=False)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, UndefinedError) as error:
         raise InputError(
             f"a file of this run does not hold what it should ({type(error).__name__}: {error})",
             file=folder,
@@ -53,6 +54,28 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     with publish_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
+
+
+def _check_place(target: Path, *, is_own: bool) -> None:
+    """Raise InputError where no page belongs, or where its JSON would replace a file that is no report."""
+    if target.is_dir() or target.suffix not in (".html", ".htm"):
+        raise InputError("is no place for the page of a report", file=target, remedy="name a file, such as report.html")
+    beside = target.with_suffix(".json")
+    if is_own or not beside.exists() or _is_report(beside):
+        return
+    raise InputError(
+        f"its facts would be written to {beside.name}, where a file that is no report stands",
+        file=target,
+        remedy="choose another name",
+    )
+
+
+def _is_report(file: Path) -> bool:
+    try:
+        facts = read_json(file)
+    except InputError:
+        return False
+    return isinstance(facts, dict) and facts.get("format") == REPORT_FORMAT
 
 
 def render_report(facts: Mapping[str, Any]) -> str:
