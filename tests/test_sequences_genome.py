@@ -207,3 +207,11 @@ def test_real_genome_agrees_with_its_text(real_data: Path, tmp_path: Path) -> No
         np.testing.assert_array_equal(genome.fetch("chr2", 0, 2_333_275), whole.record(0))
         windows = genome.fetch_windows(["chr2"] * len(starts), starts, 200)
     np.testing.assert_array_equal(windows, whole.record(0)[starts[:, None] + np.arange(200)])
+
+
+@pytest.mark.parametrize("index", [b"chr1\t30\nbad", b"\xff\xfe"])
+def test_a_damaged_index_is_to_be_deleted(tmp_path: Path, index: bytes) -> None:
+    path = put(tmp_path, make_text())
+    Path(f"{path}.fai").write_bytes(index)
+    with pytest.raises(InputError, match=r"delete genome.fa.fai and try again"):
+        Genome(path)

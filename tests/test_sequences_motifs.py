@@ -126,6 +126,7 @@ def test_damage_is_named(tmp_path: Path, text: str, message: str) -> None:
         read_motifs(write(tmp_path, text))
     assert message in str(caught.value)
     assert "motifs.txt" in str(caught.value)
+    assert caught.value.remedy is not None
 
 
 def test_other_things_than_text_are_refused(tmp_path: Path) -> None:

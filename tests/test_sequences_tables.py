@@ -92,6 +92,7 @@ def test_content_tells_fasta_from_tables(tmp_path: Path) -> None:
         (b"\n\n", "no column 'sequence'"),
         (b"sequence,label\n", "holds no rows"),
         (b"Sequence,label\nA,1\n", "rename 'Sequence' to 'sequence'"),
+        (b"sequence,label,label\nA,1,0\n", "line 1: has 2 columns 'label'"),
         (b"ACGT,1\n", "first line holds 'ACGT', '1'"),
         (b"sequence,label\nACGT,1\nACGT\n", "line 3: has 1 columns, the first line has 2"),
         (b"sequence,label\nACGT,1,2\n", "line 2: has 3 columns"),

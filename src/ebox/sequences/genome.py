@@ -43,9 +43,9 @@ class Genome:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._private: tempfile.TemporaryDirectory[str] | None = None
-        packed = _check_genome(self.path)
+        self._packed = packed = _check_genome(self.path)
         index = self._find_index(packed)
-        with _quiet_pysam(self.path) as pysam:
+        with _quiet_pysam(self.path, _damaged_index(self.path, packed)) as pysam:
             self._file = pysam.FastaFile(
                 os.fspath(self.path),
                 filepath_index=f"{index}.fai",
@@ -134,7 +134,7 @@ class Genome:
         return windows
 
     def _fetch_block(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        again = f"the index may be of another file: delete {self.path.name}.fai and try again"
+        again = _damaged_index(self.path, self._packed)
         with _quiet_pysam(self.path, again):
             data = np.frombuffer(self._file.fetch(chrom, start, end).encode("latin-1"), np.uint8)
         if len(data) != end - start:
@@ -170,6 +170,11 @@ def _build_index(genome: Path, folder: Path) -> Path:
     with _quiet_pysam(genome) as pysam:
         pysam.faidx(os.fspath(genome), "--fai-idx", f"{index}.fai", "--gzi-idx", f"{index}.gzi")
     return index
+
+
+def _damaged_index(genome: Path, packed: bool) -> str:
+    names = f"{genome.name}.fai and {genome.name}.gzi" if packed else f"{genome.name}.fai"
+    return f"the index may be damaged or of another file: delete {names} and try again"
 
 
 def _is_fresh(index: Path, genome: Path) -> bool:

@@ -19,6 +19,7 @@ from ebox.sequences.streams import iter_lines
 PathLike = str | os.PathLike[str]
 
 _FORMATS = "ebox reads MEME (letter-probability matrices) and JASPAR (>ID name, then four rows of counts)"
+_DAMAGED = "the file may be cut off or damaged; fetch it again"
 _SETTING = re.compile(r"(\w+)\s*=\s*(\S+)")
 
 
@@ -53,7 +54,9 @@ def read_meme(path: PathLike) -> list[Motif]:
             name, alt_name = words[0], words[1] if len(words) > 1 and "=" not in words[1] else ""
         elif line.startswith("letter-probability matrix"):
             if not name:
-                raise InputError("a matrix stands before its line `MOTIF name`", file=path, line=number)
+                raise InputError(
+                    "a matrix stands before its line `MOTIF name`", file=path, line=number, remedy=_DAMAGED
+                )
             settings = dict(_SETTING.findall(line))
             rows = _read_columns(lines, number, settings, path)
             sites = _read_number(settings["nsites"], path, number) if "nsites" in settings else None
@@ -83,7 +86,7 @@ def read_jaspar(path: PathLike) -> list[Motif]:
         elif entries:
             entries[-1][2].append((number, line))
         else:
-            raise InputError("a row stands before the first line `>ID name`", file=path, line=number)
+            raise InputError("a row stands before the first line `>ID name`", file=path, line=number, remedy=_FORMATS)
     if not entries:
         raise InputError("holds no matrix", file=path, remedy=_FORMATS)
     return [_read_jaspar_entry(head, rows, _Place(path, number)) for number, head, rows in entries]
@@ -144,7 +147,7 @@ def _read_columns(lines: Sequence[str], first: int, settings: dict[str, str], pa
             break
         row = [_read_number(word, path, number) for word in line.split()]
         if len(row) != NUM_BASES:
-            raise InputError(f"{len(row)} numbers, expected 4", file=path, line=number)
+            raise InputError(f"{len(row)} numbers, expected 4", file=path, line=number, remedy=_DAMAGED)
         rows.append(row)
     if not rows or (width is not None and len(rows) != width):
         expected = "some" if width is None else f"w= {width:g}"
@@ -152,7 +155,7 @@ def _read_columns(lines: Sequence[str], first: int, settings: dict[str, str], pa
             f"the matrix has {len(rows)} rows, expected {expected}",
             file=path,
             line=first,
-            remedy="the file may be cut off; fetch it again",
+            remedy=_DAMAGED,
         )
     return rows
 
@@ -163,27 +166,27 @@ def _read_jaspar_entry(head: str, rows: Sequence[tuple[int, str]], place: _Place
             f"the matrix has {len(rows)} rows, expected 4: the counts of A, C, G and T",
             file=place.path,
             line=place.line,
-            remedy="the file may be cut off; fetch it again",
+            remedy=_DAMAGED,
         )
     counts: dict[str, list[float]] = {}
     for base, (number, line) in zip(BASES, rows, strict=True):
         letter = line[0].upper() if line[0].isalpha() else base
         if letter not in BASES or letter in counts:
-            raise InputError(f"found a row {line[0]!r}, expected {base}", file=place.path, line=number)
+            raise InputError(f"found a row {line[0]!r}, expected {base}", file=place.path, line=number, remedy=_DAMAGED)
         words = line.lstrip("ACGTacgt").replace("[", " ").replace("]", " ").split()
         counts[letter] = [_read_number(word, place.path, number) for word in words]
     widths = {len(row) for row in counts.values()}
     if len(widths) != 1 or widths == {0}:
-        raise InputError("the rows differ in length, or are empty", file=place.path, line=place.line)
+        raise InputError("the rows differ in length, or are empty", file=place.path, line=place.line, remedy=_DAMAGED)
     matrix = np.array([counts[base] for base in BASES], np.float64).T
     sums = matrix.sum(axis=1, keepdims=True)
     if (sums <= 0).any():
         column = int(np.argmax(sums <= 0)) + 1
-        raise InputError(f"column {column} holds no counts", file=place.path, line=place.line)
+        raise InputError(f"column {column} holds no counts", file=place.path, line=place.line, remedy=_DAMAGED)
     sites = None if np.abs(sums - 1).max() < 0.05 else round(float(sums.max()))
     words = head.split(maxsplit=1)
     if not words:
-        raise InputError("the matrix has no name", file=place.path, line=place.line)
+        raise InputError("the matrix has no name", file=place.path, line=place.line, remedy="write >ID name")
     return _make_motif(words[0], (matrix / sums).tolist(), words[1] if len(words) > 1 else "", sites, place)
 
 
@@ -192,14 +195,16 @@ def _make_motif(name: str, rows: list[list[float]], alt_name: str, num_sites: in
     try:
         return Motif(name, probabilities, os.fspath(place.path), alt_name, num_sites)
     except InputError as error:
-        raise InputError(error.problem, file=place.path, line=place.line, record=name) from None
+        raise InputError(error.problem, file=place.path, line=place.line, record=name, remedy=_DAMAGED) from None
 
 
 def _read_number(word: str, path: PathLike, line: int) -> float:
     try:
         number = float(word)
     except ValueError:
-        raise InputError(f"found {word!r}, expected a number", file=path, line=line) from None
+        raise InputError(f"found {word!r}, expected a number", file=path, line=line, remedy=_DAMAGED) from None
     if not np.isfinite(number) or number < 0:
-        raise InputError(f"found {word}, expected a share or a count that is not negative", file=path, line=line)
+        raise InputError(
+            f"found {word}, expected a share or a count that is not negative", file=path, line=line, remedy=_DAMAGED
+        )
     return number

@@ -153,6 +153,10 @@ def _find_delimiter(header: str) -> str:
 
 def _find_column(header: list[str], name: str, source: str, line: int) -> int:
     header[:] = [column.strip() for column in header]
+    if header.count(name) > 1:
+        raise InputError(
+            f"has {header.count(name)} columns {name!r}", file=source, line=line, remedy="rename all but one of them"
+        )
     if name in header:
         return header.index(name)
     near = [column for column in header if column.lower() == name.lower()]
