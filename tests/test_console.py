@@ -1,4 +1,8 @@
-from ebox.console import describe_evaluation
+import sys
+
+import pytest
+
+from ebox.console import Display, describe_evaluation, note, say
 
 METRICS = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("auroc", "auprc", "accuracy", "mcc")}
 TEST = {"num_examples": 20, "num_positive": 10, "metrics": METRICS, "reason": None}
@@ -18,3 +22,13 @@ def test_a_track_that_was_not_measured_says_why() -> None:
     test = {"num_examples": 10, "num_positive": 0, "metrics": None, "reason": "no positives"}
     told = describe_evaluation({"tracks": [{"track": "TAL1", "splits": {"test": test}, "baselines": {}}]})
     assert told == "TAL1, test split, 10 examples, 0 positive\n  not measured: no positives"
+
+
+def test_streams_that_were_closed_are_written_to_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with Display() as display:
+        display.stage("build")
+        display.progress("cleaning", 1, 1)
+    say("done")
+    note("done")

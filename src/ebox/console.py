@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,14 +21,19 @@ QUIET_SECONDS = 5.0
 
 def say(text: str) -> None:
     """Print a line of the result to standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    _write(sys.stdout, text)
 
 
 def note(text: str) -> None:
     """Print a line beside the result, to standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write a line at once; a stream that was closed before the program began is none."""
+    if stream is not None:
+        stream.write(text + "\n")
+        stream.flush()
 
 
 def show_warnings_plainly() -> None:
@@ -60,7 +65,7 @@ class Display:
         self._said: dict[str, float] = {}
 
     def __enter__(self) -> Display:
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
