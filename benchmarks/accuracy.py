@@ -120,7 +120,6 @@ TASKS: Mapping[str, Task] = {
     "matched": Task(
         bound_against_matched,
         {"auroc": 0.950, "auprc": 0.855, "accuracy": 0.930},
-        {"model": RECIPE},
         max_seconds=360,
     ),
     "open": Task(bound_against_open, {"auroc": 0.912, "auprc": 0.912}),

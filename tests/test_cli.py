@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
 VERBS = ["build", "config", "demo", "doctor", "evaluate", "predict", "report", "run", "simulate", "train"]
 
 
@@ -205,15 +204,3 @@ def test_the_first_command_answers_soon():
     began = time.perf_counter()
     ebox("--help")
     assert time.perf_counter() - began < 5.0
-
-
-def test_the_readme_names_only_verbs_and_flags_that_exist():
-    helps = {verb: ebox(verb, "--help").stdout for verb in VERBS}
-    for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", README.read_text(), re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = line.split("#")[0].split()
-            if not words or words[0] != "ebox":
-                continue
-            assert words[1] in VERBS, line
-            for flag in (word for word in words if word.startswith("--")):
-                assert flag in helps[words[1]], line

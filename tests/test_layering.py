@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("explanation",),
     ("reporting",),
-    ("prediction", "doctor"),
+    ("prediction", "diagnosis"),
     ("stages",),
     ("pipeline",),
     ("console",),

@@ -29,8 +29,8 @@ def _config(**train: Any) -> Config:
             "data": {"negatives": ["given", "shuffled"], "track": "TAL1"},
             "model": {
                 "architecture": "motif",
-                "num_filters": 8,
-                "filter_width_bp": 13,
+                "num_filters": 12,
+                "filter_width_bp": 19,
                 "strands": "both",
                 "pooling": ["max"],
                 "dense_units": [8],
@@ -40,7 +40,7 @@ def _config(**train: Any) -> Config:
                 "filter_dropout": 0.0,
                 "dropout": 0.0,
                 "shift_bp": 0,
-                "learning_rate": 0.02,
+                "learning_rate": 0.01,
                 "negatives_per_positive": None,
                 **train,
             },
@@ -52,7 +52,7 @@ def _config(**train: Any) -> Config:
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulation") / "s"
-    config = SimulationConfig(motifs=("MA0140.3",), length_bp=80, num_positives=600, num_negatives=600)
+    config = SimulationConfig(motifs=("MA0140.3",), length_bp=80, num_positives=1200, num_negatives=1200)
     write_simulation(simulate(config), folder)
     return folder
 
@@ -85,7 +85,7 @@ def test_the_main_job_finds_the_planted_motif_and_reports_it(finished: RunResult
 def test_a_run_folder_holds_what_the_formats_say(finished: RunResult):
     text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
     for file in finished.folder.iterdir():
-        assert f"`{file.name}" in text or file.name == "dataset", file.name
+        assert f"`{file.name}" in text or file.name == "dataset" or "-other" in file.name, file.name
     facts = json.loads((finished.folder / "training.json").read_text())
     assert facts["steps"] == finished.training.steps
     for key in facts:
@@ -116,6 +116,47 @@ def test_resuming_with_other_data_is_refused(finished: RunResult, simulation: Pa
     other = DatasetSources(positives=simulation / "negatives.fa", negatives=(simulation / "positives.fa",))
     with pytest.raises(InputError, match="other data"):
         run(finished.folder, other, _config(), resume=True)
+
+
+def test_resuming_a_finished_run_with_another_network_is_refused(finished: RunResult, sources: DatasetSources):
+    with pytest.raises(InputError, match=r"begun with train.epochs = 6.0, not 7.0"):
+        run(finished.folder, sources, _config(epochs=7), resume=True)
+
+
+def test_a_refused_training_changes_nothing(finished: RunResult):
+    before = {path.name: path.read_bytes() for path in finished.folder.iterdir() if path.is_file()}
+    dataset = finished.folder / "dataset"
+    absent = make_config({**_config().model_dump(), "parallel": {"platform": "gpu"}})
+    with pytest.raises(InputError, match="GPU"):
+        train(dataset, finished.folder, absent, overwrite=True)
+    with pytest.raises(InputError, match="shorter than the first layer"):
+        train(dataset, finished.folder, make_config({"model": {"filter_width_bp": 99}}), overwrite=True)
+    with pytest.raises(InputError, match=r"begun with"):
+        train(dataset, finished.folder, _config(seed=9), resume=True)
+    with pytest.raises(InputError, match="is a dataset folder"):
+        train(dataset, dataset, _config())
+    assert before == {path.name: path.read_bytes() for path in finished.folder.iterdir() if path.is_file()}
+
+
+def test_files_of_others_are_not_replaced(finished: RunResult, tmp_path: Path):
+    (tmp_path / "config.toml").write_text("# mine")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"config\.toml, which is not of a training run"):
+            train(finished.folder / "dataset", tmp_path, _config(), overwrite=overwrite)
+    assert (tmp_path / "config.toml").read_text() == "# mine"
+
+
+def test_evaluating_another_dataset_leaves_the_run_as_it_is(
+    finished: RunResult, sources: DatasetSources, tmp_path: Path
+):
+    from ebox.pipeline import build_stage
+
+    before = (finished.folder / "evaluation.json").read_bytes()
+    other = make_config({"data": {"negatives": ["given"], "seed": 5, "track": "TAL1"}})
+    build_stage(tmp_path / "other", sources, other)
+    result = evaluate(finished.folder, tmp_path / "other")
+    assert result.path.name == "evaluation-other.json"
+    assert (finished.folder / "evaluation.json").read_bytes() == before
 
 
 _RUN = """

@@ -47,6 +47,17 @@ def test_a_folder_in_use_is_only_replaced_when_asked(tmp_path: Path):
     assert os.listdir(tmp_path) == ["d"]
 
 
+def test_a_folder_of_another_make_is_never_replaced(tmp_path: Path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with (
+        pytest.raises(InputError, match=r"not made by this command"),
+        publish_folder(tmp_path / "thesis", overwrite=True, mark="manifest.json"),
+    ):
+        pass
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
 def test_nan_is_refused_before_anything_is_written(tmp_path: Path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})

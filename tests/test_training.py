@@ -158,6 +158,65 @@ def test_interrupted_equals_uninterrupted_to_the_bit(at: int, alone: TrainingRes
     assert steps == sorted(set(steps))
 
 
+def test_an_interrupt_ends_the_dispatch_is_saved_and_the_resumed_run_is_equal(alone: TrainingResult, tmp_path: Path):
+    config = _config(mutation_rate=0.01, ema_decay=0.9)
+    seen: list[int] = []
+
+    def interrupt(entry: Mapping[str, Any], num_steps: int) -> None:
+        seen.append(entry["step"])
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        _fit(tmp_path, config, on_entry=interrupt)
+    (place,) = find_checkpoints(tmp_path)
+    assert seen[1] <= int(place.name[5:]) < 50
+    resumed = _fit(tmp_path, config, resume=True)
+    assert _largest_difference(alone.network, resumed.network) == 0.0
+
+
+@pytest.mark.parametrize("error", [_Interruption, KeyboardInterrupt])
+def test_an_interrupted_validation_is_made_up_for(error: type[BaseException], alone: TrainingResult, tmp_path: Path):
+    config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
+
+    def interrupt(entry: Mapping[str, Any], num_steps: int) -> None:
+        if entry["kind"] == "validation":
+            raise error
+
+    with pytest.raises(error):
+        _fit(tmp_path, config, on_entry=interrupt)
+    resumed = _fit(tmp_path, config, resume=True)
+    assert resumed.best_step == alone.best_step > 0
+    assert _largest_difference(alone.network, resumed.network) == 0.0
+
+
+def test_metrics_of_a_run_killed_before_its_first_checkpoint_are_not_doubled(tmp_path: Path):
+    config = _config(max_steps=20)
+    with (tmp_path / "metrics.jsonl").open("w") as stream:
+        stream.write('{"kind": "train", "step": 10}\n{"kind": "tra')
+    _fit(tmp_path, config, resume=True)
+    assert [entry["step"] for entry in MetricsLog(tmp_path).read() if entry["kind"] == "train"] == [10, 20]
+    assert all(line.startswith('{"kind"') for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+
+
+def test_patience_counts_also_where_the_last_network_is_kept(tmp_path: Path):
+    config = _config(max_steps=50, validations=10, patience=1, keep="last", learning_rate=1e-9, ema_decay=0.0)
+    result = _fit(tmp_path, config)
+    assert (result.stopped, result.steps, result.best_step) == ("early", 10, 10)
+
+
+def test_bfloat16_stays_near_float32(tmp_path: Path):
+    exact = _fit(tmp_path / "exact", _config(max_steps=1, learning_rate=1e-12, batch_size=200))
+    short = _fit(tmp_path / "short", _config(max_steps=1, learning_rate=1e-12, batch_size=200, precision="bfloat16"))
+    losses = [
+        next(entry["loss"] for entry in MetricsLog(tmp_path / name).read() if entry["kind"] == "train")
+        for name in ("exact", "short")
+    ]
+    assert abs(losses[0] - losses[1]) < 0.02
+    assert all(leaf.dtype == np.float32 for leaf in _leaves(short.network))
+    assert _largest_difference(exact.network.motifs.convolution, short.network.motifs.convolution) < 1e-6
+
+
 def test_a_run_resumed_on_more_devices_stays_close(alone: TrainingResult, tmp_path: Path):
     config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
 
@@ -265,6 +324,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(alone: Traini
     with pytest.warns(RuntimeWarning), pytest.raises(InputError, match="none of its 2 checkpoints is whole"):
         _fit(tmp_path, config, resume=True)
     assert before.exists()
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path):
+    config = _config(max_steps=4)
+    _fit(tmp_path, config)
+    (place,) = find_checkpoints(tmp_path)
+    facts = place / "facts.json"
+    facts.write_text(facts.read_text().replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(InputError, match="checkpoint format 2; this ebox reads 1"):
+        _fit(tmp_path, config, resume=True)
 
 
 def test_resuming_with_other_settings_or_data_is_refused(tmp_path: Path):

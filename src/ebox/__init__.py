@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ebox.config import Config, read_config
+    from ebox.config import Config, DataConfig, read_config
     from ebox.datasets.build import build_dataset as build
     from ebox.datasets.folder import open_dataset
     from ebox.datasets.sources import DatasetSources
-    from ebox.doctor import doctor
+    from ebox.diagnosis import doctor
     from ebox.errors import InputError
     from ebox.explanation import read_filters
-    from ebox.pipeline import run
+    from ebox.pipeline import demo, run
     from ebox.prediction import predict
     from ebox.sequences import SimulationConfig, simulate, write_simulation
     from ebox.stages import evaluate, report, train
@@ -26,11 +26,13 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Config": ("ebox.config", "Config"),
+    "DataConfig": ("ebox.config", "DataConfig"),
     "DatasetSources": ("ebox.datasets.sources", "DatasetSources"),
     "InputError": ("ebox.errors", "InputError"),
     "SimulationConfig": ("ebox.sequences", "SimulationConfig"),
     "build": ("ebox.datasets.build", "build_dataset"),
-    "doctor": ("ebox.doctor", "doctor"),
+    "demo": ("ebox.pipeline", "demo"),
+    "doctor": ("ebox.diagnosis", "doctor"),
     "evaluate": ("ebox.stages", "evaluate"),
     "load_model": ("ebox.training", "load_model"),
     "open_dataset": ("ebox.datasets.folder", "open_dataset"),
@@ -46,10 +48,12 @@ _PLACES = {
 
 __all__ = [
     "Config",
+    "DataConfig",
     "DatasetSources",
     "InputError",
     "SimulationConfig",
     "build",
+    "demo",
     "doctor",
     "evaluate",
     "load_model",

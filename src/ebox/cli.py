@@ -17,6 +17,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
+INTERRUPTED = "interrupted; what was published is whole, and `--resume` goes on with a training"
+INTERRUPTED_CODE = 130
+
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML); see `ebox config`.")]
 SetOption = Annotated[
@@ -211,16 +214,18 @@ def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with a trained model.")],
     data: Annotated[Path | None, typer.Option("--data", help="Dataset folder; that of the run when left out.")] = None,
     motifs: MotifFilesOption = None,
-    config: ConfigOption = None,
+    platform: PlatformOption = None,
+    devices: DevicesOption = None,
     set_: SetOption = None,
 ) -> None:
     """Measure a trained network on the validation and test splits, beside the baselines."""
     from ebox import console, stages
-    from ebox.config import read_config
 
-    settings = read_config(config, set_ or ()).evaluation if config is not None or set_ else None
+    evaluation, parallel = stages.read_evaluation_settings(run_folder, set_ or (), platform, devices)
     with console.Display() as display:
-        result = stages.evaluate(run_folder, data, settings, motif_files=motifs or (), progress=display.progress)
+        result = stages.evaluate(
+            run_folder, data, evaluation, parallel=parallel, motif_files=motifs or (), progress=display.progress
+        )
     console.say(console.describe_evaluation(result.facts))
     console.say(f"evaluation: {result.path}")
 
@@ -281,7 +286,7 @@ def simulate(
 def doctor() -> None:
     """Say what devices, versions and memory are here, what is missing, and how to install it."""
     from ebox import console
-    from ebox.doctor import doctor as examine
+    from ebox.diagnosis import doctor as examine
 
     result = examine()
     console.say(console.describe_findings(result))
@@ -366,10 +371,19 @@ def main() -> None:
         console.note(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        console.note("interrupted; what was published is whole, and `--resume` goes on")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
+        console.note(INTERRUPTED)
+        sys.exit(INTERRUPTED_CODE)
+    except SystemExit as error:
+        # Typer turns an interruption into this exit before it gets here.
+        if error.code == INTERRUPTED_CODE:
+            console.note(INTERRUPTED)
+        raise
+    except MemoryError as error:
+        console.note(
+            f"error: the memory does not suffice: {error or 'an allocation failed'}\n"
+            "  What to do: ask for less, or work on a machine with more; `ebox doctor` shows what is free"
+        )
+        sys.exit(2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         console.note(f"error: {place}{error.strerror or error}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ebox.errors import InputError
 
@@ -19,6 +19,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+# Far past any use, and short of what arrays can count.
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 
 
 class Settings(BaseModel):
@@ -298,7 +300,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError("there is no such settings file", file=path, remedy="check --config") from None
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", file=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"is not TOML: {error}", file=path, remedy="see `ebox config` for an example") from None
 
 
@@ -322,9 +324,10 @@ def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        values = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
         return text
+    return values["value"] if set(values) == {"value"} else text
 
 
 def _explain(item: dict[str, Any], suggest: Callable[[list[str]], str]) -> str:

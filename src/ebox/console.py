@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ebox.doctor import DoctorResult
+    from ebox.diagnosis import DoctorResult
     from ebox.prediction import PredictionResult
     from ebox.sequences.ceiling import CeilingResult
 

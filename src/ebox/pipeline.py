@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from ebox.config import Config
 from ebox.datasets.sources import DatasetSources, check_sources, choose_kinds
 from ebox.errors import InputError
 from ebox.publishing import read_json, write_json
-from ebox.stages import EvaluationResult, OnEntry, PathLike, Progress, evaluate, report, train
+from ebox.stages import EvaluationResult, OnEntry, PathLike, Progress, clear_run, evaluate, report, train
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
@@ -70,24 +71,30 @@ def run(
 
     config = Config() if config is None else config
     folder, say = Path(out), on_stage or (lambda stage: None)
-    check_sources(sources)
-    choose_kinds(config.data, sources)
+    _check_early(sources, config, motif_files)
     _check_request(folder, sources, config, resume=resume)
     dataset = folder / run_folder.DATASET_FOLDER
+    simulation = _find_simulation(sources) if simulation is None else simulation
     if not (resume and dataset.is_dir()):
         say("build")
-        build_stage(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
-    write_json(folder / REQUEST, _request(sources, config))
+        if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
+            clear_run(folder)
+        with _request_kept(folder, _request(sources, config)):
+            build_stage(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
     if simulation is not None:
         write_json(folder / run_folder.SIMULATION, read_json(simulation))
     training = None
-    if not (resume and (folder / run_folder.TRAINING).exists()):
+    if resume and (folder / run_folder.TRAINING).exists():
+        _check_trained(folder, dataset, config)
+    else:
         say("train")
         training = train(
             dataset, folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
         )
     say("evaluate")
-    evaluation = evaluate(folder, motif_files=motif_files, progress=progress)
+    evaluation = evaluate(
+        folder, config=config.evaluation, parallel=config.parallel, motif_files=motif_files, progress=progress
+    )
     say("report")
     return RunResult(folder, report(folder), training, evaluation)
 
@@ -108,6 +115,7 @@ def demo(
 
     folder = Path(out)
     check_absent(folder, overwrite=overwrite)
+    _check_demo_folder(folder)
     if on_stage is not None:
         on_stage("simulate")
     place = folder / "simulation"
@@ -124,6 +132,14 @@ def demo(
         progress=progress,
         command=command,
     )
+
+
+def _check_demo_folder(folder: Path) -> None:
+    """The demo replaces an earlier demo unasked, so it must be one: of anything else it keeps its hands off."""
+    if folder.is_dir() and not (folder / REQUEST).is_file():
+        strange = sorted(path.name for path in folder.iterdir() if path.name[0] != "." and path.name != "simulation")
+        if strange:
+            raise InputError(f"holds {strange[0]}, which no demo made", file=folder, remedy="choose another --out")
 
 
 DEMO_SETTINGS: Mapping[str, Any] = {
@@ -186,6 +202,53 @@ def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
         "names": list(sources.negative_names),
         "data": config.data.model_dump(mode="json"),
     }
+
+
+def _check_early(sources: DatasetSources, config: Config, motif_files: Sequence[PathLike]) -> None:
+    """Refuse at the start what would otherwise be refused after the build or the training."""
+    from ebox.evaluation.protocol import gather_motifs
+    from ebox.parallel import find_devices
+
+    check_sources(sources)
+    choose_kinds(config.data, sources)
+    gather_motifs(config.evaluation, motif_files)
+    find_devices(config.parallel)
+
+
+def _check_trained(folder: Path, dataset: Path, config: Config) -> None:
+    """A finished training is kept only if it is the one that is asked for."""
+    from ebox.datasets.folder import open_dataset
+    from ebox.training import run_folder
+    from ebox.training.checkpoints import RunIdentity, check_identity
+
+    identity = RunIdentity.of(config, open_dataset(dataset).fingerprint)
+    check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
+
+
+def _find_simulation(sources: DatasetSources) -> Path | None:
+    """The settings of simulated sequences, where `ebox simulate` left them beside the positives."""
+    if sources.positives is None or Path(sources.positives).name != "positives.fa":
+        return None
+    place = Path(sources.positives).with_name("simulation.json")
+    return place if place.is_file() else None
+
+
+@contextmanager
+def _request_kept(folder: Path, request: dict[str, Any]) -> Iterator[None]:
+    """Keep the request before the dataset is built, so that a run killed in between knows it; not after an error."""
+    is_new, path = not folder.exists(), folder / REQUEST
+    before = read_json(path) if path.exists() else None
+    write_json(path, request)
+    try:
+        yield
+    except InputError:
+        if before is not None:
+            write_json(path, before)
+        else:
+            path.unlink(missing_ok=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
 
 
 def _check_request(folder: Path, sources: DatasetSources, config: Config, *, resume: bool) -> None:

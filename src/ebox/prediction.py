@@ -58,7 +58,7 @@ def predict(
     """Score the sequences of a file.
 
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; a shorter one
-    is padded with N on both sides. Both strands are read and averaged.
+    is padded with N on both sides. Both strands are read and averaged, unless the run was evaluated on one.
 
     Args:
         run: A run folder with a trained model.
@@ -77,15 +77,17 @@ def predict(
     from ebox.training import load_model
 
     model = load_model(Path(run))
+    _check_out(out, Path(run), Path(fasta))
     sequences = read_sequences(Path(fasta))
     mesh = make_mesh(find_devices(make_config({"parallel": {"platform": platform}}).parallel))
+    thresholds, both_strands = _read_protocol(Path(run), model.tracks)
     windows = plan_windows(sequences.lengths, model.length_bp)
     best = np.full((len(sequences), len(model.tracks)), -np.inf, np.float32)
     places = np.zeros(best.shape, np.int64)
     for first in range(0, len(windows.owner), BLOCK_WINDOWS):
         block = slice(first, first + BLOCK_WINDOWS)
         codes = cut_windows(sequences, windows.owner[block], windows.start[block], model.length_bp)
-        logits = predict_logits(model.network, codes, mesh=mesh)
+        logits = predict_logits(model.network, codes, both_strands=both_strands, mesh=mesh)
         _keep_best(best, places, windows.owner[block], windows.start[block], logits)
         if progress is not None:
             progress("predicting", min(first + BLOCK_WINDOWS, len(windows.owner)), len(windows.owner))
@@ -96,13 +98,26 @@ def predict(
         length_bp=model.length_bp,
         logits=best,
         windows=places,
-        thresholds=_read_thresholds(Path(run), model.tracks),
+        thresholds=thresholds,
         num_padded=int((sequences.lengths < model.length_bp).sum()),
         num_windowed=int((sequences.lengths > model.length_bp).sum()),
     )
     if out is not None:
         write_predictions(result, Path(out))
     return result
+
+
+def _check_out(out: str | os.PathLike[str] | None, run: Path, fasta: Path) -> None:
+    """Raise InputError when the scores would replace the sequences or a file of the run."""
+    from ebox.training.run_folder import OWN_FILES
+
+    if out is None:
+        return
+    place = Path(out).resolve()
+    if place == fasta.resolve():
+        raise InputError("is the file of the sequences", file=out, remedy="choose another --out")
+    if place in {(run / name).resolve() for name in OWN_FILES}:
+        raise InputError("belongs to the run", file=out, remedy="choose another --out")
 
 
 @dataclass(frozen=True)
@@ -150,7 +165,7 @@ def write_predictions(result: PredictionResult, out: Path) -> None:
     with publish_file(out) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("\t".join(header) + "\n")
         for row, name in enumerate(result.names):
-            cells = [name.replace("\t", " "), str(result.lengths[row])]
+            cells = [" ".join(name.split()), str(result.lengths[row])]
             for column, threshold in enumerate(result.thresholds):
                 probability = probabilities[row, column]
                 call = "" if threshold is None else str(int(probability >= threshold))
@@ -175,15 +190,16 @@ def _keep_best(best: np.ndarray, places: np.ndarray, owner: np.ndarray, start: n
         places[owners[better], track] = start[chosen[better]]
 
 
-def _read_thresholds(run: Path, tracks: tuple[str, ...]) -> tuple[float | None, ...]:
-    """The thresholds of the run's evaluation; none where it was not evaluated."""
+def _read_protocol(run: Path, tracks: tuple[str, ...]) -> tuple[tuple[float | None, ...], bool]:
+    """The thresholds of the run's evaluation (none where it was not evaluated), and whether both strands were read."""
     from ebox.training.run_folder import EVALUATION
 
     if not (run / EVALUATION).exists():
-        return tuple(None for _ in tracks)
+        return tuple(None for _ in tracks), True
+    facts = read_json(run / EVALUATION)
     try:
-        found = {entry["track"]: entry["threshold"]["value"] for entry in read_json(run / EVALUATION)["tracks"]}
-        return tuple(found[track] for track in tracks)
+        found = {entry["track"]: entry["threshold"]["value"] for entry in facts["tracks"]}
+        return tuple(found[track] for track in tracks), bool(facts["config"]["both_strands"])
     except (KeyError, TypeError):
         raise InputError(
             "is not an evaluation of this model", file=run / EVALUATION, remedy="run `ebox evaluate` again"

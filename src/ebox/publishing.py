@@ -44,23 +44,25 @@ def publish_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def publish_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def publish_folder(path: str | os.PathLike[str], *, overwrite: bool = False, mark: str | None = None) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success rename it to `path`.
 
     Args:
         path: Where the folder is to stand.
         overwrite: Replace a folder that stands there; without it that is an error.
+        mark: A file that a folder must hold to be replaced, so that only folders of the same make are.
 
     Raises:
         InputError: `path` exists and `overwrite` is false, or the disk refuses. Nothing is left behind.
     """
     target = Path(path)
-    check_absent(target, overwrite=overwrite)
+    check_absent(target, overwrite=overwrite, mark=mark)
     with _explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
         try:
-            yield temporary
+            with _name_target(temporary, target):
+                yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _flush(file)
@@ -70,11 +72,17 @@ def publish_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_absent(path: Path, *, overwrite: bool) -> None:
-    """Raise InputError when `path` holds something that the caller did not ask to replace."""
-    if overwrite or not path.exists():
+def check_absent(path: Path, *, overwrite: bool, mark: str | None = None) -> None:
+    """Raise InputError when `path` holds something that the caller did not ask to replace, or that is not ebox's."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if path.is_dir() and not any(path.iterdir()):
+    if overwrite and mark is not None and not (path / mark).is_file():
+        raise InputError(
+            f"was not made by this command (it holds no {mark}), so --overwrite does not replace it",
+            file=path,
+            remedy="choose another --out, or remove it yourself",
+        )
+    if overwrite:
         return
     raise InputError(
         "already exists and is not empty",
@@ -129,6 +137,17 @@ def _swap_in(temporary: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _name_target(temporary: Path, target: Path) -> Iterator[None]:
+    """Let a message about a file in the temporary folder name the folder that the user asked for."""
+    try:
+        yield
+    except InputError as error:
+        if error.file is None or not Path(error.file).is_relative_to(temporary):
+            raise
+        raise InputError(error.problem, file=target, remedy=error.remedy) from error
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebox.config import Config, EvaluationConfig, read_config, write_config
+from ebox.config import Config, EvaluationConfig, ParallelConfig, read_config, write_config
 from ebox.errors import InputError
 from ebox.publishing import check_absent, publish_file, read_json, write_json
 
@@ -67,28 +68,43 @@ def train(
     from ebox.evaluation.validation import measure_validation
     from ebox.parallel import describe_environment, find_devices, make_mesh
     from ebox.training import fit, run_folder, save_model
+    from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
+    from ebox.training.loop import check_trainable
 
     config = Config() if config is None else config
     folder = Path(out)
-    data = open_dataset(Path(dataset))
-    _prepare_run_folder(folder, resume=resume, overwrite=overwrite)
+    # All that can be refused is refused before anything in the run folder is touched.
+    data = open_dataset(Path(dataset), verify="full")
+    check_trainable(data, config)
     devices = find_devices(config.parallel)
     mesh = make_mesh(devices)
+    identity = RunIdentity.of(config, data.fingerprint)
+    if resume:
+        check_resumable(folder, identity)
+        if (folder / run_folder.TRAINING).exists():
+            check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
+    _prepare_run_folder(folder, resume=resume, overwrite=overwrite)
     environment = describe_environment(devices, sys.argv if command is None else command)
     rows = data.rows("validation")
     codes, targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
 
     def validate(network: Any) -> Mapping[str, float]:
-        logits = predict_logits(network, codes, batch_size=config.evaluation.batch_size, mesh=mesh)
+        logits = predict_logits(
+            network,
+            codes,
+            both_strands=config.evaluation.both_strands,
+            batch_size=config.evaluation.batch_size,
+            mesh=mesh,
+        )
         return measure_validation(targets, logits)
 
     write_config(config, folder / run_folder.CONFIG)
     write_json(folder / run_folder.ENVIRONMENT, environment)
     write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
-    shutil.copyfile(data.path / run_folder.QUALITY, folder / run_folder.QUALITY)
+    write_json(folder / run_folder.QUALITY, data.quality)
     result = fit(data, config, folder, mesh, validate, resume=resume, on_entry=on_entry)
     save_model(folder, result.network, config, data.tracks, data.length_bp)
-    write_json(folder / run_folder.TRAINING, result.facts())
+    write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
     return result
 
 
@@ -97,6 +113,7 @@ def evaluate(
     dataset: PathLike | None = None,
     config: EvaluationConfig | None = None,
     *,
+    parallel: ParallelConfig | None = None,
     motif_files: Sequence[PathLike] = (),
     progress: Progress | None = None,
 ) -> EvaluationResult:
@@ -104,8 +121,10 @@ def evaluate(
 
     Args:
         run: A run folder with a trained model.
-        dataset: The dataset folder; none: the one that it was trained on.
+        dataset: The dataset folder; none: the one that it was trained on. The evaluation on another one is kept
+            beside that of the run, under the name of its folder, and changes no threshold.
         config: The settings; none: those of the run.
+        parallel: The devices; none: whatever this machine has.
         motif_files: MEME or JASPAR files whose matrices join the best-PWM baseline.
         progress: Called with a phrase, the number done, and the number in all.
 
@@ -119,9 +138,8 @@ def evaluate(
 
     folder = Path(run)
     model = load_model(folder)
-    settings = read_config(folder / run_folder.CONFIG)
-    config = settings.evaluation if config is None else config
-    data = _open_dataset_of(folder, dataset)
+    config = read_config(folder / run_folder.CONFIG).evaluation if config is None else config
+    data, is_own = _open_dataset_of(folder, dataset)
     _check_fits(data, model.length_bp, model.tracks)
     held_out = slice(data.rows("validation").start, data.rows("test").stop)
     logits = np.full((len(data), len(model.tracks)), np.nan, np.float32)
@@ -130,15 +148,39 @@ def evaluate(
         data.codes[held_out],
         both_strands=config.both_strands,
         batch_size=config.batch_size,
-        mesh=make_mesh(find_devices(settings.parallel)),
+        mesh=make_mesh(find_devices(ParallelConfig() if parallel is None else parallel)),
         progress=progress,
     )
-    ceiling = _read_ceiling(folder / run_folder.SIMULATION)
+    ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
     facts = measure(data, logits, config, motif_files=motif_files, ceiling=ceiling, progress=progress)
-    _write_predictions(folder / run_folder.PREDICTIONS, data, logits, held_out)
-    _write_filters(folder / run_folder.FILTERS, model, data, progress)
-    write_json(folder / run_folder.EVALUATION, facts)
-    return EvaluationResult(folder / run_folder.EVALUATION, facts)
+    suffix = "" if is_own else f"-{data.path.resolve().name}"
+    _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), data, logits, held_out)
+    if is_own:
+        _write_filters(folder / run_folder.FILTERS, model, data, progress)
+    path = _with_suffix(folder / run_folder.EVALUATION, suffix)
+    write_json(path, facts)
+    return EvaluationResult(path, facts)
+
+
+def read_evaluation_settings(
+    run: PathLike, overrides: Sequence[str] = (), platform: str | None = None, devices: int | None = None
+) -> tuple[EvaluationConfig, ParallelConfig]:
+    """The evaluation settings of a run with some changed, and the devices to use.
+
+    Raises:
+        InputError: no trained model, or an override of another section.
+    """
+    from ebox.training import run_folder
+
+    run_folder.check_run_folder(Path(run))
+    other = [text for text in overrides if not text.strip().startswith("evaluation.")]
+    if other:
+        raise InputError(
+            f"--set {other[0]!r} can't change a trained network", remedy="only evaluation.… can be set here"
+        )
+    flags = {"parallel.platform": platform, "parallel.devices": devices}
+    chosen = read_config(None, (), {key: value for key, value in flags.items() if value is not None}).parallel
+    return read_config(Path(run) / run_folder.CONFIG, overrides).evaluation, chosen
 
 
 def report(run: PathLike, out: PathLike | None = None) -> Path:
@@ -152,15 +194,20 @@ def _prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Make the run folder, keep it for a resumed run, or clear the files of an earlier training."""
     from ebox.training import run_folder
 
-    own = [getattr(run_folder, name) for name in ("METRICS", "TRAINING", "EVALUATION", "PREDICTIONS", "FILTERS")]
-    own += [run_folder.REPORT, run_folder.REPORT_FACTS, run_folder.CHECKPOINTS, run_folder.MODEL]
-    present = [name for name in own if (folder / name).exists()]
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
+    if (folder / "manifest.json").exists():
+        raise InputError("is a dataset folder", file=folder, remedy="choose another --out for the run")
+    present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
+    if present and not (folder / run_folder.ENVIRONMENT).is_file():
+        raise InputError(
+            f"holds {present[0]}, which is not of a training run, and would be replaced",
+            file=folder,
+            remedy="choose another --out",
+        )
     if present and not resume:
         check_absent(folder, overwrite=overwrite)
-        for name in present:
-            _remove(folder / name)
+        clear_run(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
@@ -170,33 +217,43 @@ def _prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise InputError(f"can't be written: {error.strerror}", file=folder, remedy="choose another --out") from None
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def clear_run(folder: Path) -> None:
+    """Remove what training, evaluation and report left in a run folder; the mark of a run folder goes last."""
+    from ebox.training import run_folder
+
+    for name in run_folder.OWN_FILES:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
-def _open_dataset_of(folder: Path, dataset: PathLike | None) -> Dataset:
-    """Open the dataset given, or the one that the run was trained on, which must be unchanged."""
+def _with_suffix(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.stem}{suffix}{path.suffix}")
+
+
+def _open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bool]:
+    """Open the dataset given, or the one that the run was trained on; say whether it is the latter, unchanged."""
     from ebox.datasets.folder import open_dataset
     from ebox.training import run_folder
 
-    if dataset is not None:
-        return open_dataset(Path(dataset))
     facts = read_json(folder / run_folder.DATASET)
+    if not isinstance(facts, dict) or not {"path", "fingerprint"} <= set(facts):
+        raise InputError("does not name a dataset", file=folder / run_folder.DATASET, remedy="train again")
+    if dataset is not None:
+        data = open_dataset(Path(dataset), verify="full")
+        return data, data.fingerprint == facts["fingerprint"]
     beside = folder / run_folder.DATASET_FOLDER
     place = beside if beside.is_dir() else Path(facts["path"])
     if not place.is_dir():
         raise InputError("the dataset of this run is gone", file=place, remedy="give its folder with --data")
-    data = open_dataset(place)
+    data = open_dataset(place, verify="full")
     if data.fingerprint != facts["fingerprint"]:
         raise InputError(
-            "has changed since this run was trained on it",
-            file=place,
-            remedy="give the right folder with --data",
+            "has changed since this run was trained on it", file=place, remedy="give the right folder with --data"
         )
-    return data
+    return data, True
 
 
 def _check_fits(data: Dataset, length_bp: int, tracks: tuple[str, ...]) -> None:
@@ -223,8 +280,11 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
             pl.Series(f"logit_{track}", values),
             pl.Series(f"probability_{track}", 1.0 / (1.0 + np.exp(-values))),
         ]
+    # Through memory, so that a full disk is an error of ours and not one of the library's.
+    buffer = io.BytesIO()
+    table.with_columns(columns).write_parquet(buffer)
     with publish_file(path) as temporary:
-        table.with_columns(columns).write_parquet(temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _read_ceiling(path: Path) -> Mapping[str, Any] | None:

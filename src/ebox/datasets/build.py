@@ -154,7 +154,7 @@ def build_dataset(
     )
     check_sources(files)
     made_kinds = choose_kinds(config, files)
-    check_absent(Path(out), overwrite=overwrite)
+    check_absent(Path(out), overwrite=overwrite, mark="manifest.json")
     check_apart(files, Path(out))
     build = _Build(config, files, made_kinds, progress, ["positive", *name_kinds(files), *made_kinds])
     try:
@@ -163,7 +163,7 @@ def build_dataset(
         build.close()
     examples, cluster, split, audit = _split(build, examples)
     build.say("writing the dataset", 0, 1)
-    with publish_folder(out, overwrite=overwrite) as folder:
+    with publish_folder(out, overwrite=overwrite, mark="manifest.json") as folder:
         write_dataset(
             folder,
             examples,

@@ -89,7 +89,8 @@ def _build_forward(static: _Hashable, mesh: Mesh, both_strands: bool) -> Callabl
     method = choose_convolution(mesh.devices.flat[0].platform)
 
     def score(network: Network, codes: Array) -> Array:
-        logits, _ = network(one_hot(codes), Pass(method=method))
+        with jax.default_matmul_precision("highest"):
+            logits, _ = network(one_hot(codes), Pass(method=method))
         return logits
 
     def run(arrays: Any, codes: Array) -> Array:

@@ -4,7 +4,13 @@ Owns the mathematics from one-hot bases `(batch, length, 4)` to logits `(batch, 
 Knows nothing of devices, data folders or optimisers: a network is a pytree, a pass over it a pure function.
 """
 
-from ebox.models.architectures import MotifNetwork, ResidualNetwork, build_model, first_layer_filters
+from ebox.models.architectures import (
+    MotifNetwork,
+    ResidualNetwork,
+    build_model,
+    check_length,
+    first_layer_filters,
+)
 from ebox.models.encoding import one_hot
 from ebox.models.network import Network, Pass, apply_moments, count_parameters, is_trainable
 
@@ -15,6 +21,7 @@ __all__ = [
     "ResidualNetwork",
     "apply_moments",
     "build_model",
+    "check_length",
     "count_parameters",
     "first_layer_filters",
     "is_trainable",

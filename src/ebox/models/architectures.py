@@ -134,7 +134,7 @@ def build_model(config: ModelConfig, num_tracks: int, length_bp: int, key: jax.A
     Raises:
         InputError: the sequences are too short for the filters or the pooling.
     """
-    _check_length(config, length_bp)
+    check_length(config, length_bp)
     motif_key, body_key, head_key = jax.random.split(key, 3)
     motifs = MotifLayer(
         Convolution.create(config.filter_width_bp, 4, config.num_filters, motif_key),
@@ -183,7 +183,8 @@ def _build_head(config: ModelConfig, channels: int, num_tracks: int, key: jax.Ar
     return Head(tuple(hidden), Dense.create(inputs, num_tracks, keys[-1], gain=1.0))
 
 
-def _check_length(config: ModelConfig, length_bp: int) -> None:
+def check_length(config: ModelConfig, length_bp: int) -> None:
+    """Raise InputError when sequences are too short for the first layer."""
     least = max(config.filter_width_bp, config.pool_bp)
     if length_bp < least:
         raise InputError(

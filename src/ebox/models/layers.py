@@ -124,10 +124,11 @@ class BatchNorm(eqx.Module):
     def __call__(
         self, inputs: Float[Array, "batch *length channel"], moments: Moments
     ) -> Float[Array, "batch *length channel"]:
-        """Normalise with the given moments, in the dtype of `inputs`."""
+        """Normalise with the given moments in float32, and give the dtype of `inputs` back."""
         factor = self.scale * jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
         term = self.offset - moments.mean * factor
-        return inputs * per_channel(factor, inputs) + per_channel(term, inputs)
+        values = inputs.astype(jnp.float32)
+        return (values * per_channel(factor, values) + per_channel(term, values)).astype(inputs.dtype)
 
 
 def batch_moments(

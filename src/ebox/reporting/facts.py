@@ -24,7 +24,7 @@ _LEAKS = {
 
 def collect_facts(files: RunFiles) -> dict[str, Any]:
     """Put together what is known about a run; nothing here is text that a page must trust."""
-    kmer = files.config.evaluation.kmer
+    kmer = int(files.evaluation.get("config", {}).get("kmer", files.config.evaluation.kmer))
     # What could not be measured comes last, so that the page opens with a result.
     measured = sorted(files.evaluation["tracks"], key=lambda track: not is_measured(track))
     tracks = [_describe_track(track, files, kmer) for track in measured]

@@ -67,7 +67,7 @@ class SequenceSet:
                 file=self.source,
                 line=int(self.lines[first]),
                 record=self.names[first],
-                remedy="cut the sequences to one length; `ebox data` does it",
+                remedy="cut the sequences to one length; `ebox build` does it",
             )
         return self.codes.reshape(len(self), wanted)
 

@@ -164,7 +164,7 @@ def write_simulation(result: SimulationResult, folder: str | os.PathLike[str], o
         InputError: the folder stands there and `overwrite` is false, or the disk refuses.
     """
     names, num_positives = result.names(), len(result.positives)
-    with publish_folder(folder, overwrite=overwrite) as place:
+    with publish_folder(folder, overwrite=overwrite, mark="simulation.json") as place:
         write_fasta(place / "positives.fa", names[:num_positives], result.positives)
         write_fasta(place / "negatives.fa", names[num_positives:], result.negatives)
         (place / "planted.bed").write_text(_format_planted(result, names), encoding="utf-8")

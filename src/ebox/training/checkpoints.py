@@ -18,7 +18,7 @@ from ebox.errors import InputError
 from ebox.models.network import Network
 from ebox.training.run_folder import CHECKPOINTS
 from ebox.training.state import TrainState
-from ebox.training.tensors import load_tree, read_facts, save_tree
+from ebox.training.tensors import FACTS, load_tree, read_facts, save_tree
 
 CHECKPOINT_FORMAT_VERSION = 1
 KEPT_CHECKPOINTS = 2
@@ -31,6 +31,7 @@ class Standing:
     step: int = 0
     seconds: float = 0.0
     best_step: int = 0
+    kept_step: int = 0
     best_value: float | None = None
     validations_since_best: int = 0
 
@@ -91,7 +92,9 @@ def load_newest_checkpoint(
     for place in reversed(found):
         try:
             facts = read_facts(place)
-            _check_identity(place, facts, identity)
+            _check_version(place, facts)
+            check_identity(place, facts.get("identity"), identity)
+            standing = _read_standing(place, facts)
             arrays = load_tree(place, _arrays(state, best))
         except InputError as error:
             if isinstance(error, OtherRunError):
@@ -102,7 +105,7 @@ def load_newest_checkpoint(
         state_arrays, best_arrays = arrays
         loaded = eqx.combine(state_arrays, eqx.filter(state, eqx.is_array, inverse=True))
         kept = eqx.combine(best_arrays, eqx.filter(best, eqx.is_array, inverse=True))
-        return loaded, kept, Standing(**facts["standing"])
+        return loaded, kept, standing
     if problem is not None:
         raise InputError(
             f"none of its {len(found)} checkpoints is whole; the newest: {problem.problem}",
@@ -116,13 +119,20 @@ class OtherRunError(InputError):
     """A checkpoint of other settings or other data than those asked for."""
 
 
-def _check_identity(place: Path, facts: dict[str, Any], identity: RunIdentity) -> None:
-    saved, now = facts.get("identity", {}), asdict(identity)
+def check_resumable(folder: Path, identity: RunIdentity) -> None:
+    """Raise OtherRunError when what `folder` holds was begun with other settings or other data."""
+    for place in find_checkpoints(folder):
+        if (place / FACTS).exists():
+            check_identity(place, read_facts(place).get("identity"), identity)
+
+
+def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:
+    """Raise OtherRunError unless `saved` is the same run."""
+    now = asdict(identity)
+    saved = saved if isinstance(saved, dict) else {}
     if saved.get("fingerprint") != now["fingerprint"]:
         raise OtherRunError(
-            "this run was trained on another dataset",
-            file=place,
-            remedy="give the same dataset, or another --out",
+            "this run was trained on another dataset", file=place, remedy="give the same dataset, or another --out"
         )
     for section, values in now["settings"].items():
         for key, value in values.items():
@@ -133,6 +143,22 @@ def _check_identity(place: Path, facts: dict[str, Any], identity: RunIdentity) -
                     file=place,
                     remedy="resume with the same settings, or choose another --out",
                 )
+
+
+def _check_version(place: Path, facts: dict[str, Any]) -> None:
+    if facts.get("format_version") != CHECKPOINT_FORMAT_VERSION:
+        raise OtherRunError(
+            f"has checkpoint format {facts.get('format_version')}; this ebox reads {CHECKPOINT_FORMAT_VERSION}",
+            file=place,
+            remedy="resume with the ebox that wrote it, or begin again with --overwrite",
+        )
+
+
+def _read_standing(place: Path, facts: dict[str, Any]) -> Standing:
+    try:
+        return Standing(**facts["standing"])
+    except (KeyError, TypeError):
+        raise InputError("does not say where the run stands", file=place / FACTS) from None
 
 
 def _arrays(state: TrainState, best: Network) -> tuple[Any, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -18,7 +21,7 @@ from jaxtyping import UInt8
 
 from ebox.config import Config
 from ebox.errors import InputError
-from ebox.models import Network, build_model, count_parameters
+from ebox.models import Network, build_model, check_length, count_parameters
 from ebox.parallel.devices import replicate
 from ebox.training.batches import ChunkPlan, iter_chunks, iter_plans
 from ebox.training.checkpoints import RunIdentity, Standing, load_newest_checkpoint, save_checkpoint
@@ -141,30 +144,28 @@ class _Loop:
         if self._is_exhausted():
             plans = []
         waiting: tuple[ChunkPlan, StepMetrics] | None = None
+        interruption = Interruption()
         chunks = iter_chunks(self.codes, self.targets, self.order, plans, chunk_steps, self.mesh)
-        try:
+        with interruption, closing(chunks):
             for plan, chunk in chunks:
                 state, metrics = run_chunk(state, chunk, self.hyper, jnp.asarray(plan.count, jnp.int32))
+                self.standing = replace(self.standing, step=plan.first + plan.count)
                 # The metrics of the dispatch before are ready by now; those of this one are not waited for.
                 self._note(waiting)
                 waiting = (plan, metrics)
-                self.standing = replace(self.standing, step=plan.first + plan.count)
                 if self.standing.step in stops:
                     self._note(waiting)
                     waiting = None
                     self._validate(state.average)
                     if self._is_exhausted():
                         break
-                if self._is_save_due(plan):
+                if interruption.asked or self._is_save_due(plan):
                     # Checked first: a checkpoint is only of steps whose loss was finite.
                     self._note(waiting)
                     waiting = None
                     self._save(state)
-        except KeyboardInterrupt:
-            self._save(state)
-            raise
-        finally:
-            chunks.close()
+                if interruption.asked:
+                    raise KeyboardInterrupt
         self._save(state)
         return self._finish()
 
@@ -174,9 +175,10 @@ class _Loop:
         found = load_newest_checkpoint(self.folder, state, self.best, self.identity) if resume else None
         if found is not None:
             state, self.best, self.standing = found
-            self.log.cut(self.standing.step)
             self.began -= self.standing.seconds
             self.logged_step = self.standing.step
+        # Also where there is no checkpoint yet: a run killed before its first one has logged already.
+        self.log.cut(self.standing.step)
         return _on_devices(state, self.mesh)
 
     def _validation_steps(self) -> frozenset[int]:
@@ -224,13 +226,14 @@ class _Loop:
         self.logged_at += time.perf_counter() - began
         value = -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
         step, best = self.standing.step, self.standing.best_value
+        # Of equal ones the later is kept, but only a better one renews the patience.
+        missed = 0 if best is None or value > best else self.standing.validations_since_best + 1
+        self.standing = replace(self.standing, validations_since_best=missed)
+        if best is None or value >= best:
+            self.standing = replace(self.standing, best_step=step, best_value=value)
         if self.config.train.keep == "last" or best is None or value >= best:
             # On the host, since the next dispatch is given this memory.
-            self.best = _on_host(average)
-            self.standing = replace(self.standing, best_step=step, best_value=value, validations_since_best=0)
-        else:
-            missed = self.standing.validations_since_best + 1
-            self.standing = replace(self.standing, validations_since_best=missed)
+            self.best, self.standing = _on_host(average), replace(self.standing, kept_step=step)
         epoch, seconds = step / self.order.steps_per_epoch, time.perf_counter() - self.began
         self._write({"kind": "validation", "step": step, "epoch": epoch, **measured, "seconds": seconds})
 
@@ -256,7 +259,7 @@ class _Loop:
             sequences_per_second=shown / max(seconds, 1e-9),
             num_parameters=count_parameters(self.fresh),
             stopped="early" if self._is_exhausted() else "end",
-            best_step=self.standing.best_step,
+            best_step=self.standing.kept_step,
         )
 
     def _write(self, entry: dict[str, Any]) -> None:
@@ -270,6 +273,35 @@ class _Loop:
             file=self.folder,
             remedy="lower train.learning_rate, or set train.clip_norm=1",
         )
+
+
+@final
+class Interruption:
+    """Notes a Ctrl-C instead of raising it, so that a dispatch ends and is saved; a second one is raised at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._take)
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _take(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def check_trainable(data: TrainingData, config: Config) -> None:
+    """Raise InputError when the settings can't be trained on the data, before anything is written."""
+    rows = data.rows("train")
+    make_order(data.targets[rows], seed=0, batch_size=config.train.batch_size, negatives_per_positive=None)
+    check_length(config.model, data.length_bp)
 
 
 def _positive_weight(config: Config, order: ExampleOrder) -> float:

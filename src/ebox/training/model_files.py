@@ -14,7 +14,7 @@ from ebox.config import Config, ModelConfig, make_config
 from ebox.errors import InputError
 from ebox.models import Network, build_model
 from ebox.training.run_folder import MODEL, check_run_folder
-from ebox.training.tensors import load_tree, read_facts, save_tree
+from ebox.training.tensors import FACTS, load_tree, read_facts, save_tree
 
 MODEL_FORMAT = "ebox-model"
 MODEL_FORMAT_VERSION = 1
@@ -54,8 +54,11 @@ def load_model(run_folder: Path | str) -> LoadedModel:
     check_run_folder(folder)
     facts = read_facts(folder / MODEL)
     _check_format(folder / MODEL, facts)
-    config = make_config({"model": facts["model"]}, file=folder / MODEL).model
-    tracks, length_bp = tuple(facts["tracks"]), int(facts["length_bp"])
+    try:
+        settings, tracks, length_bp = facts["model"], tuple(facts["tracks"]), int(facts["length_bp"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError("does not describe a network", file=folder / MODEL / FACTS, remedy="train again") from None
+    config = make_config({"model": settings}, file=folder / MODEL).model
     like = build_model(config, len(tracks), length_bp, jax.random.key(0))
     arrays, static = eqx.partition(like, eqx.is_array)
     return LoadedModel(eqx.combine(load_tree(folder / MODEL, arrays), static), config, tracks, length_bp, facts)

@@ -27,6 +27,23 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 DATASET_FOLDER = "dataset"
 
+# What a training and what follows it write; the last one marks a folder as a run folder.
+OWN_FILES = (
+    METRICS,
+    TRAINING,
+    DATASET,
+    QUALITY,
+    EVALUATION,
+    PREDICTIONS,
+    FILTERS,
+    REPORT,
+    REPORT_FACTS,
+    CHECKPOINTS,
+    MODEL,
+    CONFIG,
+    ENVIRONMENT,
+)
+
 
 def check_run_folder(path: Path) -> None:
     """Raise InputError unless `path` is a run folder with a trained model."""

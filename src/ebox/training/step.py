@@ -153,7 +153,9 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
                 metrics.learning_rate.at[place].set(rate),
             )
 
-        return jax.lax.fori_loop(0, count, body, (state, StepMetrics(blank, blank, blank)))
+        # Accelerators would otherwise multiply float32 in fewer bits.
+        with jax.default_matmul_precision("highest" if plan.dtype == jnp.float32 else "default"):
+            return jax.lax.fori_loop(0, count, body, (state, StepMetrics(blank, blank, blank)))
 
     everywhere, sharded = PartitionSpec(), PartitionSpec(None, DATA_AXIS)
     run = jax.shard_map(

@@ -23,7 +23,7 @@ def save_tree(folder: Path, tree: Any, facts: dict[str, Any], *, overwrite: bool
     from safetensors.numpy import save
 
     data = save(_named_arrays(tree))
-    with publish_folder(folder, overwrite=overwrite) as temporary:
+    with publish_folder(folder, overwrite=overwrite, mark=FACTS) as temporary:
         (temporary / TENSORS).write_bytes(data)
         whole = {**facts, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         text = json.dumps(whole, indent=2, allow_nan=False)

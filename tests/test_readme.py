@@ -1,0 +1,92 @@
+"""The README is true: its commands and its program run, on small files under the names that it uses."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ebox.sequences import SimulationConfig, simulate, write_fasta
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+QUICK = "[train]\nmax_steps = 20\n[model]\nnum_filters = 8\n[evaluation]\nnum_bootstrap = 100\n"
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def _commands() -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in _blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("ebox ")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small files under the README's names."""
+    folder = tmp_path_factory.mktemp("readme")
+    config = SimulationConfig(motifs=("MA0140.3",), length_bp=200, num_positives=150, num_negatives=150)
+    drawn = simulate(config)
+    write_fasta(folder / "bound.fa", None, drawn.positives)
+    write_fasta(folder / "unbound.fa", None, drawn.negatives)
+    write_fasta(folder / "new.fa", None, drawn.positives[:20])
+    rng = np.random.default_rng(0)
+    chroms = ("chr1", "chr2", "chr3")
+    with (folder / "hg38.fa").open("w") as genome, (folder / "peaks.bed").open("w") as peaks:
+        for chrom in chroms:
+            genome.write(f">{chrom}\n{''.join(rng.choice(list('ACGT'), 300_000))}\n")
+            for start in range(5000, 300_000, 6000):
+                peaks.write(f"{chrom}\t{start}\t{start + 300}\n")
+    return folder
+
+
+def _run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False, cwd=place, env=environment
+    )
+
+
+def test_every_command_runs(place: Path):
+    (place / "quick.toml").write_text(QUICK)
+    for command in _commands():
+        words = shlex.split(command.replace(" > settings.toml", ""))[1:]
+        if words[0] in {"run", "train"}:
+            words += ["--config", "quick.toml"]
+        if words[0] == "run":
+            words += ["--overwrite"]
+        if words[0] == "simulate":
+            words += ["--set", "num_positives=150", "--set", "num_negatives=150"]
+        done = _run(["-m", "ebox.cli", *words], place)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert (place / "runs" / "tal1" / "report.html").is_file()
+    assert (place / "scores.tsv").is_file()
+
+
+def test_the_program_runs(place: Path):
+    program = "\n".join(_blocks("python"))
+    quick = '["train.max_steps=20", "model.num_filters=8", "evaluation.num_bootstrap=100"]'
+    program = program.replace('["train.epochs=12"]', quick).replace("runs/tal1", "runs/python")
+    assert quick in program
+    done = _run(["-c", program], place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(0.")
+    assert (place / "logo.svg").read_text().startswith("<svg")
+
+
+def test_pictures_and_links_are_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (Path(__file__).parents[1] / target).exists(), target
+
+
+def test_make_targets_are_there():
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    for target in re.findall(r"^make ([a-z-]+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
