@@ -140,6 +140,27 @@ def test_a_plain_gzip_genome_says_how_to_index_it(tmp_path: Path):
     assert not (tmp_path / "d").exists()
 
 
+def test_a_blacklist_that_would_do_nothing_is_refused(tmp_path: Path):
+    many(tmp_path / "p.fa", 30, 1)
+    (tmp_path / "b.bed").write_text("chr1\t1\t9\n")
+    message = refused(
+        ebox("build", "--positives", tmp_path / "p.fa", "--blacklist", tmp_path / "b.bed", "--out", tmp_path / "d")
+    )
+    assert "no example has coordinates" in message
+
+
+def test_lengths_that_vary_keep_most_of_the_sequences(tmp_path: Path):
+    import random
+
+    draw = random.Random(0)
+    for name in ("p.fa", "n.fa"):
+        fasta(tmp_path / name, *("".join(draw.choices("ACGT", k=draw.randint(100, 300))) for _ in range(200)))
+    done = ebox("build", "--positives", tmp_path / "p.fa", "--negatives", tmp_path / "n.fa", "--out", tmp_path / "d")
+    assert done.returncode == 0, done.stderr
+    kept = int(done.stdout.split()[0])
+    assert 375 <= kept <= 385
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ebox.errors import InputError
-from ebox.publishing import publish_file, publish_folder, read_json, write_json
+from ebox.publishing import claim_folder, publish_file, publish_folder, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path):
@@ -112,3 +112,26 @@ def test_a_folder_replaced_under_kill_is_always_whole(tmp_path: Path):
         process.stdout.close()
         assert sorted(os.listdir(place)) == ["a", "b"]
         assert (place / "a").read_text() == (place / "b").read_text()
+
+
+_CLAIMER = """
+import sys
+from pathlib import Path
+from ebox.publishing import claim_folder
+with claim_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_claimed_by_one_process_and_free_after_its_death(tmp_path: Path):
+    command = [sys.executable, "-c", _CLAIMER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(InputError, match="another ebox is writing"), claim_folder(tmp_path):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with claim_folder(tmp_path):
+        pass

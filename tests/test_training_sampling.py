@@ -90,3 +90,8 @@ def test_the_tail_batch_is_padded_and_masked():
 def test_an_empty_train_split_is_refused():
     with pytest.raises(InputError, match="train split holds no examples"):
         make_order(np.zeros((0, 1), np.uint8), seed=0, batch_size=4, negatives_per_positive=None)
+
+
+def test_a_train_split_without_positives_is_refused():
+    with pytest.raises(InputError, match="train split holds no positives"):
+        make_order(np.zeros((9, 1), np.uint8), seed=0, batch_size=4, negatives_per_positive=2.0)

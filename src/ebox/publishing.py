@@ -91,6 +91,35 @@ def check_absent(path: Path, *, overwrite: bool, mark: str | None = None) -> Non
     )
 
 
+@contextmanager
+def claim_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that claim it too; free again when the process ends, however it ends.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "another ebox is writing to this folder", file=folder, remedy="wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            # A disk without locks (some network disks) can't be claimed; that is no reason not to work on it.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+                raise
+        yield
+    finally:
+        os.close(handle)
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Publish `value` as indented JSON (UTF-8; NaN and infinity are refused, since JSON has no such numbers)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ebox.config import Config, EvaluationConfig, ParallelConfig, read_config, write_config
 from ebox.errors import InputError
-from ebox.publishing import check_absent, publish_file, read_json, write_json
+from ebox.publishing import check_absent, claim_folder, publish_file, read_json, write_json
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
@@ -83,7 +83,7 @@ def train(
         check_resumable(folder, identity)
         if (folder / run_folder.TRAINING).exists():
             check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
-    _prepare_run_folder(folder, resume=resume, overwrite=overwrite)
+    _make_run_folder(folder)
     environment = describe_environment(devices, sys.argv if command is None else command)
     rows = data.rows("validation")
     codes, targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
@@ -98,13 +98,16 @@ def train(
         )
         return measure_validation(targets, logits)
 
-    write_config(config, folder / run_folder.CONFIG)
-    write_json(folder / run_folder.ENVIRONMENT, environment)
-    write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
-    write_json(folder / run_folder.QUALITY, data.quality)
-    result = fit(data, config, folder, mesh, validate, resume=resume, on_entry=on_entry)
-    save_model(folder, result.network, config, data.tracks, data.length_bp)
-    write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
+    with claim_folder(folder):
+        _clear_for_training(folder, resume=resume, overwrite=overwrite)
+        # First, since it marks the folder as a run folder.
+        write_json(folder / run_folder.ENVIRONMENT, environment)
+        write_config(config, folder / run_folder.CONFIG)
+        write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
+        write_json(folder / run_folder.QUALITY, data.quality)
+        result = fit(data, config, folder, mesh, validate, resume=resume, on_entry=on_entry)
+        save_model(folder, result.network, config, data.tracks, data.length_bp)
+        write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
     return result
 
 
@@ -190,14 +193,25 @@ def report(run: PathLike, out: PathLike | None = None) -> Path:
     return write_report(Path(run), None if out is None else Path(out))
 
 
-def _prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the run folder, keep it for a resumed run, or clear the files of an earlier training."""
-    from ebox.training import run_folder
-
+def _make_run_folder(folder: Path) -> None:
+    """Make the run folder where it is not there, and see that it can be written."""
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
     if (folder / "manifest.json").exists():
         raise InputError("is a dataset folder", file=folder, remedy="choose another --out for the run")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"can't be written: {error.strerror}", file=folder, remedy="choose another --out") from None
+
+
+def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Keep the run folder for a resumed run, or clear the files of an earlier training; never those of others."""
+    from ebox.training import run_folder
+
     present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
     if present and not (folder / run_folder.ENVIRONMENT).is_file():
         raise InputError(
@@ -208,13 +222,6 @@ def _prepare_run_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if present and not resume:
         check_absent(folder, overwrite=overwrite)
         clear_run(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"can't be written: {error.strerror}", file=folder, remedy="choose another --out") from None
 
 
 def clear_run(folder: Path) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
 from ebox.datasets.examples import DropLog, Examples, Source, places_of
 from ebox.datasets.kmers import flip_strand, group_equal, iter_blocks, sequence_keys
+from ebox.errors import InputError
 
 if TYPE_CHECKING:
     from ebox.sequences.intervals import Intervals
@@ -122,6 +123,14 @@ def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog, sou
     from ebox.sequences.intervals import overlaps_any
 
     placed = np.flatnonzero(examples.has_place)
+    if not np.isin(examples.chrom[placed], blacklist.chrom).any():
+        raise InputError(
+            "shares no chromosome with the examples, so it would do nothing"
+            if len(placed)
+            else "is of no use: no example has coordinates",
+            file=blacklist.source,
+            remedy="check the names of the chromosomes (chr1 or 1) and the genome build, or leave --blacklist out",
+        )
     bad = placed[overlaps_any(places_of(examples, placed), blacklist)]
     log.add_examples(examples, bad, BLACKLISTED, "overlaps a region of the blacklist", sources)
     return _without(examples, bad)

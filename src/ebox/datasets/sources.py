@@ -27,6 +27,7 @@ TOO_SHORT = "too short"
 OFF_CONTIG = "off contig"
 UNKNOWN_CHROMOSOME = "unknown chromosome"
 PEAK_LENGTH_BP = 200
+MAX_SHORT_SHARE = 0.05
 
 _SUFFIXES = re.compile(r"(\.(gz|bgz))?$")
 _FORMAT_SUFFIXES = re.compile(r"\.(fa|fasta|fna|fas|txt|csv|tsv|seq)$")
@@ -77,6 +78,12 @@ def check_sources(sources: DatasetSources) -> None:
         if missing or unknown:
             problem = f"the {missing[0]} table is missing" if missing else f"there is no split {unknown[0]!r}"
             raise InputError(problem, remedy=f"give one table for each of {', '.join(SPLITS)}")
+    unused = [name for name in ("genome", "blacklist") if sources.splits and getattr(sources, name) is not None]
+    if unused:
+        raise InputError(
+            f"--{unused[0]} can't be used with given splits, which are kept as they are",
+            remedy=f"leave --{unused[0]} out",
+        )
     if sources.negative_names and len(sources.negative_names) != len(sources.negatives):
         raise InputError(
             f"{len(sources.negatives)} files of negatives, but {len(sources.negative_names)} names for them"
@@ -185,12 +192,17 @@ def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
 
 
 def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
-    """The length asked for, or the most common one of the sequences (of equally common ones the longest)."""
+    """The length asked for; else the most common one of the sequences, or less where too many would be too short.
+
+    Where lengths vary, it is the greatest length that 19 of 20 sequences reach: the rest is dropped, and counted.
+    """
     if length_bp is not None:
         return length_bp
     lengths = np.concatenate([part.sequences.lengths for part in raw])
     values, counts = np.unique(lengths, return_counts=True)
-    return int(values[::-1][np.argmax(counts[::-1])])
+    common = int(values[::-1][np.argmax(counts[::-1])])
+    reached = np.sort(lengths)[int(MAX_SHORT_SHARE * len(lengths))]
+    return max(1, min(common, int(reached)))
 
 
 def cut_source(

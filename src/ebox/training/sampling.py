@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -70,8 +71,12 @@ class ExampleOrder:
         padding = np.full(self.batch_size - len(rows), PADDING_ROW, np.int64)
         return np.concatenate([rows, padding])
 
-    @lru_cache(maxsize=2)  # noqa: B019 - two epochs, freed with the order
-    def _epoch_rows(self, epoch: int) -> Int64[np.ndarray, " example"]:
+    @cached_property
+    def _epoch_rows(self) -> Callable[[int], np.ndarray]:
+        """The rows of an epoch in order; the last two epochs are remembered."""
+        return lru_cache(maxsize=2)(self._shuffle_epoch)
+
+    def _shuffle_epoch(self, epoch: int) -> Int64[np.ndarray, " example"]:
         rows = np.concatenate([self._positives, self._deal_negatives(epoch)])
         return self._generator(0, epoch).permutation(rows)
 
@@ -102,6 +107,8 @@ def make_order(
     Raises:
         InputError: there is nothing to train on.
     """
-    if len(targets) == 0:
-        raise InputError("the train split holds no examples", remedy="rebuild the dataset with another split")
-    return ExampleOrder((targets == 1).any(axis=1), seed, batch_size, negatives_per_positive)
+    is_positive = (targets == 1).any(axis=1)
+    if not is_positive.any():
+        what = "positives" if len(targets) else "examples"
+        raise InputError(f"the train split holds no {what}", remedy="rebuild the dataset with another split")
+    return ExampleOrder(is_positive, seed, batch_size, negatives_per_positive)
