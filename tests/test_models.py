@@ -63,6 +63,20 @@ def test_columns_and_native_convolution_agree(width: int, dilation: int, channel
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.parametrize("length", [1, 5, 50])
+@pytest.mark.parametrize(("width", "dilation"), [(3, 1), (3, 2), (3, 4), (5, 1), (5, 3)])
+def test_winograd_tiles_give_the_same_numbers_and_gradients(width: int, dilation: int, length: int):
+    inputs = jax.random.normal(jax.random.key(0), (2, length, 64))
+    weight = jax.random.normal(jax.random.key(1), (width, 64, 64)) / np.sqrt(width * 64)
+    cotangent = jax.random.normal(jax.random.key(2), (2, length, 64))
+    results = {}
+    for method in ("im2col", "native"):
+        outputs, pull = jax.vjp(lambda x, w, method=method: convolve(x, w, dilation, method), inputs, weight)
+        results[method] = (outputs, *pull(cotangent))
+    for tiles, native in zip(results["im2col"], results["native"], strict=True):
+        np.testing.assert_allclose(tiles, native, atol=1e-5 * float(np.abs(native).max()))
+
+
 def test_convolution_is_correlation_with_zero_padding():
     inputs = jnp.arange(5.0)[None, :, None]
     weight = jnp.array([1.0, 10.0, 100.0])[:, None, None]

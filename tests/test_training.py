@@ -123,6 +123,17 @@ def test_one_and_many_devices_give_the_same_model(devices: int, alone: TrainingR
     assert _largest_difference(alone.network, many.network) < 1e-6
 
 
+def test_one_and_two_devices_agree_with_many_channels_too(tmp_path: Path):
+    config = make_config(
+        {
+            "model": {"num_filters": 64, "filter_width_bp": 7, "dense_units": [8], "dilations": [2]},
+            "train": _config(max_steps=10).train.model_dump(),
+        }
+    )
+    one, two = _fit(tmp_path / "one", config), _fit(tmp_path / "two", config, 2)
+    assert _largest_difference(one.network, two.network) < 5e-6
+
+
 def test_a_rerun_is_equal_to_the_bit(alone: TrainingResult, tmp_path: Path):
     again = _fit(tmp_path, _config(mutation_rate=0.01, ema_decay=0.9))
     assert _largest_difference(alone.network, again.network) == 0.0
