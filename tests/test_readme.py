@@ -33,9 +33,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     config = SimulationConfig(motifs=("MA0140.3",), length_bp=200, num_positives=150, num_negatives=150)
     drawn = simulate(config)
-    write_fasta(folder / "bound.fa", None, drawn.positives)
-    write_fasta(folder / "unbound.fa", None, drawn.negatives)
-    write_fasta(folder / "new.fa", None, drawn.positives[:20])
+    names = [f"s{number}" for number in range(150)]
+    write_fasta(folder / "bound.fa", names, drawn.positives)
+    write_fasta(folder / "unbound.fa", names, drawn.negatives)
+    write_fasta(folder / "new.fa", names[:20], drawn.positives[:20])
     rng = np.random.default_rng(0)
     chroms = ("chr1", "chr2", "chr3")
     with (folder / "hg38.fa").open("w") as genome, (folder / "peaks.bed").open("w") as peaks:

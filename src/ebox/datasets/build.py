@@ -154,8 +154,8 @@ def build_dataset(
     )
     check_sources(files)
     made_kinds = choose_kinds(config, files)
-    check_absent(Path(out), overwrite=overwrite, mark="manifest.json")
     check_apart(files, Path(out))
+    check_absent(Path(out), overwrite=overwrite, mark="manifest.json")
     build = _Build(config, files, made_kinds, progress, ["positive", *name_kinds(files), *made_kinds])
     try:
         examples = _add_negatives(build, _clean(build, _read(build)))
