@@ -21,7 +21,8 @@ from ebox.models import (
     one_hot,
 )
 from ebox.models.encoding import mutate, reverse_complement, shift
-from ebox.models.layers import Moments, batch_moments, convolve, max_pool, maximum_over
+from ebox.models.layers import convolve, max_pool, maximum_over
+from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments
 from ebox.models.pooling import position_bumps
 
 SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": (8,), "position_basis": 3}
@@ -114,12 +115,40 @@ def test_masked_examples_change_no_moment_and_no_other_logit(config: ModelConfig
         np.testing.assert_array_equal(one, two)
 
 
-def test_moments_are_those_of_numpy():
-    values = jax.random.normal(jax.random.key(0), (4, 9, 3)) * 5.0 + 100.0
-    moments = batch_moments(values, jnp.array([True, True, False, True]), None)
+@pytest.mark.parametrize(("centre", "shift"), [(0.7, 0.0), (100.0, 98.0)])
+def test_batch_moments_are_those_of_numpy(centre: float, shift: float):
+    values = jax.random.normal(jax.random.key(0), (4, 9, 3)) * 5.0 + centre
+    norm = BatchNorm(jnp.ones(3), jnp.zeros(3), Moments(jnp.full(3, shift), jnp.ones(3)))
+    outputs, moments = norm.by_batch(values, jnp.array([True, True, False, True]), None)
     kept = np.asarray(values)[[0, 1, 3]].reshape(-1, 3)
-    np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=2e-6)
     np.testing.assert_allclose(moments.variance, kept.var(0), rtol=1e-5)
+    expected = (np.asarray(values) - kept.mean(0)) / np.sqrt(kept.var(0) + BATCH_NORM_EPSILON)
+    np.testing.assert_allclose(outputs, expected, atol=3e-5)
+
+
+def test_gradient_of_batch_normalisation_is_that_of_its_formula():
+    values = jax.random.normal(jax.random.key(0), (5, 7, 3)) * 2.0 + 1.0
+    scale, offset = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.1, -0.2, 0.3])
+    # Padding has no part in the loss, so nothing of it may flow back through the moments either.
+    mask = jnp.array([True, True, False, True, True])
+    pull = jax.random.normal(jax.random.key(1), (5, 7, 3)) * mask.astype(jnp.float32)[:, None, None]
+
+    def by_formula(values: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
+        weights = mask.astype(jnp.float32)[:, None, None]
+        count = weights.sum() * 7
+        mean = (values * weights).sum((0, 1), keepdims=True) / count
+        variance = ((values - mean) ** 2 * weights).sum((0, 1), keepdims=True) / count
+        normal = (values - mean) / jnp.sqrt(variance + BATCH_NORM_EPSILON)
+        return (pull * (normal * scale[None, None] + offset[None, None])).sum()
+
+    def by_layer(values: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
+        norm = BatchNorm(scale, offset, Moments(jnp.zeros(3), jnp.ones(3)))
+        return (pull * norm.by_batch(values, mask, None)[0]).sum()
+
+    expected = jax.grad(by_formula, (0, 1, 2))(values, scale, offset)
+    for one, two in zip(jax.grad(by_layer, (0, 1, 2))(values, scale, offset), expected, strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-5)
 
 
 def test_running_moments_are_moved_but_not_trained():

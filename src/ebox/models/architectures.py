@@ -12,17 +12,9 @@ from jaxtyping import Array, Float
 
 from ebox.config import ModelConfig
 from ebox.errors import InputError
-from ebox.models.layers import (
-    BatchNorm,
-    Convolution,
-    Dense,
-    Moments,
-    activate,
-    convolve,
-    max_pool,
-    per_channel,
-)
+from ebox.models.layers import Convolution, Dense, activate, convolve, max_pool
 from ebox.models.network import Network, Pass, Recorder
+from ebox.models.normalisation import BatchNorm, Moments, per_channel
 from ebox.models.pooling import GlobalPooling
 
 BODY_DILATED_WIDTH = 3

@@ -1,4 +1,4 @@
-"""Layers of the networks: convolution in two equal forms, pooling, batch normalisation, dense."""
+"""Layers of the networks: convolution in two equal forms, pooling, dense."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
+from ebox.models.normalisation import per_channel
 from ebox.models.winograd import MIN_CHANNELS, WIDTHS, convolve_winograd
 
 ConvolutionMethod = Literal["im2col", "native"]
-BATCH_NORM_EPSILON = 1e-5
 EXPONENT_LIMIT = 6.0
-
-
-class Moments(eqx.Module):
-    """Mean and variance of each channel over the valid examples of a global batch."""
-
-    mean: Float[Array, " channel"]
-    variance: Float[Array, " channel"]
 
 
 class Convolution(eqx.Module):
@@ -106,58 +99,6 @@ def max_pool(inputs: Float[Array, "batch length channel"], width: int) -> Float[
         return inputs
     kept = inputs[:, : pooled * width].reshape(batch, pooled, width, channels)
     return maximum_over(kept)
-
-
-def per_channel(vector: Float[Array, " channel"], like: Array) -> Array:
-    """Give a vector the rank and the dtype of `like`, along its last axis."""
-    return vector.astype(like.dtype).reshape((1,) * (like.ndim - 1) + vector.shape)
-
-
-class BatchNorm(eqx.Module):
-    """Batch normalisation with the statistics of the valid examples of the whole global batch (Ioffe 2015)."""
-
-    scale: Float[Array, " channel"]
-    offset: Float[Array, " channel"]
-    running: Moments
-
-    @staticmethod
-    def create(channels: int) -> BatchNorm:
-        """Start as the identity."""
-        one, zero = jnp.ones(channels), jnp.zeros(channels)
-        return BatchNorm(one, zero, Moments(zero, one))
-
-    def __call__(
-        self, inputs: Float[Array, "batch *length channel"], moments: Moments
-    ) -> Float[Array, "batch *length channel"]:
-        """Normalise with the given moments in float32, and give the dtype of `inputs` back."""
-        factor = self.scale * jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
-        term = self.offset - moments.mean * factor
-        values = inputs.astype(jnp.float32)
-        return (values * per_channel(factor, values) + per_channel(term, values)).astype(inputs.dtype)
-
-
-def batch_moments(
-    inputs: Float[Array, "batch *length channel"], mask: Bool[Array, " batch"], axis_name: str | None
-) -> Moments:
-    """Mean and variance over the unmasked examples of all devices on `axis_name`, in float32.
-
-    The sums are taken around the mean, in a second pass: E[x^2] - E[x]^2 loses digits.
-    """
-    values = inputs.astype(jnp.float32)
-    weights = mask.astype(jnp.float32).reshape((-1,) + (1,) * (inputs.ndim - 1))
-    axes = tuple(range(inputs.ndim - 1))
-    positions = 1
-    for size in inputs.shape[1:-1]:
-        positions *= size
-    count = jnp.maximum(_sum_over(mask.sum().astype(jnp.float32), axis_name) * positions, 1.0)
-    mean = _sum_over((values * weights).sum(axes), axis_name) / count
-    centred = (values - per_channel(mean, values)) * weights
-    variance = _sum_over((centred * centred).sum(axes), axis_name) / count
-    return Moments(mean, variance)
-
-
-def _sum_over(value: Array, axis_name: str | None) -> Array:
-    return value if axis_name is None else jax.lax.psum(value, axis_name)
 
 
 class Dense(eqx.Module):

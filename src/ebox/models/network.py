@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float
 
-from ebox.models.layers import BatchNorm, ConvolutionMethod, Moments, batch_moments
+from ebox.models.layers import ConvolutionMethod
+from ebox.models.normalisation import AxisName, BatchNorm, Moments
 
 
 class Pass(eqx.Module):
@@ -22,7 +23,7 @@ class Pass(eqx.Module):
     mask: Bool[Array, " batch"] | None = None  # false: padding, which no sum may see
     dropout: Float[Array, ""] | float = 0.0
     filter_dropout: Float[Array, ""] | float = 0.0
-    axis_name: str | None = eqx.field(static=True, default=None)
+    axis_name: AxisName = eqx.field(static=True, default=None)
     method: ConvolutionMethod = eqx.field(static=True, default="native")
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
 
@@ -56,11 +57,11 @@ class Recorder:
         if norm is None:
             return inputs
         if not self.this.training:
-            return norm(inputs, norm.running)
+            return norm(inputs)
         assert self.this.mask is not None
-        moments = batch_moments(inputs, self.this.mask, self.this.axis_name)
+        outputs, moments = norm.by_batch(inputs, self.this.mask, self.this.axis_name)
         self.moments.append(moments)
-        return norm(inputs, moments)
+        return outputs
 
 
 class Network(eqx.Module):

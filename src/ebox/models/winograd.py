@@ -48,34 +48,44 @@ def convolve_winograd(
 
 
 def _convolve(inputs: Array, weight: Array, dilation: int) -> Array:
+    return _multiply(_transform_data(inputs, weight.shape[0], dilation), weight, inputs.shape, dilation)
+
+
+def _transform_data(inputs: Array, width: int, dilation: int) -> list[Array]:
+    """The six transformed positions of every tile, each (batch, tile, dilation, channel)."""
+    return _combine(make_transforms(width)[2], _cut_tiles(inputs, width, dilation))
+
+
+def _multiply(data: list[Array], weight: Array, shape: tuple[int, ...], dilation: int) -> Array:
+    """Multiply the transformed data by the transformed filters, and transform the six products back."""
     width, channels, filters = weight.shape
-    batch, length, _ = inputs.shape
-    of_outputs, of_filters, of_data = make_transforms(width)
-    data = _combine(of_data, _cut_tiles(inputs, width, dilation))
+    batch, length, _ = shape
+    of_outputs, of_filters, _ = make_transforms(width)
     weights = _combine(of_filters, [weight[place] for place in range(width)])
     products = [part.reshape(-1, channels) @ matrix for part, matrix in zip(data, weights, strict=True)]
     outputs = jnp.stack([part.reshape(batch, -1, dilation, filters) for part in _combine(of_outputs, products)], 2)
     return outputs.reshape(batch, -1, filters)[:, :length]
 
 
-def _forward(inputs: Array, weight: Array, dilation: int) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(inputs, weight, dilation), (inputs, weight)
+def _forward(inputs: Array, weight: Array, dilation: int) -> tuple[Array, tuple[list[Array], Array]]:
+    data = _transform_data(inputs, weight.shape[0], dilation)
+    return _multiply(data, weight, inputs.shape, dilation), (data, weight)
 
 
-def _backward(dilation: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    """The gradient of the inputs is a convolution again; that of the weights is one product a tap, in full."""
-    inputs, weight = saved
+def _backward(dilation: int, saved: tuple[list[Array], Array], gradient: Array) -> tuple[Array, Array]:
+    """The gradient of the inputs is a convolution again; that of the weights six products over the tiles.
+
+    With Y = A M, M_i = V_i U_i and U = G W, the gradients are dM = A' dY, dU_i = V_i' dM_i and dW = G' dU.
+    """
+    data, weight = saved
     width, channels, filters = weight.shape
-    length = inputs.shape[1]
     of_inputs = _convolve(gradient, weight[::-1].transpose(0, 2, 1), dilation)
-    reach = dilation * (width // 2)
-    padded = jnp.pad(inputs, ((0, 0), (reach, reach), (0, 0)))
-    flat = gradient.reshape(-1, filters)
-    taps = [
-        jax.lax.slice_in_dim(padded, tap * dilation, tap * dilation + length, axis=1).reshape(-1, channels).T @ flat
-        for tap in range(width)
+    of_outputs, of_filters, _ = make_transforms(width)
+    spread = _combine(of_outputs.T, _cut_outputs(gradient, width, dilation))
+    products = [
+        part.reshape(-1, channels).T @ change.reshape(-1, filters) for part, change in zip(data, spread, strict=True)
     ]
-    return of_inputs, jnp.stack(taps)
+    return of_inputs, jnp.stack(_combine(of_filters.T, products))
 
 
 convolve_winograd.defvjp(_forward, _backward)
@@ -85,7 +95,7 @@ def _cut_tiles(inputs: Array, width: int, dilation: int) -> list[Array]:
     """The six positions of every tile, each (batch, tile, dilation, channel): a dilated row is several plain ones."""
     batch, length, channels = inputs.shape
     step = TILE + 1 - width
-    tiles = math.ceil(length / (dilation * step))
+    tiles = _count_tiles(length, width, dilation)
     needed = (tiles * step + width - 1) * dilation
     left = dilation * (width // 2)
     padded = jnp.pad(inputs, ((0, 0), (left, needed - length - left), (0, 0)))
@@ -93,6 +103,20 @@ def _cut_tiles(inputs: Array, width: int, dilation: int) -> list[Array]:
     return [
         jax.lax.slice_in_dim(rows, place, place + step * (tiles - 1) + 1, stride=step, axis=1) for place in range(TILE)
     ]
+
+
+def _cut_outputs(outputs: Array, width: int, dilation: int) -> list[Array]:
+    """The output positions of every tile, each (batch, tile, dilation, filter)."""
+    batch, length, filters = outputs.shape
+    step = TILE + 1 - width
+    tiles = _count_tiles(length, width, dilation)
+    padded = jnp.pad(outputs, ((0, 0), (0, tiles * step * dilation - length), (0, 0)))
+    rows = padded.reshape(batch, tiles, step, dilation, filters)
+    return [rows[:, :, place] for place in range(step)]
+
+
+def _count_tiles(length: int, width: int, dilation: int) -> int:
+    return math.ceil(length / (dilation * (TILE + 1 - width)))
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:

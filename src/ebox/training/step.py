@@ -14,8 +14,9 @@ from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
 
 from ebox.config import TrainConfig
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
-from ebox.models.layers import ConvolutionMethod, Moments
+from ebox.models.layers import ConvolutionMethod
 from ebox.models.network import Network, Pass, apply_moments, is_trainable
+from ebox.models.normalisation import Moments
 from ebox.parallel.devices import DATA_AXIS, choose_convolution
 from ebox.parallel.exchange import exchange_gradients
 from ebox.training.batches import Chunk
@@ -37,6 +38,9 @@ class StepMetrics(eqx.Module):
     gradient_norm: Float[Array, " step"]
     learning_rate: Float[Array, " step"]
 
+
+# The many small elementwise passes of a step then share the cores: 1.05 to 1.1 times faster on 2.
+CPU_COMPILER_OPTIONS = {"xla_cpu_enable_concurrency_optimized_scheduler": True}
 
 RunChunk = Callable[[TrainState, Chunk, Hyperparameters, Array], tuple[TrainState, StepMetrics]]
 
@@ -165,7 +169,8 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
         out_specs=everywhere,
         check_vma=False,
     )
-    return jax.jit(run, donate_argnums=0)
+    options = CPU_COMPILER_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
+    return jax.jit(run, donate_argnums=0, compiler_options=options)
 
 
 def _example_keys(key: Array, step: Array, local_batch: int) -> Array:

@@ -1,0 +1,133 @@
+"""Batch normalisation by the statistics of the whole global batch, with one message between devices a direction."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+BATCH_NORM_EPSILON = 1e-5
+
+
+class Moments(eqx.Module):
+    """Mean and variance of each channel over the valid examples of a global batch."""
+
+    mean: Float[Array, " channel"]
+    variance: Float[Array, " channel"]
+
+
+class BatchNorm(eqx.Module):
+    """Batch normalisation with the statistics of the valid examples of the whole global batch (Ioffe 2015)."""
+
+    scale: Float[Array, " channel"]
+    offset: Float[Array, " channel"]
+    running: Moments
+
+    @staticmethod
+    def create(channels: int) -> BatchNorm:
+        """Start as the identity."""
+        one, zero = jnp.ones(channels), jnp.zeros(channels)
+        return BatchNorm(one, zero, Moments(zero, one))
+
+    def __call__(self, inputs: Float[Array, "batch *length channel"]) -> Float[Array, "batch *length channel"]:
+        """Normalise by the running moments in float32, and give the dtype of `inputs` back."""
+        return _scale(inputs, self.scale, self.offset, self.running)
+
+    def by_batch(
+        self, inputs: Float[Array, "batch *length channel"], mask: Bool[Array, " batch"], axis_name: AxisName
+    ) -> tuple[Float[Array, "batch *length channel"], Moments]:
+        """Normalise by the unmasked examples of all devices on `axis_name`, and give the moments seen."""
+        weights = mask.astype(jnp.float32)
+        return normalise_batch(axis_name, inputs, self.scale, self.offset, self.running.mean, weights)
+
+
+AxisName = str | tuple[str, ...] | None
+
+
+def per_channel(vector: Float[Array, " channel"], like: Array) -> Array:
+    """Give a vector the rank and the dtype of `like`, along its last axis."""
+    return vector.astype(like.dtype).reshape((1,) * (like.ndim - 1) + vector.shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def normalise_batch(
+    axis_name: AxisName,
+    inputs: Float[Array, "batch *length channel"],
+    scale: Float[Array, " channel"],
+    offset: Float[Array, " channel"],
+    shift: Float[Array, " channel"],
+    weights: Float[Array, " batch"],
+) -> tuple[Float[Array, "batch *length channel"], Moments]:
+    """Normalise by the weighted moments of the global batch: one All-Reduce forward, one backward.
+
+    The sums are taken around `shift`, which the caller chooses near the mean: E[x^2] - E[x]^2 loses digits where the
+    mean is far from zero. No gradient goes into the moments given out, into `shift` or into `weights`.
+    """
+    moments, _ = _moments(inputs, shift, weights, axis_name)
+    return _scale(inputs, scale, offset, moments), moments
+
+
+def _forward(
+    axis_name: AxisName, inputs: Array, scale: Array, offset: Array, shift: Array, weights: Array
+) -> tuple[tuple[Array, Moments], tuple[Array, ...]]:
+    moments, count = _moments(inputs, shift, weights, axis_name)
+    factor = jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
+    saved = (inputs, scale, moments.mean, factor, count, weights)
+    return (_scale(inputs, scale, offset, moments), moments), saved
+
+
+def _backward(
+    axis_name: AxisName, saved: tuple[Array, ...], gradient: tuple[Array, Moments]
+) -> tuple[Array, Array, Array, Array, Array]:
+    """The shares of scale and offset stay this device's own, as of any weight; that of the inputs needs global sums."""
+    inputs, scale, mean, factor, count, weights = saved
+    change = gradient[0].astype(jnp.float32)
+    values = inputs.astype(jnp.float32)
+    normal = (values - per_channel(mean, values)) * per_channel(factor, values)
+    axes = _all_but_last(inputs)
+    of_offset, of_scale = change.sum(axes), (change * normal).sum(axes)
+    total = _sum_over(jnp.concatenate([of_offset, of_scale]), axis_name) / count
+    mean_change, mean_product = jnp.split(total, 2)
+    taken = per_channel(mean_change, values) + normal * per_channel(mean_product, values)
+    of_inputs = per_channel(scale * factor, values) * (change - _per_example(weights, values) * taken)
+    return of_inputs.astype(inputs.dtype), of_scale, of_offset, jnp.zeros_like(mean), jnp.zeros_like(weights)
+
+
+normalise_batch.defvjp(_forward, _backward)
+
+
+def _moments(inputs: Array, shift: Array, weights: Array, axis_name: AxisName) -> tuple[Moments, Array]:
+    """Moments over the global batch, and the number of values a channel behind them."""
+    values = inputs.astype(jnp.float32)
+    centred = values - per_channel(shift, values)
+    weighted = centred * _per_example(weights, values)
+    axes = _all_but_last(inputs)
+    positions = inputs.size // (inputs.shape[0] * inputs.shape[-1])
+    count = (weights.sum() * positions)[None]
+    sums = jnp.concatenate([count, weighted.sum(axes), (weighted * centred).sum(axes)])
+    sums = _sum_over(sums, axis_name)
+    count = jnp.maximum(sums[0], 1.0)
+    first, second = jnp.split(sums[1:] / count, 2)
+    return Moments(shift + first, jnp.maximum(second - first * first, 0.0)), count
+
+
+def _scale(inputs: Array, scale: Array, offset: Array, moments: Moments) -> Array:
+    factor = scale * jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
+    term = offset - moments.mean * factor
+    values = inputs.astype(jnp.float32)
+    return (values * per_channel(factor, values) + per_channel(term, values)).astype(inputs.dtype)
+
+
+def _per_example(weights: Array, like: Array) -> Array:
+    return weights.reshape((-1,) + (1,) * (like.ndim - 1))
+
+
+def _all_but_last(inputs: Array) -> tuple[int, ...]:
+    return tuple(range(inputs.ndim - 1))
+
+
+def _sum_over(value: Array, axis_name: AxisName) -> Array:
+    return value if axis_name is None else jax.lax.psum(value, axis_name)
