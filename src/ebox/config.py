@@ -96,8 +96,9 @@ class ModelConfig(Settings):
     architecture: Literal["motif", "residual"] = "residual"
     num_filters: PositiveInt = Field(128, description="Filters of the first layer: the motif detectors.")
     filter_width_bp: PositiveInt = 15
-    activation: Literal["exponential", "relu", "gelu"] = Field(
-        "exponential", description="After the first layer. Exponential filters read as motifs (Koo 2021)."
+    activation: Literal["exponential", "relu", "gelu", "linear"] = Field(
+        "exponential",
+        description="After the first layer. Exponential filters read as motifs (Koo 2021); linear: for log_mean_exp.",
     )
     pool_bp: PositiveInt = Field(4, description="Maximum over so many bases after the first layer.")
     body_width: PositiveInt = Field(
@@ -105,7 +106,11 @@ class ModelConfig(Settings):
     )
     body_filters: PositiveInt | None = Field(None, description="Filters of the body; none: num_filters (residual).")
     dilations: tuple[PositiveInt, ...] = Field((2, 4), description="One residual layer of width 3 for each (residual).")
-    pooling: tuple[Literal["max", "mean"], ...] = Field(("mean",), min_length=1, description="Global pooling.")
+    pooling: tuple[Literal["max", "mean", "log_mean_exp"], ...] = Field(
+        ("mean",),
+        min_length=1,
+        description="Global pooling; log_mean_exp adds up the evidence of all places, as a likelihood ratio does.",
+    )
     position_basis: Annotated[int, Field(ge=0)] = Field(
         8, description="Smooth position weights in the global mean, learned from none; 0: position can't matter."
     )
