@@ -63,7 +63,6 @@ class Head(eqx.Module):
         return self.output(features).astype(jnp.float32)
 
 
-
 class MotifNetwork(Network):
     """Motif detectors, global pooling, dense head: finds motifs anywhere, blind to their order."""
 
@@ -79,7 +78,6 @@ class MotifNetwork(Network):
         features = self.motifs(inputs.astype(this.dtype), this, record)
         logits = self.head(self.pooling(features), this, record)
         return logits, tuple(record.moments)
-
 
 
 class ResidualNetwork(Network):
@@ -101,7 +99,6 @@ class ResidualNetwork(Network):
             features = features + update if update.shape == features.shape else update
         logits = self.head(self.pooling(features), this, record)
         return logits, tuple(record.moments)
-
 
 
 def build_model(config: ModelConfig, num_tracks: int, length_bp: int, key: jax.Array) -> Network:
