@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 
 from ebox.models.layers import maximum_over
 
-
 PoolingKind = Literal["max", "mean", "log_mean_exp"]
 
 
@@ -23,8 +22,9 @@ class GlobalPooling(eqx.Module):
     The last is the log likelihood ratio of one site anywhere, where a feature is that of a site at its position: it
     adds the evidence of all places, as the maximum does not, and stays a logarithm, as the mean does not.
 
-    The mean is optionally weighted by where in the sequence it is. The weight of channel c at position p is 1 + sum over b of `position[b, c]` * basis[b, p], the basis being
-    equally spaced bumps along the sequence. It starts at 1: where position does not matter, nothing is learned.
+    The mean is optionally weighted by where in the sequence it is. The weight of channel c at position p is
+    1 + sum over b of `position[b, c]` * basis[b, p], the basis being equally spaced bumps along the sequence. It starts
+    at 1: where position does not matter, nothing is learned.
     """
 
     position: Float[Array, "basis channel"] | None
