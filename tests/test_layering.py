@@ -24,9 +24,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("explanation",),
     ("reporting",),
     ("prediction", "diagnosis"),
+    ("launch",),
     ("stages",),
+    ("worker",),
     ("pipeline",),
     ("console",),
+    ("options",),
     ("cli",),
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

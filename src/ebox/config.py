@@ -127,6 +127,20 @@ class TrainConfig(Settings):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     batch_size: PositiveInt = Field(64, description="Examples a step over all devices.")
+    device_batch_size: PositiveInt | None = Field(
+        None,
+        description="The most examples that a device takes at once; gradients of more are accumulated, and batch "
+        "normalisation then works by what all devices take at once. none: the whole share.",
+    )
+    batch_statistics: Literal["global", "device"] = Field(
+        "global",
+        description="What batch normalisation normalises by: the whole batch, or each device its own share, which "
+        "saves two small messages a layer and makes the result depend on the number of devices.",
+    )
+    rate_scaling: Literal["constant", "linear", "sqrt"] = Field(
+        "constant", description="How learning_rate grows with batch_size / rate_batch_size."
+    )
+    rate_batch_size: PositiveInt = Field(64, description="The batch size that learning_rate is meant for.")
     epochs: Positive = Field(12, description="Passes over the training examples; ignored where max_steps is set.")
     max_steps: PositiveInt | None = None
     learning_rate: Positive = 8e-3
@@ -169,10 +183,52 @@ class TrainConfig(Settings):
 
 
 class ParallelConfig(Settings):
-    """Which devices work."""
+    """Which devices and processes work, and what passes between them."""
 
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    devices: PositiveInt | None = Field(None, description="How many local devices; none: all of the platform.")
+    devices: PositiveInt | None = Field(
+        None, description="How many devices of each process; none: all of the platform."
+    )
+    processes: PositiveInt = Field(1, description="Processes to start on this machine, which share its cores or GPUs.")
+    node_devices: PositiveInt | None = Field(
+        None, description="Devices of one node, between which the wire is fast; none: those of one process."
+    )
+    exchange: Literal["exact", "half", "int8", "topk", "powersgd"] = Field(
+        "exact", description="How gradients travel; all but exact compress them, and change the result a little."
+    )
+    hierarchical: bool = Field(False, description="Exact inside a node, compressed between nodes.")
+    rank: PositiveInt = Field(4, description="Rank of the matrices that powersgd sends.")
+    top_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.01, description="Share of the numbers that topk sends."
+    )
+    sync: Literal["every-step", "delayed", "local"] = Field(
+        "every-step",
+        description="every-step; delayed: gradients arrive one step late, while the next are computed; "
+        "local: workers train alone for local_steps, then meet.",
+    )
+    local_steps: PositiveInt = Field(16, description="Steps between two meetings (local).")
+    outer_rate: Positive = Field(1.0, description="Share of the mean change that a meeting takes over (local).")
+    outer_momentum: Rate = Field(0.0, description="Nesterov momentum of the meetings (local; DiLoCo: 0.9, rate 0.7).")
+    max_restarts: Annotated[int, Field(ge=0)] = Field(
+        3, description="How often a failed group of workers starts again from its last checkpoint."
+    )
+    min_workers: PositiveInt | None = Field(
+        None, description="Go on with fewer workers, down to so many, where one fails again and again; none: all."
+    )
+    stall_seconds: Positive = Field(25.0, description="A worker that makes no step for so long counts as hung.")
+
+
+# Settings of `parallel` that change the result, and so belong to the identity of a run.
+RESULT_SETTINGS = (
+    "exchange",
+    "hierarchical",
+    "rank",
+    "top_fraction",
+    "sync",
+    "local_steps",
+    "outer_rate",
+    "outer_momentum",
+)
 
 
 class EvaluationConfig(Settings):
@@ -226,6 +282,11 @@ def read_config(
         section, _, name = key.partition(".")
         _section(values, section)[name] = value
     return make_config(values, file=path)
+
+
+def read_config_text(text: str) -> Config:
+    """Read settings from what `format_config` wrote."""
+    return make_config(tomllib.loads(text))
 
 
 def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | None = None) -> Config:

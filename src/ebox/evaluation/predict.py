@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, UInt8
 from ebox.config import ParallelConfig
 from ebox.models.encoding import one_hot, reverse_complement
 from ebox.models.network import Network, Pass
-from ebox.parallel.devices import DATA_AXIS, choose_convolution, find_devices, make_mesh, replicate
+from ebox.parallel.devices import DATA_AXIS, choose_convolution, find_local_devices, make_mesh, replicate
 from ebox.sequences.codes import N_CODE
 
 Progress = Callable[[str, int, int], None]
@@ -40,7 +40,7 @@ def predict(
         mesh: The devices; none: all local ones.
         progress: Called with a phrase, the number done, and the number in all.
     """
-    mesh = make_mesh(find_devices(ParallelConfig())) if mesh is None else mesh
+    mesh = make_mesh(find_local_devices(ParallelConfig())) if mesh is None else mesh
     batch = -(-min(batch_size, max(len(codes), 1)) // mesh.size) * mesh.size
     arrays, static = eqx.partition(network, eqx.is_array)
     forward = _build_forward(_Hashable(static), mesh, both_strands)
