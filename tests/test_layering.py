@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("parallel",),
     ("training",),
     ("evaluation",),
-    ("explanation",),
+    ("explanation", "planning"),
     ("reporting",),
     ("prediction", "diagnosis"),
     ("stages",),

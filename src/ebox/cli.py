@@ -283,9 +283,25 @@ def simulate(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    topology: Annotated[
+        str | None,
+        typer.Option("--topology", help="Compile the train step for machines not here: v5e:4x4, h100:8, cpu:4."),
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option("--for", help="Dataset folder; with --topology.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
     """Say what devices, versions and memory are here, what is missing, and how to install it."""
     from ebox import console
+
+    if topology is not None:
+        from ebox.config import read_config
+        from ebox.planning import examine_topology
+
+        found = examine_topology(topology, dataset, read_config(config, set_ or ()))
+        console.say(console.describe_topology(found))
+        raise typer.Exit(0 if found.fits else 2)
     from ebox.diagnosis import doctor as examine
 
     result = examine()

@@ -1,0 +1,29 @@
+"""Planning: what a machine that is not here would do with a training, before anyone pays for it.
+
+Owns the facts of accelerators, topologies by name, the ahead-of-time compilation of the real train step in a process
+of its own, the reading of compiled programs, and the model of how the time of a step grows with the workers.
+"""
+
+from ebox.planning.compilation import ChipMemory, CompilationResult, StepShape, compile_train_step
+from ebox.planning.examination import TopologyResult, examine_topology
+from ebox.planning.hardware import CHIPS, Chip
+from ebox.planning.isolation import compile_for_topology
+from ebox.planning.programs import Collective, read_collectives
+from ebox.planning.topologies import Topology, make_topology_mesh, parse_topology
+
+__all__ = [
+    "CHIPS",
+    "Chip",
+    "ChipMemory",
+    "Collective",
+    "CompilationResult",
+    "StepShape",
+    "Topology",
+    "TopologyResult",
+    "compile_for_topology",
+    "compile_train_step",
+    "examine_topology",
+    "make_topology_mesh",
+    "parse_topology",
+    "read_collectives",
+]
