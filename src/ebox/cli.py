@@ -53,6 +53,8 @@ EpochsOption = Annotated[float | None, typer.Option("--epochs", help="Passes ove
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, training and evaluation.")]
 PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto, cpu, gpu or tpu.")]
 DevicesOption = Annotated[int | None, typer.Option("--devices", help="How many local devices; all when left out.")]
+TopologyOption = Annotated[str | None, typer.Option("--topology", help="Machines not here: v5e:4x4, h100:8, cpu:4.")]
+ForOption = Annotated[Path | None, typer.Option("--for", help="Dataset folder to compile for; needs --topology.")]
 MotifFilesOption = Annotated[
     list[Path] | None,
     typer.Option("--motifs", help="MEME or JASPAR file for the best-PWM baseline; repeatable."),
@@ -284,27 +286,13 @@ def simulate(
 
 @app.command()
 def doctor(
-    topology: Annotated[
-        str | None,
-        typer.Option("--topology", help="Compile the train step for machines not here: v5e:4x4, h100:8, cpu:4."),
-    ] = None,
-    dataset: Annotated[Path | None, typer.Option("--for", help="Dataset folder; with --topology.")] = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
+    topology: TopologyOption = None, dataset: ForOption = None, config: ConfigOption = None, set_: SetOption = None
 ) -> None:
-    """Say what devices, versions and memory are here, what is missing, and how to install it."""
+    """Say what is here and what is missing; or, with --topology, what machines would need that are not here."""
     from ebox import console
-
-    if topology is not None:
-        from ebox.config import read_config
-        from ebox.planning import examine_topology
-
-        found = examine_topology(topology, dataset, read_config(config, set_ or ()))
-        console.say(console.describe_topology(found))
-        raise typer.Exit(0 if found.fits else 2)
     from ebox.diagnosis import doctor as examine
 
-    result = examine()
+    result = examine(topology, dataset, config, set_ or ())
     console.say(console.describe_findings(result))
     raise typer.Exit(0 if result.healthy else 2)
 

@@ -194,7 +194,9 @@ def describe_predictions(result: PredictionResult) -> str:
 
 
 def describe_findings(result: DoctorResult) -> str:
-    """The doctor's findings, a line each, with the remedy below where there is one."""
+    """The doctor's findings, a line each, with the remedy below where there is one; or those on a topology."""
+    if result.topology is not None:
+        return describe_topology(result.topology)
     marks = {"ok": "ok     ", "missing": "MISSING", "warning": "note   "}
     lines = []
     for finding in result.findings:

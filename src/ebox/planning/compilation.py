@@ -154,13 +154,9 @@ def _lower(mesh: Mesh, config: Config, shape: StepShape, state: TrainState, plat
     rows = (shape.chunk_steps, batch)
     everywhere = NamedSharding(mesh, PartitionSpec())
     by_example = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
-    chunk = Chunk(
-        _stand_in((*rows, shape.length_bp), jnp.uint8),
-        _stand_in((*rows, shape.num_tracks), jnp.uint8),
-        _stand_in(rows, jnp.bool),
-    )
+    chunk = jax.eval_shape(lambda: _make_chunk(rows, shape))
     hyper = jax.eval_shape(lambda: make_hyperparameters(config.train, _ANY_STEPS, 1.0))
-    count = _stand_in((), jnp.int32)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
     replicated = [_place(tree, everywhere) for tree in (state, hyper, count)]
     lowered: Lowered = run.lower(replicated[0], _place(chunk, by_example), *replicated[1:])
     return lowered
@@ -190,9 +186,12 @@ def _abstract_weights(config: Config, shape: StepShape) -> Network:
     return weights
 
 
-def _stand_in(shape: tuple[int, ...], dtype: Any) -> Any:
-    """A shape in the place of an array; it passes for one in all that only looks at shapes."""
-    return jax.ShapeDtypeStruct(shape, dtype)
+def _make_chunk(rows: tuple[int, int], shape: StepShape) -> Chunk:
+    return Chunk(
+        jnp.zeros((*rows, shape.length_bp), jnp.uint8),
+        jnp.zeros((*rows, shape.num_tracks), jnp.uint8),
+        jnp.zeros(rows, jnp.bool),
+    )
 
 
 def _place(tree: Any, sharding: NamedSharding) -> Any:
