@@ -5,10 +5,14 @@ of its own, the reading of compiled programs, and the model of how the time of a
 """
 
 from ebox.planning.compilation import ChipMemory, CompilationResult, StepShape, compile_train_step
+from ebox.planning.costs import Exchange
+from ebox.planning.curves import CurvePoint, SimulationResult, scaling_curve, simulate_step
 from ebox.planning.examination import TopologyResult, examine_topology
 from ebox.planning.hardware import CHIPS, Chip
 from ebox.planning.isolation import compile_for_topology
 from ebox.planning.programs import Collective, read_collectives
+from ebox.planning.scaling import PredictionResult, ScalingModel, ScalingPoint, ScalingResult, StepCase, fit_scaling
+from ebox.planning.stragglers import StragglerResult, fit_stragglers
 from ebox.planning.topologies import Topology, make_topology_mesh, parse_topology
 
 __all__ = [
@@ -17,13 +21,26 @@ __all__ = [
     "ChipMemory",
     "Collective",
     "CompilationResult",
+    "CurvePoint",
+    "Exchange",
+    "PredictionResult",
+    "ScalingModel",
+    "ScalingPoint",
+    "ScalingResult",
+    "SimulationResult",
+    "StepCase",
     "StepShape",
+    "StragglerResult",
     "Topology",
     "TopologyResult",
     "compile_for_topology",
     "compile_train_step",
     "examine_topology",
+    "fit_scaling",
+    "fit_stragglers",
     "make_topology_mesh",
     "parse_topology",
     "read_collectives",
+    "scaling_curve",
+    "simulate_step",
 ]

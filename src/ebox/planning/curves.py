@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ebox.planning.scaling import ScalingModel, ScalingResult, StepCase
+from ebox.planning.scaling import Real, ScalingModel, ScalingResult, StepCase
 from ebox.planning.stragglers import StragglerResult, draw_slowest
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -48,7 +48,7 @@ class CurvePoint:
     """
 
     workers: int
-    examples: float
+    examples: Real
     seconds: float
     low: float
     high: float

@@ -25,6 +25,7 @@ from ebox.planning.stragglers import mean_of_slowest
 # In the order in which they are given up where the points can't tell them apart, the last first.
 COSTS = ("per_example_seconds", "transfer", "per_message_seconds", "fixed_seconds")
 _WIDEST_SPREAD = 1.0
+Real = int | float
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class StepCase:
     """
 
     workers: int
-    examples: float
-    message_bytes: float
-    bandwidth: float
-    latency: float = 0.0
+    examples: Real
+    message_bytes: Real
+    bandwidth: Real
+    latency: Real = 0.0
     messages: int = 1
     exchange: Exchange = "ring"
     steps_per_exchange: int = 1
@@ -57,7 +58,7 @@ class ScalingPoint:
     """A measured step: the case, and its mean time in seconds."""
 
     case: StepCase
-    seconds: float
+    seconds: Real
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -62,6 +63,7 @@ def fit_stragglers(seconds: Float[np.ndarray, "worker step"]) -> StragglerResult
     return StragglerResult(scale, math.sqrt(max(between, 0.0)), seconds.size, distance)
 
 
+@lru_cache(maxsize=1024)
 def mean_of_slowest(workers: int, spread: float) -> float:
     """Expected time of the slowest of independent workers, in means of one; by numerical integration.
 
