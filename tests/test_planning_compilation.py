@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 
 from ebox.config import Config, read_config
+from ebox.console import describe_topology
+from ebox.diagnosis import DoctorResult
 from ebox.errors import InputError
 from ebox.models import build_model, count_parameters
 from ebox.parallel import make_mesh
 from ebox.planning import (
+    ChipMemory,
     CompilationResult,
     StepShape,
+    TopologyResult,
     compile_for_topology,
     compile_train_step,
     examine_topology,
@@ -118,6 +123,23 @@ def test_a_batch_that_does_not_divide_is_padded_and_said():
 def test_facts_come_back_from_json_unchanged():
     result = compiled("cpu:2", *SMALL)
     assert CompilationResult.from_facts(result.facts()) == result
+
+
+def test_a_step_larger_than_a_chip_is_said_not_to_fit():
+    memory = ChipMemory(arguments=15 * 10**9, outputs=3 * 10**9, shared=2 * 10**9, temporaries=2 * 10**8, code=0)
+    compilation = replace(compiled("cpu:2", *SMALL), memory=memory)
+    result = TopologyResult(parse_topology("v5e:2x2"), compilation, 200, ("take more chips",))
+    assert memory.total == 16_200_000_000
+    assert not result.fits
+    assert not DoctorResult((), result).healthy
+    words = describe_topology(result)
+    assert "101.25% of 16 GB: DOES NOT FIT" in words
+    assert "note: take more chips" in words
+    assert TopologyResult(parse_topology("v6e:2x2"), compilation, 200, ()).fits
+    # The roofline is the slower of computing and of moving bytes.
+    compute, moving = (replace(compilation, flops=flops, accessed_bytes=8.19e8) for flops in (1.97e12, 1e6))
+    times = [replace(result, compilation=one).least_seconds for one in (compute, moving)]
+    assert times == pytest.approx([1e-2, 1e-3])
 
 
 def test_too_short_sequences_are_refused_from_the_other_process():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Of the schedule, which is data of the step and changes nothing in the program.
 _ANY_STEPS = 100
-_COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin")
+_COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin", "jax-cuda12-plugin")
 
 
 @dataclass(frozen=True)

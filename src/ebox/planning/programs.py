@@ -134,7 +134,8 @@ def _group_size(line: str) -> int:
 
 
 def _count_bytes(dtype: str, dimensions: str) -> int:
-    bits = 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
+    width = re.search(r"\d+", dtype)
+    bits = 8 if width is None else int(width[0])  # only truth values carry no width in their name
     elements = 1
     for size in dimensions.split(","):
         elements *= int(size) if size else 1

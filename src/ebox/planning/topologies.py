@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
 _INSTALL = {
-    "tpu": ("libtpu", 'pip install "ebox[tpu]"; it brings libtpu, and needs no TPU'),
+    "tpu": (("libtpu",), 'pip install "ebox[tpu]"; it brings libtpu, and needs no TPU'),
     "cuda": (
-        "jax_cuda13_plugin",
+        ("jax_cuda13_plugin", "jax_cuda12_plugin"),
         'pip install "ebox[cuda]"; without a GPU, the two wheels of your JAX\'s version do: '
         "pip install --no-deps jax-cuda13-plugin jax-cuda13-pjrt",
     ),
@@ -65,9 +65,9 @@ def check_compiler(topology: Topology) -> None:
     """Raise InputError when what compiles for the chips of a topology is not installed."""
     if topology.chip.platform == "cpu":
         return
-    module, remedy = _INSTALL[topology.chip.platform]
-    if importlib.util.find_spec(module) is None:
-        raise InputError(f"compiling for {topology.name} needs {module}, which is not installed", remedy=remedy)
+    modules, remedy = _INSTALL[topology.chip.platform]
+    if all(importlib.util.find_spec(module) is None for module in modules):
+        raise InputError(f"compiling for {topology.name} needs {modules[0]}, which is not installed", remedy=remedy)
 
 
 def topology_environment(topology: Topology, environment: Mapping[str, str]) -> dict[str, str]:
