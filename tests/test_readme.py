@@ -62,6 +62,8 @@ def test_every_command_runs(place: Path):
             words += ["--config", "quick.toml"]
         if words[0] == "run":
             words += ["--overwrite"]
+        if "--parity" in words:
+            words += ["--workers", "2"]
         if words[0] == "simulate":
             words += ["--set", "num_positives=150", "--set", "num_negatives=150"]
         done = _run(["-m", "ebox.cli", *words], place)
