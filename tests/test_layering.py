@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("explanation", "planning"),
     ("reporting",),
+    ("preflight",),
     ("prediction", "diagnosis", "parity"),
     ("launch",),
     ("stages",),

@@ -308,7 +308,7 @@ def doctor(
     platform: PlatformOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="With --parity: JSON file for the certificate.")] = None,
 ) -> None:
-    """Say what is here and what is missing; or, with --topology, what machines would need that are not here.
+    """Say what is here and what is missing; with --for, what a training would take, here or on a --topology.
 
     With --parity, certify that one worker and several train the same model on this machine.
     """
