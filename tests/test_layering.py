@@ -14,7 +14,7 @@ GROUND = ("errors", "publishing", "config")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("publishing",),
-    ("settings",),
+    ("settings", "interruption"),
     ("config",),
     ("sequences",),
     ("datasets",),

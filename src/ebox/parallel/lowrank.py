@@ -74,6 +74,9 @@ class PowerExchange(Exchange):
     def regroup(self, carried: Carried, like: Any) -> LowRankState:
         """See `Exchange`."""
         fresh = self.start(like)
+        if self.hierarchical:
+            # The rows of a node are copies, and which were a node is not known here: what was owed is given up.
+            return fresh
 
         def deal(rows: np.ndarray, share: float) -> np.ndarray:
             return np.repeat(np.asarray(rows).sum(axis=0, keepdims=True) * np.float32(share), self.workers, axis=0)
