@@ -95,10 +95,12 @@ class PowerExchange(Exchange):
             second += columns * self.rank if compressed else 0
         senders = self.workers // self.node_devices if self.hierarchical else self.workers
         pieces = self.node_devices if self.hierarchical else 1
-        return tuple(all_reduce_message(-(-4 * numbers // pieces), senders) for numbers in (first, second))
+        return tuple(all_reduce_message(-(-4 * numbers // pieces), senders) for numbers in (first, second) if numbers)
 
     def _sum(self, parts: list[Array]) -> list[Array]:
-        """Sum several arrays over the workers in one message."""
+        """Sum several arrays over the workers in one message; none, where no matrix is worth compressing, need none."""
+        if not parts:
+            return []
         vector = jnp.concatenate([part.reshape(-1) for part in parts])
         total = sum_over_nodes(vector, self.node_devices) if self.hierarchical else jax.lax.psum(vector, DATA_AXIS)
         ends = np.cumsum([part.size for part in parts])[:-1]
