@@ -63,6 +63,7 @@ class Display:
         self._bars: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._said: dict[str, float] = {}
+        self._began: dict[str, tuple[float, int]] = {}
 
     def __enter__(self) -> Display:
         if sys.stderr is not None and sys.stderr.isatty():
@@ -102,9 +103,17 @@ class Display:
         last = self._said.get(phrase)
         if last is None:
             self._said[phrase] = now
+            self._began[phrase] = (now, done)
         elif now - last >= QUIET_SECONDS or (done >= total and now - last >= 1.0):
             self._said[phrase] = now
-            note(f"{phrase}: {done:,} of {total:,}")
+            note(f"{phrase}: {done:,} of {total:,}{self._describe_rest(phrase, now, done, total)}")
+
+    def _describe_rest(self, phrase: str, now: float, done: int, total: int) -> str:
+        """The time left at the speed since the first word of a phrase."""
+        began, already = self._began[phrase]
+        if done <= already or done >= total:
+            return ""
+        return f", {(now - began) / (done - already) * (total - done):.0f} s left"
 
     def entry(self, entry: Mapping[str, Any], num_steps: int) -> None:
         """Show one entry of the training metrics."""

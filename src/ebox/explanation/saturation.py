@@ -50,13 +50,23 @@ class SaturationJob:
     both_strands: bool
 
     def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
-        """Give `logit` (batch,) and `mutated` (batch, length, 4); where a base stays, its logit is `logit`."""
+        """Give `logit` and `uniform` (batch,), and `mutated` (batch, length, 4); a base that stays gives `logit`.
+
+        `uniform` is the logit of a sequence that is a quarter of every base where the sequence has one.
+        """
         (codes,) = blocks
         logit, mutated = mutate_everywhere(network, codes, self.track, method)
+        uniform = self._score_uniform(network, method, codes)
         if self.both_strands:
-            other, turned = mutate_everywhere(network, reverse_complement(codes), self.track, method)
-            logit, mutated = 0.5 * (logit + other), 0.5 * (mutated + turned[:, ::-1, ::-1])
-        return {"logit": logit, "mutated": mutated}
+            turned = reverse_complement(codes)
+            other, back = mutate_everywhere(network, turned, self.track, method)
+            logit, mutated = 0.5 * (logit + other), 0.5 * (mutated + back[:, ::-1, ::-1])
+            uniform = 0.5 * (uniform + self._score_uniform(network, method, turned))
+        return {"logit": logit, "uniform": uniform, "mutated": mutated}
+
+    def _score_uniform(self, network: Network, method: ConvolutionMethod, codes: Array) -> Array:
+        inputs = jnp.repeat((codes < NUM_BASES).astype(jnp.float32)[..., None] * 0.25, NUM_BASES, axis=-1)
+        return walk(network, inputs, method).logits[:, self.track]
 
 
 def mutate_everywhere(
