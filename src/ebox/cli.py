@@ -248,6 +248,50 @@ def predict(
 
 
 @app.command()
+def explain(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Evaluated run folder.")],
+    fasta: Annotated[Path | None, typer.Option("--fasta", help="Explain these sequences, not the test split.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; RUN/explanation when left out.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="deeplift, saturation, integrated or gradient.")
+    ] = None,
+    track: Annotated[str | None, typer.Option("--track", help="Which track; the first when left out.")] = None,
+    motifs: Annotated[
+        list[Path] | None, typer.Option("--motifs", help="MEME or JASPAR file to match with; repeatable.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Run of another seed, to compare explanations with.")
+    ] = None,
+    planted: Annotated[Path | None, typer.Option("--planted", help="BED of planted sites by record name.")] = None,
+    platform: PlatformOption = None,
+    devices: DevicesOption = None,
+    set_: SetOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Show what a network learned, and measure how far that can be trusted."""
+    from ebox import console, explaining
+
+    settings, parallel = explaining.read_explanation_settings(
+        run_folder, set_ or (), method=method, track=track, platform=platform, devices=devices
+    )
+    with console.Display() as display:
+        result = explaining.explain(
+            run_folder,
+            fasta=fasta,
+            out=out,
+            config=settings,
+            parallel=parallel,
+            motif_files=motifs or (),
+            against=against,
+            planted=planted,
+            overwrite=overwrite,
+            progress=display.progress,
+        )
+    console.say(console.describe_explanation(result.facts))
+    console.say(f"explanation: {result.folder}")
+
+
+@app.command()
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Evaluated run folder.")],
     out: Annotated[Path | None, typer.Option("--out", help="HTML file; report.html in the run when left out.")] = None,

@@ -221,3 +221,29 @@ def describe_ceiling(ceiling: CeilingResult | None) -> str:
         for name, metric in (("accuracy", ceiling.accuracy), ("AUROC", ceiling.auroc))
     ]
     return f"likelihood-ratio ceiling: {', '.join(parts)}"
+
+
+def describe_explanation(facts: Mapping[str, Any]) -> str:
+    """What was explained, what was found, and how sure that is, in a few lines."""
+    sequences, attribution = facts["sequences"], facts["attribution"]
+    lines = [f"{facts['track']}: {sequences['num']:,} sequences explained by {attribution['words']}"]
+    for key, words in (
+        ("num_windowed", f"longer than {sequences['length_bp']} bp: explained in windows, each base the mean of them"),
+        ("num_padded", f"shorter than {sequences['length_bp']} bp: padded with N"),
+        ("num_with_n", "with N, to which nothing is attributed"),
+    ):
+        if sequences.get(key):
+            lines.append(f"  {sequences[key]:,} {words}")
+    lines.append(f"  completeness error {100 * attribution['completeness_error']:.2g} %")
+    if attribution["warning"] is not None:
+        lines.append(f"  beware: {attribution['warning']}")
+    for motif in facts["motifs"]:
+        best = motif["matches"][0] if motif["matches"] else None
+        like = "like nothing known"
+        if best is not None:
+            like = f"{best['name']} ({best['id']}), q = {best['q_value']:.1g}"
+            like = f"like {like}" if best["is_find"] else f"like nothing known; nearest {like}"
+        lines.append(f"  {motif['name']} {motif['consensus']}: {motif['num_sites']:,} sites, {like}")
+    if facts.get("motifs_reason"):
+        lines.append(f"  no motif: {facts['motifs_reason']}")
+    return "\n".join(lines)

@@ -142,7 +142,7 @@ def evaluate(
     folder = Path(run)
     model = load_model(folder)
     config = read_config(folder / run_folder.CONFIG).evaluation if config is None else config
-    data, is_own = _open_dataset_of(folder, dataset)
+    data, is_own = open_dataset_of(folder, dataset)
     _check_fits(data, model.length_bp, model.tracks)
     held_out = slice(data.rows("validation").start, data.rows("test").stop)
     logits = np.full((len(data), len(model.tracks)), np.nan, np.float32)
@@ -240,7 +240,7 @@ def _with_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.stem}{suffix}{path.suffix}")
 
 
-def _open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bool]:
+def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bool]:
     """Open the dataset given, or the one that the run was trained on; say whether it is the latter, unchanged."""
     from ebox.datasets.folder import open_dataset
     from ebox.training import run_folder
