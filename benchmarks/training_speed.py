@@ -35,8 +35,8 @@ from ebox.parallel import find_devices, make_mesh, replicate
 from ebox.sequences import read_fasta
 from ebox.training.batches import iter_chunks, iter_plans
 from ebox.training.sampling import ExampleOrder
-from ebox.training.state import make_hyperparameters, make_state
-from ebox.training.step import build_run_chunk, make_plan
+from ebox.training.state import make_hyperparameters
+from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
 from machine import describe_machine, find_data, keep, summarise
 
 BATCH, STEPS, LENGTH = 64, 96, 200
@@ -125,10 +125,12 @@ def prepare_ebox(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callabl
     mesh = make_mesh(find_devices(config.parallel))
     order = ExampleOrder(labels == 1, 0, BATCH, None)
     chunk_steps = config.train.steps_per_dispatch
-    run_chunk = build_run_chunk(mesh, make_plan(config.train, "cpu"), chunk_steps)
+    plan_of_steps = make_plan(config, mesh)
+    run_chunk = build_run_chunk(mesh, plan_of_steps, chunk_steps)
+    signals = jnp.zeros((mesh.size, NUM_SIGNALS))
     hyper = make_hyperparameters(config.train, 10_000, 1.0)
     network = build_model(config.model, 1, LENGTH, jax.random.key(0))
-    state: Any = replicate(make_state(network, config.train), mesh)
+    state: Any = replicate(plan_of_steps.schedule.start(network), mesh)
     print(f"ebox: {count_parameters(network):,} parameters")
 
     def work() -> None:
@@ -136,7 +138,7 @@ def prepare_ebox(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callabl
         plans = list(iter_plans(0, STEPS, chunk_steps, frozenset()))
         metrics = None
         for plan, chunk in iter_chunks(codes, labels[:, None], order, plans, chunk_steps, mesh):
-            state, metrics = run_chunk(state, chunk, hyper, jnp.asarray(plan.count, jnp.int32))
+            state, metrics = run_chunk(state, chunk, signals, hyper, jnp.asarray(plan.count, jnp.int32))
         jax.block_until_ready(metrics)
 
     return work

@@ -24,9 +24,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("explanation",),
     ("reporting",),
     ("prediction", "diagnosis"),
+    ("launch",),
     ("stages",),
+    ("worker", "locus"),
+    ("explaining",),
     ("pipeline",),
     ("console",),
+    ("options",),
     ("cli",),
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -23,12 +23,19 @@ from ebox.models import (
 from ebox.models.encoding import mutate, reverse_complement, shift
 from ebox.models.layers import convolve, max_pool, maximum_over
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments
-from ebox.models.pooling import position_bumps
+from ebox.models.pooling import GlobalPooling, position_bumps
 
 SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": (8,), "position_basis": 3}
 ARCHITECTURES = [
     ModelConfig(architecture="motif", pooling=("max", "mean"), **SMALL),
     ModelConfig(architecture="motif", strands="both", pooling=("max",), **SMALL),
+    ModelConfig(
+        architecture="motif",
+        strands="both",
+        pooling=("log_mean_exp",),
+        activation="linear",
+        **{**SMALL, "dense_units": ()},
+    ),
     ModelConfig(architecture="residual", **SMALL),
     ModelConfig(architecture="residual", body_filters=12, batch_norm=False, activation="relu", **SMALL),
 ]
@@ -151,8 +158,26 @@ def test_gradient_of_batch_normalisation_is_that_of_its_formula():
         np.testing.assert_allclose(one, two, atol=2e-5)
 
 
+def test_log_mean_exp_pooling_is_the_log_likelihood_ratio_of_one_site_anywhere():
+    scores = np.asarray(jax.random.normal(jax.random.key(0), (3, 40, 2)) * 8.0, np.float64)
+    pooled = GlobalPooling.create(("log_mean_exp",), 2, 0)(jnp.asarray(scores, jnp.float32))
+    np.testing.assert_allclose(pooled, np.log(np.exp(scores).mean(axis=1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", ARCHITECTURES)
+def test_moments_go_back_to_the_normalisation_that_saw_them(config: ModelConfig):
+    network = _network(config)
+    _, moments = _apply(network, _codes(), Pass(jax.random.split(jax.random.key(3), 6), jnp.ones(6, bool)))
+    assert [len(seen.mean) for seen in moments] == [len(norm.scale) for norm in network.norms()]
+    # Told apart by their values: each pass of inference then uses what training saw at the same place.
+    moved = apply_moments(network, moments, momentum=1.0)
+    for norm, seen in zip(moved.norms(), moments, strict=True):
+        np.testing.assert_array_equal(norm.running.variance, seen.variance)
+    assert len({float(seen.variance.sum()) for seen in moments}) == len(moments)
+
+
 def test_running_moments_are_moved_but_not_trained():
-    config = ARCHITECTURES[2]
+    config = next(config for config in ARCHITECTURES if config.architecture == "residual" and config.batch_norm)
     network = _network(config)
     trained, fixed = eqx.partition(network, is_trainable(network))
     assert len(jax.tree.leaves(fixed)) == 2 * len(network.norms())

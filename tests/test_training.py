@@ -272,7 +272,9 @@ def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_no_bad_checkpoint(tmp_path: Path):
-    with pytest.raises(InputError, match=r"loss of step \d+ is not finite"):
+    with pytest.raises(
+        InputError, match=r"loss of step \d+ \(batch \d+ of epoch \d+\) is not finite; there was no checkpoint yet"
+    ):
         _fit(
             tmp_path,
             _config(learning_rate=1e30, warmup_fraction=0.0, checkpoint_every_steps=1, batch_size=20),

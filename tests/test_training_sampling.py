@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebox.errors import InputError
-from ebox.training.batches import ChunkPlan, iter_plans, make_chunk
+from ebox.training.batches import ChunkPlan, Shares, iter_plans, make_chunk
 from ebox.training.sampling import PADDING_ROW, ExampleOrder, make_order
 
 
@@ -80,7 +80,7 @@ def test_the_tail_batch_is_padded_and_masked():
     order = _order(5, 5, 4, None)
     codes = np.arange(10, dtype=np.uint8)[:, None] % 4 * np.ones((1, 6), np.uint8)
     targets = (np.arange(10) < 5).astype(np.uint8)[:, None]
-    chunk = make_chunk(codes, targets, order, ChunkPlan(0, 3), 4, num_devices=3)
+    chunk = make_chunk(codes, targets, order, ChunkPlan(0, 3), 4, Shares(4, num_devices=3))
     assert chunk.codes.shape == (4, 6, 6)
     assert np.asarray(chunk.mask).sum(axis=1).tolist() == [4, 4, 2, 0]
     assert (np.asarray(chunk.codes)[~np.asarray(chunk.mask)] == 4).all()

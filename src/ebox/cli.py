@@ -8,6 +8,37 @@ from typing import Annotated, Any
 
 import typer
 
+from ebox.options import (
+    BlacklistOption,
+    ConfigOption,
+    DevicesOption,
+    EpochsOption,
+    ExchangeOption,
+    GenomeOption,
+    KindsOption,
+    LengthOption,
+    LocalStepsOption,
+    MinWorkersOption,
+    MotifFilesOption,
+    NegativesOption,
+    OutOption,
+    OverwriteOption,
+    PeaksOption,
+    PlatformOption,
+    PositivesOption,
+    ProcessesOption,
+    RankOption,
+    ResumeOption,
+    SeedOption,
+    SetOption,
+    SplitOption,
+    SyncOption,
+    TableOption,
+    TestTableOption,
+    TrainTableOption,
+    ValidationTableOption,
+)
+
 app = typer.Typer(
     help="Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds.",
     no_args_is_help=True,
@@ -19,44 +50,9 @@ app = typer.Typer(
 
 INTERRUPTED = "interrupted; what was published is whole, and `--resume` goes on with a training"
 INTERRUPTED_CODE = 130
-
-OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML); see `ebox config`.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, as train.epochs=20; repeatable."),
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what stands in --out.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
-PositivesOption = Annotated[
-    Path | None, typer.Option("--positives", help="Bound sequences: FASTA, plain or compressed.")
-]
-NegativesOption = Annotated[
-    list[Path] | None,
-    typer.Option("--negatives", help="Unbound sequences: FASTA; repeatable, each a kind of its own."),
-]
-PeaksOption = Annotated[Path | None, typer.Option("--peaks", help="Peaks: BED or narrowPeak; needs --genome.")]
-GenomeOption = Annotated[Path | None, typer.Option("--genome", help="Genome: FASTA, plain or bgzip.")]
-BlacklistOption = Annotated[Path | None, typer.Option("--blacklist", help="Regions to leave out: BED.")]
-TableOption = Annotated[Path | None, typer.Option("--table", help="CSV or TSV with the columns sequence and label.")]
-TrainTableOption = Annotated[
-    Path | None, typer.Option("--train", help="Table of a given train split; needs --validation and --test.")
-]
-ValidationTableOption = Annotated[Path | None, typer.Option("--validation", help="Table of a given validation split.")]
-TestTableOption = Annotated[Path | None, typer.Option("--test", help="Table of a given test split.")]
-LengthOption = Annotated[int | None, typer.Option("--length", help="Length of every example in bp.")]
-KindsOption = Annotated[
-    str | None, typer.Option("--negative-kinds", help="given, shuffled, matched, or several with commas.")
-]
-SplitOption = Annotated[str | None, typer.Option("--split", help="auto, random or chromosome.")]
-EpochsOption = Annotated[float | None, typer.Option("--epochs", help="Passes over the training examples.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, training and evaluation.")]
-PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto, cpu, gpu or tpu.")]
-DevicesOption = Annotated[int | None, typer.Option("--devices", help="How many local devices; all when left out.")]
-MotifFilesOption = Annotated[
-    list[Path] | None,
-    typer.Option("--motifs", help="MEME or JASPAR file for the best-PWM baseline; repeatable."),
-]
+RESUMABLE = "stopped by SIGTERM and saved; the same command with --resume goes on"
+RESUMABLE_CODE = 75
+FAILED_CODE = 1
 
 
 def _show_version(wanted: bool) -> None:
@@ -96,6 +92,12 @@ def run(
     seed: SeedOption = None,
     platform: PlatformOption = None,
     devices: DevicesOption = None,
+    processes: ProcessesOption = None,
+    exchange: ExchangeOption = None,
+    rank: RankOption = None,
+    sync: SyncOption = None,
+    local_steps: LocalStepsOption = None,
+    min_workers: MinWorkersOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: ResumeOption = False,
@@ -105,7 +107,8 @@ def run(
     from ebox import console
     from ebox.pipeline import run as run_all
 
-    settings = _settings(config, set_, length, negative_kinds, split, epochs, seed, platform, devices)
+    workers = _workers(processes, exchange, rank, sync, local_steps, min_workers)
+    settings = _settings(config, set_, length, negative_kinds, split, epochs, seed, platform, devices, workers)
     sources = _sources(positives, negatives, peaks, genome, blacklist, table, train, validation, test)
     with console.Display() as display:
         result = run_all(
@@ -184,6 +187,12 @@ def train(
     seed: SeedOption = None,
     platform: PlatformOption = None,
     devices: DevicesOption = None,
+    processes: ProcessesOption = None,
+    exchange: ExchangeOption = None,
+    rank: RankOption = None,
+    sync: SyncOption = None,
+    local_steps: LocalStepsOption = None,
+    min_workers: MinWorkersOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: ResumeOption = False,
@@ -192,7 +201,8 @@ def train(
     """Train a network on a dataset folder."""
     from ebox import console, stages
 
-    settings = _settings(config, set_, None, None, None, epochs, seed, platform, devices)
+    workers = _workers(processes, exchange, rank, sync, local_steps, min_workers)
+    settings = _settings(config, set_, None, None, None, epochs, seed, platform, devices, workers)
     with console.Display() as display:
         result = stages.train(
             dataset,
@@ -385,6 +395,7 @@ def _settings(
     seed: int | None,
     platform: str | None,
     devices: int | None,
+    workers: dict[str, Any] | None = None,
 ) -> Any:
     """Settings from the file, then --set, then the flags."""
     from ebox.config import read_config
@@ -399,14 +410,34 @@ def _settings(
         "evaluation.seed": seed,
         "parallel.platform": platform,
         "parallel.devices": devices,
+        **({} if workers is None else workers),
     }
     return read_config(file, overrides or (), {key: value for key, value in flags.items() if value is not None})
 
 
+def _workers(
+    processes: int | None,
+    exchange: str | None,
+    rank: int | None,
+    sync: str | None,
+    local_steps: int | None,
+    min_workers: int | None,
+) -> dict[str, Any]:
+    """The flags of training in several processes, by their settings."""
+    return {
+        "parallel.processes": processes,
+        "parallel.exchange": exchange,
+        "parallel.rank": rank,
+        "parallel.sync": sync,
+        "parallel.local_steps": local_steps,
+        "parallel.min_workers": min_workers,
+    }
+
+
 def main() -> None:
-    """Run the command line: bad input ends with a message and code 2, an interruption with 130."""
+    """Run the command line: bad input ends with code 2, an interruption with 130, what may be resumed with 75."""
     from ebox import console
-    from ebox.errors import InputError
+    from ebox.errors import InputError, ResumableError, WorkersFailedError
 
     console.show_warnings_plainly()
     try:
@@ -414,6 +445,12 @@ def main() -> None:
     except InputError as error:
         console.note(f"error: {error}")
         sys.exit(2)
+    except ResumableError:
+        console.note(RESUMABLE)
+        sys.exit(RESUMABLE_CODE)
+    except WorkersFailedError as error:
+        console.note(f"error: {error}")
+        sys.exit(FAILED_CODE)
     except KeyboardInterrupt:
         console.note(INTERRUPTED)
         sys.exit(INTERRUPTED_CODE)

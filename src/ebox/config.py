@@ -96,8 +96,9 @@ class ModelConfig(Settings):
     architecture: Literal["motif", "residual"] = "residual"
     num_filters: PositiveInt = Field(128, description="Filters of the first layer: the motif detectors.")
     filter_width_bp: PositiveInt = 15
-    activation: Literal["exponential", "relu", "gelu"] = Field(
-        "exponential", description="After the first layer. Exponential filters read as motifs (Koo 2021)."
+    activation: Literal["exponential", "relu", "gelu", "linear"] = Field(
+        "exponential",
+        description="After the first layer. Exponential filters read as motifs (Koo 2021); linear: for log_mean_exp.",
     )
     pool_bp: PositiveInt = Field(4, description="Maximum over so many bases after the first layer.")
     body_width: PositiveInt = Field(
@@ -105,7 +106,11 @@ class ModelConfig(Settings):
     )
     body_filters: PositiveInt | None = Field(None, description="Filters of the body; none: num_filters (residual).")
     dilations: tuple[PositiveInt, ...] = Field((2, 4), description="One residual layer of width 3 for each (residual).")
-    pooling: tuple[Literal["max", "mean"], ...] = Field(("mean",), min_length=1, description="Global pooling.")
+    pooling: tuple[Literal["max", "mean", "log_mean_exp"], ...] = Field(
+        ("mean",),
+        min_length=1,
+        description="Global pooling; log_mean_exp adds up the evidence of all places, as a likelihood ratio does.",
+    )
     position_basis: Annotated[int, Field(ge=0)] = Field(
         8, description="Smooth position weights in the global mean, learned from none; 0: position can't matter."
     )
@@ -122,6 +127,20 @@ class TrainConfig(Settings):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     batch_size: PositiveInt = Field(64, description="Examples a step over all devices.")
+    device_batch_size: PositiveInt | None = Field(
+        None,
+        description="The most examples that a device takes at once; gradients of more are accumulated, and batch "
+        "normalisation then works by what all devices take at once. none: the whole share.",
+    )
+    batch_statistics: Literal["global", "device"] = Field(
+        "global",
+        description="What batch normalisation normalises by: the whole batch, or each device its own share, which "
+        "saves two small messages a layer and makes the result depend on the number of devices.",
+    )
+    rate_scaling: Literal["constant", "linear", "sqrt"] = Field(
+        "constant", description="How learning_rate grows with batch_size / rate_batch_size."
+    )
+    rate_batch_size: PositiveInt = Field(64, description="The batch size that learning_rate is meant for.")
     epochs: Positive = Field(12, description="Passes over the training examples; ignored where max_steps is set.")
     max_steps: PositiveInt | None = None
     learning_rate: Positive = 8e-3
@@ -164,10 +183,52 @@ class TrainConfig(Settings):
 
 
 class ParallelConfig(Settings):
-    """Which devices work."""
+    """Which devices and processes work, and what passes between them."""
 
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    devices: PositiveInt | None = Field(None, description="How many local devices; none: all of the platform.")
+    devices: PositiveInt | None = Field(
+        None, description="How many devices of each process; none: all of the platform."
+    )
+    processes: PositiveInt = Field(1, description="Processes to start on this machine, which share its cores or GPUs.")
+    node_devices: PositiveInt | None = Field(
+        None, description="Devices of one node, between which the wire is fast; none: those of one process."
+    )
+    exchange: Literal["exact", "half", "int8", "topk", "powersgd"] = Field(
+        "exact", description="How gradients travel; all but exact compress them, and change the result a little."
+    )
+    hierarchical: bool = Field(False, description="Exact inside a node, compressed between nodes.")
+    rank: PositiveInt = Field(4, description="Rank of the matrices that powersgd sends.")
+    top_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.01, description="Share of the numbers that topk sends."
+    )
+    sync: Literal["every-step", "delayed", "local"] = Field(
+        "every-step",
+        description="every-step; delayed: gradients arrive one step late, while the next are computed; "
+        "local: workers train alone for local_steps, then meet.",
+    )
+    local_steps: PositiveInt = Field(16, description="Steps between two meetings (local).")
+    outer_rate: Positive = Field(1.0, description="Share of the mean change that a meeting takes over (local).")
+    outer_momentum: Rate = Field(0.0, description="Nesterov momentum of the meetings (local; DiLoCo: 0.9, rate 0.7).")
+    max_restarts: Annotated[int, Field(ge=0)] = Field(
+        3, description="How often a failed group of workers starts again from its last checkpoint."
+    )
+    min_workers: PositiveInt | None = Field(
+        None, description="Go on with fewer workers, down to so many, where one fails again and again; none: all."
+    )
+    stall_seconds: Positive = Field(25.0, description="A worker that makes no step for so long counts as hung.")
+
+
+# Settings of `parallel` that change the result, and so belong to the identity of a run.
+RESULT_SETTINGS = (
+    "exchange",
+    "hierarchical",
+    "rank",
+    "top_fraction",
+    "sync",
+    "local_steps",
+    "outer_rate",
+    "outer_momentum",
+)
 
 
 class EvaluationConfig(Settings):
@@ -250,6 +311,11 @@ def read_config(
         section, _, name = key.partition(".")
         _section(values, section)[name] = value
     return make_config(values, file=path)
+
+
+def read_config_text(text: str) -> Config:
+    """Read settings from what `format_config` wrote."""
+    return make_config(tomllib.loads(text))
 
 
 def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | None = None) -> Config:

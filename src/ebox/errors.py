@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read: what is wrong, where, and what to do about it."""
+"""The errors that a user is meant to read: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ class InputError(Exception):
         where = f"{', '.join(place)}: " if place else ""
         remedy = "" if self.remedy is None else f"\n  What to do: {self.remedy}"
         return f"{where}{self.problem}{remedy}"
+
+
+class WorkersFailedError(Exception):
+    """The workers of a group failed more often than they may. The command line exits with code 1."""
+
+
+class ResumableError(Exception):
+    """A training was told to stop by SIGTERM; it was saved and can be resumed. The command line exits with code 75."""

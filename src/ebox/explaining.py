@@ -93,14 +93,14 @@ def explain(
     """
     from ebox.explanation.matching import check_extra, gather_targets
     from ebox.explanation.pictures import check_png
-    from ebox.parallel import find_devices, make_mesh
+    from ebox.parallel import find_local_devices, make_mesh
     from ebox.training import load_model, run_folder
 
     folder = Path(run)
     model = load_model(folder)
     config = read_config(folder / run_folder.CONFIG).explanation if config is None else config
     track = find_track(model.tracks, config.track)
-    mesh = make_mesh(find_devices(ParallelConfig() if parallel is None else parallel))
+    mesh = make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel))
     check_png()
     if fasta is not None:
         from ebox.locus import explain_locus
@@ -397,4 +397,3 @@ def read_explanation(run: PathLike) -> dict[str, Any]:
     if facts.get("format") != "ebox-explanation" or facts.get("format_version") != FORMAT_VERSION:
         raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
     return dict(facts)
-

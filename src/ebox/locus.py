@@ -165,7 +165,9 @@ def _call_known(run: Path, loci: Sequence[Locus], config: ExplanationConfig) -> 
     hits = []
     for row, locus in enumerate(loci):
         codes = encode(locus.sequence)[None]
-        hits += [replace(hit, example=row) for hit in call_hits(motifs, codes, locus.contributions[None], config.hit_p_value)]
+        hits += [
+            replace(hit, example=row) for hit in call_hits(motifs, codes, locus.contributions[None], config.hit_p_value)
+        ]
     return hits
 
 
@@ -226,9 +228,7 @@ def _write_table(path: Path, loci: Sequence[Locus]) -> None:
         stream.write("record\tposition\tbase\tcontribution\tchrom\tgenome_position\n")
         for locus in loci:
             name = " ".join(locus.name.split())
-            for position, (base, value) in enumerate(
-                zip(locus.sequence, locus.contributions.tolist(), strict=True)
-            ):
+            for position, (base, value) in enumerate(zip(locus.sequence, locus.contributions.tolist(), strict=True)):
                 chrom, there = "", ""
                 if locus.place is not None:
                     chrom = locus.place.chrom

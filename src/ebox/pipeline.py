@@ -212,7 +212,9 @@ def _check_early(sources: DatasetSources, config: Config, motif_files: Sequence[
     check_sources(sources)
     choose_kinds(config.data, sources)
     gather_motifs(config.evaluation, motif_files)
-    find_devices(config.parallel)
+    # Workers find their own; looking here would take the accelerators from them.
+    if config.parallel.processes == 1:
+        find_devices(config.parallel)
 
 
 def _check_trained(folder: Path, dataset: Path, config: Config) -> None:

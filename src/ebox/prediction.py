@@ -72,14 +72,14 @@ def predict(
     """
     from ebox.config import make_config
     from ebox.evaluation.predict import predict as predict_logits
-    from ebox.parallel import find_devices, make_mesh
+    from ebox.parallel import find_local_devices, make_mesh
     from ebox.sequences import read_sequences
     from ebox.training import load_model
 
     model = load_model(Path(run))
     _check_out(out, Path(run), Path(fasta))
     sequences = read_sequences(Path(fasta))
-    mesh = make_mesh(find_devices(make_config({"parallel": {"platform": platform}}).parallel))
+    mesh = make_mesh(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
     thresholds, both_strands = _read_protocol(Path(run), model.tracks)
     windows = plan_windows(sequences.lengths, model.length_bp)
     best = np.full((len(sequences), len(model.tracks)), -np.inf, np.float32)

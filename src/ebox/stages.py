@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,11 @@ from ebox.errors import InputError
 from ebox.publishing import check_absent, claim_folder, publish_file, read_json, write_json
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from ebox.datasets.folder import Dataset
     from ebox.training import LoadedModel, TrainingResult
+    from ebox.training.checkpoints import RunIdentity
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -47,9 +51,13 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     on_entry: OnEntry | None = None,
+    on_prepared: Callable[[], None] | None = None,
     command: Sequence[str] | None = None,
 ) -> TrainingResult:
     """Train a network on a dataset folder and publish it in a run folder.
+
+    With `parallel.processes` it starts so many workers and looks after them; as a task of a cluster's job, or of a
+    group that the environment describes, it trains together with the others, and the first of them writes.
 
     Args:
         dataset: A folder made by `build`.
@@ -58,57 +66,113 @@ def train(
         resume: Go on from the newest checkpoint in `out`; begin where there is none.
         overwrite: Begin again, removing what an earlier training left in `out`.
         on_entry: Called with every entry of the metrics and the number of steps in all.
+        on_prepared: Called when the run folder holds nothing but this training.
         command: The command line to keep in the run folder; none: that of this process.
 
     Raises:
         InputError: a bad dataset, settings that don't fit it, absent devices, or a run folder in use.
+        ResumableError: SIGTERM asked to stop; the training is saved, and `resume` goes on.
+        WorkersFailedError: the workers failed more often than `parallel.max_restarts`.
     """
     from ebox.datasets.folder import open_dataset
-    from ebox.evaluation.predict import predict as predict_logits
-    from ebox.evaluation.validation import measure_validation
-    from ebox.parallel import describe_environment, find_devices, make_mesh
-    from ebox.training import fit, run_folder, save_model
+    from ebox.parallel import describe_environment, find_devices, is_chief, join_group, make_mesh
+    from ebox.parallel.processes import check_alike, is_member, wait_for_all
+    from ebox.training import run_folder, save_model
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.loop import check_trainable
 
     config = Config() if config is None else config
-    folder = Path(out)
+    folder, command = Path(out), sys.argv if command is None else command
     # All that can be refused is refused before anything in the run folder is touched.
     data = open_dataset(Path(dataset), verify="full")
     check_trainable(data, config)
-    devices = find_devices(config.parallel)
-    mesh = make_mesh(devices)
     identity = RunIdentity.of(config, data.fingerprint)
     if resume:
         check_resumable(folder, identity)
         if (folder / run_folder.TRAINING).exists():
             check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
-    _make_run_folder(folder)
-    environment = describe_environment(devices, sys.argv if command is None else command)
+    if config.parallel.processes > 1 and not is_member():
+        from ebox.launch import train_in_processes
+
+        _make_run_folder(folder)
+        return train_in_processes(
+            Path(dataset), folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
+        )
+    join_group(heartbeat_seconds=config.parallel.stall_seconds)
+    devices = find_devices(config.parallel)
+    mesh = make_mesh(devices, config.parallel.node_devices)
+    environment = describe_environment(devices, command)
+    check_alike({"versions": environment["packages"], **_flat(identity)})
+    if is_chief():
+        _make_run_folder(folder)
+    with claim_folder(folder) if is_chief() else nullcontext():
+        if is_chief():
+            _clear_for_training(folder, resume=resume, overwrite=overwrite)
+            # First, since it marks the folder as a run folder.
+            write_json(folder / run_folder.ENVIRONMENT, environment)
+            write_config(config, folder / run_folder.CONFIG)
+            write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
+            write_json(folder / run_folder.QUALITY, data.quality)
+        wait_for_all("prepared")
+        if on_prepared is not None:
+            on_prepared()
+        result = _fit(data, config, folder, mesh, resume=resume, on_entry=on_entry)
+        if is_chief():
+            save_model(folder, result.network, config, data.tracks, data.length_bp)
+            write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
+        wait_for_all("trained")
+    return result
+
+
+def _fit(
+    data: Dataset, config: Config, folder: Path, mesh: Mesh, *, resume: bool, on_entry: OnEntry | None
+) -> TrainingResult:
+    """Train on the mesh; leave at once where another process of the group is lost."""
+    import jax
+
+    from ebox.evaluation.predict import predict as predict_logits
+    from ebox.evaluation.validation import measure_validation
+    from ebox.parallel import find_local_devices, is_chief, make_mesh
+    from ebox.parallel.processes import gather_rows, own_part
+    from ebox.parallel.watching import EXIT_LOST, Watch, leave
+    from ebox.training import fit
+
     rows = data.rows("validation")
     codes, targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
+    local_mesh = make_mesh(find_local_devices(config.parallel))
 
     def validate(network: Any) -> Mapping[str, float]:
         logits = predict_logits(
             network,
-            codes,
+            codes[own_part(len(codes))],
             both_strands=config.evaluation.both_strands,
             batch_size=config.evaluation.batch_size,
-            mesh=mesh,
+            mesh=local_mesh,
         )
-        return measure_validation(targets, logits)
+        return measure_validation(targets, gather_rows(logits, len(codes)))
 
-    with claim_folder(folder):
-        _clear_for_training(folder, resume=resume, overwrite=overwrite)
-        # First, since it marks the folder as a run folder.
-        write_json(folder / run_folder.ENVIRONMENT, environment)
-        write_config(config, folder / run_folder.CONFIG)
-        write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
-        write_json(folder / run_folder.QUALITY, data.quality)
-        result = fit(data, config, folder, mesh, validate, resume=resume, on_entry=on_entry)
-        save_model(folder, result.network, config, data.tracks, data.length_bp)
-        write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
-    return result
+    is_group = jax.process_count() > 1
+    watch = Watch(config.parallel.stall_seconds) if is_group else None
+    shown = on_entry if is_chief() else None
+    try:
+        return fit(data, config, folder, mesh, validate, resume=resume, on_entry=shown, watch=watch)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise InputError(
+                "the memory of a device does not suffice for this batch",
+                remedy="set train.device_batch_size (gradients are then accumulated), or a smaller train.batch_size",
+            ) from None
+        if not is_group:
+            raise
+        leave(EXIT_LOST, f"lost another process of the group; `--resume` goes on from the last checkpoint\n{error}")
+
+
+def _flat(identity: RunIdentity) -> dict[str, Any]:
+    """What must be alike in all processes of a group, by name."""
+    settings = {
+        f"{section}.{key}": value for section, values in identity.settings.items() for key, value in values.items()
+    }
+    return {"the dataset's fingerprint": identity.fingerprint, **settings}
 
 
 def evaluate(
@@ -136,7 +200,7 @@ def evaluate(
     """
     from ebox.evaluation.predict import predict as predict_logits
     from ebox.evaluation.protocol import evaluate as measure
-    from ebox.parallel import find_devices, make_mesh
+    from ebox.parallel import find_local_devices, make_mesh
     from ebox.training import load_model, run_folder
 
     folder = Path(run)
@@ -151,7 +215,7 @@ def evaluate(
         data.codes[held_out],
         both_strands=config.both_strands,
         batch_size=config.batch_size,
-        mesh=make_mesh(find_devices(ParallelConfig() if parallel is None else parallel)),
+        mesh=make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel)),
         progress=progress,
     )
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None

@@ -1,4 +1,4 @@
-"""Batched inference: the one way of batching, and the `predict` on it, that evaluation, scanning and explanation call."""
+"""Batched inference: the one way of batching, and `predict`, which evaluation, scanning and explanation call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ebox.config import ParallelConfig
 from ebox.models.encoding import one_hot, reverse_complement
 from ebox.models.layers import ConvolutionMethod
 from ebox.models.network import Network, Pass
-from ebox.parallel.devices import DATA_AXIS, choose_convolution, find_devices, make_mesh, replicate
+from ebox.parallel.devices import DATA_AXIS, choose_convolution, find_local_devices, make_mesh, replicate
 from ebox.sequences.codes import N_CODE
 
 Progress = Callable[[str, int, int], None]
@@ -95,7 +95,7 @@ def iter_batches(
     Yields:
         The rows, and the job's result on them as NumPy arrays, in order. Memory holds two batches.
     """
-    mesh = make_mesh(find_devices(ParallelConfig())) if mesh is None else mesh
+    mesh = make_mesh(find_local_devices(ParallelConfig())) if mesh is None else mesh
     batch = -(-min(batch_size, max(num_examples, 1)) // mesh.size) * mesh.size
     arrays, static = eqx.partition(network, eqx.is_array)
     arrays = replicate(arrays, mesh)

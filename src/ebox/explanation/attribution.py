@@ -218,7 +218,7 @@ def _open_arrays(
     shutil.rmtree(store, ignore_errors=True)
     store.mkdir(parents=True)
     make = np.lib.format.open_memmap
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         name: make(store / f"{name}.npy", mode="w+", dtype=dtype, shape=size) for name, (size, dtype) in kinds.items()
     }
     return arrays, 0

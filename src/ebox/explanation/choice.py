@@ -72,9 +72,7 @@ def read_threshold(run: Path, track: str) -> float:
         thresholds = {entry["track"]: entry["threshold"]["value"] for entry in read_json(path)["tracks"]}
         return float(thresholds[track])
     except (KeyError, TypeError, ValueError):
-        raise InputError(
-            "is not an evaluation of this model", file=path, remedy="run `ebox evaluate` again"
-        ) from None
+        raise InputError("is not an evaluation of this model", file=path, remedy="run `ebox evaluate` again") from None
 
 
 def choose_rows(
@@ -139,8 +137,7 @@ def choose_pair(
 ) -> Pair | None:
     """The two words of the settings; or those known for a factor that was found; or the first two motifs."""
     if config.pair is not None:
-        first, second = (read_insert(text, motif_files) for text in config.pair)
-        return Pair(first, second)
+        return Pair(read_insert(config.pair[0], motif_files), read_insert(config.pair[1], motif_files))
     found = {match.id.partition(".")[0] for motif in motifs for match in motif.matches if match.is_find}
     for known in list_known_pairs():
         if found & set(known.accessions):

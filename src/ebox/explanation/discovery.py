@@ -30,7 +30,7 @@ from ebox.sequences.motif_files import read_meme, write_meme
 
 Progress = Callable[[str, int, int], None]
 # A motif is cut to the columns between the first and the last whose contribution reaches this share of the greatest.
-TRIM_SHARE = 0.25
+TRIM_SHARE = 0.15
 MIN_WIDTH_BP = 4
 # TF-MoDISco gives up on fewer stretches than this.
 MIN_SEQLETS = 20
@@ -178,7 +178,7 @@ def _describe(pattern: Any, sign: int, length: int) -> dict[str, Any] | None:
     sites = []
     for seqlet in pattern.seqlets:
         first = seqlet.end - stop if seqlet.is_revcomp else seqlet.start + start
-        if 0 <= first and first + stop - start <= length:
+        if first >= 0 and first + stop - start <= length:
             strand = "-" if seqlet.is_revcomp else "+"
             sites.append((int(seqlet.example_idx), int(first), int(first + stop - start), strand))
     counts = np.asarray(pattern.sequence, np.float64)[start:stop] * len(pattern.seqlets) + PSEUDOCOUNT

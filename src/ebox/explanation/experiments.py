@@ -69,8 +69,8 @@ def list_known_pairs() -> tuple[KnownPair, ...]:
             make_insert("GATA (AGATAA)", "AGATAA"),
             "++",
             (7, 9),
-            "a GATA site about 9 bp downstream of the E-box, which is 8 bp to the A of AGATAA: Wadman et al. 1997, EMBO "
-            "J 16:3145; the JASPAR matrices MA0140.1 to MA0140.3 have the same distance",
+            "a GATA site about 9 bp downstream of the E-box, which is 8 bp to the A of AGATAA: Wadman et al. 1997, "
+            "EMBO J 16:3145; the JASPAR matrices MA0140.1 to MA0140.3 have the same distance",
         ),
     )
 
@@ -149,11 +149,11 @@ def measure_spacing(
         place = start + len(first.codes) + gap
         for strand in "+-":
             others[strand, gap] = score(put_in(backgrounds, second.turned(strand), place)) - base
-        for one, two in ARRANGEMENTS:
+        for one, two in map(tuple, ARRANGEMENTS):
             both = put_in(put_in(backgrounds, first.turned(one), start), second.turned(two), place)
             effects[one + two, gap] = score(both) - base
     for arrangement in ARRANGEMENTS:
-        one, two = arrangement
+        one, two = tuple(arrangement)
         rows = [(effects[arrangement, gap], others[two, gap]) for gap in range(max_gap_bp + 1)]
         curves[arrangement] = {
             "gap_bp": list(range(max_gap_bp + 1)),
@@ -161,7 +161,7 @@ def measure_spacing(
             "interaction": [describe_mean(effect - alone[one] - other, seed) for effect, other in rows],
         }
     best, gap = max(effects, key=lambda key: float(effects[key].mean()))
-    one, two = best
+    one, two = tuple(best)
     return {
         "first": {"label": first.label, "word": first.word},
         "second": {"label": second.label, "word": second.word},

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from ebox.explanation.walk import Activation, Rules, walk
+from ebox.explanation.walk import Elementwise, Rules, walk
 from ebox.models import Network, one_hot
 from ebox.models.encoding import reverse_complement
-from ebox.models.layers import ConvolutionMethod, activate
+from ebox.models.layers import ConvolutionMethod
 from ebox.models.network import Pass
 from ebox.sequences.codes import NUM_BASES
 
@@ -166,13 +166,10 @@ def _project(
 
 def _rescale_rules(group: int) -> Rules:
     """DeepLIFT's rules for passes over groups: one sequence, then its references."""
-    return Rules(lambda inputs, name: _rescaled(group, name)(inputs), _rescaled_maximum(group))
+    return Rules(lambda function, inputs: _rescaled(group, function)(inputs), _rescaled_maximum(group))
 
 
-def _rescaled(group: int, name: Activation) -> Callable[[Array], Array]:
-    def function(inputs: Array) -> Array:
-        return activate(inputs, name)
-
+def _rescaled(group: int, function: Elementwise) -> Elementwise:
     @jax.custom_vjp
     def apply(inputs: Array) -> Array:
         return function(inputs)

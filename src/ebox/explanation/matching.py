@@ -50,7 +50,7 @@ def check_extra() -> None:
     if missing:
         raise InputError(
             f"motif discovery needs {' and '.join(missing)}, not installed here",
-            remedy='install with `pip install "ebox[explain]"`, or leave it out with `--set explanation.discover=false`',
+            remedy='`pip install "ebox[explain]"`, or leave it out with `--set explanation.discover=false`',
         )
 
 

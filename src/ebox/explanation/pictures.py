@@ -26,9 +26,7 @@ _MAX_INCHES = 40.0
 def check_png() -> None:
     """Raise InputError unless Matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise InputError(
-            "drawing PNG logos needs matplotlib", remedy='install with `pip install "ebox[explain]"`'
-        )
+        raise InputError("drawing PNG logos needs matplotlib", remedy='install with `pip install "ebox[explain]"`')
 
 
 def write_logo_png(

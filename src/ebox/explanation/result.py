@@ -132,7 +132,7 @@ def write_motif_files(
         files["logos"] += write_logo(folder, f"sequence_{number}", heights, str(example["name"]), "logit", 1)
     if any(place is not None for place in subject.places):
         check_bigwig()
-        write_bigwig(folder / BIGWIG, subject.places, contributions)
+        write_bigwig(folder / BIGWIG, subject.places, list(contributions))
         files["bigwig"] = BIGWIG
     return files
 
@@ -166,9 +166,7 @@ def write_logo(
     return files
 
 
-def contribution_heights(
-    sequence: str, contributions: Float[np.ndarray, " length"]
-) -> Float[np.ndarray, "length 4"]:
+def contribution_heights(sequence: str, contributions: Float[np.ndarray, " length"]) -> Float[np.ndarray, "length 4"]:
     """Letter heights of a sequence: each base as tall as its contribution, below the axis where negative."""
     return one_hot(encode(sequence), np.float64) * np.asarray(contributions, np.float64)[:, None]
 

@@ -10,6 +10,7 @@ them are plain strided slices. The idea of recomputing only the reach of a mutat
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,9 +184,7 @@ def _change_motifs(
     return (after - window.cut(trace.features[0])[:, None]) * window.inside()[:, None]
 
 
-def _scan_table(
-    weight: Float[Array, "width 4 score"], pool_bp: int, reach: _Reach
-) -> Float[Array, "4 place score"]:
+def _scan_table(weight: Float[Array, "width 4 score"], pool_bp: int, reach: _Reach) -> Float[Array, "4 place score"]:
     """What each base at the changed position adds to the scores at each place of the window."""
     width = weight.shape[0]
     left = (width - 1) // 2
@@ -222,8 +221,8 @@ def _finish(
     features, pooling = trace.features[-1], network.pooling
     parts = []
     for number, kind in enumerate(pooling.kinds):
-        if kind == "max":
-            parts.append(_change_maximum(features, window, change))
+        if kind in ("max", "log_mean_exp"):
+            parts.append(_pool_again(features, window, change, kind))
             continue
         channels = features.shape[1]
         weights = jnp.broadcast_to(position_weights(pooling, window.length), (window.length, channels))
@@ -233,17 +232,26 @@ def _finish(
     return run_head(network.head, pooled)[:, track].reshape(window.rows, NUM_CHANGES)
 
 
-def _change_maximum(
-    features: Float[Array, "length channel"], window: _Window, change: Float[Array, "row change size channel"]
+def _pool_again(
+    features: Float[Array, "length channel"],
+    window: _Window,
+    change: Float[Array, "row change size channel"],
+    kind: str,
 ) -> Float[Array, "row change channel"]:
-    """The maximum over all positions: before the window, behind it, and in it."""
+    """Pool over all positions anew: before the window, behind it, and in it.
+
+    Sums of what lies before and behind, and not the whole less the window: that would lose the digits of all others
+    where the window holds the one strong site.
+    """
+    is_max = kind == "max"
+    grow = jax.lax.cummax if is_max else jax.lax.cumlogsumexp
+    join = jnp.maximum if is_max else jnp.logaddexp
     lowest = jnp.full((1, features.shape[1]), -jnp.inf)
-    before = jnp.concatenate([lowest, jax.lax.cummax(features, axis=0)])
-    behind = jnp.concatenate([jax.lax.cummax(features, axis=0, reverse=True), lowest])
+    before = jnp.concatenate([lowest, grow(features, axis=0)])
+    behind = jnp.concatenate([grow(features, axis=0, reverse=True), lowest])
     starts = np.arange(window.rows) + window.start
-    outside = jnp.maximum(
-        before[np.clip(starts, 0, window.length)], behind[np.clip(starts + window.size, 0, window.length)]
-    )
-    values = window.cut(features)[:, None] + change
-    held = window.inside()[:, None] > 0
-    return jnp.maximum(jnp.where(held, values, -jnp.inf).max(axis=2), outside[:, None])
+    outside = join(before[np.clip(starts, 0, window.length)], behind[np.clip(starts + window.size, 0, window.length)])
+    values = jnp.where(window.inside()[:, None] > 0, window.cut(features)[:, None] + change, -jnp.inf)
+    inside = values.max(axis=2) if is_max else jax.nn.logsumexp(values, axis=2)
+    pooled = join(inside, outside[:, None])
+    return pooled if is_max else pooled - math.log(window.length)

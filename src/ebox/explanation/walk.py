@@ -8,7 +8,8 @@ rounding; tests hold it to that, and every explanation checks it on its own sequ
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +21,19 @@ from ebox.models.layers import Convolution, ConvolutionMethod, activate, convolv
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, per_channel
 from ebox.models.pooling import GlobalPooling, position_bumps
 
-
-Activation = Literal["exponential", "relu", "gelu"]
+# Below what float32 can hold of an exponential.
+LEAST_EVIDENCE = 1e-37
+Elementwise = Callable[[Array], Array]
 
 
 class Rules(NamedTuple):
     """How the nonlinear layers are computed, and so how gradients pass through them."""
 
-    activate: Callable[[Array, Activation], Array]
+    apply: Callable[[Elementwise, Array], Array]
     maximum: Callable[[Float[Array, "*rows window channel"]], Float[Array, "*rows channel"]]
 
 
-PLAIN = Rules(activate, maximum_over)
+PLAIN = Rules(lambda function, inputs: function(inputs), maximum_over)
 
 
 class Trace(NamedTuple):
@@ -61,7 +63,7 @@ def walk(
         update = convolution(features[-1], method)
         update = update if norm is None else norm(update)
         updates.append(update)
-        features.append(join_update(features[-1], rules.activate(update, "relu")))
+        features.append(join_update(features[-1], rules.apply(jax.nn.relu, update)))
     pooled = pool_positions(network.pooling, features[-1], rules)
     logits = run_head(network.head, pooled, rules)
     return Trace(scanned, tuple(features), tuple(updates), pooled, logits)
@@ -85,7 +87,7 @@ def finish_motifs(motifs: MotifLayer, scanned: Array, rules: Rules = PLAIN) -> F
     features = scanned if motifs.norm is None else motifs.norm(scanned)
     if motifs.offset is not None:
         features = features + per_channel(motifs.offset, features)
-    return rules.activate(features, motifs.activation)
+    return rules.apply(partial(activate, name=motifs.activation), features)
 
 
 def body_of(network: Network) -> tuple[tuple[Convolution, BatchNorm | None], ...]:
@@ -109,6 +111,11 @@ def pool_positions(pooling: GlobalPooling, features: Array, rules: Rules = PLAIN
     for kind in pooling.kinds:
         if kind == "max":
             parts.append(rules.maximum(features))
+        elif kind == "log_mean_exp":
+            # The same shift for all sequences, so that differences between two of them are what they were.
+            top = jax.lax.stop_gradient(features.max(axis=(0, 1), keepdims=True))
+            evidence = rules.apply(jnp.exp, features - top).mean(axis=1)
+            parts.append(rules.apply(jnp.log, jnp.maximum(evidence, LEAST_EVIDENCE)) + top[0])
         else:
             parts.append((features * position_weights(pooling, features.shape[1])[None]).mean(axis=1))
     return jnp.concatenate(parts, axis=-1)
@@ -125,7 +132,7 @@ def run_head(head: Head, pooled: Float[Array, "batch joined"], rules: Rules = PL
     """The dense layers."""
     for dense, norm in head.hidden:
         pooled = dense(pooled)
-        pooled = rules.activate(pooled if norm is None else norm(pooled), "relu")
+        pooled = rules.apply(jax.nn.relu, pooled if norm is None else norm(pooled))
     return head.output(pooled)
 
 
@@ -134,4 +141,3 @@ def norm_factor(norm: BatchNorm | None, channels: int) -> Float[Array, " channel
     if norm is None:
         return jnp.ones(channels)
     return norm.scale * jax.lax.rsqrt(norm.running.variance + BATCH_NORM_EPSILON)
-

@@ -28,7 +28,7 @@ class MotifLayer(eqx.Module):
     offset: Float[Array, " filter"] | None  # only without a normalisation, which has its own
     pool_bp: int = eqx.field(static=True)
     both_strands: bool = eqx.field(static=True)
-    activation: Literal["exponential", "relu", "gelu"] = eqx.field(static=True)
+    activation: Literal["exponential", "relu", "gelu", "linear"] = eqx.field(static=True)
 
     def __call__(self, inputs: Float[Array, "batch length 4"], this: Pass, record: Recorder) -> Array:
         """Give the activations, `(batch, length / pool_bp, filter)`; pooling first is exact, activations rise."""
@@ -62,10 +62,6 @@ class Head(eqx.Module):
             features = this.drop(features, this.dropout, 2 + number)
         return self.output(features).astype(jnp.float32)
 
-    def norms(self) -> tuple[BatchNorm, ...]:
-        """Its normalisations in order."""
-        return tuple(norm for _, norm in self.hidden if norm is not None)
-
 
 class MotifNetwork(Network):
     """Motif detectors, global pooling, dense head: finds motifs anywhere, blind to their order."""
@@ -82,10 +78,6 @@ class MotifNetwork(Network):
         features = self.motifs(inputs.astype(this.dtype), this, record)
         logits = self.head(self.pooling(features), this, record)
         return logits, tuple(record.moments)
-
-    def norms(self) -> tuple[BatchNorm, ...]:
-        """See `Network`."""
-        return _present(self.motifs.norm) + self.head.norms()
 
 
 class ResidualNetwork(Network):
@@ -107,11 +99,6 @@ class ResidualNetwork(Network):
             features = features + update if update.shape == features.shape else update
         logits = self.head(self.pooling(features), this, record)
         return logits, tuple(record.moments)
-
-    def norms(self) -> tuple[BatchNorm, ...]:
-        """See `Network`."""
-        body = tuple(norm for _, norm in self.body if norm is not None)
-        return _present(self.motifs.norm) + body + self.head.norms()
 
 
 def build_model(config: ModelConfig, num_tracks: int, length_bp: int, key: jax.Array) -> Network:
@@ -183,7 +170,3 @@ def check_length(config: ModelConfig, length_bp: int) -> None:
             f"the sequences are {length_bp} bp long, shorter than the first layer needs ({least} bp)",
             remedy="set model.filter_width_bp and model.pool_bp smaller, or use longer sequences",
         )
-
-
-def _present(norm: BatchNorm | None) -> tuple[BatchNorm, ...]:
-    return () if norm is None else (norm,)

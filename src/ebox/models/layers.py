@@ -123,8 +123,10 @@ class Dense(eqx.Module):
         return outputs if self.bias is None else outputs + per_channel(self.bias, outputs)
 
 
-def activate(inputs: Array, name: Literal["exponential", "relu", "gelu"]) -> Array:
+def activate(inputs: Array, name: Literal["exponential", "relu", "gelu", "linear"]) -> Array:
     """Apply an activation; the exponential is cut at e^6 so that one strong site can't overflow bfloat16 sums."""
     if name == "exponential":
         return jnp.exp(jnp.minimum(inputs, jnp.asarray(EXPONENT_LIMIT, inputs.dtype)))
+    if name == "linear":
+        return inputs
     return jax.nn.relu(inputs) if name == "relu" else jax.nn.gelu(inputs)

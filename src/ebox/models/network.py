@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -73,30 +74,38 @@ class Network(eqx.Module):
     ) -> tuple[Float[Array, "batch track"], tuple[Moments, ...]]:
         """Give float32 logits, and the batch moments seen (none outside training)."""
 
-    @abc.abstractmethod
     def norms(self) -> tuple[BatchNorm, ...]:
-        """The batch normalisations, in the order in which a pass records their moments."""
+        """The batch normalisations in the order of the fields, which is that in which a pass records their moments."""
+        return tuple(leaf for leaf in jax.tree.leaves(self, is_leaf=_is_norm) if _is_norm(leaf))
 
 
 def is_trainable(network: Network) -> Network:
-    """Give a tree of booleans: true for weights, false for running moments."""
-    everything = jax.tree.map(eqx.is_inexact_array, network)
-    running = [norm.running for norm in network.norms()]
-    if not running:
-        return everything
-    frozen = [jax.tree.map(lambda _: False, moments) for moments in running]
-    return eqx.tree_at(lambda tree: [norm.running for norm in tree.norms()], everything, frozen)
+    """A tree of booleans: true where gradients and the optimiser work; running moments are not trained."""
+
+    def mark(leaf: Any) -> Any:
+        if not _is_norm(leaf):
+            return eqx.is_inexact_array(leaf)
+        frozen = jax.tree.map(lambda _: False, leaf.running)
+        return eqx.tree_at(lambda norm: norm.running, jax.tree.map(lambda _: True, leaf), frozen)
+
+    return jax.tree.map(mark, network, is_leaf=_is_norm)
 
 
 def apply_moments(network: Network, seen: tuple[Moments, ...], momentum: float = 0.1) -> Network:
     """Move the running moments towards those that a pass saw."""
-    if not seen:
-        return network
-    moved = [
-        jax.tree.map(lambda old, new: (1.0 - momentum) * old + momentum * new, norm.running, new)
-        for norm, new in zip(network.norms(), seen, strict=True)
-    ]
-    return eqx.tree_at(lambda tree: [norm.running for norm in tree.norms()], network, moved)
+    waiting = iter(seen)
+
+    def move(leaf: Any) -> Any:
+        if not _is_norm(leaf):
+            return leaf
+        running = jax.tree.map(lambda old, new: (1.0 - momentum) * old + momentum * new, leaf.running, next(waiting))
+        return BatchNorm(leaf.scale, leaf.offset, running)
+
+    return jax.tree.map(move, network, is_leaf=_is_norm) if seen else network
+
+
+def _is_norm(node: Any) -> bool:
+    return isinstance(node, BatchNorm)
 
 
 def count_parameters(network: Network) -> int:

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ebox.models.layers import maximum_over
 
+PoolingKind = Literal["max", "mean", "log_mean_exp"]
+
 
 class GlobalPooling(eqx.Module):
-    """Maximum and mean over the positions, the mean optionally weighted by where in the sequence it is.
+    """Maximum, mean, or logarithm of the mean exponential over the positions.
 
-    The weight of channel c at position p is 1 + sum over b of `position[b, c]` * basis[b, p], the basis being
-    equally spaced bumps along the sequence. It starts at 1: where position does not matter, nothing is learned.
+    The last is the log likelihood ratio of one site anywhere, where a feature is that of a site at its position: it
+    adds the evidence of all places, as the maximum does not, and stays a logarithm, as the mean does not.
+
+    The mean is optionally weighted by where in the sequence it is. The weight of channel c at position p is
+    1 + sum over b of `position[b, c]` * basis[b, p], the basis being equally spaced bumps along the sequence. It starts
+    at 1: where position does not matter, nothing is learned.
     """
 
     position: Float[Array, "basis channel"] | None
-    kinds: tuple[Literal["max", "mean"], ...] = eqx.field(static=True)
+    kinds: tuple[PoolingKind, ...] = eqx.field(static=True)
 
     @staticmethod
-    def create(kinds: tuple[Literal["max", "mean"], ...], channels: int, position_basis: int) -> GlobalPooling:
+    def create(kinds: tuple[PoolingKind, ...], channels: int, position_basis: int) -> GlobalPooling:
         """Start with equal weights everywhere."""
         position = jnp.zeros((position_basis, channels)) if position_basis else None
         return GlobalPooling(position, kinds)
 
     def __call__(self, inputs: Float[Array, "batch length channel"]) -> Float[Array, "batch pooled"]:
         """Pool and join the kinds, in the dtype of `inputs`."""
-        parts = [maximum_over(inputs) if kind == "max" else self._mean(inputs) for kind in self.kinds]
+        parts = [self._pool(inputs, kind) for kind in self.kinds]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+    def _pool(self, inputs: Float[Array, "batch length channel"], kind: PoolingKind) -> Float[Array, "batch channel"]:
+        if kind == "log_mean_exp":
+            evidence = jax.nn.logsumexp(inputs.astype(jnp.float32), axis=1) - math.log(inputs.shape[1])
+            return evidence.astype(inputs.dtype)
+        return maximum_over(inputs) if kind == "max" else self._mean(inputs)
 
     def _mean(self, inputs: Float[Array, "batch length channel"]) -> Float[Array, "batch channel"]:
         if self.position is None:

@@ -14,7 +14,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ebox.config import ParallelConfig
 from ebox.errors import InputError
 
-DATA_AXIS = "data"
+# The axis `data` has two levels: nodes, and the devices of a node. All of it together is the data axis.
+NODE_AXIS, DEVICE_AXIS = "node", "device"
+DATA_AXIS = (NODE_AXIS, DEVICE_AXIS)
 Tree = TypeVar("Tree")
 
 _INSTALL = {
@@ -25,7 +27,7 @@ _INSTALL = {
 
 
 def find_devices(config: ParallelConfig) -> list[jax.Device]:
-    """Give the local devices that are to work, all of one platform.
+    """Give the devices of all processes that are to work, all of one platform, process by process.
 
     Raises:
         InputError: the platform asked for is absent, or has fewer devices than asked for.
@@ -37,19 +39,42 @@ def find_devices(config: ParallelConfig) -> list[jax.Device]:
             RuntimeWarning,
             stacklevel=2,
         )
-    wanted = len(devices) if config.devices is None else config.devices
-    if wanted > len(devices):
+    groups: dict[int, list[jax.Device]] = {}
+    for device in sorted(devices, key=lambda device: (device.process_index, device.id)):
+        groups.setdefault(device.process_index, []).append(device)
+    fewest = min(len(group) for group in groups.values())
+    wanted = fewest if config.devices is None else config.devices
+    if wanted > fewest:
         raise InputError(
-            f"parallel.devices asks for {wanted} devices, and there are {len(devices)} of platform "
-            f"{devices[0].platform!r}",
+            f"parallel.devices asks for {wanted} devices, and there are {fewest} of platform {devices[0].platform!r}",
             remedy=_more_devices(devices[0].platform, wanted),
         )
-    return devices[:wanted]
+    return [device for group in groups.values() for device in group[:wanted]]
 
 
-def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """Line the devices up on the axis `data`."""
-    return Mesh(np.array(devices), (DATA_AXIS,))
+def find_local_devices(config: ParallelConfig) -> list[jax.Device]:
+    """Give those of `find_devices` that belong to this process."""
+    return [device for device in find_devices(config) if device.process_index == jax.process_index()]
+
+
+def make_mesh(devices: Sequence[jax.Device], node_devices: int | None = None) -> Mesh:
+    """Line the devices up on the axis `data`, in rows of a node each.
+
+    Args:
+        devices: Those that work, in the order of their shares of a batch.
+        node_devices: Devices of one node; none: those of one process.
+
+    Raises:
+        InputError: the devices can't be cut into nodes of that size.
+    """
+    processes = len({device.process_index for device in devices})
+    size = len(devices) // processes if node_devices is None else node_devices
+    if len(devices) % size:
+        raise InputError(
+            f"{len(devices)} devices can't be cut into nodes of {size}",
+            remedy="set parallel.node_devices to a divisor of the number of devices",
+        )
+    return Mesh(np.array(devices).reshape(-1, size), DATA_AXIS)
 
 
 def is_gpu_visible() -> bool:
@@ -59,7 +84,7 @@ def is_gpu_visible() -> bool:
 
 def _all_devices(platform: Literal["auto", "cpu", "gpu", "tpu"]) -> list[jax.Device]:
     try:
-        return jax.local_devices() if platform == "auto" else jax.local_devices(backend=platform)
+        return jax.devices() if platform == "auto" else jax.devices(platform)
     except RuntimeError as error:
         name = "JAX" if platform == "auto" else f"no {platform.upper()} that JAX"
         problem = f"{name} can use was found: {str(error).splitlines()[0]}"
@@ -77,12 +102,16 @@ def _more_devices(platform: str, wanted: int) -> str:
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Put a copy of every array on every device of the mesh.
+    """Put a copy of every array on every device of the mesh, each process its own copy of the same values.
 
     Through NumPy, since a put may alias its source, and donating the one would then delete the other.
     """
-    sharding = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), sharding), tree)
+    return put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def put(tree: Tree, sharding: NamedSharding) -> Tree:
+    """Make global arrays of what this process holds of them: its rows of a sharded axis, all of a replicated array."""
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.array(leaf)), tree)
 
 
 def choose_convolution(platform: str) -> Literal["im2col", "native"]:

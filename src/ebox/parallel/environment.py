@@ -49,7 +49,14 @@ def find_versions(packages: Sequence[str]) -> dict[str, str]:
 
 def count_cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
+    return len(list_cores())
+
+
+def list_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    if sys.platform == "linux":
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def find_cpu_name() -> str:

@@ -11,19 +11,66 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
-from ebox.parallel.devices import DATA_AXIS
+from ebox.parallel.devices import DATA_AXIS, put
 from ebox.sequences.codes import N_CODE
 from ebox.training.sampling import PADDING_ROW, UNKNOWN_TARGET, ExampleOrder
 
 
 class Chunk(eqx.Module):
-    """The batches of one dispatch: `codes` 1 byte a base, `targets` 0, 1 or 255 (unknown), `mask` false for padding."""
+    """The batches of one dispatch: `codes` 1 byte a base, `targets` 0, 1 or 255 (unknown), `mask` false for padding.
+
+    `known` counts the known negative and positive targets of each global batch; all devices hold it whole.
+    """
 
     codes: UInt8[Array | np.ndarray, "step batch length"]
     targets: UInt8[Array | np.ndarray, "step batch track"]
     mask: Bool[Array | np.ndarray, "step batch"]
+    known: Float[Array | np.ndarray, "step known"]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How a global batch is cut: over the devices, and on each into micro-batches; and what of it is this process's.
+
+    Args:
+        batch_size: Examples of a global batch.
+        num_devices: Devices of all processes.
+        device_batch_size: The most examples that a device takes at once; none: its whole share.
+        process: The number of this process.
+        num_processes: How many there are, all with as many devices.
+    """
+
+    batch_size: int
+    num_devices: int
+    device_batch_size: int | None = None
+    process: int = 0
+    num_processes: int = 1
+
+    @staticmethod
+    def of(mesh: Mesh, batch_size: int, device_batch_size: int | None = None) -> Shares:
+        """Those of a mesh, for this process."""
+        owners = sorted({device.process_index for device in mesh.devices.flat})
+        return Shares(batch_size, mesh.size, device_batch_size, owners.index(jax.process_index()), len(owners))
+
+    @property
+    def micro_batches(self) -> int:
+        """Into how many pieces a device cuts its share, one after another."""
+        share = -(-self.batch_size // self.num_devices)
+        return 1 if self.device_batch_size is None else -(-share // self.device_batch_size)
+
+    @property
+    def padded_batch_size(self) -> int:
+        """The batch size rounded up to whole and equal pieces."""
+        pieces = self.num_devices * self.micro_batches
+        return -(-self.batch_size // pieces) * pieces
+
+    @property
+    def own(self) -> slice:
+        """Places of a global batch that this process prepares."""
+        size = self.padded_batch_size // self.num_processes
+        return slice(self.process * size, (self.process + 1) * size)
 
 
 @dataclass(frozen=True)
@@ -44,30 +91,36 @@ def iter_plans(first_step: int, num_steps: int, chunk_steps: int, stops: frozens
         step = end
 
 
-def padded_batch_size(batch_size: int, num_devices: int) -> int:
-    """The batch size rounded up to a whole share for every device."""
-    return -(-batch_size // num_devices) * num_devices
-
-
 def make_chunk(
     codes: UInt8[np.ndarray, "row length"],
     targets: UInt8[np.ndarray, "row track"],
     order: ExampleOrder,
     plan: ChunkPlan,
     chunk_steps: int,
-    num_devices: int,
+    shares: Shares,
 ) -> Chunk:
-    """Gather the rows of a plan into arrays of always the same shape."""
-    batch = padded_batch_size(order.batch_size, num_devices)
-    rows = np.full((chunk_steps, batch), PADDING_ROW, np.int64)
+    """Gather this process's share of the rows of a plan into arrays of always the same shape."""
+    rows = np.full((chunk_steps, shares.padded_batch_size), PADDING_ROW, np.int64)
     for place in range(plan.count):
         rows[place, : order.batch_size] = order.batch_rows(plan.first + place)
+    known = np.zeros((chunk_steps, 2), np.float32)
+    for place in range(plan.count):
+        batch = targets[rows[place][rows[place] != PADDING_ROW]]
+        known[place] = (batch == 0).sum(), (batch == 1).sum()
+    rows = rows[:, shares.own]
     mask = rows != PADDING_ROW
-    chunk_codes = np.full((chunk_steps, batch, codes.shape[1]), N_CODE, np.uint8)
+    chunk_codes = np.full((*rows.shape, codes.shape[1]), N_CODE, np.uint8)
     chunk_codes[mask] = codes[rows[mask]]
-    chunk_targets = np.full((chunk_steps, batch, targets.shape[1]), UNKNOWN_TARGET, np.uint8)
+    chunk_targets = np.full((*rows.shape, targets.shape[1]), UNKNOWN_TARGET, np.uint8)
     chunk_targets[mask] = targets[rows[mask]]
-    return Chunk(chunk_codes, chunk_targets, mask)
+    return Chunk(chunk_codes, chunk_targets, mask, known)
+
+
+def put_chunk(chunk: Chunk, mesh: Mesh) -> Chunk:
+    """Put a process's share of a chunk on its devices."""
+    sharded, everywhere = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS)), NamedSharding(mesh, PartitionSpec())
+    codes, targets, mask = put((chunk.codes, chunk.targets, chunk.mask), sharded)
+    return Chunk(codes, targets, mask, put(chunk.known, everywhere))
 
 
 def iter_chunks(
@@ -78,17 +131,18 @@ def iter_chunks(
     chunk_steps: int,
     mesh: Mesh,
     *,
+    device_batch_size: int | None = None,
     ahead: int = 2,
 ) -> Generator[tuple[ChunkPlan, Chunk], None, None]:
     """Yield each plan with its chunk on the devices, made `ahead` of time by a thread.
 
     An error in the thread is raised here, at the chunk that it struck.
     """
-    sharding = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+    shares = Shares.of(mesh, order.batch_size, device_batch_size)
     ready: queue.Queue[tuple[ChunkPlan, Chunk] | BaseException | None] = queue.Queue(maxsize=ahead)
     stopped = threading.Event()
 
-    def put(item: tuple[ChunkPlan, Chunk] | BaseException | None) -> None:
+    def hand_over(item: tuple[ChunkPlan, Chunk] | BaseException | None) -> None:
         while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -99,13 +153,13 @@ def iter_chunks(
     def work() -> None:
         try:
             for plan in plans:
-                chunk = make_chunk(codes, targets, order, plan, chunk_steps, mesh.size)
-                put((plan, jax.device_put(chunk, sharding)))
+                chunk = make_chunk(codes, targets, order, plan, chunk_steps, shares)
+                hand_over((plan, put_chunk(chunk, mesh)))
                 if stopped.is_set():
                     return
-            put(None)
+            hand_over(None)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
-            put(error)
+            hand_over(error)
 
     thread = threading.Thread(target=work, name="ebox-batches", daemon=True)
     thread.start()

@@ -13,15 +13,18 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ebox.config import Config
+from ebox.config import RESULT_SETTINGS, Config
 from ebox.errors import InputError
 from ebox.models.network import Network
+from ebox.parallel.processes import to_host
 from ebox.training.run_folder import CHECKPOINTS
 from ebox.training.state import TrainState
 from ebox.training.tensors import FACTS, load_tree, read_facts, save_tree
 
 CHECKPOINT_FORMAT_VERSION = 1
 KEPT_CHECKPOINTS = 2
+# How the names of the arrays with a row a device begin.
+CARRIED = "[0].carried"
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ class RunIdentity:
             "train": config.train.model_dump(mode="json"),
         }
         settings["train"] = {key: value for key, value in settings["train"].items() if key not in free}
+        parallel = config.parallel.model_dump(mode="json")
+        settings["parallel"] = {key: parallel[key] for key in RESULT_SETTINGS}
         return RunIdentity(settings, fingerprint)
 
 
 def save_checkpoint(folder: Path, state: TrainState, best: Network, standing: Standing, identity: RunIdentity) -> Path:
-    """Publish a checkpoint, then remove all but the newest two."""
+    """Publish a checkpoint of a state on the host (see `host_arrays`), then remove all but the newest two."""
     facts = {
         "format_version": CHECKPOINT_FORMAT_VERSION,
         "standing": asdict(standing),
@@ -82,7 +87,8 @@ def load_newest_checkpoint(
 ) -> tuple[TrainState, Network, Standing] | None:
     """Read the newest checkpoint that is whole, into the shapes of `state` and `best`; none where there is none.
 
-    A damaged one is named in a warning and the one before it is taken.
+    What is carried comes with as many rows as there were devices. A damaged one is named in a warning and the one
+    before it is taken.
 
     Raises:
         InputError: all are damaged, or the run was of other settings or other data.
@@ -95,7 +101,7 @@ def load_newest_checkpoint(
             _check_version(place, facts)
             check_identity(place, facts.get("identity"), identity)
             standing = _read_standing(place, facts)
-            arrays = load_tree(place, _arrays(state, best))
+            arrays = load_tree(place, _arrays(state, best), loose=CARRIED)
         except InputError as error:
             if isinstance(error, OtherRunError):
                 raise
@@ -159,6 +165,17 @@ def _read_standing(place: Path, facts: dict[str, Any]) -> Standing:
         return Standing(**facts["standing"])
     except (KeyError, TypeError):
         raise InputError("does not say where the run stands", file=place / FACTS) from None
+
+
+def host_arrays(state: TrainState) -> TrainState:
+    """The state on the host, with the rows of all devices; all processes must call it together."""
+    arrays, static = eqx.partition(state, eqx.is_array)
+    return eqx.combine(to_host(arrays), static)
+
+
+def count_rows(carried: Any) -> int:
+    """Of how many devices the rows are."""
+    return len(jax.tree.leaves(carried)[0])
 
 
 def _arrays(state: TrainState, best: Network) -> tuple[Any, Any]:

@@ -16,19 +16,29 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from ebox.config import Config
-from ebox.errors import InputError
+from ebox.errors import InputError, ResumableError
 from ebox.models import Network, build_model, check_length, count_parameters
-from ebox.parallel.devices import replicate
+from ebox.parallel.devices import DATA_AXIS, put, replicate
+from ebox.parallel.processes import check_alike, is_chief
+from ebox.parallel.watching import Watch
 from ebox.training.batches import ChunkPlan, iter_chunks, iter_plans
-from ebox.training.checkpoints import RunIdentity, Standing, load_newest_checkpoint, save_checkpoint
+from ebox.training.checkpoints import (
+    RunIdentity,
+    Standing,
+    count_rows,
+    find_checkpoints,
+    host_arrays,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 from ebox.training.run_folder import MetricsLog
 from ebox.training.sampling import ExampleOrder, make_order
-from ebox.training.state import TrainState, make_hyperparameters, make_state
-from ebox.training.step import StepMetrics, build_run_chunk, make_plan
+from ebox.training.state import TrainState, make_hyperparameters
+from ebox.training.step import NUM_SIGNALS, SAVE, STOP, DispatchMetrics, build_run_chunk, make_plan
 
 Validate = Callable[[Network], Mapping[str, float]]
 OnEntry = Callable[[Mapping[str, Any], int], None]
@@ -76,22 +86,26 @@ def fit(
     *,
     resume: bool = False,
     on_entry: OnEntry | None = None,
+    watch: Watch | None = None,
 ) -> TrainingResult:
-    """Train a network on the train split.
+    """Train a network on the train split; every process of a group calls it with the same arguments.
 
     Args:
         data: An opened dataset.
         config: The settings.
-        folder: The run folder, for metrics and checkpoints.
-        mesh: The devices.
+        folder: The run folder, for metrics and checkpoints; the first process writes them, all read them.
+        mesh: The devices of all processes.
         validate: Measures a network on the validation split: loss, auroc, auprc.
         resume: Go on from the newest checkpoint in `folder`, where there is one.
         on_entry: Called with every entry of the metrics and the number of steps in all.
+        watch: Told of every step that was made.
 
     Raises:
         InputError: nothing to train on, a damaged or foreign checkpoint, or a loss that is not finite.
+        ResumableError: SIGTERM asked to stop; a checkpoint is saved.
+        KeyboardInterrupt: SIGINT did.
     """
-    return _Loop(data, config, folder, mesh, validate, on_entry).run(resume)
+    return _Loop(data, config, folder, mesh, validate, on_entry, watch).run(resume)
 
 
 class _Loop:
@@ -105,6 +119,7 @@ class _Loop:
         mesh: Mesh,
         validate: Validate,
         on_entry: OnEntry | None,
+        watch: Watch | None,
     ) -> None:
         self.config, self.folder, self.mesh, self.validate, self.on_entry = (
             config,
@@ -113,6 +128,7 @@ class _Loop:
             validate,
             on_entry,
         )
+        self.watch = watch
         train = config.train
         rows = data.rows("train")
         self.codes, self.targets = data.codes[rows], data.targets[rows]
@@ -127,28 +143,38 @@ class _Loop:
         self.identity = RunIdentity.of(config, data.fingerprint)
         self.log = MetricsLog(folder)
         key = jax.random.fold_in(jax.random.key(train.seed), 0)
-        self.fresh = build_model(config.model, data.targets.shape[1], data.length_bp, key)
-        self.platform = mesh.devices.flat[0].platform
+        self.fresh = _on_host(build_model(config.model, data.targets.shape[1], data.length_bp, key))
+        self.plan = make_plan(config, mesh)
         self.standing = Standing()
         self.best = self.fresh
         self.began = self.saved_at = time.perf_counter()
         self.logged_step, self.logged_at = 0, self.began
+        self.heard = np.zeros(NUM_SIGNALS, np.float32)
 
     def run(self, resume: bool) -> TrainingResult:
         """Run the steps that are left, then choose the network to keep."""
         state = self._start(resume)
         chunk_steps = min(self.config.train.steps_per_dispatch, self.num_steps)
-        run_chunk = build_run_chunk(self.mesh, make_plan(self.config.train, self.platform), chunk_steps)
+        run_chunk = build_run_chunk(self.mesh, self.plan, chunk_steps)
         stops = self._validation_steps()
         plans = list(iter_plans(self.standing.step, self.num_steps, chunk_steps, stops))
         if self._is_exhausted():
             plans = []
-        waiting: tuple[ChunkPlan, StepMetrics] | None = None
+        waiting: tuple[ChunkPlan, DispatchMetrics] | None = None
         interruption = Interruption()
-        chunks = iter_chunks(self.codes, self.targets, self.order, plans, chunk_steps, self.mesh)
+        chunks = iter_chunks(
+            self.codes,
+            self.targets,
+            self.order,
+            plans,
+            chunk_steps,
+            self.mesh,
+            device_batch_size=self.config.train.device_batch_size,
+        )
         with interruption, closing(chunks):
             for plan, chunk in chunks:
-                state, metrics = run_chunk(state, chunk, self.hyper, jnp.asarray(plan.count, jnp.int32))
+                signals = self._signals(interruption)
+                state, metrics = run_chunk(state, chunk, signals, self.hyper, jnp.asarray(plan.count, jnp.int32))
                 self.standing = replace(self.standing, step=plan.first + plan.count)
                 # The metrics of the dispatch before are ready by now; those of this one are not waited for.
                 self._note(waiting)
@@ -159,40 +185,67 @@ class _Loop:
                     self._validate(state.average)
                     if self._is_exhausted():
                         break
-                if interruption.asked or self._is_save_due(plan):
+                if self.heard.any() or self._is_step_to_save(plan):
                     # Checked first: a checkpoint is only of steps whose loss was finite.
                     self._note(waiting)
                     waiting = None
                     self._save(state)
-                if interruption.asked:
-                    raise KeyboardInterrupt
+                if self.heard[STOP]:
+                    self._stop(interruption)
+                self.heard[:] = 0.0
         self._save(state)
+        if interruption.asked:
+            self._stop(interruption)
         return self._finish()
 
     def _start(self, resume: bool) -> TrainState:
         """The state to begin with, on the devices."""
-        state = make_state(self.fresh, self.config.train)
+        state = self.plan.schedule.start(self.fresh)
         found = load_newest_checkpoint(self.folder, state, self.best, self.identity) if resume else None
         if found is not None:
             state, self.best, self.standing = found
+            if state.carried is not None and count_rows(state.carried) != self.mesh.size:
+                state = state.with_carried(self.plan.schedule.regroup(state.carried, state.network))
             self.began -= self.standing.seconds
             self.logged_step = self.standing.step
+        check_alike({"step of the checkpoint": self.standing.step})
         # Also where there is no checkpoint yet: a run killed before its first one has logged already.
-        self.log.cut(self.standing.step)
+        if is_chief():
+            self.log.cut(self.standing.step)
         return _on_devices(state, self.mesh)
+
+    def _signals(self, interruption: Interruption) -> jax.Array:
+        """What this process tells the others with the next dispatch."""
+        own = np.zeros(NUM_SIGNALS, np.float32)
+        own[STOP] = interruption.asked
+        own[SAVE] = is_chief() and self._is_time_to_save()
+        local = sum(device.process_index == jax.process_index() for device in self.mesh.devices.flat)
+        rows: Any = np.repeat(own[None], local, axis=0)
+        return put(rows, NamedSharding(self.mesh, PartitionSpec(DATA_AXIS)))
+
+    def _stop(self, interruption: Interruption) -> None:
+        """Leave after a checkpoint, by the signal that this process got, or another one did."""
+        if interruption.number == signal.SIGTERM or interruption.number is None:
+            raise ResumableError(f"stopped after step {self.standing.step}, saved; `--resume` goes on")
+        raise KeyboardInterrupt
 
     def _validation_steps(self) -> frozenset[int]:
         count = min(self.config.train.validations, self.num_steps)
         return frozenset(math.ceil(self.num_steps * number / count) for number in range(1, count + 1))
 
-    def _note(self, waiting: tuple[ChunkPlan, StepMetrics] | None) -> None:
+    def _note(self, waiting: tuple[ChunkPlan, DispatchMetrics] | None) -> None:
         """Fetch the metrics of a dispatch, check them, and log where a log step was passed."""
         if waiting is None:
             return
         plan, metrics = waiting
-        losses = np.asarray(metrics.loss)[: plan.count]
-        if not np.isfinite(losses).all():
-            self._fail(plan.first + int(np.flatnonzero(~np.isfinite(losses))[0]))
+        losses, norms = np.asarray(metrics.loss)[: plan.count], np.asarray(metrics.gradient_norm)[: plan.count]
+        self.heard = np.maximum(self.heard, np.asarray(metrics.signals))
+        if self.watch is not None:
+            self.watch.beat()
+        bad = ~(np.isfinite(losses) & np.isfinite(norms))
+        if bad.any():
+            place = int(np.flatnonzero(bad)[0])
+            self._fail(plan.first + place, "gradient" if np.isfinite(losses[place]) else "loss")
         last = plan.first + plan.count
         every = self.config.train.log_every_steps
         if last // every == plan.first // every and last != self.num_steps:
@@ -206,7 +259,7 @@ class _Loop:
                 "step": last,
                 "epoch": last / self.order.steps_per_epoch,
                 "loss": float(losses.mean()),
-                "gradient_norm": float(np.asarray(metrics.gradient_norm)[plan.count - 1]),
+                "gradient_norm": float(norms[-1]),
                 "learning_rate": float(np.asarray(metrics.learning_rate)[plan.count - 1]),
                 "sequences_per_second": rate,
                 "seconds": now - self.began,
@@ -221,6 +274,8 @@ class _Loop:
     def _validate(self, average: Network) -> None:
         """Measure the averaged network, and remember it if it is the best."""
         began = time.perf_counter()
+        if self.watch is not None:
+            self.watch.rest()
         measured = dict(self.validate(average))
         # The rate between two log steps is that of training alone.
         self.logged_at += time.perf_counter() - began
@@ -237,15 +292,23 @@ class _Loop:
         epoch, seconds = step / self.order.steps_per_epoch, time.perf_counter() - self.began
         self._write({"kind": "validation", "step": step, "epoch": epoch, **measured, "seconds": seconds})
 
-    def _is_save_due(self, plan: ChunkPlan) -> bool:
+    def _is_step_to_save(self, plan: ChunkPlan) -> bool:
         every = self.config.train.checkpoint_every_steps
-        if every is not None:
-            return (plan.first + plan.count) // every > plan.first // every
-        return time.perf_counter() - self.saved_at >= self.config.train.checkpoint_every_seconds
+        return every is not None and (plan.first + plan.count) // every > plan.first // every
+
+    def _is_time_to_save(self) -> bool:
+        """By the clock; the first process tells the others, since theirs may differ."""
+        since = time.perf_counter() - self.saved_at
+        return self.config.train.checkpoint_every_steps is None and since >= self.config.train.checkpoint_every_seconds
 
     def _save(self, state: TrainState) -> None:
+        if self.watch is not None:
+            self.watch.rest()
         self.standing = replace(self.standing, seconds=time.perf_counter() - self.began)
-        save_checkpoint(self.folder, state, self.best, self.standing, self.identity)
+        # All processes: what each device carries must be gathered from all.
+        arrays = host_arrays(state)
+        if is_chief():
+            save_checkpoint(self.folder, arrays, self.best, self.standing, self.identity)
         self.saved_at = time.perf_counter()
 
     def _finish(self) -> TrainingResult:
@@ -263,13 +326,17 @@ class _Loop:
         )
 
     def _write(self, entry: dict[str, Any]) -> None:
-        self.log.append(entry)
+        if is_chief():
+            self.log.append(entry)
         if self.on_entry is not None:
             self.on_entry(entry, self.num_steps)
 
-    def _fail(self, step: int) -> None:
+    def _fail(self, step: int, what: str) -> None:
+        epoch, batch = divmod(step, self.order.steps_per_epoch)
+        kept = find_checkpoints(self.folder)
+        good = f"the last good checkpoint is {kept[-1].name}" if kept else "there was no checkpoint yet"
         raise InputError(
-            f"the loss of step {step + 1} is not finite; the last good checkpoint is kept",
+            f"the {what} of step {step + 1} (batch {batch + 1} of epoch {epoch + 1}) is not finite; {good}",
             file=self.folder,
             remedy="lower train.learning_rate, or set train.clip_norm=1",
         )
@@ -277,24 +344,29 @@ class _Loop:
 
 @final
 class Interruption:
-    """Notes a Ctrl-C instead of raising it, so that a dispatch ends and is saved; a second one is raised at once."""
+    """Notes SIGINT and SIGTERM instead of obeying, so that a dispatch ends and is saved; a second one ends at once."""
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self.number is not None
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._take)
+            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __exit__(self, *error: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _take(self, number: int, frame: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
+        self.number = number
 
 
 def check_trainable(data: TrainingData, config: Config) -> None:
@@ -313,8 +385,12 @@ def _positive_weight(config: Config, order: ExampleOrder) -> float:
 
 
 def _on_devices(state: TrainState, mesh: Mesh) -> TrainState:
-    arrays, static = eqx.partition(state, eqx.is_array)
-    return eqx.combine(replicate(arrays, mesh), static)
+    """All of it on every device, but of what is carried each device its own row."""
+    arrays, static = eqx.partition(state.with_carried(None), eqx.is_array_like)
+    own = [place for place, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf)[own], state.carried)
+    carried = put(rows, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    return eqx.combine(replicate(arrays, mesh), static).with_carried(carried)
 
 
 def _on_host(network: Network) -> Network:

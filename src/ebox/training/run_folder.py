@@ -26,6 +26,8 @@ REPORT_FACTS = "report.json"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 DATASET_FOLDER = "dataset"
+# What the workers of a group print; kept when a training begins again, for it may hold the reason.
+LOGS = "logs"
 
 # What a training and what follows it write; the last one marks a folder as a run folder.
 OWN_FILES = (

@@ -17,12 +17,17 @@ FIRST_RATE_FRACTION = 0.04
 
 
 class TrainState(eqx.Module):
-    """Network, optimiser and moving average after `step` steps."""
+    """Network, optimiser and moving average after `step` steps, alike on all devices; `carried` has a row a device."""
 
     step: Int32[Array, ""]
     network: Network
     optimiser: Any
     average: Network
+    carried: Any = None
+
+    def with_carried(self, carried: Any) -> TrainState:
+        """The same state with other rows."""
+        return eqx.tree_at(lambda state: state.carried, self, carried, is_leaf=lambda leaf: leaf is self.carried)
 
 
 class Hyperparameters(eqx.Module):
@@ -50,7 +55,7 @@ def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: f
 
     return Hyperparameters(
         key=jax.random.key_data(jax.random.fold_in(jax.random.key(config.seed), 1)),
-        learning_rate=number(config.learning_rate),
+        learning_rate=number(config.learning_rate * rate_factor(config)),
         final_rate_fraction=number(config.final_rate_fraction),
         warmup_steps=number(max(1.0, config.warmup_fraction * num_steps)),
         num_steps=number(num_steps),
@@ -62,6 +67,12 @@ def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: f
         ema_decay=number(config.ema_decay),
         mutation_rate=number(config.mutation_rate),
     )
+
+
+def rate_factor(config: TrainConfig) -> float:
+    """How much the rate grows with the batch: linearly (Goyal 2017) or as its square root (Krizhevsky 2014)."""
+    growth = config.batch_size / config.rate_batch_size
+    return {"constant": 1.0, "linear": growth, "sqrt": growth**0.5}[config.rate_scaling]
 
 
 def learning_rate_at(step: Array, this: Hyperparameters) -> Float[Array, ""]:
@@ -80,12 +91,10 @@ def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
     return optax.chain(clip, optax.scale_by_adam(b1=config.beta1, b2=config.beta2))
 
 
-def make_state(network: Network, config: TrainConfig) -> TrainState:
-    """Start at step 0; the average starts as the network."""
-    weights, _ = eqx.partition(network, is_trainable(network))
+def start_optimiser(network: Network, transformation: optax.GradientTransformation) -> Any:
+    """The state of an optimiser before the first step."""
     with jax.numpy_dtype_promotion("standard"):
-        optimiser = make_optimiser(config).init(weights)
-    return TrainState(jnp.zeros((), jnp.int32), network, optimiser, network)
+        return transformation.init(eqx.filter(network, is_trainable(network)))
 
 
 def descend(
@@ -107,8 +116,11 @@ def descend(
     return jax.tree.map(move, weights, updates), optimiser
 
 
-def move_average(average: Network, network: Network, step: Array, decay: Array) -> Network:
-    """Move the averaged weights and moments towards the present ones; faster at first, to forget the start."""
+def move_average(average: Network, network: Network, step: Array, decay: Array, *, steps: int = 1) -> Network:
+    """Move the averaged weights and moments towards the present ones; faster at first, to forget the start.
+
+    Called once for `steps` steps, it moves as far as so many calls.
+    """
     elapsed = step.astype(jnp.float32)
-    kept = jnp.minimum(decay, (1.0 + elapsed) / (10.0 + elapsed))
+    kept = jnp.minimum(decay, (1.0 + elapsed) / (10.0 + elapsed)) ** steps
     return jax.tree.map(lambda old, new: new + kept * (old - new), average, network)

@@ -38,8 +38,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def load_tree(folder: Path, like: Tree) -> Tree:
+def load_tree(folder: Path, like: Tree, *, loose: str | None = None) -> Tree:
     """Read the arrays back into the shape of `like`.
+
+    Args:
+        folder: What `save_tree` published.
+        like: A tree of arrays of the same names, shapes and dtypes.
+        loose: How the names begin of those whose shapes may differ.
 
     Raises:
         InputError: missing, truncated, changed (its checksum differs), or of another network.
@@ -60,7 +65,7 @@ def load_tree(folder: Path, like: Tree) -> Tree:
         arrays = load(data)
     except SafetensorError as error:
         raise InputError(f"is not a safetensors file: {error}", file=file, remedy=remedy) from None
-    return _fill(like, arrays, file)
+    return _fill(like, arrays, file, loose)
 
 
 def _named_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -68,7 +73,7 @@ def _named_arrays(tree: Any) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
-def _fill(like: Tree, arrays: dict[str, np.ndarray], file: Path) -> Tree:
+def _fill(like: Tree, arrays: dict[str, np.ndarray], file: Path, loose: str | None) -> Tree:
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     names = [jax.tree_util.keystr(path) for path, _ in paths]
     strange = sorted(set(names) ^ set(arrays))
@@ -79,6 +84,8 @@ def _fill(like: Tree, arrays: dict[str, np.ndarray], file: Path) -> Tree:
             remedy="use the settings that it was trained with",
         )
     for name, (_, leaf) in zip(names, paths, strict=True):
+        if loose is not None and name.startswith(loose):
+            continue
         if arrays[name].shape != np.shape(leaf) or arrays[name].dtype != np.asarray(leaf).dtype:
             found, expected = arrays[name].shape, np.shape(leaf)
             raise InputError(f"{name} has shape {found}, this network needs {expected}", file=file)

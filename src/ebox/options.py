@@ -1,0 +1,60 @@
+"""The options that several verbs of the command line share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML); see `ebox config`.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, as train.epochs=20; repeatable."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what stands in --out.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+PositivesOption = Annotated[
+    Path | None, typer.Option("--positives", help="Bound sequences: FASTA, plain or compressed.")
+]
+NegativesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--negatives", help="Unbound sequences: FASTA; repeatable, each a kind of its own."),
+]
+PeaksOption = Annotated[Path | None, typer.Option("--peaks", help="Peaks: BED or narrowPeak; needs --genome.")]
+GenomeOption = Annotated[Path | None, typer.Option("--genome", help="Genome: FASTA, plain or bgzip.")]
+BlacklistOption = Annotated[Path | None, typer.Option("--blacklist", help="Regions to leave out: BED.")]
+TableOption = Annotated[Path | None, typer.Option("--table", help="CSV or TSV with the columns sequence and label.")]
+TrainTableOption = Annotated[
+    Path | None, typer.Option("--train", help="Table of a given train split; needs --validation and --test.")
+]
+ValidationTableOption = Annotated[Path | None, typer.Option("--validation", help="Table of a given validation split.")]
+TestTableOption = Annotated[Path | None, typer.Option("--test", help="Table of a given test split.")]
+LengthOption = Annotated[int | None, typer.Option("--length", help="Length of every example in bp.")]
+KindsOption = Annotated[
+    str | None, typer.Option("--negative-kinds", help="given, shuffled, matched, or several with commas.")
+]
+SplitOption = Annotated[str | None, typer.Option("--split", help="auto, random or chromosome.")]
+EpochsOption = Annotated[float | None, typer.Option("--epochs", help="Passes over the training examples.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, training and evaluation.")]
+PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto, cpu, gpu or tpu.")]
+DevicesOption = Annotated[int | None, typer.Option("--devices", help="How many local devices; all when left out.")]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--processes", help="Processes to start on this machine, sharing its cores or GPUs.")
+]
+ExchangeOption = Annotated[
+    str | None, typer.Option("--exchange", help="How gradients travel: exact, half, int8, topk or powersgd.")
+]
+RankOption = Annotated[int | None, typer.Option("--rank", help="Rank of what powersgd sends.")]
+SyncOption = Annotated[
+    str | None, typer.Option("--sync", help="When workers meet: every-step, delayed (a step late) or local.")
+]
+LocalStepsOption = Annotated[int | None, typer.Option("--local-steps", help="Steps between two meetings (local).")]
+MinWorkersOption = Annotated[
+    int | None, typer.Option("--min-workers", help="Go on with fewer workers, down to so many, if one keeps failing.")
+]
+MotifFilesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--motifs", help="MEME or JASPAR file for the best-PWM baseline; repeatable."),
+]

@@ -1,0 +1,95 @@
+"""What a worker of a group does so that it can't fail unseen: signs of life, a watch over its steps, a quick exit."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NoReturn, final
+
+# Of the exit codes of a worker: what its supervisor makes of it.
+EXIT_INTERRUPTED = 130
+EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
+EXIT_LOST = 76  # lost another worker, or made no step for too long
+LINK, CORES = "EBOX_LINK", "EBOX_CORES"
+BEAT_SECONDS = 1.0
+
+
+@final
+class Link:
+    """The pipe to the supervisor: a line of JSON a message, a sign of life every second."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def from_environment() -> Link | None:
+        """The link of this process, if a supervisor started it; its signs of life begin."""
+        if LINK not in os.environ:
+            return None
+        link = Link(int(os.environ[LINK]))
+        threading.Thread(target=link._beat, name="ebox-link", daemon=True).start()
+        return link
+
+    def send(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Tell the supervisor something; where it is gone, go too."""
+        line = json.dumps({"kind": kind, **content}) + "\n"
+        try:
+            with self._lock:
+                os.write(self._handle, line.encode())
+        except OSError:
+            os._exit(EXIT_LOST)
+
+    def _beat(self) -> None:
+        while True:
+            self.send("beat", {})
+            time.sleep(BEAT_SECONDS)
+
+
+@final
+class Watch:
+    """Ends this process when a step takes too long: another worker hangs, or the line to it is cut.
+
+    It is armed between `beat`s only. A step may take ten times as long as the slowest seen, so that a slow network
+    is not taken for a dead one.
+    """
+
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._slowest = 0.0
+        self._since: float | None = None
+        self._lock = threading.Lock()
+        threading.Thread(target=self._look, name="ebox-watch", daemon=True).start()
+
+    def beat(self) -> None:
+        """A step was made; the next is awaited."""
+        with self._lock:
+            now = time.monotonic()
+            if self._since is not None:
+                self._slowest = max(self._slowest, now - self._since)
+            self._since = now
+
+    def rest(self) -> None:
+        """Something of unknown length begins; nothing is awaited until the next `beat`."""
+        with self._lock:
+            self._since = None
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(0.5)
+            with self._lock:
+                waited = 0.0 if self._since is None else time.monotonic() - self._since
+                limit = max(self._stall_seconds, 10.0 * self._slowest)
+            if waited > limit:
+                leave(EXIT_LOST, f"no step for {waited:.0f} s: another worker hangs, or the line to it is cut")
+
+
+def leave(code: int, reason: str) -> NoReturn:
+    """End this process at once: a normal exit would wait for the workers that are gone."""
+    sys.stderr.write(f"{reason}\n")
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,181 @@
+"""A device's share of the gradient: augmentation, forward and backward pass over its part of the global batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
+
+from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
+from ebox.models.layers import ConvolutionMethod
+from ebox.models.network import Network, Pass, is_trainable
+from ebox.models.normalisation import AxisName, Moments
+from ebox.parallel.devices import DATA_AXIS
+from ebox.training.sampling import UNKNOWN_TARGET
+from ebox.training.state import Hyperparameters
+
+
+class Batch(eqx.Module):
+    """A device's part of a global batch, and the known negatives and positives of the whole."""
+
+    codes: UInt8[Array, "batch length"]
+    targets: UInt8[Array, "batch track"]
+    mask: Bool[Array, " batch"]
+    known: Float[Array, " known"]
+
+
+class Share(eqx.Module):
+    """A device's share of the gradient and of the loss; their sums over the devices are those of the global batch."""
+
+    gradient: Network
+    loss: Float[Array, ""]
+    moments: tuple[Moments, ...]
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """What is constant in a compiled forward and backward pass."""
+
+    reverse_complement: bool
+    shift_bp: int
+    mutate: bool
+    method: ConvolutionMethod
+    dtype: DTypeLike
+    micro_batches: int
+
+
+def augment(
+    codes: UInt8[Array, "batch length"], keys: Array, plan: PassPlan, mutation_rate: Array
+) -> UInt8[Array, "batch length"]:
+    """Show each example on a random strand, shifted and mutated, by its own key."""
+
+    def change(sequence: Array, key: Array) -> Array:
+        strand_key, shift_key, mutation_key = jax.random.split(key, 3)
+        if plan.shift_bp:
+            sequence = shift(sequence, jax.random.randint(shift_key, (), -plan.shift_bp, plan.shift_bp + 1))
+        if plan.reverse_complement:
+            flip = jax.random.bernoulli(strand_key)
+            sequence = jnp.where(flip, reverse_complement(sequence), sequence)
+        return mutate(sequence, mutation_rate, mutation_key) if plan.mutate else sequence
+
+    return jax.vmap(change)(codes, keys)
+
+
+def masked_loss_sum(
+    logits: Float[Array, "batch track"],
+    targets: UInt8[Array, "batch track"],
+    mask: Bool[Array, " batch"],
+    this: Hyperparameters,
+) -> Float[Array, ""]:
+    """Weighted sum of the binary cross-entropy over the known targets of unmasked examples."""
+    label = (targets == 1).astype(jnp.float32)
+    smooth = label * (1.0 - this.label_smoothing) + 0.5 * this.label_smoothing
+    entropy = jnp.logaddexp(0.0, logits) - smooth * logits
+    return (_target_weights(targets, mask, this) * entropy).sum()
+
+
+def masked_loss_weight(
+    targets: UInt8[Array, "batch track"], mask: Bool[Array, " batch"], this: Hyperparameters
+) -> Float[Array, ""]:
+    """Sum of the weights behind `masked_loss_sum`."""
+    return _target_weights(targets, mask, this).sum()
+
+
+def _target_weights(targets: Array, mask: Array, this: Hyperparameters) -> Float[Array, "batch track"]:
+    known = (targets != UNKNOWN_TARGET) & mask[:, None]
+    return known.astype(jnp.float32) * jnp.where(targets == 1, this.positive_weight, 1.0)
+
+
+def share_of_gradient(
+    network: Network,
+    batch: Batch,
+    step: Array,
+    this: Hyperparameters,
+    plan: PassPlan,
+    *,
+    alone: bool = False,
+    device_statistics: bool = False,
+) -> Share:
+    """Pass over this device's part of the batch; to be called under `shard_map` on the data axis.
+
+    Args:
+        network: The weights, alike on all devices unless `alone`.
+        batch: This device's part.
+        step: The step, counted from 0.
+        this: Rates and weights.
+        plan: What is constant.
+        alone: Give the gradient of this device's own mean loss, not its share of the global one.
+        device_statistics: Normalise by this device's examples, not by those of the global batch.
+    """
+    keys = _example_keys(this.key, step, batch.codes.shape[0])
+    axis_name = None if device_statistics else DATA_AXIS
+    if alone:
+        total = masked_loss_weight(batch.targets, batch.mask, this)
+    else:
+        total = batch.known[0] + this.positive_weight * batch.known[1]
+    if plan.micro_batches == 1:
+        return _pass(network, batch, keys, total, this, plan, axis_name)
+    return _accumulate(network, batch, keys, total, this, plan, axis_name)
+
+
+def _pass(
+    network: Network,
+    batch: Batch,
+    keys: Array,
+    total: Array,
+    this: Hyperparameters,
+    plan: PassPlan,
+    axis_name: AxisName,
+) -> Share:
+    """One forward and backward pass."""
+    with jax.named_scope("augment"):
+        inputs = one_hot(augment(batch.codes, keys, plan, this.mutation_rate), plan.dtype)
+    weights, fixed = eqx.partition(network, is_trainable(network))
+    one_pass = Pass(keys, batch.mask, this.dropout, this.filter_dropout, axis_name, plan.method, plan.dtype)
+
+    def share_of_loss(weights: Network) -> tuple[Array, tuple[Moments, ...]]:
+        logits, moments = eqx.combine(weights, fixed)(inputs, one_pass)
+        return masked_loss_sum(logits, batch.targets, batch.mask, this) / jnp.maximum(total, 1.0), moments
+
+    (loss, moments), gradient = jax.value_and_grad(share_of_loss, has_aux=True)(weights)
+    return Share(gradient, loss, moments)
+
+
+def _accumulate(
+    network: Network,
+    batch: Batch,
+    keys: Array,
+    total: Array,
+    this: Hyperparameters,
+    plan: PassPlan,
+    axis_name: AxisName,
+) -> Share:
+    """Pass over the micro-batches one after another and add up; each is normalised by its own statistics."""
+
+    def cut(values: Array) -> Array:
+        return values.reshape(plan.micro_batches, -1, *values.shape[1:])
+
+    def one(piece: tuple[Array, Array, Array, Array]) -> Share:
+        codes, targets, mask, piece_keys = piece
+        return _pass(network, Batch(codes, targets, mask, batch.known), piece_keys, total, this, plan, axis_name)
+
+    shares = jax.lax.map(one, (cut(batch.codes), cut(batch.targets), cut(batch.mask), cut(keys)))
+    gradient, loss = jax.tree.map(lambda values: values.sum(axis=0), (shares.gradient, shares.loss))
+    return Share(gradient, loss, tuple(_join(moments) for moments in shares.moments))
+
+
+def _join(moments: Moments) -> Moments:
+    """The moments of equal pieces taken together."""
+    mean = moments.mean.mean(axis=0)
+    spread = (moments.mean - mean[None]) ** 2
+    return Moments(mean, (moments.variance + spread).mean(axis=0))
+
+
+def _example_keys(key: Array, step: Array, local_batch: int) -> Array:
+    """One key an example, from the step and its place in the global batch."""
+    step_key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
+    first = jax.lax.axis_index(DATA_AXIS) * local_batch
+    return jax.vmap(lambda place: jax.random.fold_in(step_key, place))(first + jnp.arange(local_batch))

@@ -1,0 +1,266 @@
+"""When the devices meet: at every step, one step late, or only now and then."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from ebox.models.network import Network, apply_moments, is_trainable
+from ebox.models.normalisation import Moments
+from ebox.parallel.devices import DATA_AXIS
+from ebox.parallel.exchange import Carried, Exchange, Message, all_reduce_message, count_numbers
+from ebox.training.gradients import Batch, PassPlan, share_of_gradient
+from ebox.training.state import Hyperparameters, TrainState, descend, learning_rate_at, move_average, start_optimiser
+
+
+class StepFacts(eqx.Module):
+    """What one device tells of a step: its share of the loss, the norm of the gradient, the rate."""
+
+    loss: Float[Array, "*step"]
+    gradient_norm: Float[Array, "*step"]
+    learning_rate: Float[Array, "*step"]
+
+
+@dataclass(frozen=True)
+class Schedule(abc.ABC):
+    """A way to make steps together.
+
+    The state without `carried` is alike on all devices; `carried` is each device's own.
+    """
+
+    a_pass: PassPlan
+    exchange: Exchange
+    optimiser: optax.GradientTransformation
+    workers: int
+
+    @abc.abstractmethod
+    def start(self, network: Network) -> TrainState:
+        """The state before the first step, with a row a device (NumPy) in `carried`."""
+
+    @abc.abstractmethod
+    def step(
+        self, core: TrainState, carried: Carried, batch: Batch, this: Hyperparameters
+    ) -> tuple[TrainState, Carried, StepFacts]:
+        """Make one step on this device; to be called under `shard_map`."""
+
+    @abc.abstractmethod
+    def regroup(self, carried: Carried, network: Network) -> Carried:
+        """Deal what other numbers of devices carried over the devices of this schedule (NumPy)."""
+
+    @abc.abstractmethod
+    def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
+        """The collectives of one meeting, and after how many steps one is held."""
+
+    def _advance(
+        self, core: TrainState, total: Network, moments: tuple[Moments, ...], this: Hyperparameters
+    ) -> tuple[TrainState, Array, Array]:
+        """Take one optimiser step along a summed gradient; also its norm and the rate."""
+        weights, fixed = eqx.partition(core.network, is_trainable(core.network))
+        rate = learning_rate_at(core.step, this)
+        weights, optimiser = descend(weights, total, core.optimiser, self.optimiser, rate, this.weight_decay)
+        network = apply_moments(eqx.combine(weights, fixed), moments)
+        average = move_average(core.average, network, core.step, this.ema_decay)
+        return TrainState(core.step + 1, network, optimiser, average, None), optax.tree.norm(total), rate
+
+
+@dataclass(frozen=True)
+class EveryStepSchedule(Schedule):
+    """Synchronous: every step waits for the sum of its gradients."""
+
+    device_statistics: bool = False
+
+    def start(self, network: Network) -> TrainState:
+        """See `Schedule`."""
+        carried = self.exchange.start(trained_weights(network))
+        return TrainState(jnp.zeros((), jnp.int32), network, start_optimiser(network, self.optimiser), network, carried)
+
+    def step(
+        self, core: TrainState, carried: Carried, batch: Batch, this: Hyperparameters
+    ) -> tuple[TrainState, Carried, StepFacts]:
+        """See `Schedule`."""
+        share = share_of_gradient(
+            core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
+        )
+        total, carried = self.exchange.reduce(share.gradient, carried)
+        moments = average_moments(share.moments, self.workers) if self.device_statistics else share.moments
+        core, norm, rate = self._advance(core, total, moments, this)
+        return core, carried, StepFacts(share.loss, norm, rate)
+
+    def regroup(self, carried: Carried, network: Network) -> Carried:
+        """See `Schedule`."""
+        return self.exchange.regroup(carried, trained_weights(network))
+
+    def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
+        """See `Schedule`."""
+        return (*self.exchange.messages(trained_weights(network)), *_statistics(network, self)), 1.0
+
+
+class Pending(eqx.Module):
+    """What a device found in the step before and what its exchange carries."""
+
+    gradient: Network
+    moments: tuple[Moments, ...]
+    exchange: Carried
+
+
+@dataclass(frozen=True)
+class DelayedSchedule(Schedule):
+    """The sum of a step's gradients is awaited only in the step after it: the exchange overlaps the computing."""
+
+    device_statistics: bool = False
+
+    def start(self, network: Network) -> TrainState:
+        """See `Schedule`."""
+        weights = trained_weights(network)
+        zeros = jax.tree.map(lambda leaf: np.zeros((self.workers, *leaf.shape), np.float32), weights)
+        running = tuple(norm.running for norm in network.norms())
+        moments = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], self.workers, axis=0), running)
+        carried = Pending(zeros, moments, self.exchange.start(weights))
+        return TrainState(jnp.zeros((), jnp.int32), network, start_optimiser(network, self.optimiser), network, carried)
+
+    def step(
+        self, core: TrainState, carried: Pending, batch: Batch, this: Hyperparameters
+    ) -> tuple[TrainState, Pending, StepFacts]:
+        """See `Schedule`."""
+        total, sent = self.exchange.reduce(carried.gradient, carried.exchange)
+        moments = average_moments(carried.moments, self.workers) if self.device_statistics else carried.moments
+        share = share_of_gradient(
+            core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
+        )
+        core, norm, rate = self._advance(core, total, moments, this)
+        return core, Pending(share.gradient, share.moments, sent), StepFacts(share.loss, norm, rate)
+
+    def regroup(self, carried: Pending, network: Network) -> Pending:
+        """See `Schedule`."""
+        return Pending(
+            jax.tree.map(lambda rows: deal_sum(rows, self.workers), carried.gradient),
+            jax.tree.map(lambda rows: deal_mean(rows, self.workers), carried.moments),
+            self.exchange.regroup(carried.exchange, trained_weights(network)),
+        )
+
+    def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
+        """See `Schedule`."""
+        return (*self.exchange.messages(trained_weights(network)), *_statistics(network, self)), 1.0
+
+
+class Wanderer(eqx.Module):
+    """A worker between two meetings: its own network and optimiser, and what its exchange carries."""
+
+    network: Network
+    optimiser: Any
+    exchange: Carried
+
+
+@dataclass(frozen=True)
+class LocalSchedule(Schedule):
+    """Workers train alone and meet every `local_steps` steps, and at the end (local SGD: Stich 2019).
+
+    At a meeting the mean of their changes is a gradient for an outer Nesterov step (DiLoCo: Douillard 2023); rate 1
+    and momentum 0 take the mean of their networks. The network and the average of the state are those of the last
+    meeting; its optimiser holds the outer momentum.
+    """
+
+    local_steps: int = 16
+    outer_rate: float = 1.0
+    outer_momentum: float = 0.0
+
+    def start(self, network: Network) -> TrainState:
+        """See `Schedule`."""
+        weights = trained_weights(network)
+        velocity = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), weights)
+
+        def rows(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], self.workers, axis=0), tree)
+
+        inner = start_optimiser(network, self.optimiser)
+        carried = Wanderer(rows(network), rows(inner), self.exchange.start(weights))
+        return TrainState(jnp.zeros((), jnp.int32), network, velocity, network, carried)
+
+    def step(
+        self, core: TrainState, carried: Wanderer, batch: Batch, this: Hyperparameters
+    ) -> tuple[TrainState, Wanderer, StepFacts]:
+        """See `Schedule`."""
+        share = share_of_gradient(
+            carried.network, batch, core.step, this, self.a_pass, alone=True, device_statistics=True
+        )
+        own = TrainState(core.step, carried.network, carried.optimiser, carried.network, None)
+        moved, norm, rate = self._advance(own, share.gradient, share.moments, this)
+        walked = Wanderer(moved.network, moved.optimiser, carried.exchange)
+        done = core.step + 1
+        is_meeting = (done % self.local_steps == 0) | (done.astype(jnp.float32) >= this.num_steps)
+        core = TrainState(done, core.network, core.optimiser, core.average, None)
+        core, walked = jax.lax.cond(is_meeting, self._meet, lambda core, walked, _: (core, walked), core, walked, this)
+        return core, walked, StepFacts(share.loss / self.workers, norm, rate)
+
+    def _meet(self, core: TrainState, walked: Wanderer, this: Hyperparameters) -> tuple[TrainState, Wanderer]:
+        """Move the common network by the mean of the workers' changes, and let all go on from it."""
+        trainable = is_trainable(core.network)
+        anchor, _ = eqx.partition(core.network, trainable)
+        found, fixed = eqx.partition(walked.network, trainable)
+        change = jax.tree.map(lambda old, new: (old - new) / self.workers, anchor, found)
+        total, carried = self.exchange.reduce(change, walked.exchange)
+        velocity = jax.tree.map(lambda old, new: self.outer_momentum * old + new, core.optimiser, total)
+        anchor = jax.tree.map(
+            lambda weight, pull, speed: weight - self.outer_rate * (pull + self.outer_momentum * speed),
+            anchor,
+            total,
+            velocity,
+        )
+        running = tuple(norm.running for norm in walked.network.norms())
+        common = apply_moments(eqx.combine(anchor, fixed), average_moments(running, self.workers), momentum=1.0)
+        average = move_average(core.average, common, core.step, this.ema_decay, steps=self.local_steps)
+        met = TrainState(core.step, common, velocity, average, None)
+        return met, Wanderer(common, walked.optimiser, carried)
+
+    def regroup(self, carried: Wanderer, network: Network) -> Wanderer:
+        """See `Schedule`."""
+        return Wanderer(
+            jax.tree.map(lambda rows: deal_mean(rows, self.workers), carried.network),
+            jax.tree.map(lambda rows: deal_mean(rows, self.workers), carried.optimiser),
+            self.exchange.regroup(carried.exchange, trained_weights(network)),
+        )
+
+    def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
+        """See `Schedule`."""
+        moments = 4 * count_numbers([norm.running for norm in network.norms()])
+        meeting = (*self.exchange.messages(trained_weights(network)), all_reduce_message(moments, self.workers))
+        return meeting, float(self.local_steps)
+
+
+def trained_weights(network: Network) -> Network:
+    """The network with its trained weights alone."""
+    return eqx.filter(network, is_trainable(network))
+
+
+def average_moments(moments: tuple[Moments, ...], workers: int) -> tuple[Moments, ...]:
+    """The mean over the devices of what each saw alone."""
+    return jax.tree.map(lambda leaf: leaf / workers, jax.lax.psum(moments, DATA_AXIS))
+
+
+def deal_sum(rows: np.ndarray, workers: int) -> np.ndarray:
+    """Rows for other numbers of devices with the same sum."""
+    return np.repeat(np.asarray(rows).sum(axis=0, keepdims=True) / np.float32(workers), workers, axis=0)
+
+
+def deal_mean(rows: np.ndarray, workers: int) -> np.ndarray:
+    """Rows for other numbers of devices, each the mean of those that were; counters are alike in all."""
+    rows = np.asarray(rows)
+    mean = rows.mean(axis=0, keepdims=True, dtype=np.float32) if rows.dtype.kind == "f" else rows[:1]
+    return np.repeat(mean.astype(rows.dtype), workers, axis=0)
+
+
+def _statistics(network: Network, schedule: EveryStepSchedule | DelayedSchedule) -> tuple[Message, ...]:
+    """The messages of the batch normalisations of one step."""
+    sizes = [norm.scale.size for norm in network.norms()]
+    if schedule.device_statistics:
+        return (all_reduce_message(4 * 2 * sum(sizes), schedule.workers),) if sizes else ()
+    forward = [all_reduce_message(4 * (2 * size + 1), schedule.workers) for size in sizes]
+    return (*forward, *(all_reduce_message(4 * 2 * size, schedule.workers) for size in sizes))

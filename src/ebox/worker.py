@@ -1,0 +1,72 @@
+"""A worker of a group that `ebox.launch` started: `python -m ebox.worker TASK`, the task as JSON."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything counts the cores.
+if os.environ.get("EBOX_CORES"):
+    os.sched_setaffinity(0, {int(core) for core in os.environ["EBOX_CORES"].split(",")})
+
+import json
+import sys
+import warnings
+from typing import IO, Any
+
+from ebox.errors import InputError, ResumableError
+
+
+def main(text: str) -> int:
+    """Train as one process of the group; the exit code tells the supervisor how it went."""
+    from ebox import stages
+    from ebox.config import read_config_text
+    from ebox.parallel.watching import EXIT_INTERRUPTED, EXIT_RESUMABLE, Link
+
+    link, task = Link.from_environment(), json.loads(text)
+
+    def tell(kind: str, **content: Any) -> None:
+        if link is not None:
+            link.send(kind, content)
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: IO[str] | None = None,
+        line: str | None = None,
+    ) -> None:
+        if os.environ.get("EBOX_PROCESS") == "0":
+            tell("warning", text=str(message))
+
+    warnings.showwarning = show
+    try:
+        stages.train(
+            task["dataset"],
+            task["out"],
+            read_config_text(task["config"]),
+            resume=task["resume"],
+            overwrite=task["overwrite"],
+            on_entry=lambda entry, num_steps: tell("entry", entry=dict(entry), num_steps=num_steps),
+            on_prepared=lambda: tell("prepared"),
+            command=task["command"],
+        )
+    except InputError as error:
+        facts = {name: getattr(error, name) for name in ("problem", "file", "line", "record", "remedy")}
+        tell("error", **facts)
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except ResumableError:
+        return EXIT_RESUMABLE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A normal exit would wait for workers that may be gone; after an error nothing is left to tidy.
+    if code:
+        os._exit(code)
