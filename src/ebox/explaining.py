@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from ebox import __version__
 from ebox.config import ExplanationConfig, ParallelConfig, read_config
 from ebox.errors import InputError
-from ebox.explanation.result import EXPLANATION, FACTS, FORMAT_VERSION, describe_attribution, write_motif_files
+from ebox.explanation.files import EXPLANATION, FACTS, FORMAT_VERSION, WORK
 from ebox.publishing import check_absent, claim_folder, publish_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ Progress = Callable[[str, int, int], None]
 NUM_EXAMPLES = 6
 # Discovery on more sequences finds nothing new, and takes hours.
 MAX_DISCOVERY = 10_000
-WORK = ".explanation.part"
 
 
 @dataclass(frozen=True)
@@ -199,6 +198,7 @@ class _Job:
     ) -> ExplanationResult:
         """Compute all parts, and publish them."""
         from ebox.explanation.hits import call_hits
+        from ebox.explanation.result import describe_attribution, write_motif_files
         from ebox.stages import open_dataset_of
 
         data, _ = open_dataset_of(self.folder, None)

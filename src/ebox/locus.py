@@ -73,7 +73,8 @@ def explain_locus(
     """
     from ebox.explaining import ExplanationResult
     from ebox.explanation.attribution import attribute
-    from ebox.explanation.result import FACTS, describe_attribution
+    from ebox.explanation.files import FACTS
+    from ebox.explanation.result import describe_attribution
     from ebox.prediction import cut_windows, plan_windows
     from ebox.sequences import read_sequences
 
@@ -154,8 +155,9 @@ def _call_known(run: Path, loci: Sequence[Locus], config: ExplanationConfig) -> 
     """Hits of the motifs that `ebox explain RUN` discovered; none where it was not run."""
     from dataclasses import replace
 
+    from ebox.explanation.files import EXPLANATION, FACTS
     from ebox.explanation.hits import call_hits
-    from ebox.explanation.result import EXPLANATION, FACTS, read_discovered
+    from ebox.explanation.result import read_discovered
     from ebox.sequences import encode
 
     path = run / EXPLANATION / FACTS
@@ -185,7 +187,8 @@ def _describe(locus: Locus, hits: Sequence[Hit], row: int) -> dict[str, Any]:
 
 def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> dict[str, Any]:
     from ebox.explanation.coverage import check_bigwig, write_bigwig
-    from ebox.explanation.result import BIGWIG, CONTRIBUTIONS, HITS, contribution_heights, format_hits, write_logo
+    from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, HITS
+    from ebox.explanation.result import contribution_heights, format_hits, write_logo
 
     records = _Records(tuple(locus.name for locus in loci), tuple(locus.place for locus in loci))
     files: dict[str, Any] = {

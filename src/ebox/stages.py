@@ -290,9 +290,10 @@ def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def clear_run(folder: Path) -> None:
     """Remove what training, evaluation and report left in a run folder; the mark of a run folder goes last."""
+    from ebox.explanation.files import EXPLANATION, WORK
     from ebox.training import run_folder
 
-    for name in run_folder.OWN_FILES:
+    for name in (EXPLANATION, WORK, *run_folder.OWN_FILES):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

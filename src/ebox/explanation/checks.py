@@ -16,6 +16,7 @@ from ebox.errors import InputError
 from ebox.explanation.attribution import METHODS, Attributions, attribute
 from ebox.explanation.choice import Truth
 from ebox.explanation.discovery import Discovered
+from ebox.explanation.files import EXPLANATION, MOTIFS
 from ebox.explanation.proof import (
     check_agreement,
     check_randomised,
@@ -24,7 +25,6 @@ from ebox.explanation.proof import (
     correlate_ranks,
     measure_recovery,
 )
-from ebox.explanation.result import EXPLANATION, MOTIFS
 from ebox.models import Network
 from ebox.sequences.motif_files import read_meme
 from ebox.training.model_files import LoadedModel

@@ -15,6 +15,7 @@ from ebox.config import ExplanationConfig
 from ebox.explanation.attribution import WARN_COMPLETENESS, Attributions
 from ebox.explanation.coverage import check_bigwig, write_bigwig
 from ebox.explanation.discovery import Discovered
+from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, HITS, MOTIFS
 from ebox.explanation.hits import Hit
 from ebox.explanation.logos import information_heights, logo_svg
 from ebox.explanation.pictures import write_logo_png
@@ -23,13 +24,6 @@ from ebox.sequences.codes import encode, one_hot
 from ebox.sequences.motif_files import write_meme
 from ebox.sequences.places import Interval
 
-EXPLANATION = "explanation"
-FACTS = "explanation.json"
-MOTIFS = "motifs.meme"
-HITS = "hits.bed"
-CONTRIBUTIONS = "contributions.npz"
-BIGWIG = "contributions.bw"
-FORMAT_VERSION = 1
 METHOD_WORDS = {
     "deeplift": "DeepLIFT/SHAP",
     "saturation": "saturation mutagenesis",
