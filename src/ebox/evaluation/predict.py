@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from ebox.sequences.codes import N_CODE
 Progress = Callable[[str, int, int], None]
 
 
+@runtime_checkable
 class Job(Protocol):
     """What is computed of a batch. It is hashable, so that equal jobs are compiled once."""
 

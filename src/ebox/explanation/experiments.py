@@ -65,8 +65,8 @@ def list_known_pairs() -> tuple[KnownPair, ...]:
     return (
         KnownPair(
             ("MA0140", "MA0091"),
-            make_insert("E-box (CATCTG)", "CATCTG"),
-            make_insert("GATA (AGATAA)", "AGATAA"),
+            make_insert("the E-box", "CATCTG"),
+            make_insert("the GATA site", "AGATAA"),
             "++",
             (7, 9),
             "a GATA site about 9 bp downstream of the E-box, which is 8 bp to the A of AGATAA: Wadman et al. 1997, "

@@ -211,15 +211,20 @@ def _rescaled_maximum(group: int) -> Callable[[Array], Array]:
         greater = jnp.maximum(top, top_here)
         change = here - grouped
         safe = jnp.where(jnp.abs(change) < LEAST_DIFFERENCE, 1.0, change)
-        place = jnp.arange(values.shape[-2]).reshape(-1, 1)
-        won_here = place == jnp.argmax(here, axis=-2)[..., None, :]
-        won_there = place == jnp.argmax(grouped, axis=-2)[..., None, :]
+        won_here, won_there = _is_first(here, top_here), _is_first(grouped, top)
         explained = jnp.where(won_here, greater - top, 0.0) + jnp.where(won_there, top_here - greater, 0.0)
         ratio = jnp.where(jnp.abs(change) < LEAST_DIFFERENCE, 0.0, explained / safe)
         return ((_grouped(gradient, group)[..., None, :] * ratio).reshape(values.shape),)
 
     apply.defvjp(forward, backward)
     return apply
+
+
+def _is_first(values: Array, top: Array) -> Array:
+    """Whether an entry is the first one of its window that reaches the maximum."""
+    place = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 2)
+    first = jnp.where(values == top, place, values.shape[-2]).min(axis=-2, keepdims=True)
+    return place == first
 
 
 def _grouped(values: Array, group: int) -> Array:

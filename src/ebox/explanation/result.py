@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -38,6 +38,7 @@ _REFERENCES = {
 }
 
 
+@runtime_checkable
 class Explained(Protocol):
     """Sequences with their names and places."""
 

@@ -123,7 +123,7 @@ def _mutate_phase(
     window = _Window(reach.start, reach.size, len(bases), trace.features[0].shape[0])
     change = _change_motifs(network, bases, trace, reach, window)
     for number, (convolution, norm) in enumerate(body_of(network)):
-        weight = convolution.weight * norm_factor(norm, convolution.weight.shape[2])
+        weight = convolution.weight * norm_factor(norm, convolution.weight.shape[2])[None, None]
         spread = _spread(change, weight, convolution.dilation)
         left = convolution.dilation * ((weight.shape[0] - 1) // 2)
         grown = window.grow(convolution.dilation * (weight.shape[0] - 1) - left, left)

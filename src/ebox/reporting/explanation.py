@@ -15,7 +15,7 @@ from ebox.sequences.codes import encode, one_hot
 
 NUM_MOTIFS_SHOWN = 8
 NUM_EXAMPLES_SHOWN = 3
-ROW_BP = 100
+ROW_BP = 50
 _STYLES = ("model", "kmer_logistic", "best_pwm", "gc_logistic")
 _STRANDS = {
     "++": "both on one strand",
@@ -228,8 +228,8 @@ def _draw_spacing(pair: Mapping[str, Any]) -> str:
 def _draw_halves(pair: Mapping[str, Any]) -> str:
     best = pair["best"]
     named = [
-        (pair["first"]["label"] + " alone", "gc_logistic", best["first_alone"]),
-        (pair["second"]["label"] + " alone", "gc_logistic", best["second_alone"]),
+        (_capital(pair["first"]["label"]) + " alone", "gc_logistic", best["first_alone"]),
+        (_capital(pair["second"]["label"]) + " alone", "gc_logistic", best["second_alone"]),
         (f"Both, {best['gap_bp']} bp apart", "model", best["both"]),
         ("More than both alone", "best_pwm", best["interaction"]),
     ]
@@ -241,7 +241,7 @@ def _draw_halves(pair: Mapping[str, Any]) -> str:
 
 
 def _draw_example(number: int, entry: Mapping[str, Any]) -> list[str]:
-    """The contributions along a sequence, a logo for each hundred bases, all on one scale."""
+    """The contributions along a sequence, a logo for each fifty bases, all on one scale."""
     values = np.asarray(entry["contributions"], np.float64)
     heights = one_hot(encode(entry["sequence"]), np.float64) * values[:, None]
     limit = max(float(np.abs(values).max()), 1e-9)
@@ -261,6 +261,10 @@ def _draw_example(number: int, entry: Mapping[str, Any]) -> list[str]:
 def format_q(value: Real) -> str:
     """A q-value in two figures."""
     return "0" if value == 0 else f"{value:.1e}" if value < 0.001 else f"{value:.2g}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _check(question: str, found: str, wanted: str) -> dict[str, str]:
