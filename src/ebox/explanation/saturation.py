@@ -4,15 +4,15 @@ A change at one base moves the filters' scores over one filter width, hence a fe
 layer widens that by its own reach. So only that window is computed again, and as a difference: the body's
 convolutions are linear, so what they add is the product of the few changed inputs with the filters. With 200 bp, 128
 filters and the default body this takes a seventh of the products of whole passes. Positions are taken by their
-place in the pool (`phase`), so that every window of a phase begins at the same distance from its base and all of
-them are plain strided slices. The idea of recomputing only the reach of a mutation is that of fastISM (Nair 2022).
+place in the pool (`phase`), so that every window of a phase begins at the same distance from its base. The idea of
+recomputing only the reach of a mutation is that of fastISM (Nair 2022).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,10 @@ from ebox.models.layers import ConvolutionMethod, activate
 from ebox.sequences.codes import NUM_BASES
 
 NUM_CHANGES = NUM_BASES - 1
+# Measured on 2 cores; each row is three changed sequences.
+ROWS_AT_ONCE = 10
+NUM_LOOPS = 2
+ITEMS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -77,118 +81,168 @@ def mutate_everywhere(
 
     At an N nothing is changed: all four columns hold the logit of the sequence.
     """
-    trace = walk(network, one_hot(codes), method)
-    # One sequence at a time, so that what lies between the layers stays in a processor's cache.
-    one = jax.lax.map(lambda item: _mutate_one(network, track, *item), (codes, trace))
-    return trace.logits[:, track], one
-
-
-@dataclass(frozen=True)
-class _Reach:
-    """Where the pooled window of a phase begins from its base's own pool, and how many positions it has."""
-
-    phase: int
-    start: int
-    size: int
-
-
-def _plan(width: int, pool_bp: int) -> list[_Reach]:
-    """For each place in the pool the pooled positions that a change there can reach; all as wide as the widest."""
-    left = (width - 1) // 2
-    right = width - 1 - left
-    starts = [(phase - right) // pool_bp for phase in range(pool_bp)]
-    size = max((phase + left) // pool_bp - start + 1 for phase, start in enumerate(starts))
-    return [_Reach(phase, start, size) for phase, start in enumerate(starts)]
-
-
-def _mutate_one(network: Network, track: int, codes: Array, trace: Trace) -> Float[Array, "length 4"]:
     assert isinstance(network, MotifNetwork | ResidualNetwork)
-    pool_bp, length = network.motifs.pool_bp, codes.shape[0]
+    trace = walk(network, one_hot(codes), method)
+    batch, length = codes.shape
+    pool_bp = network.motifs.pool_bp
     rows = -(-length // pool_bp)
-    padded = jnp.pad(codes, (0, rows * pool_bp - length), constant_values=NUM_BASES)
-    plan = _plan(network.motifs.convolution.weight.shape[0], pool_bp)
-    parts = [_mutate_phase(network, track, padded[reach.phase :: pool_bp], trace, reach) for reach in plan]
-    changed = jnp.stack(parts, axis=1).reshape(rows * pool_bp, NUM_CHANGES)[:length]
+    chunk = min(ROWS_AT_ONCE, rows)
+    num_chunks = -(-rows // chunk)
+    short = num_chunks * chunk * pool_bp - length
+    bases = jnp.pad(codes, ((0, 0), (0, short)), constant_values=NUM_BASES).reshape(batch, -1, pool_bp)
+    plan = _Plan.of(network, trace, chunk)
+    items = jnp.arange(batch * num_chunks * pool_bp)
+
+    def mutate(item: Array) -> Array:
+        sequence, rest = item // (num_chunks * pool_bp), item % (num_chunks * pool_bp)
+        return _mutate_chunk(network, track, bases, plan, sequence, rest // pool_bp * chunk, rest % pool_bp)
+
+    # A few rows at a time, so that what lies between the layers stays in a processor's cache; and several such loops
+    # beside each other, which share the cores. An accelerator takes many at once.
+    if method == "im2col":
+        parts = [jax.lax.map(mutate, part) for part in jnp.array_split(items, min(NUM_LOOPS, len(items)))]
+        changed = jnp.concatenate(parts)
+    else:
+        changed = jax.lax.map(mutate, items, batch_size=ITEMS_AT_ONCE)
+    changed = changed.reshape(batch, num_chunks, pool_bp, chunk, NUM_CHANGES).transpose(0, 1, 3, 2, 4)
+    changed = changed.reshape(batch, -1, NUM_CHANGES)[:, :length]
     # Change k of base b is base b + k; the base itself keeps the logit of the sequence.
-    steps = (jnp.arange(NUM_BASES)[None] - codes[:, None].astype(jnp.int32)) % NUM_BASES
-    whole = jnp.concatenate([jnp.full((length, 1), trace.logits[track]), changed], axis=1)
-    mutated = jnp.take_along_axis(whole, steps, axis=1)
-    return jnp.where((codes < NUM_BASES)[:, None], mutated, trace.logits[track])
+    logit = jnp.broadcast_to(trace.logits[:, track, None, None], (batch, length, 1))
+    steps = (jnp.arange(NUM_BASES)[None, None] - codes[..., None].astype(jnp.int32)) % NUM_BASES
+    mutated = jnp.take_along_axis(jnp.concatenate([logit, changed], axis=2), steps, axis=2)
+    return trace.logits[:, track], jnp.where((codes < NUM_BASES)[..., None], mutated, logit)
 
 
-def _mutate_phase(
-    network: MotifNetwork | ResidualNetwork, track: int, bases: Array, trace: Trace, reach: _Reach
+class _Plan(NamedTuple):
+    """What all chunks share, every array padded at both ends so that a window may reach over them.
+
+    `starts` tells where the pooled window of a phase begins from its base's own pool, `tables` what each base there
+    adds to the scores in the window. `before` and `behind` pool what lies outside a window, where the pooling is not
+    a sum.
+    """
+
+    chunk: int
+    size: int
+    length: int
+    margin: int
+    starts: Array
+    tables: Float[Array, "phase 4 place score"]
+    scanned: Array
+    features: Array
+    updates: tuple[Array, ...]
+    last: Array
+    weights: Array
+    pooled: Array
+    before: tuple[Array, ...]
+    behind: tuple[Array, ...]
+
+    @staticmethod
+    def of(network: MotifNetwork | ResidualNetwork, trace: Trace, chunk: int) -> _Plan:
+        """Pad and stack what the chunks read."""
+        motifs, pool_bp = network.motifs, network.motifs.pool_bp
+        weight = scan_weight(motifs)
+        width, length = weight.shape[0], trace.features[0].shape[1]
+        left = (width - 1) // 2
+        starts = [(phase - (width - 1 - left)) // pool_bp for phase in range(pool_bp)]
+        size = max((phase + left) // pool_bp - start + 1 for phase, start in enumerate(starts))
+        tables = [_scan_table(weight, pool_bp, phase, start, size) for phase, start in enumerate(starts)]
+        reach = sum(layer.dilation * (layer.weight.shape[0] - 1) for layer, _ in body_of(network))
+        margin = reach + size + chunk - starts[0]
+
+        def pad(values: Array, stride: int = 1) -> Array:
+            return jnp.pad(values, ((0, 0), (margin * stride, margin * stride), (0, 0)))
+
+        channels = trace.features[-1].shape[2]
+        weights = jnp.broadcast_to(position_weights(network.pooling, length), (length, channels))
+        outside = [_pool_outside(trace.features[-1], kind) for kind in network.pooling.kinds if kind != "mean"]
+        return _Plan(
+            chunk,
+            size,
+            length,
+            margin,
+            jnp.array(starts),
+            jnp.stack(tables),
+            pad(trace.scanned, pool_bp),
+            pad(trace.features[0]),
+            tuple(pad(update) for update in trace.updates),
+            pad(trace.features[-1]),
+            pad(weights[None]),
+            trace.pooled,
+            tuple(before for before, _ in outside),
+            tuple(behind for _, behind in outside),
+        )
+
+
+def _mutate_chunk(
+    network: MotifNetwork | ResidualNetwork,
+    track: int,
+    bases: Array,
+    plan: _Plan,
+    sequence: Array,
+    row: Array,
+    phase: Array,
 ) -> Float[Array, "row change"]:
-    """The logits of the three changes of every base of a phase."""
-    window = _Window(reach.start, reach.size, len(bases), trace.features[0].shape[0])
-    change = _change_motifs(network, bases, trace, reach, window)
+    """The logits of the three changes of some bases of a phase, each a pool further than the last."""
+    own = jax.lax.dynamic_slice(bases, (sequence, row, phase), (1, plan.chunk, 1)).reshape(plan.chunk)
+    window = _Window(plan, sequence, row + plan.starts[phase], plan.size)
+    change = _change_motifs(network, own, plan.tables[phase], window)
     for number, (convolution, norm) in enumerate(body_of(network)):
         weight = convolution.weight * norm_factor(norm, convolution.weight.shape[2])[None, None]
         spread = _spread(change, weight, convolution.dilation)
         left = convolution.dilation * ((weight.shape[0] - 1) // 2)
-        grown = window.grow(convolution.dilation * (weight.shape[0] - 1) - left, left)
-        before = grown.cut(trace.updates[number])[:, None]
+        right = convolution.dilation * (weight.shape[0] - 1) - left
+        grown = _Window(plan, sequence, window.start - right, window.size + left + right)
+        before = grown.cut(plan.updates[number])[:, None]
         update = activate(before + spread, "relu") - activate(before, "relu")
         if is_residual(weight.shape[1], weight.shape[2]):
-            update = update + jnp.pad(change, grown.around(window))
+            update = update + jnp.pad(change, ((0, 0), (0, 0), (right, left), (0, 0)))
         window, change = grown, update * grown.inside()[:, None]
-    return _finish(network, track, trace, window, change)
+    return _finish(network, track, plan, window, change)
 
 
-@dataclass(frozen=True)
-class _Window:
+class _Window(NamedTuple):
     """A window of pooled positions that moves with the row: row q has the positions q + start and on."""
 
-    start: int
+    plan: _Plan
+    sequence: Array
+    start: Array
     size: int
-    rows: int
-    length: int
 
-    def cut(self, values: Float[Array, "length channel"], stride: int = 1) -> Float[Array, "row size channel"]:
-        """The values in each row's window, 0 outside; a stride makes each position that many values."""
-        first, num = self.start * stride, self.size * stride
-        last = first + (self.rows - 1) * stride + num
-        before, behind = max(-first, 0), max(last - values.shape[0], 0)
-        padded = jnp.pad(values, ((before, behind), (0, 0)))
-        begin = first + before
-        slices = [padded[begin + place : begin + place + (self.rows - 1) * stride + 1 : stride] for place in range(num)]
-        return jnp.stack(slices, axis=1)
+    def cut(self, padded: Float[Array, "batch padded channel"], stride: int = 1) -> Float[Array, "row size channel"]:
+        """The values in each row's window; a stride makes each position that many values."""
+        rows, num = self.plan.chunk, self.size * stride
+        first = (self.start + self.plan.margin) * stride
+        sequence = self.sequence if padded.shape[0] > 1 else jnp.zeros_like(self.sequence)
+        shape = (1, (rows - 1) * stride + num, padded.shape[2])
+        held = jax.lax.dynamic_slice(padded, (sequence, first, jnp.zeros_like(first)), shape)[0]
+        return jnp.stack([held[row * stride : row * stride + num] for row in range(rows)])
 
-    def inside(self) -> Float[np.ndarray, "row size 1"]:
+    def inside(self) -> Float[Array, "row size 1"]:
         """1 where a position of the window lies in the sequence."""
-        places = np.arange(self.rows)[:, None] + self.start + np.arange(self.size)
-        return ((places >= 0) & (places < self.length)).astype(np.float32)[..., None]
-
-    def grow(self, before: int, behind: int) -> _Window:
-        """The window with more positions on either side."""
-        return _Window(self.start - before, self.size + before + behind, self.rows, self.length)
-
-    def around(self, inner: _Window) -> tuple[tuple[int, int], ...]:
-        """The padding that brings changes in `inner` into this window."""
-        before = inner.start - self.start
-        return (0, 0), (0, 0), (before, self.size - inner.size - before), (0, 0)
+        places = self.start + jnp.arange(self.plan.chunk)[:, None] + jnp.arange(self.size)[None]
+        return ((places >= 0) & (places < self.plan.length)).astype(jnp.float32)[..., None]
 
 
 def _change_motifs(
-    network: MotifNetwork | ResidualNetwork, bases: Array, trace: Trace, reach: _Reach, window: _Window
+    network: MotifNetwork | ResidualNetwork, bases: Array, table: Float[Array, "4 place score"], window: _Window
 ) -> Float[Array, "row change size filter"]:
     """By how much the activations in the window change."""
     motifs, pool_bp = network.motifs, network.motifs.pool_bp
-    table = _scan_table(scan_weight(motifs), pool_bp, reach)
     step = jnp.arange(1, NUM_BASES, dtype=bases.dtype)
     others = (bases[:, None] + step[None]) % jnp.uint8(NUM_BASES)
     difference = one_hot(others) - one_hot(bases)[:, None]
-    scores = window.cut(trace.scanned, pool_bp)[:, None] + jnp.tensordot(difference, table, 1)
+    scores = window.cut(window.plan.scanned, pool_bp)[:, None] + jnp.tensordot(difference, table, 1)
     flat = scores.reshape(-1, window.size * pool_bp, scores.shape[-1])
     after = finish_motifs(motifs, flat).reshape(len(bases), NUM_CHANGES, window.size, -1)
-    return (after - window.cut(trace.features[0])[:, None]) * window.inside()[:, None]
+    return (after - window.cut(window.plan.features)[:, None]) * window.inside()[:, None]
 
 
-def _scan_table(weight: Float[Array, "width 4 score"], pool_bp: int, reach: _Reach) -> Float[Array, "4 place score"]:
+def _scan_table(
+    weight: Float[Array, "width 4 score"], pool_bp: int, phase: int, start: int, size: int
+) -> Float[Array, "4 place score"]:
     """What each base at the changed position adds to the scores at each place of the window."""
     width = weight.shape[0]
-    left = (width - 1) // 2
-    taps = reach.phase - pool_bp * reach.start - np.arange(reach.size * pool_bp) + left
+    taps = phase - pool_bp * start - np.arange(size * pool_bp) + (width - 1) // 2
     held = (taps >= 0) & (taps < width)
     rows = weight[np.clip(taps, 0, width - 1)] * held[:, None, None].astype(np.float32)
     return rows.transpose(1, 0, 2)
@@ -213,45 +267,47 @@ def _spread(
 def _finish(
     network: MotifNetwork | ResidualNetwork,
     track: int,
-    trace: Trace,
+    plan: _Plan,
     window: _Window,
     change: Float[Array, "row change size channel"],
 ) -> Float[Array, "row change"]:
     """From the changes of the last features to the logits."""
-    features, pooling = trace.features[-1], network.pooling
-    parts = []
-    for number, kind in enumerate(pooling.kinds):
-        if kind in ("max", "log_mean_exp"):
-            parts.append(_pool_again(features, window, change, kind))
-            continue
-        channels = features.shape[1]
-        weights = jnp.broadcast_to(position_weights(pooling, window.length), (window.length, channels))
-        moved = (change * window.cut(weights)[:, None]).sum(axis=2) / window.length
-        parts.append(trace.pooled[number * channels : (number + 1) * channels][None, None] + moved)
-    pooled = jnp.concatenate(parts, axis=-1).reshape(-1, trace.pooled.shape[0])
-    return run_head(network.head, pooled)[:, track].reshape(window.rows, NUM_CHANGES)
+    channels = plan.last.shape[2]
+    pooled = plan.pooled[window.sequence]
+    parts, outside = [], iter(zip(plan.before, plan.behind, strict=True))
+    for number, kind in enumerate(network.pooling.kinds):
+        if kind == "mean":
+            moved = (change * window.cut(plan.weights)[:, None]).sum(axis=2) / plan.length
+            parts.append(pooled[number * channels : (number + 1) * channels][None, None] + moved)
+        else:
+            parts.append(_pool_again(window, change, kind, *next(outside)))
+    joined = jnp.concatenate(parts, axis=-1).reshape(-1, pooled.shape[0])
+    return run_head(network.head, joined)[:, track].reshape(plan.chunk, NUM_CHANGES)
+
+
+def _pool_outside(features: Float[Array, "batch length channel"], kind: str) -> tuple[Array, Array]:
+    """The pool of all positions before each place, and of all from it on.
+
+    Not the whole less the window, which would lose the digits of all others where the window holds the strong site.
+    """
+    grow = jax.lax.cummax if kind == "max" else jax.lax.cumlogsumexp
+    lowest = jnp.full((features.shape[0], 1, features.shape[2]), -jnp.inf)
+    before = jnp.concatenate([lowest, grow(features, axis=1)], axis=1)
+    return before, jnp.concatenate([grow(features, axis=1, reverse=True), lowest], axis=1)
 
 
 def _pool_again(
-    features: Float[Array, "length channel"],
-    window: _Window,
-    change: Float[Array, "row change size channel"],
-    kind: str,
+    window: _Window, change: Float[Array, "row change size channel"], kind: str, before: Array, behind: Array
 ) -> Float[Array, "row change channel"]:
-    """Pool over all positions anew: before the window, behind it, and in it.
-
-    Sums of what lies before and behind, and not the whole less the window: that would lose the digits of all others
-    where the window holds the one strong site.
-    """
-    is_max = kind == "max"
-    grow = jax.lax.cummax if is_max else jax.lax.cumlogsumexp
+    """Pool over all positions anew: before the window, behind it, and in it."""
+    plan, is_max = window.plan, kind == "max"
     join = jnp.maximum if is_max else jnp.logaddexp
-    lowest = jnp.full((1, features.shape[1]), -jnp.inf)
-    before = jnp.concatenate([lowest, grow(features, axis=0)])
-    behind = jnp.concatenate([grow(features, axis=0, reverse=True), lowest])
-    starts = np.arange(window.rows) + window.start
-    outside = join(before[np.clip(starts, 0, window.length)], behind[np.clip(starts + window.size, 0, window.length)])
-    values = jnp.where(window.inside()[:, None] > 0, window.cut(features)[:, None] + change, -jnp.inf)
+    starts = window.start + jnp.arange(plan.chunk)
+    outside = join(
+        before[window.sequence, jnp.clip(starts, 0, plan.length)],
+        behind[window.sequence, jnp.clip(starts + window.size, 0, plan.length)],
+    )
+    values = jnp.where(window.inside()[:, None] > 0, window.cut(plan.last)[:, None] + change, -jnp.inf)
     inside = values.max(axis=2) if is_max else jax.nn.logsumexp(values, axis=2)
     pooled = join(inside, outside[:, None])
-    return pooled if is_max else pooled - math.log(window.length)
+    return pooled if is_max else pooled - math.log(plan.length)
