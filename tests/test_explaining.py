@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     settings = {
         "model": {"architecture": "motif", "num_filters": 8, "dense_units": [8]},
-        "train": {"max_steps": 60, "validations": 1},
+        "train": {"max_steps": 500, "validations": 1},
         "evaluation": {"num_bootstrap": 100, "baselines": []},
         "parallel": {"devices": 1},
     }
@@ -71,7 +71,8 @@ def test_an_explanation_holds_what_its_format_says(fresh: Path):
     assert facts["grammar"]["pair"]["best"]["gap_bp"] in range(4)
     recovery = {entry["method"]: entry["auroc"]["value"] for entry in facts["proof"]["recovery"]}
     assert set(recovery) == {"deeplift", "saturation", "integrated", "gradient"}
-    assert recovery["deeplift"] > 0.6
+    # The composite has columns between its halves that say nothing, so not every planted base can count.
+    assert recovery["deeplift"] > 0.7
     assert len(facts["proof"]["agreement"]) == 6
     arrays = np.load(fresh / "explanation" / "contributions.npz")
     assert arrays["contributions"].shape == (facts["sequences"]["num"], LENGTH)
@@ -220,12 +221,14 @@ def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
     path = fresh / "explanation" / "explanation.json"
     facts = json.loads(path.read_text())
     sharp = (0.94 * np.eye(4)[[3, 3, 0, 3, 1, 3]] + 0.015).tolist()
+    # Whatever the network makes of the site, it speaks either for or against.
     facts["motifs"] = [
-        {"name": "motif_1", "sign": 1, "probabilities": sharp, "contributions": np.zeros((6, 4)).tolist()}
+        {"name": name, "sign": sign, "probabilities": sharp, "contributions": np.zeros((6, 4)).tolist()}
+        for name, sign in (("for", 1), ("against", -1))
     ]
     path.write_text(json.dumps(facts))
     fasta = write(tmp_path / "l.fa", **{"chr1:50-130": "AC" * 20 + "TTATCT" + "AC" * 17})
     config = QUICK.model_copy(update={"hit_p_value": 1e-3})
     ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=config, **one_device())
     hits = read_bed(tmp_path / "l" / "hits.bed")
-    assert (hits.start.tolist(), hits.chrom.tolist()) in (([90], ["chr1"]), ([], []))
+    assert (hits.chrom.tolist(), hits.start.tolist(), hits.end.tolist()) == (["chr1"], [90], [96])

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from ebox.errors import InputError
 from ebox.publishing import publish_file
@@ -23,7 +23,7 @@ def check_bigwig() -> None:
 def write_bigwig(
     path: str | os.PathLike[str],
     places: Sequence[Interval | None],
-    contributions: Sequence[Float[np.ndarray, " length"]],
+    contributions: Sequence[np.ndarray],
 ) -> int:
     """Publish contributions as bigWig, and give the number of sequences in it; nothing is written for none.
 
@@ -63,7 +63,7 @@ def _end(places: Sequence[Interval | None], row: int) -> int:
 
 
 def _average(
-    pieces: Sequence[tuple[Interval | None, Float[np.ndarray, " length"]]],
+    pieces: Sequence[tuple[Interval | None, np.ndarray]],
 ) -> tuple[Int64[np.ndarray, " base"], Float64[np.ndarray, " base"]]:
     """Each base once, in order, with the mean of what the sequences say."""
     starts, values = [], []
