@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("explanation",),
     ("reporting",),
-    ("prediction", "diagnosis"),
+    ("prediction", "diagnosis", "parity"),
     ("launch",),
     ("stages",),
     ("worker", "locus"),

@@ -122,13 +122,13 @@ def test_masked_examples_change_no_moment_and_no_other_logit(config: ModelConfig
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize(("centre", "shift"), [(0.7, 0.0), (100.0, 98.0)])
-def test_batch_moments_are_those_of_numpy(centre: float, shift: float):
+@pytest.mark.parametrize("centre", [0.7, 100.0])
+def test_batch_moments_are_those_of_numpy(centre: float):
     values = jax.random.normal(jax.random.key(0), (4, 9, 3)) * 5.0 + centre
-    norm = BatchNorm(jnp.ones(3), jnp.zeros(3), Moments(jnp.full(3, shift), jnp.ones(3)))
+    norm = BatchNorm.create(3)
     outputs, moments = norm.by_batch(values, jnp.array([True, True, False, True]), None)
     kept = np.asarray(values)[[0, 1, 3]].reshape(-1, 3)
-    np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=2e-6)
+    np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=1e-6)
     np.testing.assert_allclose(moments.variance, kept.var(0), rtol=1e-5)
     expected = (np.asarray(values) - kept.mean(0)) / np.sqrt(kept.var(0) + BATCH_NORM_EPSILON)
     np.testing.assert_allclose(outputs, expected, atol=3e-5)

@@ -213,10 +213,8 @@ def train(
             on_entry=display.entry,
             command=sys.argv,
         )
-    console.say(
-        f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
-        f"kept step {result.best_step}; model: {out / 'model'}"
-    )
+    console.say(console.describe_training(result))
+    console.say(f"model: {out / 'model'}")
 
 
 @app.command()

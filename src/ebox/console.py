@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ebox.diagnosis import DoctorResult
     from ebox.prediction import PredictionResult
     from ebox.sequences.ceiling import CeilingResult
+    from ebox.training import TrainingResult
 
 QUIET_SECONDS = 5.0
 
@@ -50,6 +51,22 @@ def show_warnings_plainly() -> None:
         note(f"warning: {message}")
 
     warnings.showwarning = show
+
+
+def describe_training(result: TrainingResult) -> str:
+    """How a training went, and what its workers sent each other."""
+    lines = [
+        f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
+        f"kept step {result.best_step}"
+    ]
+    sent = result.communication
+    if sent.get("workers", 1) > 1:
+        lines.append(
+            f"{sent['workers']} workers, exchange {sent['exchange']}, sync {sent['sync']}: each sent "
+            f"{sent['sent_bytes_a_step'] / 1e3:,.1f} kB a step; the gradients alone, exactly, would be "
+            f"{sent['exact_bytes_a_step'] / 1e3:,.1f} kB ({sent['ratio']:.1f} times as many)"
+        )
+    return "\n".join(lines)
 
 
 class Display:

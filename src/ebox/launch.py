@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -68,16 +70,19 @@ def train_in_processes(
         found = find_checkpoints(folder)
         return found[-1].name if prepared and found else None
 
-    plan = GroupPlan(
-        make_command,
-        config.parallel.processes,
-        folder / run_folder.LOGS,
-        newest,
-        config.parallel.max_restarts,
-        config.parallel.min_workers,
-        config.parallel.stall_seconds,
-    )
-    supervise(plan, take, lambda text: warnings.warn(text, RuntimeWarning, stacklevel=2))
+    # A group that starts again finds its compiled steps there.
+    with tempfile.TemporaryDirectory(prefix="ebox-compiled-") as compiled:
+        plan = GroupPlan(
+            make_command,
+            config.parallel.processes,
+            folder / run_folder.LOGS,
+            newest,
+            config.parallel.max_restarts,
+            config.parallel.min_workers,
+            config.parallel.stall_seconds,
+            {"JAX_COMPILATION_CACHE_DIR": compiled} if "JAX_COMPILATION_CACHE_DIR" not in os.environ else {},
+        )
+        supervise(plan, take, lambda text: warnings.warn(text, RuntimeWarning, stacklevel=2))
     return read_result(folder)
 
 
@@ -91,8 +96,6 @@ def read_result(folder: Path) -> TrainingResult:
 
 
 def _check_counts(config: Config, is_cluster_task: Callable[[Mapping[str, str]], bool]) -> None:
-    import os
-
     parallel = config.parallel
     if is_cluster_task(os.environ):
         raise InputError(

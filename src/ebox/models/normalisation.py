@@ -1,4 +1,4 @@
-"""Batch normalisation by the statistics of the whole global batch, with one message between devices a direction."""
+"""Batch normalisation by the statistics of the whole global batch, with few messages between the devices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 BATCH_NORM_EPSILON = 1e-5
+# Up to so many devices the moments of all travel to all: one message, of a length that grows with their number.
+GATHERED_DEVICES = 16
 
 
 class Moments(eqx.Module):
@@ -40,8 +42,7 @@ class BatchNorm(eqx.Module):
         self, inputs: Float[Array, "batch *length channel"], mask: Bool[Array, " batch"], axis_name: AxisName
     ) -> tuple[Float[Array, "batch *length channel"], Moments]:
         """Normalise by the unmasked examples of all devices on `axis_name`, and give the moments seen."""
-        weights = mask.astype(jnp.float32)
-        return normalise_batch(axis_name, inputs, self.scale, self.offset, self.running.mean, weights)
+        return normalise_batch(axis_name, inputs, self.scale, self.offset, mask.astype(jnp.float32))
 
 
 AxisName = str | tuple[str, ...] | None
@@ -58,22 +59,20 @@ def normalise_batch(
     inputs: Float[Array, "batch *length channel"],
     scale: Float[Array, " channel"],
     offset: Float[Array, " channel"],
-    shift: Float[Array, " channel"],
     weights: Float[Array, " batch"],
 ) -> tuple[Float[Array, "batch *length channel"], Moments]:
-    """Normalise by the weighted moments of the global batch: one All-Reduce forward, one backward.
+    """Normalise by the weighted moments of the global batch.
 
-    The sums are taken around `shift`, which the caller chooses near the mean: E[x^2] - E[x]^2 loses digits where the
-    mean is far from zero. No gradient goes into the moments given out, into `shift` or into `weights`.
+    No gradient goes into the moments given out or into `weights`.
     """
-    moments, _ = _moments(inputs, shift, weights, axis_name)
+    moments, _ = _moments(inputs, weights, axis_name)
     return _scale(inputs, scale, offset, moments), moments
 
 
 def _forward(
-    axis_name: AxisName, inputs: Array, scale: Array, offset: Array, shift: Array, weights: Array
+    axis_name: AxisName, inputs: Array, scale: Array, offset: Array, weights: Array
 ) -> tuple[tuple[Array, Moments], tuple[Array, ...]]:
-    moments, count = _moments(inputs, shift, weights, axis_name)
+    moments, count = _moments(inputs, weights, axis_name)
     factor = jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
     saved = (inputs, scale, moments.mean, factor, count, weights)
     return (_scale(inputs, scale, offset, moments), moments), saved
@@ -81,7 +80,7 @@ def _forward(
 
 def _backward(
     axis_name: AxisName, saved: tuple[Array, ...], gradient: tuple[Array, Moments]
-) -> tuple[Array, Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array]:
     """The shares of scale and offset stay this device's own, as of any weight; that of the inputs needs global sums."""
     inputs, scale, mean, factor, count, weights = saved
     change = gradient[0].astype(jnp.float32)
@@ -93,32 +92,52 @@ def _backward(
     mean_change, mean_product = jnp.split(total, 2)
     taken = per_channel(mean_change, values) + normal * per_channel(mean_product, values)
     of_inputs = per_channel(scale * factor, values) * (change - _per_example(weights, values) * taken)
-    return of_inputs.astype(inputs.dtype), of_scale, of_offset, jnp.zeros_like(mean), jnp.zeros_like(weights)
+    return of_inputs.astype(inputs.dtype), of_scale, of_offset, jnp.zeros_like(weights)
 
 
 normalise_batch.defvjp(_forward, _backward)
 
 
-def _moments(inputs: Array, shift: Array, weights: Array, axis_name: AxisName) -> tuple[Moments, Array]:
-    """Moments over the global batch, and the number of values a channel behind them."""
+def _moments(inputs: Array, weights: Array, axis_name: AxisName) -> tuple[Moments, Array]:
+    """Moments over the global batch, and the number of values a channel behind them.
+
+    Each device takes its own in two passes, and they are merged by their differences (Chan 1983). E[x^2] - E[x]^2 would
+    lose digits where the mean is far from zero, and with them the sameness of 1 and N devices.
+    """
     values = inputs.astype(jnp.float32)
-    centred = values - per_channel(shift, values)
-    weighted = centred * _per_example(weights, values)
+    each = _per_example(weights, values)
     axes = _all_but_last(inputs)
     positions = inputs.size // (inputs.shape[0] * inputs.shape[-1])
     count = (weights.sum() * positions)[None]
-    sums = jnp.concatenate([count, weighted.sum(axes), (weighted * centred).sum(axes)])
-    sums = _sum_over(sums, axis_name)
-    count = jnp.maximum(sums[0], 1.0)
-    first, second = jnp.split(sums[1:] / count, 2)
-    return Moments(shift + first, jnp.maximum(second - first * first, 0.0)), count
+    mean = (values * each).sum(axes) / jnp.maximum(count, 1.0)
+    squares = (each * (values - per_channel(mean, values)) ** 2).sum(axes)
+    if axis_name is None:
+        count = jnp.maximum(count, 1.0)
+        return Moments(mean, squares / count), count
+    return _merge(count, mean, squares, axis_name)
+
+
+def _merge(count: Array, mean: Array, squares: Array, axis_name: AxisName) -> tuple[Moments, Array]:
+    """Merge the devices' moments: few send all of theirs in one message, many meet twice in sums."""
+    if jax.lax.axis_size(axis_name) <= GATHERED_DEVICES:
+        rows = jax.lax.all_gather(jnp.concatenate([count, mean, squares]), axis_name)
+        counts, means, all_squares = rows[:, :1], *jnp.split(rows[:, 1:], 2, axis=1)
+        total = jnp.maximum(counts.sum(axis=0), 1.0)
+        centre = (counts * means).sum(axis=0) / total
+        spread = all_squares + counts * (means - centre[None]) ** 2
+        return Moments(centre, spread.sum(axis=0) / total), total
+    sums = jax.lax.psum(jnp.concatenate([count, count * mean]), axis_name)
+    total = jnp.maximum(sums[:1], 1.0)
+    centre = sums[1:] / total
+    spread = jax.lax.psum(squares + count * (mean - centre) ** 2, axis_name)
+    return Moments(centre, spread / total), total
 
 
 def _scale(inputs: Array, scale: Array, offset: Array, moments: Moments) -> Array:
-    factor = scale * jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
-    term = offset - moments.mean * factor
     values = inputs.astype(jnp.float32)
-    return (values * per_channel(factor, values) + per_channel(term, values)).astype(inputs.dtype)
+    factor = scale * jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
+    centred = values - per_channel(moments.mean, values)
+    return (centred * per_channel(factor, values) + per_channel(offset, values)).astype(inputs.dtype)
 
 
 def _per_example(weights: Array, like: Array) -> Array:

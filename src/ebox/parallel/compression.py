@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, DTypeLike, Float, UInt8
 
 from ebox.parallel.devices import DATA_AXIS
 from ebox.parallel.exchange import AxisName, Carried, Message, Vector, VectorExchange, half_message
@@ -99,7 +99,9 @@ class Int8Exchange(CompressedExchange):
     def encode(self, pieces: Float[Array, "piece number"]) -> UInt8[Array, "piece byte"]:
         """See `CompressedExchange`."""
         blocks = pieces.reshape(pieces.shape[0], -1, self.block)
-        scale = jnp.abs(blocks).max(axis=-1) / 127.0
+        # A maximum may pass over a NaN, which must stay visible: the loop stops on it.
+        finite = jnp.isfinite(blocks).all(axis=-1)
+        scale = jnp.where(finite, jnp.abs(blocks).max(axis=-1) / 127.0, jnp.nan)
         steps = jnp.round(blocks / jnp.where(scale == 0.0, 1.0, scale)[..., None]).astype(jnp.int8)
         return jnp.concatenate([_to_bytes(steps), _to_bytes(scale)], axis=1)
 
@@ -150,5 +152,5 @@ def _to_bytes(values: Array) -> UInt8[Array, "piece byte"]:
     return jax.lax.bitcast_convert_type(values, jnp.uint8).reshape(values.shape[0], -1)
 
 
-def _from_bytes(message: Array, dtype: jnp.dtype) -> Array:
+def _from_bytes(message: Array, dtype: DTypeLike) -> Array:
     return jax.lax.bitcast_convert_type(message.reshape(message.shape[0], -1, 4), dtype)

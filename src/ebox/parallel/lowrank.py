@@ -18,8 +18,10 @@ from ebox.parallel.exchange import Carried, Exchange, Message, Tree, all_reduce_
 class LowRankState(eqx.Module):
     """What was not sent yet of each matrix, and the directions found in the step before."""
 
-    left: tuple[Float[Array | np.ndarray, "*device rows columns"], ...]
-    directions: tuple[Float[Array | np.ndarray, "*device columns rank"], ...]
+    left: tuple[
+        Float[Array | np.ndarray, ...], ...
+    ]  # each (rows, columns), with a leading axis `device` outside a step
+    directions: tuple[Float[Array | np.ndarray, ...], ...]  # each (columns, rank), likewise
 
 
 @dataclass(frozen=True)

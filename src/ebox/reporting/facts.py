@@ -46,6 +46,8 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
         "learned": describe_learned(files.explanation),
         "ceiling": _describe_ceiling(files, tracks),
         "environment": None if files.environment is None else _describe_environment(files.environment),
+        "communication": _describe_communication(files),
+        "parity": _describe_parity(files.parity),
         "commands": _list_commands(files),
         "absent": list(files.absent),
     }
@@ -273,6 +275,23 @@ def _describe_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
         "memory_bytes",
     )
     return {key: environment.get(key) for key in (*keys, "started")}
+
+
+def _describe_communication(files: RunFiles) -> dict[str, Any] | None:
+    """What the workers sent each other; none where there was one alone."""
+    sent = (files.training or {}).get("communication")
+    if not isinstance(sent, Mapping) or sent.get("workers", 1) < 2:
+        return None
+    keys = ("workers", "exchange", "sync", "steps_a_meeting", "sent_bytes_a_step", "exact_bytes_a_step", "ratio")
+    return {key: sent.get(key) for key in keys}
+
+
+def _describe_parity(parity: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The certificate of `ebox doctor --parity`, where one was put into the run folder."""
+    if parity is None or parity.get("format") != "ebox-parity":
+        return None
+    keys = ("steps", "tolerance", "holds", "cases")
+    return {key: parity.get(key) for key in keys}
 
 
 def _list_commands(files: RunFiles) -> list[dict[str, str]]:

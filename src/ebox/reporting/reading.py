@@ -32,6 +32,7 @@ class RunFiles:
     filters: Mapping[str, Any] | None
     explanation: Mapping[str, Any] | None
     simulation: Mapping[str, Any] | None
+    parity: Mapping[str, Any] | None
     mistakes: Mapping[str, Mapping[str, list[dict[str, Any]]]]
     absent: tuple[str, ...]
 
@@ -50,7 +51,8 @@ def read_run_files(folder: Path) -> RunFiles:
     _check_present(folder / names.DATASET, "train again: it is written when training begins")
     _check_present(folder / names.EVALUATION, f"measure the model first: `ebox evaluate {folder}`")
     optional = (names.ENVIRONMENT, names.TRAINING, names.QUALITY, names.FILTERS, names.SIMULATION)
-    found = {name: _read_object(folder / name) for name in optional if (folder / name).exists()}
+    certificate = (names.PARITY,)
+    found = {name: _read_object(folder / name) for name in (*optional, *certificate) if (folder / name).exists()}
     evaluation = _read_evaluation(folder / names.EVALUATION)
     metrics = _read_metrics(folder / names.METRICS)
     predictions = folder / names.PREDICTIONS
@@ -71,6 +73,7 @@ def read_run_files(folder: Path) -> RunFiles:
         filters=found.get(names.FILTERS),
         explanation=_read_explanation(folder / EXPLANATION / FACTS),
         simulation=found.get(names.SIMULATION),
+        parity=found.get(names.PARITY),
         mistakes=_read_mistakes(predictions, evaluation) if predictions.exists() else {},
         absent=tuple(name for name in (*optional, names.METRICS, names.PREDICTIONS) if name not in present),
     )

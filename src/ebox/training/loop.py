@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
@@ -35,6 +35,7 @@ from ebox.training.checkpoints import (
     load_newest_checkpoint,
     save_checkpoint,
 )
+from ebox.training.communication import describe_communication
 from ebox.training.run_folder import MetricsLog
 from ebox.training.sampling import ExampleOrder, make_order
 from ebox.training.state import TrainState, make_hyperparameters
@@ -71,6 +72,7 @@ class TrainingResult:
     num_parameters: int
     stopped: str
     best_step: int
+    communication: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """All but the network, for `training.json`."""
@@ -323,6 +325,9 @@ class _Loop:
             num_parameters=count_parameters(self.fresh),
             stopped="early" if self._is_exhausted() else "end",
             best_step=self.standing.kept_step,
+            communication=describe_communication(
+                self.plan.schedule, self.config.parallel, self.fresh, self.mesh
+            ).facts(),
         )
 
     def _write(self, entry: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ SIMULATION = "simulation.json"
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.parquet"
 FILTERS = "filters.json"
+# The certificate of `ebox doctor --parity --out RUN/parity.json`; not of the training, so never cleared.
+PARITY = "parity.json"
 REPORT = "report.html"
 REPORT_FACTS = "report.json"
 CHECKPOINTS = "checkpoints"

@@ -14,9 +14,9 @@ import optax
 from jaxtyping import Array, Float
 
 from ebox.models.network import Network, apply_moments, is_trainable
-from ebox.models.normalisation import Moments
+from ebox.models.normalisation import GATHERED_DEVICES, Moments
 from ebox.parallel.devices import DATA_AXIS
-from ebox.parallel.exchange import Carried, Exchange, Message, all_reduce_message, count_numbers
+from ebox.parallel.exchange import Carried, Exchange, Message, all_reduce_message, count_numbers, half_message
 from ebox.training.gradients import Batch, PassPlan, share_of_gradient
 from ebox.training.state import Hyperparameters, TrainState, descend, learning_rate_at, move_average, start_optimiser
 
@@ -259,8 +259,11 @@ def deal_mean(rows: np.ndarray, workers: int) -> np.ndarray:
 
 def _statistics(network: Network, schedule: EveryStepSchedule | DelayedSchedule) -> tuple[Message, ...]:
     """The messages of the batch normalisations of one step."""
-    sizes = [norm.scale.size for norm in network.norms()]
+    sizes, workers = [norm.scale.size for norm in network.norms()], schedule.workers
     if schedule.device_statistics:
-        return (all_reduce_message(4 * 2 * sum(sizes), schedule.workers),) if sizes else ()
-    forward = [all_reduce_message(4 * (2 * size + 1), schedule.workers) for size in sizes]
-    return (*forward, *(all_reduce_message(4 * 2 * size, schedule.workers) for size in sizes))
+        return (all_reduce_message(4 * 2 * sum(sizes), workers),) if sizes else ()
+    backward = [all_reduce_message(4 * 2 * size, workers) for size in sizes]
+    if workers <= GATHERED_DEVICES:
+        return (*(half_message("all-gather", 4 * workers * (2 * size + 1), workers) for size in sizes), *backward)
+    means = [all_reduce_message(4 * (size + 1), workers) for size in sizes]
+    return (*means, *(all_reduce_message(4 * size, workers) for size in sizes), *backward)

@@ -1,0 +1,186 @@
+"""The certificate that 1 and N workers train the same model: a fixed problem, trained on this machine both ways."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ebox.errors import InputError
+from ebox.publishing import read_json, write_json
+
+Progress = Callable[[str, int, int], None]
+PARITY_FORMAT, PARITY_FORMAT_VERSION = "ebox-parity", 1
+TOLERANCE = 1e-6
+STEPS = 50
+PROCESSES = (2, 4)
+# A small residual network on planted motifs. Batches of 30 out of 203 examples leave a tail; everything random is on.
+# A high rate would make the training chaotic, so that any rounding grows: that is no matter of the number of workers.
+SETTINGS: Mapping[str, Any] = {
+    "model.num_filters": 8,
+    "model.filter_width_bp": 7,
+    "model.dense_units": "[8]",
+    "model.dilations": "[2]",
+    "model.position_basis": 3,
+    "train.seed": 3,
+    "train.batch_size": 30,
+    "train.max_steps": STEPS,
+    "train.validations": 1,
+    "train.steps_per_dispatch": 4,
+    "train.learning_rate": 1e-3,
+    "train.negatives_per_positive": "none",
+    "train.mutation_rate": 0.01,
+    "train.ema_decay": 0.9,
+    "train.precision": "float32",
+}
+
+
+@dataclass(frozen=True)
+class ParityCase:
+    """One way to train, against one worker: the largest difference in any parameter array, relative to its size."""
+
+    workers: int
+    kind: str
+    largest_relative_difference: float
+    rerun_is_equal: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the model is the same to rounding, and a rerun the same to the bit."""
+        return self.largest_relative_difference <= TOLERANCE and self.rerun_is_equal
+
+
+@dataclass(frozen=True)
+class ParityResult:
+    """All ways that were tried, and the machine on which."""
+
+    cases: tuple[ParityCase, ...]
+    environment: dict[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        """Whether all of them give the same model."""
+        return all(case.holds for case in self.cases)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON; docs/formats.md says what it holds."""
+        return {
+            "format": PARITY_FORMAT,
+            "format_version": PARITY_FORMAT_VERSION,
+            "steps": STEPS,
+            "tolerance": TOLERANCE,
+            "holds": self.holds,
+            "cases": [asdict(case) for case in self.cases],
+            "environment": self.environment,
+        }
+
+
+def certify_parity(
+    *, platform: str = "cpu", processes: Sequence[int] = PROCESSES, progress: Progress | None = None
+) -> ParityResult:
+    """Train a fixed problem for 50 steps with one worker and with several, twice each, and compare the models.
+
+    Args:
+        platform: cpu: several devices are parts of the processor; gpu or tpu: those that are here.
+        processes: Numbers of processes to try.
+        progress: Called with a phrase, the number done, and the number in all.
+
+    Raises:
+        InputError: a training failed; the message holds what it said.
+    """
+    ways = [("devices", number) for number in _device_counts(platform)]
+    ways += [("processes", number) for number in processes]
+    with tempfile.TemporaryDirectory(prefix="ebox-parity-") as temporary:
+        folder = Path(temporary)
+        _make_dataset(folder)
+
+        def train(kind: str, workers: int, name: str) -> dict[str, np.ndarray]:
+            return _train(folder, folder / f"{kind}-{workers}-{name}", platform, kind, workers)
+
+        alone, cases = train("devices", 1, "first"), []
+        environment = read_json(folder / "devices-1-first" / "environment.json")
+        for done, (kind, workers) in enumerate(ways, start=1):
+            first, again = train(kind, workers, "first"), train(kind, workers, "again")
+            equal = all((first[key] == again[key]).all() for key in first)
+            cases.append(ParityCase(workers, kind, _largest_difference(alone, first), equal))
+            if progress is not None:
+                progress("training 1 against N", done, len(ways))
+    kept = ("ebox", "python", "packages", "platform", "devices", "cpu", "num_cores")
+    return ParityResult(tuple(cases), {key: environment[key] for key in kept})
+
+
+def write_parity(result: ParityResult, path: Path) -> None:
+    """Publish the certificate as JSON."""
+    write_json(path, result.facts())
+
+
+def _device_counts(platform: str) -> tuple[int, ...]:
+    if platform == "cpu":
+        return (2, 4, 8)
+    from ebox.config import make_config
+    from ebox.parallel import find_local_devices
+
+    here = len(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
+    return tuple(number for number in (2, 4, 8, 16) if number <= here)
+
+
+def _make_dataset(folder: Path) -> None:
+    """Half of the sequences hold CAGATG somewhere."""
+    from ebox.config import DataConfig
+    from ebox.datasets.build import build_dataset
+    from ebox.sequences import write_fasta
+
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, (290, 48), np.uint8)
+    for row in codes[:145]:
+        start = rng.integers(0, 42)
+        row[start : start + 6] = [1, 0, 2, 0, 3, 2]
+    for name, rows in (("bound", codes[:145]), ("unbound", codes[145:])):
+        write_fasta(folder / f"{name}.fa", [f"{name}{number}" for number in range(len(rows))], rows)
+    build_dataset(DataConfig(), folder / "dataset", positives=folder / "bound.fa", negatives=(folder / "unbound.fa",))
+
+
+def _train(folder: Path, out: Path, platform: str, kind: str, workers: int) -> dict[str, np.ndarray]:
+    """Train in a process of its own; the parameters of the model."""
+    from safetensors.numpy import load_file
+
+    settings = {**SETTINGS, f"parallel.{kind}": workers}
+    chosen = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "ebox.cli", "train", str(folder / "dataset"), "--out", str(out)]
+    done = subprocess.run(
+        [*command, "--platform", platform, *chosen],
+        env=_environment(workers if kind == "devices" and platform == "cpu" else 1),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise InputError(
+            f"the training with {workers} {kind} failed: {done.stderr.strip()[-500:]}",
+            remedy="see `ebox doctor`, and try fewer processes with --processes",
+        )
+    return load_file(out / "model" / "tensors.safetensors")
+
+
+def _environment(host_devices: int) -> dict[str, str]:
+    """The environment of this process, with the processor cut into so many devices."""
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
+    if host_devices > 1:
+        flags += f" --xla_force_host_platform_device_count={host_devices}"
+    return {**os.environ, "XLA_FLAGS": flags.strip()}
+
+
+def _largest_difference(
+    one: Mapping[str, Float[np.ndarray, ...]], other: Mapping[str, Float[np.ndarray, ...]]
+) -> float:
+    """Of any array, relative to its greatest number."""
+    return max(float(np.abs(one[key] - other[key]).max() / max(float(np.abs(one[key]).max()), 1e-12)) for key in one)

@@ -1,0 +1,40 @@
+"""The certificate of 1 against N."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ebox.errors import InputError
+from ebox.parity import ParityCase, ParityResult, certify_parity, write_parity
+
+
+def test_a_certificate_holds_only_if_all_of_it_does(tmp_path: Path):
+    good, far = ParityCase(2, "devices", 4e-7, True), ParityCase(4, "devices", 2e-6, True)
+    unsteady = ParityCase(2, "processes", 0.0, False)
+    assert ParityResult((good,), {}).holds
+    assert not ParityResult((good, far), {}).holds
+    assert not ParityResult((good, unsteady), {}).holds
+    write_parity(ParityResult((good, far), {}), tmp_path / "parity.json")
+    facts = json.loads((tmp_path / "parity.json").read_text())
+    assert (facts["holds"], facts["format"], facts["cases"][1]["workers"]) == (False, "ebox-parity", 4)
+
+
+@pytest.mark.slow
+def test_one_and_several_workers_train_the_same_model_here():
+    result = certify_parity(processes=(2,))
+    assert [(case.workers, case.kind) for case in result.cases] == [
+        (2, "devices"),
+        (4, "devices"),
+        (8, "devices"),
+        (2, "processes"),
+    ]
+    assert result.holds, result.cases
+    assert any(case.largest_relative_difference > 0.0 for case in result.cases)
+
+
+def test_a_training_that_fails_says_why():
+    with pytest.raises(InputError, match="no GPU that JAX can use"):
+        certify_parity(platform="gpu")

@@ -1,0 +1,218 @@
+"""When the devices meet: late, seldom, in pieces; and what must stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ebox.config import Config, ParallelConfig, make_config
+from ebox.models import build_model
+from ebox.parallel import find_devices, make_mesh
+from ebox.training.batches import Shares, iter_chunks, iter_plans
+from ebox.training.communication import describe_communication
+from ebox.training.loop import _on_devices
+from ebox.training.sampling import make_order
+from ebox.training.state import TrainState, make_hyperparameters, move_average, rate_factor
+from ebox.training.step import NUM_SIGNALS, STOP, build_run_chunk, make_plan
+
+STEPS = 24
+
+
+def _config(train: dict[str, Any] | None = None, model: dict[str, Any] | None = None, **parallel: Any) -> Config:
+    small = {"num_filters": 8, "filter_width_bp": 7, "dense_units": [8], "dilations": [2], "position_basis": 3}
+    settings = {"batch_size": 32, "learning_rate": 1e-3, "max_steps": STEPS, "steps_per_dispatch": 8}
+    return make_config(
+        {"model": {**small, **(model or {})}, "train": {**settings, **(train or {})}, "parallel": parallel}
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    states: list[TrainState]
+    losses: np.ndarray
+    signals: np.ndarray
+
+
+def _train(config: Config, devices: int, signals: np.ndarray | None = None) -> Trained:
+    """Some steps, one dispatch a step, and the state after each."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, (200, 40), np.uint8)
+    targets = (np.arange(200) % 2).astype(np.uint8)[:, None]
+    codes[targets[:, 0] == 1, 10:16] = [1, 0, 2, 0, 3, 2]
+    mesh = make_mesh(find_devices(ParallelConfig(devices=devices)), config.parallel.node_devices)
+    plan = make_plan(config, mesh)
+    run = build_run_chunk(mesh, plan, 1)
+    order = make_order(targets, seed=0, batch_size=config.train.batch_size, negatives_per_positive=None)
+    hyper = make_hyperparameters(config.train, STEPS, 1.0)
+    state = _on_devices(plan.schedule.start(build_model(config.model, 1, 40, jax.random.key(0))), mesh)
+    told = jnp.zeros((devices, NUM_SIGNALS)) if signals is None else jnp.asarray(signals)
+    states, losses = [], []
+    plans = list(iter_plans(0, STEPS, 1, frozenset()))
+    size = config.train.device_batch_size
+    for _, chunk in iter_chunks(codes, targets, order, plans, 1, mesh, device_batch_size=size):
+        state, metrics = run(state, chunk, told, hyper, jnp.asarray(1, jnp.int32))
+        states.append(jax.tree.map(lambda leaf: np.array(leaf) if eqx.is_array(leaf) else leaf, state))
+        losses.append(float(metrics.loss[0]))
+    return Trained(states, np.array(losses), np.asarray(metrics.signals))
+
+
+def _difference(one: Any, other: Any) -> float:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)) for a, b in pairs)
+
+
+def _rows_are_alike(tree: Any) -> bool:
+    return all((row == leaf[0]).all() for leaf in jax.tree.leaves(tree) for row in leaf)
+
+
+@pytest.mark.parametrize("exchange", ["half", "int8", "topk", "powersgd"])
+def test_compressed_training_stays_near_the_exact_one(exchange: str):
+    exact = _train(_config(), 4)
+    compressed = _train(_config(exchange=exchange, rank=2, top_fraction=0.1), 4)
+    assert np.isfinite(compressed.losses).all()
+    assert _difference(exact.states[-1].network, compressed.states[-1].network) > 0.0
+    assert abs(exact.losses[-6:].mean() - compressed.losses[-6:].mean()) < 0.05
+
+
+def test_a_hierarchical_exact_exchange_is_the_flat_one():
+    flat, levels = _train(_config(), 8), _train(_config(hierarchical=True, node_devices=2), 8)
+    assert _difference(flat.states[-1].network, levels.states[-1].network) < 1e-6
+
+
+def test_local_workers_part_and_meet():
+    trained = _train(_config(sync="local", local_steps=6), 4)
+    start = trained.states[0].network
+    for done, state in enumerate(trained.states, start=1):
+        met = done % 6 == 0
+        assert _rows_are_alike(state.carried.network) is met
+        if done < 6:
+            assert _difference(start, state.network) == 0.0
+        if met:
+            rows = jax.tree.map(lambda leaf: leaf[0], state.carried.network)
+            assert _difference(rows, state.network) == 0.0
+    assert trained.losses[-6:].mean() < trained.losses[:6].mean()
+
+
+def test_a_meeting_of_plain_local_workers_is_the_mean_of_their_networks():
+    apart, met = _train(_config(sync="local", local_steps=7), 4), _train(_config(sync="local", local_steps=6), 4)
+    mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), apart.states[5].carried.network)
+    assert _difference(mean, met.states[5].network) < 2e-6
+
+
+def test_local_workers_meet_at_the_end_whatever_the_number_of_steps():
+    assert STEPS % 7
+    assert _rows_are_alike(_train(_config(sync="local", local_steps=7), 2).states[-1].carried.network)
+
+
+def test_outer_momentum_goes_further_the_same_way():
+    plain = _train(_config(sync="local", local_steps=4), 2)
+    eager = _train(_config(sync="local", local_steps=4, outer_momentum=0.5), 2)
+    start = plain.states[0].network
+
+    def distance(trained: Trained) -> float:
+        moved = jax.tree.map(lambda new, old: ((new - old) ** 2).sum(), trained.states[-1].network, start)
+        return float(sum(jax.tree.leaves(moved)))
+
+    assert distance(eager) > 1.2 * distance(plain)
+
+
+def test_a_delayed_gradient_arrives_one_step_late():
+    settings = {"weight_decay": 0.0, "ema_decay": 0.0}
+    delayed, prompt = _train(_config(settings, sync="delayed"), 2), _train(_config(settings), 2)
+    fresh = build_model(_config().model, 1, 40, jax.random.key(0))
+    weights = [norm.scale for norm in fresh.norms()], fresh.motifs.convolution.weight
+    first = delayed.states[0].network
+    # Nothing has arrived after the first step, so the weights stand still.
+    assert _difference(weights, ([norm.scale for norm in first.norms()], first.motifs.convolution.weight)) == 0.0
+    gradient = jax.tree.map(lambda leaf: leaf.sum(axis=0), delayed.states[0].carried.gradient)
+    moment = prompt.states[0].optimiser[1].mu
+    scaled = jax.tree.map(lambda leaf: 0.1 * leaf, gradient)
+    assert _difference(moment, scaled) < 1e-4
+    assert delayed.losses[-6:].mean() < delayed.losses[:6].mean()
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    model = {"batch_norm": False, "activation": "relu"}
+    whole = _train(_config(model=model), 2)
+    pieces = _train(_config({"device_batch_size": 5}, model), 2)
+    assert Shares(32, 2, 5).micro_batches == 4
+    assert _difference(whole.states[-1].network, pieces.states[-1].network) < 2e-6
+
+
+def test_pieces_of_a_batch_are_whole_and_equal():
+    shares = Shares(50, 4, 5)
+    assert shares.micro_batches == 3
+    assert shares.padded_batch_size == 60
+    own = [Shares(50, 4, 5, process, 2).own for process in range(2)]
+    assert [(part.start, part.stop) for part in own] == [(0, 30), (30, 60)]
+
+
+def test_device_statistics_save_messages_and_learn_too():
+    config = _config({"batch_statistics": "device"})
+    trained = _train(config, 4)
+    assert trained.losses[-6:].mean() < trained.losses[:6].mean()
+    mesh = make_mesh(find_devices(ParallelConfig(devices=4)))
+    network = build_model(config.model, 1, 40, jax.random.key(0))
+    both = [make_plan(one, mesh).schedule.messages(network)[0] for one in (config, _config())]
+    assert len(both[0]) == 2
+    assert len(both[0]) < len(both[1])
+
+
+@pytest.mark.parametrize("sync", ["every-step", "delayed", "local"])
+def test_other_numbers_of_devices_go_on_from_what_was_carried(sync: str):
+    config = _config(sync=sync, exchange="int8", local_steps=5)
+    state = _train(config, 4).states[12]
+    mesh = make_mesh(find_devices(ParallelConfig(devices=2)))
+    schedule = make_plan(config, mesh).schedule
+    carried = schedule.regroup(state.carried, state.network)
+    fresh = schedule.start(state.network).carried
+    assert [leaf.shape for leaf in jax.tree.leaves(carried)] == [leaf.shape for leaf in jax.tree.leaves(fresh)]
+    if sync == "delayed":
+        before = jax.tree.map(lambda rows: rows.sum(axis=0), state.carried.gradient)
+        after = jax.tree.map(lambda rows: rows.sum(axis=0), carried.gradient)
+        assert _difference(before, after) < 1e-5
+
+
+def test_the_signals_of_all_devices_are_added():
+    signals = np.zeros((4, NUM_SIGNALS), np.float32)
+    signals[2, STOP] = 1.0
+    assert _train(_config(), 4, signals).signals.tolist() == [1.0, 0.0]
+
+
+def test_one_move_of_the_average_for_several_steps_is_as_far_as_several_moves():
+    old, new, decay = {"w": jnp.zeros(3)}, {"w": jnp.ones(3)}, jnp.asarray(0.9)
+    step = jnp.asarray(1000, jnp.int32)
+    several = old
+    for _ in range(5):
+        several = move_average(several, new, step, decay)
+    np.testing.assert_allclose(move_average(old, new, step, decay, steps=5)["w"], several["w"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("constant", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
+def test_the_rate_grows_with_the_batch(scaling: str, factor: float):
+    config = _config({"batch_size": 256, "rate_scaling": scaling}).train
+    assert rate_factor(config) == factor
+    assert float(make_hyperparameters(config, 100, 1.0).learning_rate) == pytest.approx(1e-3 * factor)
+
+
+def _ratio(parallel: Sequence[tuple[str, Any]], devices: int) -> float:
+    config = make_config({"parallel": dict(parallel), "train": {"batch_statistics": "device"}})
+    mesh = make_mesh(find_devices(ParallelConfig(devices=devices)))
+    network = build_model(config.model, 1, 200, jax.random.key(0))
+    schedule = make_plan(config, mesh).schedule
+    return describe_communication(schedule, config.parallel, network, mesh).ratio
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_the_residual_network_travels_in_few_bytes(devices: int):
+    assert _ratio([("exchange", "int8")], devices) > 3.8
+    assert _ratio([("exchange", "powersgd"), ("rank", 4)], devices) > 10.0
+    assert _ratio([("exchange", "int8"), ("sync", "local"), ("local_steps", 16)], devices) > 60.0
+    assert _ratio([], 1) == 1.0
