@@ -80,7 +80,8 @@ class Display:
         self._bars: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._said: dict[str, float] = {}
-        self._began: dict[str, tuple[float, int]] = {}
+        # When each stage began, what was done then, and what was done last.
+        self._began: dict[str, tuple[float, int, int]] = {}
 
     def __enter__(self) -> Display:
         if sys.stderr is not None and sys.stderr.isatty():
@@ -118,16 +119,20 @@ class Display:
             return
         now = time.monotonic()
         last = self._said.get(phrase)
+        if done < self._began.get(phrase, (0.0, 0, 0))[2]:
+            # The same stage again, on other sequences.
+            last = None
+        already = (now, done) if last is None else self._began[phrase][:2]
+        self._began[phrase] = (*already, done)
         if last is None:
             self._said[phrase] = now
-            self._began[phrase] = (now, done)
         elif now - last >= QUIET_SECONDS or (done >= total and now - last >= 1.0):
             self._said[phrase] = now
             note(f"{phrase}: {done:,} of {total:,}{self._describe_rest(phrase, now, done, total)}")
 
     def _describe_rest(self, phrase: str, now: float, done: int, total: int) -> str:
         """The time left at the speed since the first word of a phrase."""
-        began, already = self._began[phrase]
+        began, already, _ = self._began[phrase]
         if done <= already or done >= total:
             return ""
         return f", {(now - began) / (done - already) * (total - done):.0f} s left"

@@ -101,14 +101,13 @@ def discover(
 
 def _run(folder: Path, progress: Progress | None) -> None:
     """Run the other process, and turn its end into ours."""
-    began = time.monotonic()
+    tell = progress if progress is not None else (lambda phrase, done, total: None)
     command = [sys.executable, "-m", "ebox.explanation.discovery", str(folder)]
     with (folder / "log").open("w+b") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             while process.poll() is None:
-                if progress is not None:
-                    progress(f"finding motifs ({int(time.monotonic() - began) // 5 * 5} s)", 0, 1)
+                tell("finding motifs", 0, 1)
                 time.sleep(_POLL_SECONDS)
         finally:
             if process.poll() is None:
@@ -122,6 +121,7 @@ def _run(folder: Path, progress: Progress | None) -> None:
                 remedy="fewer sequences (explanation.max_sequences) need less memory; "
                 "`--set explanation.discover=false` leaves discovery out",
             )
+        tell("finding motifs", 1, 1)
 
 
 def main(folder: Path) -> None:
