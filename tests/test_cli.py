@@ -73,6 +73,24 @@ def test_the_doctor_names_devices_memory_and_what_is_missing():
         assert word in done.stdout
 
 
+def test_the_doctor_compiles_the_step_for_machines_that_are_not_here():
+    small = ("--set", "model.architecture=motif", "--set", "model.num_filters=8", "--set", "train.batch_size=12")
+    done = ebox("doctor", "--topology", "cpu:8", *small)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "cpu:8: the train step compiles",
+        "2 a chip",
+        "all-reduce",
+        "bytes a step",
+        "GFLOP",
+        "4 of 16 places",
+    ):
+        assert words in done.stdout
+    assert "write v5e:4x4" in refused(ebox("doctor", "--topology", "v5litepod-16"))
+    assert "no such dataset" in refused(ebox("doctor", "--topology", "cpu:2", "--for", "nowhere"))
+    assert "--topology" in refused(ebox("doctor", "--set", "train.epochs=2"))
+
+
 def test_a_whole_session_by_hand(tmp_path: Path):
     simulated = ebox(
         *("simulate", "--motif", "MA0140.3", "--out", tmp_path / "s"),

@@ -14,6 +14,7 @@ GROUND = ("errors", "publishing", "config")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("publishing",),
+    ("settings",),
     ("config",),
     ("sequences",),
     ("datasets",),
@@ -21,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("parallel",),
     ("training",),
     ("evaluation",),
-    ("explanation",),
+    ("explanation", "planning"),
     ("reporting",),
     ("prediction", "diagnosis", "parity"),
     ("launch",),
@@ -31,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("console",),
     ("options",),
+    ("explain_verb",),
     ("cli",),
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ebox.errors import InputError
-from ebox.parity import ParityCase, ParityResult, certify_parity, write_parity
+from ebox.parity import ParityCase, ParityResult, certify_parity, read_numbers, write_parity
 
 
 def test_a_certificate_holds_only_if_all_of_it_does(tmp_path: Path):
@@ -24,10 +24,9 @@ def test_a_certificate_holds_only_if_all_of_it_does(tmp_path: Path):
 
 @pytest.mark.slow
 def test_one_and_several_workers_train_the_same_model_here():
-    result = certify_parity(processes=(2,))
+    result = certify_parity((2, 8))
     assert [(case.workers, case.kind) for case in result.cases] == [
         (2, "devices"),
-        (4, "devices"),
         (8, "devices"),
         (2, "processes"),
     ]
@@ -38,3 +37,13 @@ def test_one_and_several_workers_train_the_same_model_here():
 def test_a_training_that_fails_says_why():
     with pytest.raises(InputError, match="no GPU that JAX can use"):
         certify_parity(platform="gpu")
+
+
+@pytest.mark.parametrize("text", ["", "two", "1", "2,,4", "2,99", "-2"])
+def test_what_is_no_list_of_workers_is_refused(text: str):
+    with pytest.raises(InputError, match="no list of numbers of workers"):
+        read_numbers(text)
+
+
+def test_a_list_of_workers_is_read():
+    assert read_numbers("2, 4") == (2, 4)

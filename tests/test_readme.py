@@ -66,6 +66,8 @@ def test_every_command_runs(place: Path):
             # A network of 20 steps may call nothing; and few sequences say as much of the command.
             for setting in ("sequences='positive'", "num_checked=10", "num_backgrounds=10", "max_gap_bp=3"):
                 words += ["--set", f"explanation.{setting}"]
+        if "--parity" in words:
+            words += ["--workers", "2"]
         if words[0] == "simulate":
             words += ["--set", "num_positives=150", "--set", "num_negatives=150"]
         done = _run(["-m", "ebox.cli", *words], place)

@@ -6,6 +6,7 @@ import pytest
 
 from ebox.reporting import wording
 from ebox.reporting.charts import Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
+from ebox.reporting.figures import draw_scaling
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,31 @@ def test_a_command_is_read_back_by_a_shell_to_the_same_words() -> None:
     shown = wording.continue_command(line)
     assert shlex.split(shown.replace("\\\n", "")) == ["ebox", *words[1:]]
     assert shown.count("\n") == 4
+
+
+def test_a_scaling_curve_is_drawn_on_doubling_axes() -> None:
+    curve = [
+        {
+            "workers": workers,
+            "seconds": 1.0 / speedup,
+            "low": 0.9 / speedup,
+            "high": 1.2 / speedup,
+            "simulated": {"seconds": 1.01 / speedup},
+            "speedup": speedup,
+            "efficiency": speedup / workers,
+        }
+        for workers, speedup in ((1, 1.0), (2, 1.8), (4, 3.0), (256, 0.4))
+    ]
+    root = ElementTree.fromstring(draw_scaling("scaling", curve))
+    words = [text.text for text in root.iter() if text.tag.endswith("text")]
+    assert {"Predicted", "Simulated", "Ideal", "Workers", "Speed-up", "1", "4", "16", "64", "256"} <= set(words)
+    title = next(text.text for text in root.iter() if text.tag.endswith("title"))
+    assert title is not None
+    assert "256 workers, where it is 0.4" in title
+    ideal = next(group for group in root.iter() if group.get("class") == "series other")
+    path = next(part.get("d", "") for part in ideal if part.get("class") == "line")
+    places = [tuple(map(float, place.split())) for place in path.removeprefix("M").split("L")]
+    steps = [(x1 - x0, y0 - y1) for (x0, y0), (x1, y1) in pairwise(places)]
+    # Each doubling is as long as the one before it; from 4 to 256 there are six.
+    assert steps[0] == pytest.approx(steps[1], abs=0.11)
+    assert steps[2][0] == pytest.approx(6 * steps[0][0], abs=0.6)

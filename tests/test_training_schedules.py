@@ -17,9 +17,9 @@ from ebox.models import build_model
 from ebox.parallel import find_devices, make_mesh
 from ebox.training.batches import Shares, iter_chunks, iter_plans
 from ebox.training.communication import describe_communication
-from ebox.training.loop import _on_devices
 from ebox.training.sampling import make_order
-from ebox.training.state import TrainState, make_hyperparameters, move_average, rate_factor
+from ebox.training.schedules import trained_weights
+from ebox.training.state import TrainState, make_hyperparameters, move_average, place_state, rate_factor
 from ebox.training.step import NUM_SIGNALS, STOP, build_run_chunk, make_plan
 
 STEPS = 24
@@ -40,7 +40,7 @@ class Trained:
     signals: np.ndarray
 
 
-def _train(config: Config, devices: int, signals: np.ndarray | None = None) -> Trained:
+def _train(config: Config, devices: int, signals: np.ndarray | None = None, steps: int = STEPS) -> Trained:
     """Some steps, one dispatch a step, and the state after each."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 4, (200, 40), np.uint8)
@@ -50,11 +50,11 @@ def _train(config: Config, devices: int, signals: np.ndarray | None = None) -> T
     plan = make_plan(config, mesh)
     run = build_run_chunk(mesh, plan, 1)
     order = make_order(targets, seed=0, batch_size=config.train.batch_size, negatives_per_positive=None)
-    hyper = make_hyperparameters(config.train, STEPS, 1.0)
-    state = _on_devices(plan.schedule.start(build_model(config.model, 1, 40, jax.random.key(0))), mesh)
+    hyper = make_hyperparameters(config.train, steps, 1.0)
+    state = place_state(plan.schedule.start(build_model(config.model, 1, 40, jax.random.key(0))), mesh)
     told = jnp.zeros((devices, NUM_SIGNALS)) if signals is None else jnp.asarray(signals)
     states, losses = [], []
-    plans = list(iter_plans(0, STEPS, 1, frozenset()))
+    plans = list(iter_plans(0, steps, 1, frozenset()))
     size = config.train.device_batch_size
     for _, chunk in iter_chunks(codes, targets, order, plans, 1, mesh, device_batch_size=size):
         state, metrics = run(state, chunk, told, hyper, jnp.asarray(1, jnp.int32))
@@ -97,7 +97,6 @@ def test_local_workers_part_and_meet():
         if met:
             rows = jax.tree.map(lambda leaf: leaf[0], state.carried.network)
             assert _difference(rows, state.network) == 0.0
-    assert trained.losses[-6:].mean() < trained.losses[:6].mean()
 
 
 def test_a_meeting_of_plain_local_workers_is_the_mean_of_their_networks():
@@ -114,10 +113,11 @@ def test_local_workers_meet_at_the_end_whatever_the_number_of_steps():
 def test_outer_momentum_goes_further_the_same_way():
     plain = _train(_config(sync="local", local_steps=4), 2)
     eager = _train(_config(sync="local", local_steps=4, outer_momentum=0.5), 2)
-    start = plain.states[0].network
+    start = trained_weights(plain.states[0].network)
 
     def distance(trained: Trained) -> float:
-        moved = jax.tree.map(lambda new, old: ((new - old) ** 2).sum(), trained.states[-1].network, start)
+        weights = trained_weights(trained.states[-1].network)
+        moved = jax.tree.map(lambda new, old: ((new - old) ** 2).sum(), weights, start)
         return float(sum(jax.tree.leaves(moved)))
 
     assert distance(eager) > 1.2 * distance(plain)
@@ -135,7 +135,14 @@ def test_a_delayed_gradient_arrives_one_step_late():
     moment = prompt.states[0].optimiser[1].mu
     scaled = jax.tree.map(lambda leaf: 0.1 * leaf, gradient)
     assert _difference(moment, scaled) < 1e-4
-    assert delayed.losses[-6:].mean() < delayed.losses[:6].mean()
+
+
+@pytest.mark.parametrize("settings", [{"sync": "delayed"}, {"sync": "local", "local_steps": 6}, {}])
+def test_every_schedule_learns(settings: dict[str, Any]):
+    quick = {"learning_rate": 1e-2, "warmup_fraction": 0.1, "dropout": 0.0, "filter_dropout": 0.0}
+    plain = {"shift_bp": 0, "reverse_complement": False, "batch_statistics": "device"}
+    losses = _train(_config({**quick, **plain}, **settings), 4, steps=120).losses
+    assert losses[-12:].mean() < 0.6 * losses[:12].mean()
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch():
@@ -154,10 +161,8 @@ def test_pieces_of_a_batch_are_whole_and_equal():
     assert [(part.start, part.stop) for part in own] == [(0, 30), (30, 60)]
 
 
-def test_device_statistics_save_messages_and_learn_too():
+def test_device_statistics_save_messages():
     config = _config({"batch_statistics": "device"})
-    trained = _train(config, 4)
-    assert trained.losses[-6:].mean() < trained.losses[:6].mean()
     mesh = make_mesh(find_devices(ParallelConfig(devices=4)))
     network = build_model(config.model, 1, 40, jax.random.key(0))
     both = [make_plan(one, mesh).schedule.messages(network)[0] for one in (config, _config())]
@@ -187,12 +192,12 @@ def test_the_signals_of_all_devices_are_added():
 
 
 def test_one_move_of_the_average_for_several_steps_is_as_far_as_several_moves():
-    old, new, decay = {"w": jnp.zeros(3)}, {"w": jnp.ones(3)}, jnp.asarray(0.9)
-    step = jnp.asarray(1000, jnp.int32)
+    new, decay = build_model(_config().model, 1, 40, jax.random.key(0)), jnp.asarray(0.9)
+    old, step = jax.tree.map(jnp.zeros_like, new), jnp.asarray(1000, jnp.int32)
     several = old
     for _ in range(5):
         several = move_average(several, new, step, decay)
-    np.testing.assert_allclose(move_average(old, new, step, decay, steps=5)["w"], several["w"], rtol=1e-5)
+    assert _difference(several, move_average(old, new, step, decay, steps=5)) < 1e-5
 
 
 @pytest.mark.parametrize(("scaling", "factor"), [("constant", 1.0), ("linear", 4.0), ("sqrt", 2.0)])

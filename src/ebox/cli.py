@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ebox.explain_verb import explain
 from ebox.options import (
     BlacklistOption,
     ConfigOption,
     DevicesOption,
     EpochsOption,
     ExchangeOption,
+    ForOption,
     GenomeOption,
     KindsOption,
     LengthOption,
@@ -23,6 +25,7 @@ from ebox.options import (
     NegativesOption,
     OutOption,
     OverwriteOption,
+    ParityOption,
     PeaksOption,
     PlatformOption,
     PositivesOption,
@@ -35,8 +38,13 @@ from ebox.options import (
     SyncOption,
     TableOption,
     TestTableOption,
+    TopologyOption,
     TrainTableOption,
     ValidationTableOption,
+    WorkersOption,
+    read_settings,
+    read_sources,
+    read_workers,
 )
 
 app = typer.Typer(
@@ -107,9 +115,9 @@ def run(
     from ebox import console
     from ebox.pipeline import run as run_all
 
-    workers = _workers(processes, exchange, rank, sync, local_steps, min_workers)
-    settings = _settings(config, set_, length, negative_kinds, split, epochs, seed, platform, devices, workers)
-    sources = _sources(positives, negatives, peaks, genome, blacklist, table, train, validation, test)
+    workers = read_workers(processes, exchange, rank, sync, local_steps, min_workers)
+    settings = read_settings(config, set_, length, negative_kinds, split, epochs, seed, platform, devices, workers)
+    sources = read_sources(positives, negatives, peaks, genome, blacklist, table, train, validation, test)
     with console.Display() as display:
         result = run_all(
             out,
@@ -171,8 +179,8 @@ def build(
     from ebox import console
     from ebox.pipeline import build_stage
 
-    settings = _settings(config, set_, length, negative_kinds, split, None, seed, None, None)
-    sources = _sources(positives, negatives, peaks, genome, blacklist, table, train, validation, test)
+    settings = read_settings(config, set_, length, negative_kinds, split, None, seed, None, None)
+    sources = read_sources(positives, negatives, peaks, genome, blacklist, table, train, validation, test)
     with console.Display() as display:
         data = build_stage(out, sources, settings, overwrite=overwrite, progress=display.progress)
     console.say(console.describe_dataset(data.manifest, data.quality))
@@ -201,8 +209,8 @@ def train(
     """Train a network on a dataset folder."""
     from ebox import console, stages
 
-    workers = _workers(processes, exchange, rank, sync, local_steps, min_workers)
-    settings = _settings(config, set_, None, None, None, epochs, seed, platform, devices, workers)
+    workers = read_workers(processes, exchange, rank, sync, local_steps, min_workers)
+    settings = read_settings(config, set_, None, None, None, epochs, seed, platform, devices, workers)
     with console.Display() as display:
         result = stages.train(
             dataset,
@@ -255,48 +263,7 @@ def predict(
     console.say(f"predictions: {out}")
 
 
-@app.command()
-def explain(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Evaluated run folder.")],
-    fasta: Annotated[Path | None, typer.Option("--fasta", help="Explain these sequences, not the test split.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder; RUN/explanation when left out.")] = None,
-    method: Annotated[
-        str | None, typer.Option("--method", help="deeplift, saturation, integrated or gradient.")
-    ] = None,
-    track: Annotated[str | None, typer.Option("--track", help="Which track; the first when left out.")] = None,
-    motifs: Annotated[
-        list[Path] | None, typer.Option("--motifs", help="MEME or JASPAR file to match with; repeatable.")
-    ] = None,
-    against: Annotated[
-        Path | None, typer.Option("--against", help="Run of another seed, to compare explanations with.")
-    ] = None,
-    planted: Annotated[Path | None, typer.Option("--planted", help="BED of planted sites by record name.")] = None,
-    platform: PlatformOption = None,
-    devices: DevicesOption = None,
-    set_: SetOption = None,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Show what a network learned, and measure how far that can be trusted."""
-    from ebox import console, explaining
-
-    settings, parallel = explaining.read_explanation_settings(
-        run_folder, set_ or (), method=method, track=track, platform=platform, devices=devices
-    )
-    with console.Display() as display:
-        result = explaining.explain(
-            run_folder,
-            fasta=fasta,
-            out=out,
-            config=settings,
-            parallel=parallel,
-            motif_files=motifs or (),
-            against=against,
-            planted=planted,
-            overwrite=overwrite,
-            progress=display.progress,
-        )
-    console.say(console.describe_explanation(result.facts))
-    console.say(f"explanation: {result.folder}")
+app.command()(explain)
 
 
 @app.command()
@@ -335,12 +302,28 @@ def simulate(
 
 
 @app.command()
-def doctor() -> None:
-    """Say what devices, versions and memory are here, what is missing, and how to install it."""
+def doctor(
+    topology: TopologyOption = None,
+    dataset: ForOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    parity: ParityOption = False,
+    workers: WorkersOption = "2,4,8",
+    platform: PlatformOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --parity: JSON file for the certificate.")] = None,
+) -> None:
+    """Say what is here and what is missing; or, with --topology, what machines would need that are not here.
+
+    With --parity, certify that one worker and several train the same model on this machine.
+    """
     from ebox import console
+
+    if parity:
+        _certify(workers, platform, out)
+        return
     from ebox.diagnosis import doctor as examine
 
-    result = examine()
+    result = examine(topology, dataset, config, set_ or ())
     console.say(console.describe_findings(result))
     raise typer.Exit(0 if result.healthy else 2)
 
@@ -357,79 +340,21 @@ def config(
     console.say(describe_config(read_config(file, set_ or ())))
 
 
-def _sources(
-    positives: Path | None,
-    negatives: list[Path] | None,
-    peaks: Path | None,
-    genome: Path | None,
-    blacklist: Path | None,
-    table: Path | None,
-    train: Path | None,
-    validation: Path | None,
-    test: Path | None,
-) -> Any:
-    """The files of a dataset, as they were given."""
-    from ebox.datasets.sources import DatasetSources
+def _certify(workers: str, platform: str | None, out: Path | None) -> None:
+    """Make the certificate of 1 against N, show it and keep it; code 1 where it does not hold."""
+    from ebox import console
+    from ebox.parity import certify_parity, read_numbers, write_parity
 
-    given = {"train": train, "validation": validation, "test": test}
-    return DatasetSources(
-        positives=positives,
-        negatives=tuple(negatives or ()),
-        peaks=peaks,
-        genome=genome,
-        blacklist=blacklist,
-        table=table,
-        splits={name: path for name, path in given.items() if path is not None},
-    )
-
-
-def _settings(
-    file: Path | None,
-    overrides: list[str] | None,
-    length: int | None,
-    kinds: str | None,
-    split: str | None,
-    epochs: float | None,
-    seed: int | None,
-    platform: str | None,
-    devices: int | None,
-    workers: dict[str, Any] | None = None,
-) -> Any:
-    """Settings from the file, then --set, then the flags."""
-    from ebox.config import read_config
-
-    flags: dict[str, Any] = {
-        "data.length_bp": length,
-        "data.negatives": None if kinds is None else [kind.strip() for kind in kinds.split(",")],
-        "data.split": split,
-        "train.epochs": epochs,
-        "data.seed": seed,
-        "train.seed": seed,
-        "evaluation.seed": seed,
-        "parallel.platform": platform,
-        "parallel.devices": devices,
-        **({} if workers is None else workers),
-    }
-    return read_config(file, overrides or (), {key: value for key, value in flags.items() if value is not None})
-
-
-def _workers(
-    processes: int | None,
-    exchange: str | None,
-    rank: int | None,
-    sync: str | None,
-    local_steps: int | None,
-    min_workers: int | None,
-) -> dict[str, Any]:
-    """The flags of training in several processes, by their settings."""
-    return {
-        "parallel.processes": processes,
-        "parallel.exchange": exchange,
-        "parallel.rank": rank,
-        "parallel.sync": sync,
-        "parallel.local_steps": local_steps,
-        "parallel.min_workers": min_workers,
-    }
+    with console.Display() as display:
+        result = certify_parity(
+            read_numbers(workers), platform="cpu" if platform is None else platform, progress=display.progress
+        )
+    console.say(console.describe_parity(result))
+    if out is not None:
+        write_parity(result, out)
+        console.say(f"certificate: {out}")
+    if not result.holds:
+        raise typer.Exit(FAILED_CODE)
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from ebox.diagnosis import DoctorResult
+    from ebox.parity import ParityResult
+    from ebox.planning import TopologyResult
     from ebox.prediction import PredictionResult
     from ebox.sequences.ceiling import CeilingResult
     from ebox.training import TrainingResult
@@ -66,6 +68,20 @@ def describe_training(result: TrainingResult) -> str:
             f"{sent['sent_bytes_a_step'] / 1e3:,.1f} kB a step; the gradients alone, exactly, would be "
             f"{sent['exact_bytes_a_step'] / 1e3:,.1f} kB ({sent['ratio']:.1f} times as many)"
         )
+    return "\n".join(lines)
+
+
+def describe_parity(result: ParityResult) -> str:
+    """The certificate of 1 against N as a table."""
+    lines = ["against one worker, after 50 steps of a fixed problem:"]
+    for case in result.cases:
+        verdict = "holds" if case.holds else "DOES NOT HOLD"
+        rerun = "equal to the bit" if case.rerun_is_equal else "DIFFERENT"
+        lines.append(
+            f"  {case.workers:>2} {case.kind:<10} largest relative difference {case.largest_relative_difference:.1e}, "
+            f"a rerun {rerun}: {verdict}"
+        )
+    lines.append("the same model" if result.holds else "NOT the same model; the bound is 1e-06 and an equal rerun")
     return "\n".join(lines)
 
 
@@ -224,7 +240,9 @@ def describe_predictions(result: PredictionResult) -> str:
 
 
 def describe_findings(result: DoctorResult) -> str:
-    """The doctor's findings, a line each, with the remedy below where there is one."""
+    """The doctor's findings, a line each, with the remedy below where there is one; or those on a topology."""
+    if result.topology is not None:
+        return describe_topology(result.topology)
     marks = {"ok": "ok     ", "missing": "MISSING", "warning": "note   "}
     lines = []
     for finding in result.findings:
@@ -232,6 +250,42 @@ def describe_findings(result: DoctorResult) -> str:
         if finding.remedy is not None:
             lines.append(f"           {finding.remedy}")
     return "\n".join(lines)
+
+
+def describe_topology(result: TopologyResult) -> str:
+    """What the compiler made of the train step for a topology: a table of names and facts, then the notes."""
+    found, chip = result.compilation, result.topology.chip
+    memory, total = found.memory, f"{found.memory.total / 2**20:,.1f} MiB"
+    if chip.memory_bytes is not None:
+        verdict = "fits" if result.fits else "DOES NOT FIT"
+        total += f", {found.memory.total / chip.memory_bytes:.2%} of {chip.memory_bytes / 1e9:g} GB: {verdict}"
+    rows = [
+        ("chips", f"{found.num_chips:,} x {found.device_kind} on {found.num_hosts:,} hosts"),
+        ("batch", f"{found.batch_size:,} examples of {result.length_bp:,} bp a step, {found.batch_per_chip:,} a chip"),
+        ("network", f"{found.num_parameters:,} trained parameters, computed in {found.precision}"),
+        ("memory of a chip", total),
+        ("", f"arguments {memory.arguments:,}, outputs {memory.outputs:,} ({memory.shared:,} of them in place),"),
+        ("", f"temporaries {memory.temporaries:,}, code {memory.code:,} bytes"),
+        ("gradient", f"{found.gradient_bytes:,} bytes in float32"),
+    ]
+    for one in found.collectives:
+        often = "a step" if one.in_step else "a dispatch"
+        words = f"{one.count} {often}, {one.dtype}, {one.num_bytes:,} bytes, the largest {one.largest_bytes:,}"
+        rows.append((one.kind, words))
+    if not found.collectives:
+        rows.append(("exchange", "none: one chip"))
+    else:
+        rows.append(("sent by a chip", f"{result.sent_bytes:,.0f} bytes a step, at best"))
+    if found.flops is not None:
+        rows.append(("operations", f"{found.flops / 1e9:,.2f} GFLOP a step and chip"))
+    if result.least_seconds is not None:
+        rows.append(
+            ("time of a step", f"at least {result.least_seconds * 1e6:,.0f} µs, without the exchange (roofline)")
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    rows.append(("compiled in", f"{found.lower_seconds + found.compile_seconds:.1f} s by {versions}"))
+    lines = [f"{result.topology.name}: the train step compiles", *(f"  {name:<18}{fact}" for name, fact in rows)]
+    return "\n".join([*lines, *(f"  note: {note}" for note in result.notes)])
 
 
 def describe_ceiling(ceiling: CeilingResult | None) -> str:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from ebox.errors import InputError
+
+if TYPE_CHECKING:
+    from ebox.planning import TopologyResult
 
 State = Literal["ok", "missing", "warning"]
 
@@ -23,13 +30,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorResult:
-    """All findings, in the order in which they are read."""
+    """All findings, in the order in which they are read; or what was found out about a topology."""
 
     findings: tuple[Finding, ...]
+    topology: TopologyResult | None = None
 
     @property
     def healthy(self) -> bool:
-        """Whether training can run here."""
+        """Whether training can run here, or on the chips of the topology."""
+        if self.topology is not None:
+            return self.topology.fits
         return all(finding.state != "missing" for finding in self.findings if finding.topic in {"JAX", "devices"})
 
 
@@ -40,15 +50,42 @@ EXTRAS = {
 }
 
 
-def doctor() -> DoctorResult:
-    """Look at devices, versions, memory, disk and optional parts."""
+def doctor(
+    topology: str | None = None,
+    dataset: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Iterable[str] = (),
+) -> DoctorResult:
+    """Look at devices, versions, memory, disk and optional parts; or compile the train step for a topology.
+
+    Args:
+        topology: Machines that need not be here, as `v5e:4x4`; None: this machine.
+        dataset: The dataset folder to compile for.
+        config: The settings file to compile with.
+        overrides: Single settings, as `section.key=value`.
+
+    Raises:
+        InputError: see `ebox.planning.examine_topology`; or a dataset or settings without a topology.
+    """
+    if topology is not None:
+        from ebox.config import read_config
+        from ebox.planning import examine_topology
+
+        return DoctorResult((), examine_topology(topology, dataset, read_config(config, overrides)))
+    if dataset is not None or config is not None or tuple(overrides):
+        raise InputError("--for, --config and --set only count with --topology", remedy="add --topology v5e:4x4")
+    return DoctorResult(tuple(_look_around()))
+
+
+def _look_around() -> list[Finding]:
+    """The findings on this machine."""
     import psutil
 
     from ebox.parallel.environment import PACKAGES, count_cores, find_cpu_name, find_versions
 
     memory = psutil.virtual_memory()
     versions = ", ".join(f"{name} {version}" for name, version in find_versions(PACKAGES).items())
-    findings = [
+    return [
         _look_at_python(),
         Finding("packages", "ok", versions),
         Finding("processor", "ok", f"{find_cpu_name()}, {count_cores()} cores for this process"),
@@ -62,7 +99,6 @@ def doctor() -> DoctorResult:
         *_look_at_devices(),
         *_look_at_extras(),
     ]
-    return DoctorResult(tuple(findings))
 
 
 def _look_at_python() -> Finding:

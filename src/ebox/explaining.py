@@ -17,6 +17,7 @@ from ebox import __version__
 from ebox.config import ExplanationConfig, ParallelConfig, read_config
 from ebox.errors import InputError
 from ebox.explanation.files import EXPLANATION, FACTS, FORMAT_VERSION, WORK
+from ebox.explanation.result import ExplanationResult
 from ebox.publishing import check_absent, claim_folder, publish_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -34,19 +35,6 @@ Progress = Callable[[str, int, int], None]
 NUM_EXAMPLES = 6
 # Discovery on more sequences finds nothing new, and takes hours.
 MAX_DISCOVERY = 10_000
-
-
-@dataclass(frozen=True)
-class ExplanationResult:
-    """Where the explanation stands, and the facts in it (docs/formats.md)."""
-
-    folder: Path
-    facts: dict[str, Any]
-
-    @property
-    def motifs(self) -> list[dict[str, Any]]:
-        """The discovered motifs, those with most sites first."""
-        return list(self.facts["motifs"])
 
 
 @dataclass(frozen=True)
@@ -90,6 +78,7 @@ def explain(
     Raises:
         InputError: no model, no such track, nothing to explain, an unknown motif, or a part that is not installed.
     """
+    from ebox.explanation.choice import find_track
     from ebox.explanation.matching import check_extra, gather_targets
     from ebox.explanation.pictures import check_png
     from ebox.parallel import find_local_devices, make_mesh
@@ -115,6 +104,21 @@ def explain(
     job.check_pair()
     with claim_folder(folder):
         return job.run(target, targets, other, Path(against) if against is not None else None, planted)
+
+
+def explain_with(
+    run: PathLike, overrides: Sequence[str], chosen: Mapping[str, Any], **arguments: Any
+) -> ExplanationResult:
+    """Explain with the settings of the run, some changed: by `explanation.…=value`, then by what was chosen.
+
+    Args:
+        run: As in `explain`.
+        overrides: Each `explanation.key=value`.
+        chosen: `method`, `track`, `platform` and `devices`; none: as they are.
+        arguments: The others of `explain`.
+    """
+    config, parallel = read_explanation_settings(run, overrides, **chosen)
+    return explain(run, config=config, parallel=parallel, **arguments)
 
 
 def read_explanation_settings(
@@ -144,19 +148,6 @@ def read_explanation_settings(
     own = {"explanation.method": method, "explanation.track": track}
     own = {key: value for key, value in own.items() if value is not None}
     return read_config(Path(run) / run_folder.CONFIG, overrides, own).explanation, chosen
-
-
-def find_track(tracks: Sequence[str], wanted: str | None) -> int:
-    """The column of a track; the first where none is named."""
-    import difflib
-
-    if wanted is None:
-        return 0
-    if wanted in tracks:
-        return tracks.index(wanted)
-    near = difflib.get_close_matches(wanted, tracks, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"there is no track {wanted!r}{hint}", remedy=f"the network gives {', '.join(tracks)}")
 
 
 def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:

@@ -22,9 +22,9 @@ from ebox.sequences.fasta import parse_location
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-    from ebox.explaining import ExplanationResult
     from ebox.explanation.attribution import Attributions
     from ebox.explanation.hits import Hit
+    from ebox.explanation.result import ExplanationResult
     from ebox.prediction import Windows
     from ebox.sequences import SequenceSet
     from ebox.sequences.places import Interval
@@ -71,10 +71,9 @@ def explain_locus(
     A longer record than the network reads is explained in windows that overlap by three quarters, and each base gets
     the mean of those that cover it; a shorter one is padded with N on both sides.
     """
-    from ebox.explaining import ExplanationResult
     from ebox.explanation.attribution import attribute
     from ebox.explanation.files import FACTS
-    from ebox.explanation.result import describe_attribution
+    from ebox.explanation.result import ExplanationResult, describe_attribution
     from ebox.prediction import cut_windows, plan_windows
     from ebox.sequences import read_sequences
 

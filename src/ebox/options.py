@@ -1,9 +1,9 @@
-"""The options that several verbs of the command line share."""
+"""The options that several verbs of the command line share, and what they make together."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +40,12 @@ EpochsOption = Annotated[float | None, typer.Option("--epochs", help="Passes ove
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, training and evaluation.")]
 PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto, cpu, gpu or tpu.")]
 DevicesOption = Annotated[int | None, typer.Option("--devices", help="How many local devices; all when left out.")]
+TopologyOption = Annotated[str | None, typer.Option("--topology", help="Machines not here: v5e:4x4, h100:8, cpu:4.")]
+ForOption = Annotated[Path | None, typer.Option("--for", help="Dataset folder to compile for; needs --topology.")]
+ParityOption = Annotated[
+    bool, typer.Option("--parity", help="Train a fixed problem with 1 and N workers, and compare.")
+]
+WorkersOption = Annotated[str, typer.Option("--workers", help="With --parity: numbers of workers, as 2,4,8.")]
 ProcessesOption = Annotated[
     int | None, typer.Option("--processes", help="Processes to start on this machine, sharing its cores or GPUs.")
 ]
@@ -58,3 +64,78 @@ MotifFilesOption = Annotated[
     list[Path] | None,
     typer.Option("--motifs", help="MEME or JASPAR file for the best-PWM baseline; repeatable."),
 ]
+
+
+def read_sources(
+    positives: Path | None,
+    negatives: list[Path] | None,
+    peaks: Path | None,
+    genome: Path | None,
+    blacklist: Path | None,
+    table: Path | None,
+    train: Path | None,
+    validation: Path | None,
+    test: Path | None,
+) -> Any:
+    """The files of a dataset, as they were given."""
+    from ebox.datasets.sources import DatasetSources
+
+    given = {"train": train, "validation": validation, "test": test}
+    return DatasetSources(
+        positives=positives,
+        negatives=tuple(negatives or ()),
+        peaks=peaks,
+        genome=genome,
+        blacklist=blacklist,
+        table=table,
+        splits={name: path for name, path in given.items() if path is not None},
+    )
+
+
+def read_settings(
+    file: Path | None,
+    overrides: list[str] | None,
+    length: int | None,
+    kinds: str | None,
+    split: str | None,
+    epochs: float | None,
+    seed: int | None,
+    platform: str | None,
+    devices: int | None,
+    workers: dict[str, Any] | None = None,
+) -> Any:
+    """Settings from the file, then --set, then the flags."""
+    from ebox.config import read_config
+
+    flags: dict[str, Any] = {
+        "data.length_bp": length,
+        "data.negatives": None if kinds is None else [kind.strip() for kind in kinds.split(",")],
+        "data.split": split,
+        "train.epochs": epochs,
+        "data.seed": seed,
+        "train.seed": seed,
+        "evaluation.seed": seed,
+        "parallel.platform": platform,
+        "parallel.devices": devices,
+        **({} if workers is None else workers),
+    }
+    return read_config(file, overrides or (), {key: value for key, value in flags.items() if value is not None})
+
+
+def read_workers(
+    processes: int | None,
+    exchange: str | None,
+    rank: int | None,
+    sync: str | None,
+    local_steps: int | None,
+    min_workers: int | None,
+) -> dict[str, Any]:
+    """The flags of training in several processes, by their settings."""
+    return {
+        "parallel.processes": processes,
+        "parallel.exchange": exchange,
+        "parallel.rank": rank,
+        "parallel.sync": sync,
+        "parallel.local_steps": local_steps,
+        "parallel.min_workers": min_workers,
+    }

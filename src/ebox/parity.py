@@ -22,7 +22,8 @@ Progress = Callable[[str, int, int], None]
 PARITY_FORMAT, PARITY_FORMAT_VERSION = "ebox-parity", 1
 TOLERANCE = 1e-6
 STEPS = 50
-PROCESSES = (2, 4)
+# More processes than so many on one machine prove nothing new.
+MOST_PROCESSES, MOST_DEVICES = 4, 30
 # A small residual network on planted motifs. Batches of 30 out of 203 examples leave a tail; everything random is on.
 # A high rate would make the training chaotic, so that any rounding grows: that is no matter of the number of workers.
 SETTINGS: Mapping[str, Any] = {
@@ -85,33 +86,34 @@ class ParityResult:
 
 
 def certify_parity(
-    *, platform: str = "cpu", processes: Sequence[int] = PROCESSES, progress: Progress | None = None
+    workers: Sequence[int] = (2, 4, 8), *, platform: str = "cpu", progress: Progress | None = None
 ) -> ParityResult:
     """Train a fixed problem for 50 steps with one worker and with several, twice each, and compare the models.
 
     Args:
+        workers: Numbers of workers to try, as devices of one process and, up to four, as processes.
         platform: cpu: several devices are parts of the processor; gpu or tpu: those that are here.
-        processes: Numbers of processes to try.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
         InputError: a training failed; the message holds what it said.
     """
-    ways = [("devices", number) for number in _device_counts(platform)]
-    ways += [("processes", number) for number in processes]
+    most = _count_devices(platform, max(workers))
+    ways = [("devices", number) for number in workers if number <= most]
+    ways += [("processes", number) for number in workers if number <= MOST_PROCESSES]
     with tempfile.TemporaryDirectory(prefix="ebox-parity-") as temporary:
         folder = Path(temporary)
         _make_dataset(folder)
 
-        def train(kind: str, workers: int, name: str) -> dict[str, np.ndarray]:
-            return _train(folder, folder / f"{kind}-{workers}-{name}", platform, kind, workers)
+        def train(kind: str, number: int, name: str) -> dict[str, np.ndarray]:
+            return _train(folder, folder / f"{kind}-{number}-{name}", platform, kind, number)
 
         alone, cases = train("devices", 1, "first"), []
         environment = read_json(folder / "devices-1-first" / "environment.json")
-        for done, (kind, workers) in enumerate(ways, start=1):
-            first, again = train(kind, workers, "first"), train(kind, workers, "again")
+        for done, (kind, number) in enumerate(ways, start=1):
+            first, again = train(kind, number, "first"), train(kind, number, "again")
             equal = all((first[key] == again[key]).all() for key in first)
-            cases.append(ParityCase(workers, kind, _largest_difference(alone, first), equal))
+            cases.append(ParityCase(number, kind, _largest_difference(alone, first), equal))
             if progress is not None:
                 progress("training 1 against N", done, len(ways))
     kept = ("ebox", "python", "packages", "platform", "devices", "cpu", "num_cores")
@@ -123,14 +125,31 @@ def write_parity(result: ParityResult, path: Path) -> None:
     write_json(path, result.facts())
 
 
-def _device_counts(platform: str) -> tuple[int, ...]:
+def read_numbers(text: str) -> tuple[int, ...]:
+    """Numbers of workers from a text such as `2,4,8`.
+
+    Raises:
+        InputError: no number, or one that is no group.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(2 <= number <= MOST_DEVICES for number in numbers):
+        raise InputError(
+            f"{text!r} is no list of numbers of workers from 2 to {MOST_DEVICES}", remedy="write for example 2,4,8"
+        )
+    return numbers
+
+
+def _count_devices(platform: str, wanted: int) -> int:
+    """How many devices one process can have; a processor can be cut into any number."""
     if platform == "cpu":
-        return (2, 4, 8)
+        return wanted
     from ebox.config import make_config
     from ebox.parallel import find_local_devices
 
-    here = len(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
-    return tuple(number for number in (2, 4, 8, 16) if number <= here)
+    return len(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
 
 
 def _make_dataset(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,3 +166,14 @@ def find_truth(run: Path, data: Dataset, planted: PathLike | None) -> Truth:
     beside = [Path(source["path"]).with_name("planted.bed") for source in data.manifest.get("sources", [])]
     own = next((place for place in beside if motifs and place.is_file()), None)
     return Truth(motifs, None if own is None else read_bed(own))
+
+
+def find_track(tracks: Sequence[str], wanted: str | None) -> int:
+    """The column of a track; the first where none is named."""
+    if wanted is None:
+        return 0
+    if wanted in tracks:
+        return tracks.index(wanted)
+    near = difflib.get_close_matches(wanted, tracks, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"there is no track {wanted!r}{hint}", remedy=f"the network gives {', '.join(tracks)}")

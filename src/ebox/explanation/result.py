@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,6 +36,19 @@ _REFERENCES = {
     "saturation": "a quarter of every base at every place",
     "gradient": "a quarter of every base at every place",
 }
+
+
+@dataclass(frozen=True)
+class ExplanationResult:
+    """Where the explanation stands, and the facts in it (docs/explanation.md)."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def motifs(self) -> list[dict[str, Any]]:
+        """The discovered motifs, those with most sites first."""
+        return list(self.facts["motifs"])
 
 
 @runtime_checkable

@@ -157,6 +157,42 @@ def draw_training(name: str, training: Mapping[str, Any], metric: str) -> str | 
     return line_chart(name, lines, x, y, title=f"{words} over {last:,.0f} steps; {ends}", height=290.0)
 
 
+def draw_scaling(name: str, curve: Sequence[Mapping[str, Any]]) -> str:
+    """Speed-up over the number of workers: predicted, simulated, and what fits without one point would have said.
+
+    Args:
+        name: Unique on the page; begins the ids inside.
+        curve: The facts of a scaling curve of `ebox.planning`, from one worker up.
+    """
+    workers = [point["workers"] for point in curve]
+
+    def speedup(point: Mapping[str, Any], seconds: Real) -> float:
+        return float(point["speedup"] * point["seconds"] / seconds)
+
+    lines = [
+        Line(workers, [point["speedup"] for point in curve], MODEL, "Predicted"),
+        Line(workers, [speedup(p, p["simulated"]["seconds"]) for p in curve], "kmer_logistic", "Simulated", True),
+        Line(workers, [speedup(point, point["low"]) for point in curve], "train", "Best of the fits"),
+        Line(workers, [speedup(point, point["high"]) for point in curve], "train", "Worst of the fits"),
+        Line(workers, workers, "other", "Ideal"),
+    ]
+    last = curve[-1]
+    title = (
+        f"Speed-up over one worker, up to {last['workers']} workers, where it is {format_number(last['speedup'], 1)} "
+        f"and each worker reaches {format_percent(last['efficiency'], 0)} of what it would alone"
+    )
+    least = min(1.0, *(value for line in lines for value in line.y))
+    x, y = _doubling_axis("Workers", 1.0, max(workers)), _doubling_axis("Speed-up", least, max(workers))
+    return line_chart(name, lines, x, y, title=title, height=360.0, key=True)
+
+
+def _doubling_axis(label: str, low: Real, high: Real) -> Axis:
+    """Spaced by powers; a tick at every second power of two."""
+    first, last = math.floor(math.log2(low)), max(math.ceil(math.log2(high)), 1)
+    ticks = tuple(2.0**power for power in range(first, last + 1) if (last - power) % 2 == 0 or last - first < 4)
+    return Axis(label, min(2.0**first, ticks[0]), ticks[-1], ticks, tuple(f"{tick:g}" for tick in ticks), log=True)
+
+
 def draw_filters(name: str, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For each filter that is shown: its logo, and what is known about it in words."""
     figures = []

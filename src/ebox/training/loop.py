@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from ebox.config import Config
 from ebox.errors import InputError, ResumableError
 from ebox.models import Network, build_model, check_length, count_parameters
-from ebox.parallel.devices import DATA_AXIS, put, replicate
+from ebox.parallel.devices import DATA_AXIS, put
 from ebox.parallel.processes import check_alike, is_chief
 from ebox.parallel.watching import Watch
 from ebox.training.batches import ChunkPlan, iter_chunks, iter_plans
@@ -38,7 +38,7 @@ from ebox.training.checkpoints import (
 from ebox.training.communication import describe_communication
 from ebox.training.run_folder import MetricsLog
 from ebox.training.sampling import ExampleOrder, make_order
-from ebox.training.state import TrainState, make_hyperparameters
+from ebox.training.state import TrainState, make_hyperparameters, place_state
 from ebox.training.step import NUM_SIGNALS, SAVE, STOP, DispatchMetrics, build_run_chunk, make_plan
 
 Validate = Callable[[Network], Mapping[str, float]]
@@ -214,7 +214,7 @@ class _Loop:
         # Also where there is no checkpoint yet: a run killed before its first one has logged already.
         if is_chief():
             self.log.cut(self.standing.step)
-        return _on_devices(state, self.mesh)
+        return place_state(state, self.mesh)
 
     def _signals(self, interruption: Interruption) -> jax.Array:
         """What this process tells the others with the next dispatch."""
@@ -387,15 +387,6 @@ def _positive_weight(config: Config, order: ExampleOrder) -> float:
         return chosen
     positives = order.examples_per_epoch - order.negatives_per_epoch
     return order.negatives_per_epoch / max(positives, 1)
-
-
-def _on_devices(state: TrainState, mesh: Mesh) -> TrainState:
-    """All of it on every device, but of what is carried each device its own row."""
-    arrays, static = eqx.partition(state.with_carried(None), eqx.is_array_like)
-    own = [place for place, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
-    rows = jax.tree.map(lambda leaf: np.asarray(leaf)[own], state.carried)
-    carried = put(rows, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
-    return eqx.combine(replicate(arrays, mesh), static).with_carried(carried)
 
 
 def _on_host(network: Network) -> Network:

@@ -7,11 +7,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32
 
 from ebox.config import TrainConfig
 from ebox.models.network import Network, is_trainable
+from ebox.parallel.devices import DATA_AXIS, put, replicate
 
 FIRST_RATE_FRACTION = 0.04
 
@@ -124,3 +127,12 @@ def move_average(average: Network, network: Network, step: Array, decay: Array, 
     elapsed = step.astype(jnp.float32)
     kept = jnp.minimum(decay, (1.0 + elapsed) / (10.0 + elapsed)) ** steps
     return jax.tree.map(lambda old, new: new + kept * (old - new), average, network)
+
+
+def place_state(state: TrainState, mesh: Mesh) -> TrainState:
+    """Put a state on the host onto the devices: all of it on each, but of what is carried each its own row."""
+    arrays, static = eqx.partition(state.with_carried(None), eqx.is_array_like)
+    own = [place for place, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf)[own], state.carried)
+    carried = put(rows, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    return eqx.combine(replicate(arrays, mesh), static).with_carried(carried)

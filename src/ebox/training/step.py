@@ -48,9 +48,9 @@ class StepPlan:
     full_precision: bool
 
 
-def make_plan(config: Config, mesh: Mesh) -> StepPlan:
-    """Choose convolution, precision, exchange and schedule for a mesh."""
-    train, platform = config.train, mesh.devices.flat[0].platform
+def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPlan:
+    """Choose convolution, precision, exchange and schedule for a mesh; none: for the platform of its devices."""
+    train, platform = config.train, mesh.devices.flat[0].platform if platform is None else platform
     low = jnp.bfloat16 if platform != "cpu" else jnp.float32
     dtype = {"auto": low, "float32": jnp.float32, "bfloat16": jnp.bfloat16}[train.precision]
     a_pass = PassPlan(
@@ -59,7 +59,7 @@ def make_plan(config: Config, mesh: Mesh) -> StepPlan:
         train.mutation_rate > 0.0,
         choose_convolution(platform),
         dtype,
-        Shares.of(mesh, train.batch_size, train.device_batch_size).micro_batches,
+        Shares(train.batch_size, mesh.size, train.device_batch_size).micro_batches,
     )
     return StepPlan(_build_schedule(config, mesh, a_pass), dtype == jnp.float32)
 

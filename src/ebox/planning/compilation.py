@@ -1,0 +1,258 @@
+"""The real train step compiled ahead of time, for devices that need not be there, and what the compiler made of it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ebox.config import Config
+from ebox.errors import InputError
+from ebox.models import build_model
+from ebox.models.network import Network, is_trainable
+from ebox.parallel.devices import DATA_AXIS, make_mesh
+from ebox.planning.programs import Collective, read_collectives
+from ebox.training.batches import Chunk, Shares
+from ebox.training.state import TrainState, make_hyperparameters
+from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
+
+if TYPE_CHECKING:
+    from jax.stages import Compiled, Lowered
+
+# Of the schedule, which is data of the step and changes nothing in the program.
+_ANY_STEPS = 100
+_COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin", "jax-cuda12-plugin")
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """What the program depends on beside the settings: the examples' length, their tracks, steps a dispatch."""
+
+    length_bp: int
+    num_tracks: int
+    chunk_steps: int
+
+
+@dataclass(frozen=True)
+class ChipMemory:
+    """Bytes of one chip's memory, as the compiler planned them."""
+
+    arguments: int
+    outputs: int
+    shared: int
+    temporaries: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        """All that must be there at once; outputs that take over the memory of arguments count once."""
+        return self.arguments + self.outputs - self.shared + self.temporaries + self.code
+
+
+@dataclass(frozen=True)
+class CompilationResult:
+    """A compiled train step, and what it will need of each chip.
+
+    Args:
+        device_kind: The compiler's name for the chip.
+        num_chips: Devices of the mesh.
+        num_hosts: Machines that they hang on.
+        batch_size: Examples a step that the settings ask for.
+        batch_per_chip: Places for examples on each chip, padding included.
+        precision: Of the compute: `float32` or `bfloat16`.
+        num_parameters: Trained numbers.
+        gradient_bytes: Of the gradient in float32.
+        collectives: What passes between the chips, the largest first.
+        memory: Of one chip.
+        flops: Operations of one step on one chip.
+        flops_from: `compiler`: counted in the compiled program. `program`: in the program before compilation, where
+            the compiler doesn't count (CUDA).
+        accessed_bytes: Moved between chip and memory in one step, by the compiler's count; None where it has none.
+        lower_seconds: Tracing and lowering.
+        compile_seconds: Compilation.
+        versions: Of the compilers.
+    """
+
+    device_kind: str
+    num_chips: int
+    num_hosts: int
+    batch_size: int
+    batch_per_chip: int
+    precision: str
+    num_parameters: int
+    gradient_bytes: int
+    collectives: tuple[Collective, ...]
+    memory: ChipMemory
+    flops: float | None
+    flops_from: Literal["compiler", "program"]
+    accessed_bytes: float | None
+    lower_seconds: float
+    compile_seconds: float
+    versions: dict[str, str]
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_facts(facts: dict[str, Any]) -> CompilationResult:
+        """Take it back from JSON."""
+        collectives = tuple(Collective(**one) for one in facts["collectives"])
+        return CompilationResult(**{**facts, "collectives": collectives, "memory": ChipMemory(**facts["memory"])})
+
+
+def compile_train_step(mesh: Mesh, config: Config, shape: StepShape) -> CompilationResult:
+    """Compile the train step of `config` for the devices of a mesh, from shapes alone.
+
+    Args:
+        mesh: Of any devices, those of a topology included (`make_topology_mesh`).
+        config: Its sections model and train count.
+        shape: Of the data.
+
+    Raises:
+        InputError: the sequences are too short for the network, or the step needs more memory than a chip has.
+    """
+    platform = mesh.devices.flat[0].platform
+    began = time.perf_counter()
+    lowered = _lower(mesh, config, shape, platform)
+    lowered_at = time.perf_counter()
+    compiled = _compile(lowered)
+    done = time.perf_counter()
+    flops, flops_from, accessed = _count_work(compiled, mesh, config, shape)
+    trained = jax.tree.leaves(_abstract_weights(config, shape))
+    batch = _shares(config, mesh).padded_batch_size
+    return CompilationResult(
+        device_kind=mesh.devices.flat[0].device_kind,
+        num_chips=mesh.size,
+        num_hosts=len({device.process_index for device in mesh.devices.flat}),
+        batch_size=config.train.batch_size,
+        batch_per_chip=batch // mesh.size,
+        precision=jnp.dtype(make_plan(config, mesh, platform).schedule.a_pass.dtype).name,
+        num_parameters=sum(leaf.size for leaf in trained),
+        gradient_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in trained),
+        collectives=read_collectives(compiled.as_text() or ""),
+        memory=_read_memory(compiled),
+        flops=flops,
+        flops_from=flops_from,
+        accessed_bytes=accessed,
+        lower_seconds=lowered_at - began,
+        compile_seconds=done - lowered_at,
+        versions=_find_versions(),
+    )
+
+
+def _lower(mesh: Mesh, config: Config, shape: StepShape, platform: str) -> Lowered:
+    """The step as the training loop builds it, with shapes in the place of arrays: the one place that knows how."""
+    plan = make_plan(config, mesh, platform)
+    run: Any = build_run_chunk(mesh, plan, shape.chunk_steps)
+    network = build_model(config.model, shape.num_tracks, shape.length_bp, jax.random.key(0))
+    state: TrainState = plan.schedule.start(network)
+    everywhere, by_device = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    placed = _place(state.with_carried(None), everywhere).with_carried(_place(state.carried, by_device))
+    signals = jax.ShapeDtypeStruct((mesh.size, NUM_SIGNALS), jnp.float32, sharding=by_device)
+    hyper = jax.eval_shape(lambda: make_hyperparameters(config.train, _ANY_STEPS, 1.0))
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    chunk = _place_chunk(mesh, (shape.chunk_steps, _shares(config, mesh).padded_batch_size), shape)
+    lowered: Lowered = run.lower(placed, chunk, signals, *(_place(tree, everywhere) for tree in (hyper, count)))
+    return lowered
+
+
+def _shares(config: Config, mesh: Mesh) -> Shares:
+    return Shares(config.train.batch_size, mesh.size, config.train.device_batch_size)
+
+
+def _abstract_network(config: Config, shape: StepShape) -> Network:
+    key = jax.random.key(0)
+    network: Network = eqx.filter_eval_shape(build_model, config.model, shape.num_tracks, shape.length_bp, key)
+    return network
+
+
+def _abstract_weights(config: Config, shape: StepShape) -> Network:
+    """What is trained, and so what a gradient holds."""
+
+    def choose(network: Network) -> Network:
+        return eqx.filter(network, is_trainable(network))
+
+    weights: Network = eqx.filter_eval_shape(choose, _abstract_network(config, shape))
+    return weights
+
+
+def _place_chunk(mesh: Mesh, rows: tuple[int, int], shape: StepShape) -> Any:
+    by_example = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+    chunk = jax.eval_shape(
+        lambda: Chunk(
+            jnp.zeros((*rows, shape.length_bp), jnp.uint8),
+            jnp.zeros((*rows, shape.num_tracks), jnp.uint8),
+            jnp.zeros(rows, jnp.bool),
+            jnp.zeros((rows[0], 2), jnp.float32),
+        )
+    )
+    known = _place(chunk.known, NamedSharding(mesh, PartitionSpec()))
+    return eqx.tree_at(lambda tree: tree.known, _place(chunk, by_example), known)
+
+
+def _place(tree: Any, sharding: NamedSharding) -> Any:
+    arrays, static = eqx.partition(tree, _is_array_like)
+    placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), arrays)
+    return eqx.combine(placed, static)
+
+
+def _is_array_like(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _compile(lowered: Lowered) -> Compiled:
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        first = str(error).splitlines()[0]
+        if "RESOURCE_EXHAUSTED" not in first:
+            raise
+        raise InputError(
+            f"the step doesn't fit the memory of a chip; the compiler says: {first.partition(': ')[2]}",
+            remedy="set train.batch_size smaller, use more chips, or a chip with more memory",
+        ) from None
+
+
+def _read_memory(compiled: Compiled) -> ChipMemory:
+    found: Any = compiled.memory_analysis()
+    return ChipMemory(
+        arguments=found.argument_size_in_bytes,
+        outputs=found.output_size_in_bytes,
+        shared=found.alias_size_in_bytes,
+        temporaries=found.temp_size_in_bytes,
+        code=found.generated_code_size_in_bytes,
+    )
+
+
+def _count_work(
+    compiled: Compiled, mesh: Mesh, config: Config, shape: StepShape
+) -> tuple[float | None, Literal["compiler", "program"], float | None]:
+    """Operations and bytes of one step on one chip: both analyses count the body of a loop once, and that is a step."""
+    found: Any = compiled.cost_analysis()
+    if found and found.get("flops", 0.0) > 0.0:
+        return float(found["flops"]), "compiler", float(found["bytes accessed"])
+    # One CPU device stands in for one chip: the same program with the chip's share of the batch, never compiled.
+    share = _shares(config, mesh).padded_batch_size // mesh.size
+    train = config.train.model_copy(update={"batch_size": share})
+    alone = make_mesh(jax.local_devices(backend="cpu")[:1])
+    platform = mesh.devices.flat[0].platform
+    lowered = _lower(alone, config.model_copy(update={"train": train}), shape, platform)
+    counted: Any = lowered.cost_analysis()
+    return (float(counted["flops"]) if counted else None), "program", None
+
+
+def _find_versions() -> dict[str, str]:
+    found = {}
+    for package in _COMPILERS:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

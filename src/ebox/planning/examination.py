@@ -1,0 +1,123 @@
+"""A topology examined before anyone pays for it: does the train step compile, does it fit, what does it exchange."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ebox.config import Config
+from ebox.planning.isolation import TIMEOUT_SECONDS, compile_for_topology
+from ebox.planning.topologies import Topology, check_compiler, parse_topology
+
+if TYPE_CHECKING:
+    from ebox.planning.compilation import CompilationResult, StepShape
+
+DEFAULT_LENGTH_BP = 200
+
+
+@dataclass(frozen=True)
+class TopologyResult:
+    """What was found out about a topology.
+
+    Args:
+        topology: The chips.
+        compilation: The compiled step.
+        length_bp: Of the examples it was compiled for.
+        notes: What to know or to change, in sentences.
+    """
+
+    topology: Topology
+    compilation: CompilationResult
+    length_bp: int
+    notes: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether a chip's memory holds the step; true where the chip's memory is that of the host."""
+        memory = self.topology.chip.memory_bytes
+        return memory is None or self.compilation.memory.total <= memory
+
+    @property
+    def exchanged_bytes(self) -> int:
+        """Bytes of all collectives of one step, as arrays on one chip."""
+        return sum(one.num_bytes for one in self.compilation.collectives if one.in_step)
+
+    @property
+    def sent_bytes(self) -> float:
+        """Bytes that one chip sends in one step when links are used as well as they can be."""
+        chips = self.compilation.num_chips
+        return sum(one.sent_bytes(chips) for one in self.compilation.collectives if one.in_step)
+
+    @property
+    def least_seconds(self) -> float | None:
+        """The roofline of one step without its exchange: no chip of this kind is faster (Williams 2009)."""
+        chip, found = self.topology.chip, self.compilation
+        if chip.peak_flops is None or chip.memory_bytes_per_second is None or found.flops is None:
+            return None
+        moved = 0.0 if found.accessed_bytes is None else found.accessed_bytes / chip.memory_bytes_per_second
+        return max(found.flops / chip.peak_flops, moved)
+
+
+def examine_topology(
+    name: str,
+    dataset: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> TopologyResult:
+    """Compile the real train step for a topology that need not be there, and read what it needs.
+
+    Args:
+        name: As `v5e:4x4`, `v4:2x2x1`, `h100:8`, `cpu:4`; see `parse_topology`.
+        dataset: A dataset folder, for the length and tracks of its examples; none: one track of `data.length_bp`.
+        config: The settings; none: the defaults.
+        timeout_seconds: Of the compilation, which takes 10 to 25 s of one core.
+
+    Raises:
+        InputError: no such topology, its compiler is missing, a bad dataset, or a step that no chip can hold.
+    """
+    config = Config() if config is None else config
+    topology = parse_topology(name)
+    check_compiler(topology)
+    shape = _find_shape(dataset, config)
+    compilation = compile_for_topology(topology, config, shape, timeout_seconds=timeout_seconds)
+    return TopologyResult(topology, compilation, shape.length_bp, _note(compilation, shape, dataset is not None))
+
+
+def _find_shape(dataset: str | os.PathLike[str] | None, config: Config) -> StepShape:
+    """The shapes that training on the dataset would have."""
+    from ebox.datasets import open_dataset
+    from ebox.planning.compilation import StepShape
+    from ebox.training.loop import check_trainable
+    from ebox.training.sampling import make_order
+
+    train = config.train
+    if dataset is None:
+        return StepShape(config.data.length_bp or DEFAULT_LENGTH_BP, 1, train.steps_per_dispatch)
+    data = open_dataset(Path(dataset))
+    check_trainable(data, config)
+    order = make_order(
+        data.targets[data.rows("train")],
+        seed=train.seed,
+        batch_size=train.batch_size,
+        negatives_per_positive=train.negatives_per_positive,
+    )
+    steps = min(train.steps_per_dispatch, order.count_steps(train.epochs, train.max_steps))
+    return StepShape(data.length_bp, data.targets.shape[1], steps)
+
+
+def _note(found: CompilationResult, shape: StepShape, from_data: bool) -> tuple[str, ...]:
+    notes = []
+    places = found.batch_per_chip * found.num_chips
+    if places > found.batch_size:
+        notes.append(
+            f"a batch of {found.batch_size:,} leaves {places - found.batch_size:,} of {places:,} places empty; "
+            f"--set train.batch_size={places} would fill them at the same cost a step"
+        )
+    if found.flops_from == "program":
+        notes.append("this compiler counts no operations; they are those of the program before compilation")
+    if not from_data:
+        notes.append(f"examples of {shape.length_bp} bp and one track were assumed; --for DATASET takes the real ones")
+    return tuple(notes)

@@ -1,0 +1,142 @@
+"""Reading a compiled program: which collectives it holds, of what type, how many bytes.
+
+The text is that of XLA's HLO, the same for CPU, GPU and TPU. A collective counts once for each place where it
+stands, so one in the body of a loop counts once a turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ebox.planning.costs import sent_share
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+_HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
+_COLLECTIVE = re.compile(rf"^\s*(?:ROOT )?%?[\w.\-]+ = (.*?) ({'|'.join(KINDS)})(-start)?\(")
+_ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
+_CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
+_CALLED_LISTS = re.compile(r"(?:branch_computations|called_computations)=\{([^}]*)\}")
+_BODY = re.compile(r"\bbody=%?([\w.\-]+)")
+_GROUP = re.compile(r"replica_groups=\{\{([\d,]*)\}")
+_GROUP_LIST = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
+
+
+@dataclass(frozen=True)
+class Collective:
+    """Collectives of one kind and type that stand in a program.
+
+    Args:
+        kind: `all-reduce`, `all-gather`, `reduce-scatter`, `all-to-all` or `collective-permute`.
+        dtype: As the compiler writes it: `f32`, `bf16`, `s8`.
+        count: In how many places.
+        num_bytes: Of the whole arrays on one chip, all places together.
+        largest_bytes: Of the largest place.
+        group_size: Chips that take part in each; 0 stands for all of them.
+        in_step: Whether it runs every step; the others run once a dispatch.
+    """
+
+    kind: str
+    dtype: str
+    count: int
+    num_bytes: int
+    largest_bytes: int
+    group_size: int
+    in_step: bool
+
+    def sent_bytes(self, num_chips: int) -> float:
+        """Bytes that one chip sends for them when links are used as well as they can be."""
+        return self.num_bytes * sent_share(self.kind, self.group_size or num_chips)
+
+
+def read_collectives(text: str) -> tuple[Collective, ...]:
+    """Find the collectives in the text of a compiled program, the largest first."""
+    computations = dict(_iter_computations(text))
+    in_step = _reach(computations, {name for lines in computations.values() for name in _find(_BODY, lines)})
+    counts: Counter[tuple[str, str, int, bool]] = Counter()
+    sizes: Counter[tuple[str, str, int, bool]] = Counter()
+    largest: dict[tuple[str, str, int, bool], int] = {}
+    for name, lines in computations.items():
+        for kind, group, parts in _iter_collectives(lines):
+            # One place may carry several types; each counts as a place of its own.
+            for dtype, num_bytes in parts.items():
+                key = (kind, dtype, group, name in in_step)
+                counts[key] += 1
+                sizes[key] += num_bytes
+                largest[key] = max(largest.get(key, 0), num_bytes)
+    found = [
+        Collective(
+            kind, dtype, count, sizes[kind, dtype, group, inside], largest[kind, dtype, group, inside], group, inside
+        )
+        for (kind, dtype, group, inside), count in counts.items()
+    ]
+    return tuple(sorted(found, key=lambda one: (not one.in_step, -one.num_bytes, one.kind, one.dtype)))
+
+
+def _iter_computations(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Name and lines of each computation; a program is a list of them."""
+    name, lines = "", list[str]()
+    for line in text.splitlines():
+        header = _HEADER.match(line)
+        if header is not None:
+            name, lines = header[1], []
+        elif line.startswith("}") and name:
+            yield name, lines
+            name = ""
+        elif name:
+            lines.append(line)
+
+
+def _reach(computations: dict[str, list[str]], first: set[str]) -> set[str]:
+    """Names of the computations that `first` call, directly or through others, and `first` themselves."""
+    reached, waiting = set[str](), list(first)
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        lines = computations.get(name, [])
+        listed = [part.strip(" %") for group in _find(_CALLED_LISTS, lines) for part in group.split(",")]
+        waiting += [*_find(_CALLED, lines), *listed]
+    return reached
+
+
+def _find(pattern: re.Pattern[str], lines: list[str]) -> list[str]:
+    return [found for line in lines for found in pattern.findall(line)]
+
+
+def _iter_collectives(lines: list[str]) -> Iterator[tuple[str, int, Counter[str]]]:
+    """Kind, group size and bytes by type of each collective."""
+    for line in lines:
+        found = _COLLECTIVE.match(line)
+        if found is None:
+            continue
+        kind, group = found[2], _group_size(line)
+        arrays = _ARRAY.findall(found[1])
+        if found[3] and kind in {"all-gather", "collective-permute"}:
+            # The asynchronous forms give their operands as well, before the results; and contexts of a permutation.
+            arrays = [array for array in arrays if array[0] != "u32" or array[1]]
+            arrays = arrays[len(arrays) // 2 :]
+        sizes: Counter[str] = Counter()
+        for dtype, dimensions in arrays:
+            sizes[dtype] += _count_bytes(dtype, dimensions) * (group if kind == "reduce-scatter" else 1)
+        yield kind, group, sizes
+
+
+def _group_size(line: str) -> int:
+    listed, shaped = _GROUP.search(line), _GROUP_LIST.search(line)
+    if listed is not None:
+        return len(listed[1].split(","))
+    return int(shaped[2]) if shaped is not None else 0
+
+
+def _count_bytes(dtype: str, dimensions: str) -> int:
+    width = re.search(r"\d+", dtype)
+    bits = 8 if width is None else int(width[0])  # only truth values carry no width in their name
+    elements = 1
+    for size in dimensions.split(","):
+        elements *= int(size) if size else 1
+    return elements * bits // 8
