@@ -29,9 +29,12 @@ from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import read_meme, write_meme
 
 Progress = Callable[[str, int, int], None]
-# A motif is cut to the columns between the first and the last whose contribution reaches this share of the greatest.
+# A motif is cut to the columns between the first and the last whose contribution reaches this share of the greatest
+# and which carry so many bits beyond what as many random sites would. With fewer such columns it is none: TOMTOM finds
+# flat matrices very like the flat flanks of known ones.
 TRIM_SHARE = 0.15
-MIN_WIDTH_BP = 4
+LEAST_BITS = 0.25
+MIN_COLUMNS = 4
 # TF-MoDISco gives up on fewer stretches than this.
 MIN_SEQLETS = 20
 PSEUDOCOUNT = 0.5
@@ -171,10 +174,11 @@ def _describe(pattern: Any, sign: int, length: int) -> dict[str, Any] | None:
     """A pattern as plain values, cut to the columns that contribute; none where too few do."""
     contributions = np.asarray(pattern.contrib_scores, np.float64)
     strength = np.abs(contributions.sum(axis=1))
-    held = np.flatnonzero(strength >= TRIM_SHARE * strength.max())
-    start, stop = int(held[0]), int(held[-1]) + 1
-    if stop - start < MIN_WIDTH_BP:
+    bits = _information(np.asarray(pattern.sequence, np.float64), len(pattern.seqlets))
+    held = np.flatnonzero((strength >= TRIM_SHARE * strength.max()) & (bits >= LEAST_BITS))
+    if len(held) < MIN_COLUMNS:
         return None
+    start, stop = int(held[0]), int(held[-1]) + 1
     sites = []
     for seqlet in pattern.seqlets:
         first = seqlet.end - stop if seqlet.is_revcomp else seqlet.start + start
@@ -188,6 +192,12 @@ def _describe(pattern: Any, sign: int, length: int) -> dict[str, Any] | None:
         "contributions": contributions[start:stop].tolist(),
         "sites": sorted(sites),
     }
+
+
+def _information(shares: Float[np.ndarray, "width 4"], num_sites: int) -> Float[np.ndarray, " width"]:
+    """Bits of each column less what a sample of so few random bases shows (Schneider 1986)."""
+    known = np.where(shares > 0, shares, 1.0)
+    return 2.0 + (known * np.log2(known)).sum(axis=1) - 3.0 / (2.0 * np.log(2.0) * max(num_sites, 1))
 
 
 def _read(entry: dict[str, Any]) -> Discovered:
