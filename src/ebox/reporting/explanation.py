@@ -16,6 +16,7 @@ from ebox.sequences.codes import encode, one_hot
 NUM_MOTIFS_SHOWN = 8
 NUM_EXAMPLES_SHOWN = 3
 ROW_BP = 50
+MAX_SHOWN_BP = 200
 _STYLES = ("model", "kmer_logistic", "best_pwm", "gc_logistic")
 _STRANDS = {
     "++": "both on one strand",
@@ -241,8 +242,13 @@ def _draw_halves(pair: Mapping[str, Any]) -> str:
 
 
 def _draw_example(number: int, entry: Mapping[str, Any]) -> list[str]:
-    """The contributions along a sequence, a logo for each fifty bases, all on one scale."""
+    """The contributions along a sequence, a logo for each fifty bases, all on one scale.
+
+    Of a long one the rows are shown on which most of the score rests.
+    """
     values = np.asarray(entry["contributions"], np.float64)
+    strength = np.add.reduceat(np.abs(values), range(0, len(values), ROW_BP))
+    shown = np.sort(np.argsort(-strength, kind="stable")[: MAX_SHOWN_BP // ROW_BP]) * ROW_BP
     heights = one_hot(encode(entry["sequence"]), np.float64) * values[:, None]
     limit = max(float(np.abs(values).max()), 1e-9)
     return [
@@ -254,7 +260,7 @@ def _draw_example(number: int, entry: Mapping[str, Any]) -> list[str]:
             first_position=start + 1,
             id_prefix=f"example-{number}-{start}",
         )
-        for start in range(0, len(values), ROW_BP)
+        for start in shown.tolist()
     ]
 
 
