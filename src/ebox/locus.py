@@ -94,6 +94,7 @@ def explain_locus(
     found = attribute(model.network, codes, config, track, store=store, mesh=mesh, progress=progress)
     loci = _merge(sequences, windows, found)
     hits = _call_known(run, loci, config)
+    counts = np.bincount(np.array([hit.example for hit in hits], np.int64), minlength=len(loci))
     lengths = np.asarray(sequences.lengths)
     facts: dict[str, Any] = {
         "format": "ebox-explanation",
@@ -114,7 +115,7 @@ def explain_locus(
         },
         "attribution": describe_attribution(found, config),
         "motifs": [],
-        "loci": [_describe(locus, hits, row) for row, locus in enumerate(loci)],
+        "loci": [_describe(locus, count) for locus, count in zip(loci, counts.tolist(), strict=True)],
     }
     with publish_folder(out, overwrite=True, mark=FACTS) as place:
         facts["files"] = _write_files(place, loci, hits)
@@ -163,16 +164,19 @@ def _call_known(run: Path, loci: Sequence[Locus], config: ExplanationConfig) -> 
     if not path.exists():
         return []
     motifs = read_discovered(read_json(path))
-    hits = []
+    by_length: dict[int, list[int]] = {}
     for row, locus in enumerate(loci):
-        codes = encode(locus.sequence)[None]
-        hits += [
-            replace(hit, example=row) for hit in call_hits(motifs, codes, locus.contributions[None], config.hit_p_value)
-        ]
-    return hits
+        by_length.setdefault(len(locus.sequence), []).append(row)
+    hits = []
+    for rows in by_length.values():
+        codes = np.stack([encode(loci[row].sequence) for row in rows])
+        contributions = np.stack([loci[row].contributions for row in rows])
+        found = call_hits(motifs, codes, contributions, config.hit_p_value)
+        hits += [replace(hit, example=rows[hit.example]) for hit in found]
+    return sorted(hits, key=lambda hit: (hit.example, hit.start, hit.end, hit.motif))
 
 
-def _describe(locus: Locus, hits: Sequence[Hit], row: int) -> dict[str, Any]:
+def _describe(locus: Locus, num_hits: int) -> dict[str, Any]:
     return {
         "name": locus.name,
         "length_bp": len(locus.sequence),
@@ -180,7 +184,7 @@ def _describe(locus: Locus, hits: Sequence[Hit], row: int) -> dict[str, Any]:
         "start": None if locus.place is None else locus.place.start,
         "logit": round(locus.logit, 5),
         "window_start": locus.window_start,
-        "num_hits": sum(hit.example == row for hit in hits),
+        "num_hits": num_hits,
     }
 
 
