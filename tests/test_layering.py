@@ -14,7 +14,7 @@ GROUND = ("errors", "publishing", "config")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("publishing",),
-    ("settings",),
+    ("settings", "interruption"),
     ("config",),
     ("sequences",),
     ("datasets",),
@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("explanation", "planning"),
     ("reporting",),
+    ("preflight",),
     ("prediction", "diagnosis", "parity"),
     ("launch",),
     ("stages",),

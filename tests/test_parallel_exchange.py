@@ -106,17 +106,19 @@ def test_other_numbers_of_devices_take_over_what_was_owed(kind: str, workers: in
 
 
 @pytest.mark.parametrize("kind", ["exact", *COMPRESSED])
-def test_a_gradient_that_is_not_finite_does_not_pass_unseen(kind: str):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_does_not_pass_unseen(kind: str, value: float):
     exchange, mesh = _build(kind, 1, 4)
     shares = _shares(4, 0)
-    shares["matrix"][2, 5, 7] = np.nan
+    shares["matrix"][2, 5, 7] = value
     total, _ = _compile(exchange, mesh)(shares, exchange.start(LIKE))
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(total))
 
 
-def test_a_sum_past_the_range_of_float16_is_cut_and_not_infinite():
-    exchange, mesh = _build("half", 1, 8)
-    shares = {name: np.full((8, *leaf.shape), 500.0, np.float32) for name, leaf in LIKE.items()}
+@pytest.mark.parametrize("workers", [2, 3, 5, 8])
+def test_a_sum_past_the_range_of_float16_is_cut_and_not_infinite(workers: int):
+    exchange, mesh = _build("half", 1, workers)
+    shares = {name: np.full((workers, *leaf.shape), 500.0, np.float32) for name, leaf in LIKE.items()}
     total, _ = _compile(exchange, mesh)(shares, None)
     assert all(np.isfinite(leaf).all() and (np.asarray(leaf) > 50.0).all() for leaf in jax.tree.leaves(total))
 
@@ -165,3 +167,12 @@ def test_half_sends_sixteen_bits():
     exchange, mesh = _build("half", 1, 2)
     text = _compile(exchange, mesh).lower(_shares(2, 0), None).compile().as_text()
     assert re.search(r"f16\[\d+\]\S* all-reduce", text)
+
+
+def test_powersgd_sends_small_trees_whole():
+    like = {"matrix": np.zeros((7, 5), np.float32), "vector": np.zeros(9, np.float32)}
+    exchange, mesh = _build("powersgd", 1, 4)
+    shares = {name: np.ones((4, *leaf.shape), np.float32) for name, leaf in like.items()}
+    total, _ = _compile(exchange, mesh)(shares, exchange.start(like))
+    assert all((np.asarray(leaf) == 4.0).all() for leaf in jax.tree.leaves(total))
+    assert sum(message.payload_bytes for message in exchange.messages(like)) == 4 * (35 + 9)

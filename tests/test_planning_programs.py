@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
-from ebox.parallel import make_mesh
+from ebox.parallel import DATA_AXIS, make_mesh
 from ebox.planning import Collective, read_collectives
 from ebox.planning.costs import EXCHANGES, exchange_rounds, exchange_volume, sent_share
 
@@ -27,32 +27,32 @@ def compiled_text(step: Callable[[Any], Any], dtype: Any, *, turns: int | None) 
         return jax.lax.fori_loop(0, count, lambda _, carried: step(carried), value)
 
     mesh = make_mesh(jax.local_devices(backend="cpu")[:CHIPS])
-    spec = PartitionSpec("data")
+    spec = PartitionSpec(DATA_AXIS)
     mapped = jax.shard_map(run, mesh=mesh, in_specs=(spec, PartitionSpec()), out_specs=spec, check_vma=False)
     arguments = (jax.ShapeDtypeStruct((CHIPS * LENGTH,), dtype), jax.ShapeDtypeStruct((), jnp.int32))
     return jax.jit(mapped).lower(*arguments).compile().as_text() or ""
 
 
 def gather(value: jax.Array) -> jax.Array:
-    return jax.lax.all_gather(value, "data").sum(axis=0).astype(value.dtype)
+    return jax.lax.all_gather(value, DATA_AXIS).sum(axis=0).astype(value.dtype)
 
 
 def scatter(value: jax.Array) -> jax.Array:
-    return jnp.tile(jax.lax.psum_scatter(value, "data", tiled=True), CHIPS)
+    return jnp.tile(jax.lax.psum_scatter(value, DATA_AXIS, tiled=True), CHIPS)
 
 
 def exchange(value: jax.Array) -> jax.Array:
-    return jax.lax.all_to_all(value.reshape(CHIPS, -1), "data", 0, 0, tiled=True).reshape(-1)
+    return jax.lax.all_to_all(value.reshape(CHIPS, -1), DATA_AXIS, 0, 0, tiled=True).reshape(-1)
 
 
 def shift(value: jax.Array) -> jax.Array:
-    return jax.lax.ppermute(value, "data", [(place, (place + 1) % CHIPS) for place in range(CHIPS)])
+    return jax.lax.ppermute(value, DATA_AXIS, [(place, (place + 1) % CHIPS) for place in range(CHIPS)])
 
 
 @pytest.mark.parametrize(
     ("step", "kind", "size"),
     [
-        (lambda value: jax.lax.psum(value, "data"), "all-reduce", LENGTH),
+        (lambda value: jax.lax.psum(value, DATA_AXIS), "all-reduce", LENGTH),
         (gather, "all-gather", LENGTH * CHIPS),
         (scatter, "reduce-scatter", LENGTH),
         (exchange, "all-to-all", LENGTH),
@@ -73,7 +73,7 @@ def test_every_kind_is_found_with_its_bytes_in_and_outside_a_loop(
 
 def test_the_type_on_the_wire_is_that_of_the_compiled_program():
     def widened(value: jax.Array) -> jax.Array:
-        return jax.lax.psum(value, "data")
+        return jax.lax.psum(value, DATA_AXIS)
 
     (half,) = read_collectives(compiled_text(widened, jnp.float16, turns=2))
     assert half.num_bytes == LENGTH * (2 if half.dtype == "f16" else 4)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -58,9 +60,9 @@ app = typer.Typer(
 
 INTERRUPTED = "interrupted; what was published is whole, and `--resume` goes on with a training"
 INTERRUPTED_CODE = 130
-RESUMABLE = "stopped by SIGTERM and saved; the same command with --resume goes on"
+RESUMABLE = "stopped by SIGTERM; what was saved is whole, and the same command with --resume goes on"
 RESUMABLE_CODE = 75
-FAILED_CODE = 1
+FAILED_CODE, BAD_INPUT_CODE = 1, 2
 
 
 def _show_version(wanted: bool) -> None:
@@ -312,7 +314,7 @@ def doctor(
     platform: PlatformOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="With --parity: JSON file for the certificate.")] = None,
 ) -> None:
-    """Say what is here and what is missing; or, with --topology, what machines would need that are not here.
+    """Say what is here and what is missing; with --for, what a training would take, here or on a --topology.
 
     With --parity, certify that one worker and several train the same model on this machine.
     """
@@ -367,31 +369,48 @@ def main() -> None:
         app()
     except InputError as error:
         console.note(f"error: {error}")
-        sys.exit(2)
+        leave(BAD_INPUT_CODE)
     except ResumableError:
         console.note(RESUMABLE)
-        sys.exit(RESUMABLE_CODE)
+        leave(RESUMABLE_CODE)
     except WorkersFailedError as error:
         console.note(f"error: {error}")
-        sys.exit(FAILED_CODE)
+        leave(FAILED_CODE)
     except KeyboardInterrupt:
         console.note(INTERRUPTED)
-        sys.exit(INTERRUPTED_CODE)
+        leave(INTERRUPTED_CODE)
     except SystemExit as error:
         # Typer turns an interruption into this exit before it gets here.
         if error.code == INTERRUPTED_CODE:
             console.note(INTERRUPTED)
+        if isinstance(error.code, int) and error.code:
+            leave(error.code)
         raise
     except MemoryError as error:
         console.note(
             f"error: the memory does not suffice: {error or 'an allocation failed'}\n"
             "  What to do: ask for less, or work on a machine with more; `ebox doctor` shows what is free"
         )
-        sys.exit(2)
+        leave(BAD_INPUT_CODE)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         console.note(f"error: {place}{error.strerror or error}")
-        sys.exit(2)
+        leave(BAD_INPUT_CODE)
+    except Exception:
+        if "EBOX_IN_GROUP" not in os.environ:
+            raise
+        traceback.print_exc()
+        leave(FAILED_CODE)
+
+
+def leave(code: int) -> None:
+    """End with a code; in a group of processes at once, since a normal exit would wait for the others."""
+    if "EBOX_IN_GROUP" in os.environ:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

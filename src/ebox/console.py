@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ebox.parity import ParityResult
     from ebox.planning import TopologyResult
     from ebox.prediction import PredictionResult
+    from ebox.preflight import PreflightResult
     from ebox.sequences.ceiling import CeilingResult
     from ebox.training import TrainingResult
 
@@ -249,7 +250,29 @@ def describe_findings(result: DoctorResult) -> str:
         lines.append(f"{marks[finding.state]}  {finding.topic}: {finding.found}")
         if finding.remedy is not None:
             lines.append(f"           {finding.remedy}")
+    if result.training is not None:
+        lines += ["", describe_preflight(result.training)]
     return "\n".join(lines)
+
+
+def describe_preflight(result: PreflightResult) -> str:
+    """What a training would take on this machine."""
+    minutes = result.training_seconds / 60
+    rate = result.batch_size / result.step_seconds
+    rows = [
+        ("training on", result.devices),
+        ("examples", f"{result.num_examples:,} to train on, {result.num_steps:,} steps of {result.batch_size:,}"),
+        ("network", f"{result.num_parameters:,} trained parameters"),
+        ("time", f"{minutes:,.1f} min for all steps ({rate:,.0f} sequences/s), without validations"),
+        ("", f"first step after {result.compile_seconds:.0f} s; {result.step_seconds * 1e3:.1f} ms a step after it"),
+        (
+            "memory",
+            f"{result.step_bytes / 2**20:,.0f} MiB a device for a step, {result.free_bytes / 2**30:,.1f} GiB free",
+        ),
+        ("largest batch", f"about {result.largest_batch_size:,} examples a step would fit"),
+    ]
+    lines = [f"{name:<14} {fact}" for name, fact in rows]
+    return "\n".join([*lines, *(f"note: {remark}" for remark in result.remarks)])
 
 
 def describe_topology(result: TopologyResult) -> str:

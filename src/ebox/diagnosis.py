@@ -14,6 +14,7 @@ from ebox.errors import InputError
 
 if TYPE_CHECKING:
     from ebox.planning import TopologyResult
+    from ebox.preflight import PreflightResult
 
 State = Literal["ok", "missing", "warning"]
 
@@ -30,10 +31,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorResult:
-    """All findings, in the order in which they are read; or what was found out about a topology."""
+    """All findings, in the order in which they are read, with what a training would take; or those on a topology."""
 
     findings: tuple[Finding, ...]
     topology: TopologyResult | None = None
+    training: PreflightResult | None = None
 
     @property
     def healthy(self) -> bool:
@@ -52,7 +54,7 @@ EXTRAS = {
 
 def doctor(
     topology: str | None = None,
-    dataset: str | os.PathLike[str] | None = None,
+    dataset: Path | str | None = None,
     config: str | os.PathLike[str] | None = None,
     overrides: Iterable[str] = (),
 ) -> DoctorResult:
@@ -60,20 +62,27 @@ def doctor(
 
     Args:
         topology: Machines that need not be here, as `v5e:4x4`; None: this machine.
-        dataset: The dataset folder to compile for.
+        dataset: The dataset folder to compile for; on this machine a few steps are made with it too.
         config: The settings file to compile with.
         overrides: Single settings, as `section.key=value`.
 
     Raises:
-        InputError: see `ebox.planning.examine_topology`; or a dataset or settings without a topology.
+        InputError: see `ebox.planning.examine_topology` and `ebox.preflight.check_training`; or settings without them.
     """
+    from ebox.config import read_config
+
     if topology is not None:
-        from ebox.config import read_config
         from ebox.planning import examine_topology
 
         return DoctorResult((), examine_topology(topology, dataset, read_config(config, overrides)))
-    if dataset is not None or config is not None or tuple(overrides):
-        raise InputError("--for, --config and --set only count with --topology", remedy="add --topology v5e:4x4")
+    if dataset is not None:
+        from ebox.preflight import check_training
+
+        return DoctorResult(tuple(_look_around()), training=check_training(dataset, read_config(config, overrides)))
+    if config is not None or tuple(overrides):
+        raise InputError(
+            "--config and --set only count with --for or --topology", remedy="add --for DATASET or --topology v5e:4x4"
+        )
     return DoctorResult(tuple(_look_around()))
 
 

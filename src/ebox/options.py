@@ -41,7 +41,7 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, tr
 PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto, cpu, gpu or tpu.")]
 DevicesOption = Annotated[int | None, typer.Option("--devices", help="How many local devices; all when left out.")]
 TopologyOption = Annotated[str | None, typer.Option("--topology", help="Machines not here: v5e:4x4, h100:8, cpu:4.")]
-ForOption = Annotated[Path | None, typer.Option("--for", help="Dataset folder to compile for; needs --topology.")]
+ForOption = Annotated[Path | None, typer.Option("--for", help="Dataset folder: what training on it would take.")]
 ParityOption = Annotated[
     bool, typer.Option("--parity", help="Train a fixed problem with 1 and N workers, and compare.")
 ]

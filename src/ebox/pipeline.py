@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -208,7 +209,13 @@ def _check_early(sources: DatasetSources, config: Config, motif_files: Sequence[
     """Refuse at the start what would otherwise be refused after the build or the training."""
     from ebox.evaluation.protocol import gather_motifs
     from ebox.parallel import find_devices
+    from ebox.parallel.processes import is_cluster_task
 
+    if is_cluster_task(os.environ):
+        raise InputError(
+            "every task of this cluster's job would build and report into one folder",
+            remedy="build first, then `srun ebox train`, then evaluate and report in one task",
+        )
     check_sources(sources)
     choose_kinds(config.data, sources)
     gather_motifs(config.evaluation, motif_files)

@@ -29,7 +29,7 @@ def publish_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: the folder cannot be written, or the disk is full. Nothing is left behind.
     """
     target = Path(path)
-    with _explain_disk_errors(target):
+    with explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
         os.close(handle)
@@ -57,7 +57,7 @@ def publish_folder(path: str | os.PathLike[str], *, overwrite: bool = False, mar
     """
     target = Path(path)
     check_absent(target, overwrite=overwrite, mark=mark)
-    with _explain_disk_errors(target):
+    with explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
         try:
@@ -201,7 +201,7 @@ def _umask() -> int:
 
 
 @contextmanager
-def _explain_disk_errors(target: Path) -> Iterator[None]:
+def explain_disk_errors(target: Path) -> Iterator[None]:
     """Turn the disk's refusals into messages that say what to do."""
     try:
         yield

@@ -212,6 +212,7 @@ class ParallelConfig(Settings):
 RESULT_SETTINGS = (
     "exchange",
     "hierarchical",
+    "node_devices",
     "rank",
     "top_fraction",
     "sync",

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from ebox.datasets.folder import Dataset
     from ebox.training import LoadedModel, TrainingResult
-    from ebox.training.checkpoints import RunIdentity
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -102,20 +101,20 @@ def train(
     devices = find_devices(config.parallel)
     mesh = make_mesh(devices, config.parallel.node_devices)
     environment = describe_environment(devices, command)
-    check_alike({"versions": environment["packages"], **_flat(identity)})
+    check_alike({"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, data.fingerprint)})
     if is_chief():
         _make_run_folder(folder)
     with claim_folder(folder) if is_chief() else nullcontext():
         if is_chief():
             _clear_for_training(folder, resume=resume, overwrite=overwrite)
+            if on_prepared is not None:
+                on_prepared()
             # First, since it marks the folder as a run folder.
             write_json(folder / run_folder.ENVIRONMENT, environment)
             write_config(config, folder / run_folder.CONFIG)
             write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
             write_json(folder / run_folder.QUALITY, data.quality)
         wait_for_all("prepared")
-        if on_prepared is not None:
-            on_prepared()
         result = _fit(data, config, folder, mesh, resume=resume, on_entry=on_entry)
         if is_chief():
             save_model(folder, result.network, config, data.tracks, data.length_bp)
@@ -167,12 +166,11 @@ def _fit(
         leave(EXIT_LOST, f"lost another process of the group; `--resume` goes on from the last checkpoint\n{error}")
 
 
-def _flat(identity: RunIdentity) -> dict[str, Any]:
-    """What must be alike in all processes of a group, by name."""
-    settings = {
-        f"{section}.{key}": value for section, values in identity.settings.items() for key, value in values.items()
-    }
-    return {"the dataset's fingerprint": identity.fingerprint, **settings}
+def _flat(config: Config, fingerprint: str) -> dict[str, Any]:
+    """What must be alike in all processes of a group, by name: any setting may decide what they send each other."""
+    sections = config.model_dump(mode="json")
+    settings = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+    return {"the dataset's fingerprint": fingerprint, **settings}
 
 
 def evaluate(

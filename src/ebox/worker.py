@@ -10,17 +10,20 @@ if os.environ.get("EBOX_CORES"):
 
 import json
 import sys
+import traceback
 import warnings
 from typing import IO, Any
 
 from ebox.errors import InputError, ResumableError
+from ebox.interruption import note_signals_from_now_on
 
 
 def main(text: str) -> int:
     """Train as one process of the group; the exit code tells the supervisor how it went."""
     from ebox import stages
     from ebox.config import read_config_text
-    from ebox.parallel.watching import EXIT_INTERRUPTED, EXIT_RESUMABLE, Link
+    from ebox.parallel.processes import MeetingError
+    from ebox.parallel.watching import EXIT_INTERRUPTED, EXIT_LOST, EXIT_RESUMABLE, Link
 
     link, task = Link.from_environment(), json.loads(text)
 
@@ -51,6 +54,10 @@ def main(text: str) -> int:
             on_prepared=lambda: tell("prepared"),
             command=task["command"],
         )
+    except MeetingError as error:
+        # A port that another program took, or a machine too busy to start in time: worth another try.
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_LOST
     except InputError as error:
         facts = {name: getattr(error, name) for name in ("problem", "file", "line", "record", "remedy")}
         tell("error", **facts)
@@ -63,8 +70,18 @@ def main(text: str) -> int:
     return 0
 
 
+def run() -> int:
+    """Do the task; whatever goes wrong, the exit tells the supervisor at once."""
+    note_signals_from_now_on()
+    try:
+        return main(sys.argv[1])
+    except BaseException:  # noqa: BLE001 - printed, and told by the code
+        traceback.print_exc()
+        return 1
+
+
 if __name__ == "__main__":
-    code = main(sys.argv[1])
+    code = run()
     sys.stdout.flush()
     sys.stderr.flush()
     # A normal exit would wait for workers that may be gone; after an error nothing is left to tidy.

@@ -86,8 +86,7 @@ def _backward(
     change = gradient[0].astype(jnp.float32)
     values = inputs.astype(jnp.float32)
     normal = (values - per_channel(mean, values)) * per_channel(factor, values)
-    axes = _all_but_last(inputs)
-    of_offset, of_scale = change.sum(axes), (change * normal).sum(axes)
+    of_offset, of_scale = sum_examples(change), sum_examples(change * normal)
     total = _sum_over(jnp.concatenate([of_offset, of_scale]), axis_name) / count
     mean_change, mean_product = jnp.split(total, 2)
     taken = per_channel(mean_change, values) + normal * per_channel(mean_product, values)
@@ -106,30 +105,30 @@ def _moments(inputs: Array, weights: Array, axis_name: AxisName) -> tuple[Moment
     """
     values = inputs.astype(jnp.float32)
     each = _per_example(weights, values)
-    axes = _all_but_last(inputs)
     positions = inputs.size // (inputs.shape[0] * inputs.shape[-1])
     count = (weights.sum() * positions)[None]
-    mean = (values * each).sum(axes) / jnp.maximum(count, 1.0)
-    squares = (each * (values - per_channel(mean, values)) ** 2).sum(axes)
+    sums = sum_examples(values * each)
+    mean = sums / jnp.maximum(count, 1.0)
+    squares = sum_examples(each * (values - per_channel(mean, values)) ** 2)
     if axis_name is None:
         count = jnp.maximum(count, 1.0)
         return Moments(mean, squares / count), count
-    return _merge(count, mean, squares, axis_name)
+    return _merge(count, sums, squares, axis_name)
 
 
-def _merge(count: Array, mean: Array, squares: Array, axis_name: AxisName) -> tuple[Moments, Array]:
+def _merge(count: Array, sums: Array, squares: Array, axis_name: AxisName) -> tuple[Moments, Array]:
     """Merge the devices' moments: few send all of theirs in one message, many meet twice in sums."""
     if jax.lax.axis_size(axis_name) <= GATHERED_DEVICES:
-        rows = jax.lax.all_gather(jnp.concatenate([count, mean, squares]), axis_name)
-        counts, means, all_squares = rows[:, :1], *jnp.split(rows[:, 1:], 2, axis=1)
+        rows = jax.lax.all_gather(jnp.concatenate([count, sums, squares]), axis_name)
+        counts, all_sums, all_squares = rows[:, :1], *jnp.split(rows[:, 1:], 2, axis=1)
         total = jnp.maximum(counts.sum(axis=0), 1.0)
-        centre = (counts * means).sum(axis=0) / total
-        spread = all_squares + counts * (means - centre[None]) ** 2
+        centre = all_sums.sum(axis=0) / total
+        spread = all_squares + counts * (all_sums / jnp.maximum(counts, 1.0) - centre[None]) ** 2
         return Moments(centre, spread.sum(axis=0) / total), total
-    sums = jax.lax.psum(jnp.concatenate([count, count * mean]), axis_name)
-    total = jnp.maximum(sums[:1], 1.0)
-    centre = sums[1:] / total
-    spread = jax.lax.psum(squares + count * (mean - centre) ** 2, axis_name)
+    totals = jax.lax.psum(jnp.concatenate([count, sums]), axis_name)
+    total = jnp.maximum(totals[:1], 1.0)
+    centre = totals[1:] / total
+    spread = jax.lax.psum(squares + count * (sums / jnp.maximum(count, 1.0) - centre) ** 2, axis_name)
     return Moments(centre, spread / total), total
 
 
@@ -144,8 +143,14 @@ def _per_example(weights: Array, like: Array) -> Array:
     return weights.reshape((-1,) + (1,) * (like.ndim - 1))
 
 
-def _all_but_last(inputs: Array) -> tuple[int, ...]:
-    return tuple(range(inputs.ndim - 1))
+def sum_examples(values: Float[Array, "batch *length channel"]) -> Float[Array, " channel"]:
+    """Sum over positions and then over examples, in that order.
+
+    The sums of the examples are then the same bits on any number of devices, and only their few additions round
+    differently.
+    """
+    each = jax.lax.optimization_barrier(values.sum(tuple(range(1, values.ndim - 1))))
+    return each.sum(axis=0)
 
 
 def _sum_over(value: Array, axis_name: AxisName) -> Array:

@@ -140,9 +140,10 @@ class HalfExchange(VectorExchange):
         """See `VectorExchange`."""
         if self.bfloat16:
             return jax.lax.psum(share.astype(jnp.bfloat16), self.axis).astype(jnp.float32), carried
-        # A NaN must stay one, so that the loop can stop on it; clip keeps it.
-        greatest = HALF_GREATEST / self.workers
-        scaled = jnp.clip(share * HALF_SCALE, -greatest, greatest).astype(jnp.float16)
+        # Rounded down, so that the sum can't pass the range. What isn't finite must stay so: the loop stops on it.
+        greatest = float(np.nextafter(np.float16(HALF_GREATEST / self.workers), np.float16(0.0)))
+        cut = jnp.clip(share * HALF_SCALE, -greatest, greatest)
+        scaled = jnp.where(jnp.isfinite(share), cut, jnp.nan).astype(jnp.float16)
         return jax.lax.psum(scaled, self.axis).astype(jnp.float32) / HALF_SCALE, carried
 
     def vector_messages(self, length: int) -> tuple[Message, ...]:

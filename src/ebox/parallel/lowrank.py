@@ -74,6 +74,9 @@ class PowerExchange(Exchange):
     def regroup(self, carried: Carried, like: Any) -> LowRankState:
         """See `Exchange`."""
         fresh = self.start(like)
+        if self.hierarchical:
+            # The rows of a node are copies, and which were a node is not known here: what was owed is given up.
+            return fresh
 
         def deal(rows: np.ndarray, share: float) -> np.ndarray:
             return np.repeat(np.asarray(rows).sum(axis=0, keepdims=True) * np.float32(share), self.workers, axis=0)
@@ -92,10 +95,12 @@ class PowerExchange(Exchange):
             second += columns * self.rank if compressed else 0
         senders = self.workers // self.node_devices if self.hierarchical else self.workers
         pieces = self.node_devices if self.hierarchical else 1
-        return tuple(all_reduce_message(-(-4 * numbers // pieces), senders) for numbers in (first, second))
+        return tuple(all_reduce_message(-(-4 * numbers // pieces), senders) for numbers in (first, second) if numbers)
 
     def _sum(self, parts: list[Array]) -> list[Array]:
-        """Sum several arrays over the workers in one message."""
+        """Sum several arrays over the workers in one message; none, where no matrix is worth compressing, need none."""
+        if not parts:
+            return []
         vector = jnp.concatenate([part.reshape(-1) for part in parts])
         total = sum_over_nodes(vector, self.node_devices) if self.hierarchical else jax.lax.psum(vector, DATA_AXIS)
         ends = np.cumsum([part.size for part in parts])[:-1]

@@ -22,6 +22,12 @@ from ebox.errors import InputError
 Tree = TypeVar("Tree")
 COORDINATOR, PROCESS, NUM_PROCESSES = "EBOX_COORDINATOR", "EBOX_PROCESS", "EBOX_NUM_PROCESSES"
 LOOPBACK = "127.0.0.1"
+# Set once a process has joined: it must then leave at once when it fails, since a normal exit waits for the others.
+IN_GROUP = "EBOX_IN_GROUP"
+
+
+class MeetingError(InputError):
+    """The processes of a group did not find each other."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,11 @@ def join_group(*, heartbeat_seconds: float = 25.0, start_seconds: float = 300.0)
         else:
             _join_by_address(membership, seconds)
     except (RuntimeError, ValueError) as error:
-        raise InputError(
+        raise MeetingError(
             f"the group of processes did not come together: {str(error).splitlines()[0]}",
             remedy="see that all processes were started, with the same address of the first one, and can reach it",
         ) from None
+    os.environ[IN_GROUP] = "1"
     return True
 
 

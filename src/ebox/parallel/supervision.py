@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ebox.errors import InputError, ResumableError, WorkersFailedError
+from ebox.interruption import SIGNALS
 from ebox.parallel.environment import list_cores
 from ebox.parallel.processes import LOOPBACK, Membership
 from ebox.parallel.watching import CORES, EXIT_INTERRUPTED, EXIT_LOST, EXIT_RESUMABLE, LINK
@@ -87,12 +89,16 @@ def supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart) -> 
         KeyboardInterrupt: it was interrupted, and saved.
         WorkersFailedError: it failed too often.
     """
+    with _Orders() as orders:
+        return _supervise(plan, on_message, on_restart, orders)
+
+
+def _supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart, orders: _Orders) -> int:
     count, restarts, fruitless = plan.num_workers, 0, 0
     least = plan.num_workers if plan.min_workers is None else plan.min_workers
     while True:
         before = plan.newest_checkpoint()
-        group = _Group(plan, count, on_message)
-        failure = group.run()
+        failure = _Group(plan, count, on_message, orders).run()
         if failure is None:
             return count
         got_on = plan.newest_checkpoint() != before
@@ -113,39 +119,57 @@ def supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart) -> 
 
 
 @final
+class _Orders:
+    """SIGINT and SIGTERM to the supervisor, over all attempts; the first is passed on to the workers."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.at = 0.0
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Orders:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: object) -> None:
+        if self.number is not None:
+            raise KeyboardInterrupt
+        self.number, self.at = number, time.monotonic()
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Tell the workers that live; one that is told twice minds it once."""
+        if self.number is not None:
+            for process in self.processes:
+                if process.poll() is None:
+                    process.send_signal(self.number)
+
+
+@final
 class _Group:
     """One attempt."""
 
-    def __init__(self, plan: GroupPlan, count: int, on_message: OnMessage) -> None:
-        self.plan, self.count, self.on_message = plan, count, on_message
+    def __init__(self, plan: GroupPlan, count: int, on_message: OnMessage, orders: _Orders) -> None:
+        self.plan, self.count, self.on_message, self.orders = plan, count, on_message, orders
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
         self.error: InputError | None = None
-        self.asked: int | None = None
-        self.asked_at = 0.0
         self.failed_at: float | None = None
 
     def run(self) -> _Failure | None:
         """Start, wait and clean up; what failed, if anything did."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            for number in before:
-                signal.signal(number, self._ask)
             self._start()
+            self.orders.pass_on()
             return self._wait()
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             self._end()
-
-    def _ask(self, number: int, frame: object) -> None:
-        """Pass a signal on, so that the workers stop together and save; a second one ends them."""
-        if self.asked is not None:
-            raise KeyboardInterrupt
-        self.asked, self.asked_at = number, time.monotonic()
-        for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.process.send_signal(number)
 
     def _start(self) -> None:
         self.plan.logs.mkdir(parents=True, exist_ok=True)
@@ -175,6 +199,7 @@ class _Group:
             os.close(writing)
             worker = _Worker(number, process, reading, time.monotonic())
             self.workers.append(worker)
+            self.orders.processes.append(process)
             self.selector.register(reading, selectors.EVENT_READ, worker)
 
     def _wait(self) -> _Failure | None:
@@ -197,7 +222,7 @@ class _Group:
                     file=self.plan.logs / f"worker-{worker.number}.log",
                     remedy="read the end of that file",
                 )
-        if self.asked is not None:
+        if self.orders.number is not None:
             self._check_stopped(codes)
             return None
         now = time.monotonic()
@@ -218,14 +243,16 @@ class _Group:
         return self.failed_at
 
     def _check_stopped(self, codes: Sequence[int | None]) -> None:
-        if all(code is not None for code in codes):
-            if any(code not in (0, EXIT_RESUMABLE, EXIT_INTERRUPTED) for code in codes):
-                raise WorkersFailedError(f"the workers failed while they stopped; see {self.plan.logs}")
-            if self.asked == signal.SIGTERM:
-                raise ResumableError
-            raise KeyboardInterrupt
-        if time.monotonic() - self.asked_at > SAVE_SECONDS:
-            raise WorkersFailedError(f"the workers did not stop within {SAVE_SECONDS:.0f} s; see {self.plan.logs}")
+        """End as was ordered once all workers have; those that one of them left behind are not waited for."""
+        now = time.monotonic()
+        broken = any(code not in (None, 0, EXIT_RESUMABLE, EXIT_INTERRUPTED) for code in codes)
+        patience = BLAME_SECONDS if broken else SAVE_SECONDS
+        since = self._first_failure(now) if broken else self.orders.at
+        if any(code is None for code in codes) and now - since < patience:
+            return
+        if self.orders.number == signal.SIGTERM:
+            raise ResumableError
+        raise KeyboardInterrupt
 
     def _listen(self, seconds: float) -> None:
         """Take in what the workers tell, for up to so long."""
@@ -277,7 +304,11 @@ def share_cores(number: int, count: int) -> dict[str, str]:
 def share_gpus(environment: Mapping[str, str], number: int, count: int) -> dict[str, str]:
     """The variable that shows a worker its share of the GPUs; nothing where there are none."""
     shown = environment.get("CUDA_VISIBLE_DEVICES")
-    gpus = shown.split(",") if shown else [path.name[6:] for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    gpus = (
+        [gpu for gpu in shown.split(",") if gpu]
+        if shown is not None
+        else [path.name[6:] for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    )
     if not gpus or len(gpus) < count:
         return {}
     return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[number * len(gpus) // count : (number + 1) * len(gpus) // count])}
@@ -291,5 +322,6 @@ def _free_port() -> int:
 
 def _describe(code: int) -> str:
     if code < 0:
-        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"was ended by signal {-code} ({known.get(-code, 'a real-time signal')})"
     return "lost the others" if code == EXIT_LOST else f"ended with code {code}"

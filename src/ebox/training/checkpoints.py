@@ -18,6 +18,7 @@ from ebox.errors import InputError
 from ebox.models.network import Network
 from ebox.parallel.processes import to_host
 from ebox.training.run_folder import CHECKPOINTS
+from ebox.training.schedules import Schedule
 from ebox.training.state import TrainState
 from ebox.training.tensors import FACTS, load_tree, read_facts, save_tree
 
@@ -68,6 +69,9 @@ def save_checkpoint(folder: Path, state: TrainState, best: Network, standing: St
         "identity": asdict(identity),
     }
     place = folder / CHECKPOINTS / f"step-{standing.step:09d}"
+    if place.is_dir() and not (place / FACTS).exists():
+        # What a damaged disk left of an earlier one.
+        shutil.rmtree(place)
     save_tree(place, _arrays(state, best), facts)
     for old in find_checkpoints(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
@@ -128,8 +132,12 @@ class OtherRunError(InputError):
 def check_resumable(folder: Path, identity: RunIdentity) -> None:
     """Raise OtherRunError when what `folder` holds was begun with other settings or other data."""
     for place in find_checkpoints(folder):
-        if (place / FACTS).exists():
-            check_identity(place, read_facts(place).get("identity"), identity)
+        try:
+            saved = read_facts(place).get("identity")
+        except InputError:
+            # Damaged: loading says so, and takes the one before.
+            continue
+        check_identity(place, saved, identity)
 
 
 def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:
@@ -173,9 +181,26 @@ def host_arrays(state: TrainState) -> TrainState:
     return eqx.combine(to_host(arrays), static)
 
 
-def count_rows(carried: Any) -> int:
-    """Of how many devices the rows are."""
-    return len(jax.tree.leaves(carried)[0])
+def regroup_carried(state: TrainState, schedule: Schedule, num_devices: int) -> TrainState:
+    """Deal what a loaded state carries out over the devices that there are now.
+
+    Where the exchange is another for so many devices (one device compresses nothing), what was owed is given up.
+    """
+    fresh = schedule.start(state.network).carried
+    rows, wanted = jax.tree.leaves(state.carried), jax.tree.leaves(fresh)
+    if len(rows) != len(wanted):
+        warnings.warn(
+            f"what the exchange had not sent yet is given up: {num_devices} devices exchange in another way",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return state.with_carried(fresh)
+    if not wanted or [np.shape(row) for row in rows] == [np.shape(row) for row in wanted]:
+        return state
+    if len(rows[0]) != num_devices:
+        return state.with_carried(schedule.regroup(state.carried, state.network))
+    warnings.warn("what the exchange had not sent yet is given up: the nodes are others", RuntimeWarning, stacklevel=2)
+    return state.with_carried(fresh)
 
 
 def _arrays(state: TrainState, best: Network) -> tuple[Any, Any]:

@@ -33,6 +33,7 @@ class Share(eqx.Module):
     gradient: Network
     loss: Float[Array, ""]
     moments: tuple[Moments, ...]
+    num_examples: Float[Array, ""]  # of this device, padding left out
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _pass(
         return masked_loss_sum(logits, batch.targets, batch.mask, this) / jnp.maximum(total, 1.0), moments
 
     (loss, moments), gradient = jax.value_and_grad(share_of_loss, has_aux=True)(weights)
-    return Share(gradient, loss, moments)
+    return Share(gradient, loss, moments, batch.mask.sum().astype(jnp.float32))
 
 
 def _accumulate(
@@ -164,14 +165,18 @@ def _accumulate(
 
     shares = jax.lax.map(one, (cut(batch.codes), cut(batch.targets), cut(batch.mask), cut(keys)))
     gradient, loss = jax.tree.map(lambda values: values.sum(axis=0), (shares.gradient, shares.loss))
-    return Share(gradient, loss, tuple(_join(moments) for moments in shares.moments))
+    counts = shares.num_examples
+    behind = counts if axis_name is None else jax.lax.psum(counts, axis_name)
+    moments = tuple(_join(piece, behind) for piece in shares.moments)
+    return Share(gradient, loss, moments, counts.sum())
 
 
-def _join(moments: Moments) -> Moments:
-    """The moments of equal pieces taken together."""
-    mean = moments.mean.mean(axis=0)
-    spread = (moments.mean - mean[None]) ** 2
-    return Moments(mean, (moments.variance + spread).mean(axis=0))
+def _join(moments: Moments, counts: Float[Array, " piece"]) -> Moments:
+    """The moments of pieces of so many examples taken together."""
+    weights = (counts / jnp.maximum(counts.sum(), 1.0))[:, None]
+    mean = (weights * moments.mean).sum(axis=0)
+    spread = moments.variance + (moments.mean - mean[None]) ** 2
+    return Moments(mean, (weights * spread).sum(axis=0))
 
 
 def _example_keys(key: Array, step: Array, local_batch: int) -> Array:

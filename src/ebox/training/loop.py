@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -21,6 +20,7 @@ from jaxtyping import UInt8
 
 from ebox.config import Config
 from ebox.errors import InputError, ResumableError
+from ebox.interruption import Interruption
 from ebox.models import Network, build_model, check_length, count_parameters
 from ebox.parallel.devices import DATA_AXIS, put
 from ebox.parallel.processes import check_alike, is_chief
@@ -29,10 +29,10 @@ from ebox.training.batches import ChunkPlan, iter_chunks, iter_plans
 from ebox.training.checkpoints import (
     RunIdentity,
     Standing,
-    count_rows,
     find_checkpoints,
     host_arrays,
     load_newest_checkpoint,
+    regroup_carried,
     save_checkpoint,
 )
 from ebox.training.communication import describe_communication
@@ -196,7 +196,8 @@ class _Loop:
                     self._stop(interruption)
                 self.heard[:] = 0.0
         self._save(state)
-        if interruption.asked:
+        # A group has agreed on its end; what comes too late for that lets it finish.
+        if interruption.asked and jax.process_count() == 1:
             self._stop(interruption)
         return self._finish()
 
@@ -206,8 +207,7 @@ class _Loop:
         found = load_newest_checkpoint(self.folder, state, self.best, self.identity) if resume else None
         if found is not None:
             state, self.best, self.standing = found
-            if state.carried is not None and count_rows(state.carried) != self.mesh.size:
-                state = state.with_carried(self.plan.schedule.regroup(state.carried, state.network))
+            state = regroup_carried(state, self.plan.schedule, self.mesh.size)
             self.began -= self.standing.seconds
             self.logged_step = self.standing.step
         check_alike({"step of the checkpoint": self.standing.step})
@@ -279,6 +279,8 @@ class _Loop:
         if self.watch is not None:
             self.watch.rest()
         measured = dict(self.validate(average))
+        if self.watch is not None:
+            self.watch.beat()
         # The rate between two log steps is that of training alone.
         self.logged_at += time.perf_counter() - began
         value = -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
@@ -312,6 +314,8 @@ class _Loop:
         if is_chief():
             save_checkpoint(self.folder, arrays, self.best, self.standing, self.identity)
         self.saved_at = time.perf_counter()
+        if self.watch is not None:
+            self.watch.beat()
 
     def _finish(self) -> TrainingResult:
         seconds = time.perf_counter() - self.began
@@ -345,33 +349,6 @@ class _Loop:
             file=self.folder,
             remedy="lower train.learning_rate, or set train.clip_norm=1",
         )
-
-
-@final
-class Interruption:
-    """Notes SIGINT and SIGTERM instead of obeying, so that a dispatch ends and is saved; a second one ends at once."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._before: dict[int, Any] = {}
-
-    @property
-    def asked(self) -> bool:
-        """Whether a signal came."""
-        return self.number is not None
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _take(self, number: int, frame: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.number = number
 
 
 def check_trainable(data: TrainingData, config: Config) -> None:

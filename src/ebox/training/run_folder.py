@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
-from ebox.publishing import publish_file
+from ebox.publishing import explain_disk_errors, publish_file
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
@@ -70,7 +70,7 @@ class MetricsLog:
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add one line."""
         line = json.dumps(dict(entry), allow_nan=False) + "\n"
-        with self.path.open("a", encoding="utf-8") as stream:
+        with explain_disk_errors(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())

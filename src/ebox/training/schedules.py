@@ -90,7 +90,7 @@ class EveryStepSchedule(Schedule):
             core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
         )
         total, carried = self.exchange.reduce(share.gradient, carried)
-        moments = average_moments(share.moments, self.workers) if self.device_statistics else share.moments
+        moments = merge_moments(share.moments, share.num_examples) if self.device_statistics else share.moments
         core, norm, rate = self._advance(core, total, moments, this)
         return core, carried, StepFacts(share.loss, norm, rate)
 
@@ -108,6 +108,7 @@ class Pending(eqx.Module):
 
     gradient: Network
     moments: tuple[Moments, ...]
+    num_examples: Any  # a number a device
     exchange: Carried
 
 
@@ -123,7 +124,8 @@ class DelayedSchedule(Schedule):
         zeros = jax.tree.map(lambda leaf: np.zeros((self.workers, *leaf.shape), np.float32), weights)
         running = tuple(norm.running for norm in network.norms())
         moments = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], self.workers, axis=0), running)
-        carried = Pending(zeros, moments, self.exchange.start(weights))
+        counts = np.ones(self.workers, np.float32)
+        carried = Pending(zeros, moments, counts, self.exchange.start(weights))
         return TrainState(jnp.zeros((), jnp.int32), network, start_optimiser(network, self.optimiser), network, carried)
 
     def step(
@@ -131,18 +133,20 @@ class DelayedSchedule(Schedule):
     ) -> tuple[TrainState, Pending, StepFacts]:
         """See `Schedule`."""
         total, sent = self.exchange.reduce(carried.gradient, carried.exchange)
-        moments = average_moments(carried.moments, self.workers) if self.device_statistics else carried.moments
+        moments = merge_moments(carried.moments, carried.num_examples) if self.device_statistics else carried.moments
         share = share_of_gradient(
             core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
         )
         core, norm, rate = self._advance(core, total, moments, this)
-        return core, Pending(share.gradient, share.moments, sent), StepFacts(share.loss, norm, rate)
+        pending = Pending(share.gradient, share.moments, share.num_examples, sent)
+        return core, pending, StepFacts(share.loss, norm, rate)
 
     def regroup(self, carried: Pending, network: Network) -> Pending:
         """See `Schedule`."""
         return Pending(
             jax.tree.map(lambda rows: deal_sum(rows, self.workers), carried.gradient),
             jax.tree.map(lambda rows: deal_mean(rows, self.workers), carried.moments),
+            np.ones(self.workers, np.float32),
             self.exchange.regroup(carried.exchange, trained_weights(network)),
         )
 
@@ -193,7 +197,11 @@ class LocalSchedule(Schedule):
         )
         own = TrainState(core.step, carried.network, carried.optimiser, carried.network, None)
         moved, norm, rate = self._advance(own, share.gradient, share.moments, this)
-        walked = Wanderer(moved.network, moved.optimiser, carried.exchange)
+        # Who has no example, of a tail batch, stays where it is.
+        here = share.num_examples > 0.0
+        before, after = (carried.network, carried.optimiser), (moved.network, moved.optimiser)
+        network, optimiser = jax.tree.map(lambda new, old: jnp.where(here, new, old), after, before)
+        walked = Wanderer(network, optimiser, carried.exchange)
         done = core.step + 1
         is_meeting = (done % self.local_steps == 0) | (done.astype(jnp.float32) >= this.num_steps)
         core = TrainState(done, core.network, core.optimiser, core.average, None)
@@ -215,7 +223,7 @@ class LocalSchedule(Schedule):
             velocity,
         )
         running = tuple(norm.running for norm in walked.network.norms())
-        common = apply_moments(eqx.combine(anchor, fixed), average_moments(running, self.workers), momentum=1.0)
+        common = apply_moments(eqx.combine(anchor, fixed), merge_moments(running, jnp.ones(())), momentum=1.0)
         average = move_average(core.average, common, core.step, this.ema_decay, steps=self.local_steps)
         met = TrainState(core.step, common, velocity, average, None)
         return met, Wanderer(common, walked.optimiser, carried)
@@ -230,9 +238,9 @@ class LocalSchedule(Schedule):
 
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
         """See `Schedule`."""
-        moments = 4 * count_numbers([norm.running for norm in network.norms()])
-        meeting = (*self.exchange.messages(trained_weights(network)), all_reduce_message(moments, self.workers))
-        return meeting, float(self.local_steps)
+        half = 2 * count_numbers([norm.running for norm in network.norms()])
+        moments = (all_reduce_message(half, self.workers), all_reduce_message(half, self.workers))
+        return (*self.exchange.messages(trained_weights(network)), *moments), float(self.local_steps)
 
 
 def trained_weights(network: Network) -> Network:
@@ -240,9 +248,15 @@ def trained_weights(network: Network) -> Network:
     return eqx.filter(network, is_trainable(network))
 
 
-def average_moments(moments: tuple[Moments, ...], workers: int) -> tuple[Moments, ...]:
-    """The mean over the devices of what each saw alone."""
-    return jax.tree.map(lambda leaf: leaf / workers, jax.lax.psum(moments, DATA_AXIS))
+def merge_moments(moments: tuple[Moments, ...], count: Array) -> tuple[Moments, ...]:
+    """The moments of all devices taken together, each weighed by the examples behind its own."""
+    if not moments:
+        return moments
+    total = jax.lax.psum(count, DATA_AXIS)
+    weight = count / jnp.maximum(total, 1.0)
+    means = jax.lax.psum([weight * one.mean for one in moments], DATA_AXIS)
+    spread = [weight * (one.variance + (one.mean - mean) ** 2) for one, mean in zip(moments, means, strict=True)]
+    return tuple(map(Moments, means, jax.lax.psum(spread, DATA_AXIS)))
 
 
 def deal_sum(rows: np.ndarray, workers: int) -> np.ndarray:
@@ -261,7 +275,9 @@ def _statistics(network: Network, schedule: EveryStepSchedule | DelayedSchedule)
     """The messages of the batch normalisations of one step."""
     sizes, workers = [norm.scale.size for norm in network.norms()], schedule.workers
     if schedule.device_statistics:
-        return (all_reduce_message(4 * 2 * sum(sizes), workers),) if sizes else ()
+        # The count; then all means, then all variances.
+        return tuple(all_reduce_message(4 * numbers, workers) for numbers in (1, sum(sizes), sum(sizes)) if sizes)
+    sizes = sizes * schedule.a_pass.micro_batches
     backward = [all_reduce_message(4 * 2 * size, workers) for size in sizes]
     if workers <= GATHERED_DEVICES:
         return (*(half_message("all-gather", 4 * workers * (2 * size + 1), workers) for size in sizes), *backward)

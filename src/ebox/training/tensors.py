@@ -44,7 +44,7 @@ def load_tree(folder: Path, like: Tree, *, loose: str | None = None) -> Tree:
     Args:
         folder: What `save_tree` published.
         like: A tree of arrays of the same names, shapes and dtypes.
-        loose: How the names begin of those whose shapes may differ.
+        loose: How the names begin of those whose shapes may differ, or that may be absent and are none then.
 
     Raises:
         InputError: missing, truncated, changed (its checksum differs), or of another network.
@@ -76,7 +76,7 @@ def _named_arrays(tree: Any) -> dict[str, np.ndarray]:
 def _fill(like: Tree, arrays: dict[str, np.ndarray], file: Path, loose: str | None) -> Tree:
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     names = [jax.tree_util.keystr(path) for path, _ in paths]
-    strange = sorted(set(names) ^ set(arrays))
+    strange = sorted(name for name in set(names) ^ set(arrays) if loose is None or not name.startswith(loose))
     if strange:
         raise InputError(
             f"belongs to another network: {strange[0]!r} stands in only one of the two",
@@ -89,4 +89,4 @@ def _fill(like: Tree, arrays: dict[str, np.ndarray], file: Path, loose: str | No
         if arrays[name].shape != np.shape(leaf) or arrays[name].dtype != np.asarray(leaf).dtype:
             found, expected = arrays[name].shape, np.shape(leaf)
             raise InputError(f"{name} has shape {found}, this network needs {expected}", file=file)
-    return jax.tree_util.tree_unflatten(structure, [arrays[name] for name in names])
+    return jax.tree_util.tree_unflatten(structure, [arrays.get(name) for name in names])

@@ -1,0 +1,184 @@
+"""Before a long training: what it will take on this machine, and what would be slow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.config import Config
+
+if TYPE_CHECKING:
+    import jax
+    from jax.sharding import Mesh
+
+    from ebox.datasets.folder import Dataset
+    from ebox.planning.compilation import CompilationResult
+
+WARM_UP, TIMED = 2, 3
+# Of the memory that is free, what a training may take: the rest is for the host's arrays and other programs.
+USABLE_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class PreflightResult:
+    """What a training would take here.
+
+    Args:
+        devices: How many work, and of what kind.
+        num_examples: Of the train split.
+        num_steps: Of the whole training.
+        batch_size: Examples a step.
+        num_parameters: Trained numbers.
+        compile_seconds: Until the first step.
+        step_seconds: Of one step, the median of a few dispatches.
+        training_seconds: Of all steps, without validations.
+        step_bytes: Memory of one device that a step needs.
+        free_bytes: Memory of one device that is there.
+        largest_batch_size: The largest global batch that fits, by the compiler's plan for two sizes.
+        remarks: What would be slow, or should be known; each a sentence with what to do.
+    """
+
+    devices: str
+    num_examples: int
+    num_steps: int
+    batch_size: int
+    num_parameters: int
+    compile_seconds: float
+    step_seconds: float
+    training_seconds: float
+    step_bytes: int
+    free_bytes: int
+    largest_batch_size: int
+    remarks: tuple[str, ...]
+
+
+def check_training(dataset: Path | str, config: Config | None = None) -> PreflightResult:
+    """Compile the real step for a dataset, make a few steps, and say what the whole would take.
+
+    Nothing is written.
+
+    Args:
+        dataset: A folder made by `build`.
+        config: The settings; none: the defaults.
+
+    Raises:
+        InputError: a bad dataset, settings that don't fit it, or absent devices.
+    """
+    import jax
+
+    from ebox.datasets.folder import open_dataset
+    from ebox.models import build_model, count_parameters
+    from ebox.parallel import find_devices, make_mesh
+    from ebox.training.loop import check_trainable
+
+    config = Config() if config is None else config
+    data = open_dataset(Path(dataset))
+    check_trainable(data, config)
+    devices = find_devices(config.parallel)
+    mesh = make_mesh(devices, config.parallel.node_devices)
+    compile_seconds, step_seconds, num_steps = _time_steps(data, config, mesh)
+    free = _free_bytes(devices[0], len(devices))
+    small, large = (
+        _compile(data, config, mesh, size) for size in (config.train.batch_size, 4 * config.train.batch_size)
+    )
+    return PreflightResult(
+        devices=f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        num_examples=data.rows("train").stop - data.rows("train").start,
+        num_steps=num_steps,
+        batch_size=config.train.batch_size,
+        num_parameters=count_parameters(build_model(config.model, len(data.tracks), data.length_bp, jax.random.key(0))),
+        compile_seconds=compile_seconds,
+        step_seconds=step_seconds,
+        training_seconds=num_steps * step_seconds,
+        step_bytes=small.memory.total,
+        free_bytes=free,
+        largest_batch_size=find_largest_batch(small, large, free, len(devices)),
+        remarks=tuple(_remark(config, mesh, small.memory.total, free)),
+    )
+
+
+def find_largest_batch(small: CompilationResult, large: CompilationResult, free_bytes: int, num_devices: int) -> int:
+    """The largest global batch that fits, a multiple of the devices: memory grows as a straight line with the batch."""
+    grown = (large.memory.total - small.memory.total) / (large.batch_per_chip - small.batch_per_chip)
+    fixed = small.memory.total - grown * small.batch_per_chip
+    places = math.floor((USABLE_SHARE * free_bytes - fixed) / max(grown, 1.0))
+    return max(0, places) * num_devices
+
+
+def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float, int]:
+    """Seconds until the first step, of a step, and the number of steps of the whole training."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from ebox.models import build_model
+    from ebox.training.batches import Shares, iter_plans, make_chunk, put_chunk
+    from ebox.training.sampling import make_order
+    from ebox.training.state import make_hyperparameters, place_state
+    from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
+
+    train, rows = config.train, data.rows("train")
+    codes, targets = data.codes[rows], data.targets[rows]
+    order = make_order(
+        targets,
+        seed=train.seed,
+        batch_size=train.batch_size,
+        negatives_per_positive=train.negatives_per_positive,
+    )
+    num_steps = order.count_steps(train.epochs, train.max_steps)
+    plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, num_steps)
+    run, hyper = build_run_chunk(mesh, plan, steps), make_hyperparameters(train, num_steps, 1.0)
+    network = build_model(config.model, targets.shape[1], data.length_bp, jax.random.key(0))
+    state, shares = (
+        place_state(plan.schedule.start(network), mesh),
+        Shares.of(mesh, train.batch_size, train.device_batch_size),
+    )
+    signals, seconds = jnp.zeros((mesh.size, NUM_SIGNALS)), []
+    for one in list(iter_plans(0, steps * (WARM_UP + TIMED), steps, frozenset())):
+        began = time.perf_counter()
+        chunk = put_chunk(make_chunk(codes, targets, order, one, steps, shares), mesh)
+        state, metrics = run(state, chunk, signals, hyper, jnp.asarray(one.count, jnp.int32))
+        jax.block_until_ready(metrics)
+        seconds.append(time.perf_counter() - began)
+    return seconds[0], float(np.median(seconds[WARM_UP:])) / steps, num_steps
+
+
+def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> CompilationResult:
+    from ebox.planning.compilation import StepShape, compile_train_step
+
+    train = config.train.model_copy(update={"batch_size": batch_size, "device_batch_size": None})
+    shape = StepShape(data.length_bp, len(data.tracks), 1)
+    return compile_train_step(mesh, config.model_copy(update={"train": train}), shape)
+
+
+def _free_bytes(device: jax.Device, num_devices: int) -> int:
+    """Memory that one device can still take; the parts of a processor share what the machine has."""
+    import psutil
+
+    found: Any = device.memory_stats()
+    if device.platform != "cpu" and found:
+        return int(found["bytes_limit"]) - int(found["bytes_in_use"])
+    return psutil.virtual_memory().available // num_devices
+
+
+def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Iterable[str]:
+    import os
+
+    from ebox.parallel.environment import count_cores
+
+    platform, processes = mesh.devices.flat[0].platform, config.parallel.processes
+    if step_bytes > USABLE_SHARE * free_bytes:
+        yield "a step needs more memory than is free; set train.device_batch_size, and gradients are accumulated"
+    if processes > count_cores():
+        yield f"{processes} processes share {count_cores()} cores; take no more processes than cores"
+    if config.train.batch_size % mesh.size:
+        places = -(-config.train.batch_size // mesh.size) * mesh.size
+        yield f"a batch of {config.train.batch_size} leaves places on {mesh.size} devices empty; {places} fills them"
+    if platform == "cpu" and os.getloadavg()[0] > 0.5 * count_cores():
+        yield f"the machine is busy (load {os.getloadavg()[0]:.1f}), so the time is that of a busy machine"
+    if platform == "cpu" and config.train.precision == "bfloat16":
+        yield "bfloat16 is slower than float32 on most processors; time both, or leave train.precision at auto"

@@ -1,0 +1,97 @@
+"""Motif files of any content: what is written is read back, and what is broken is refused with a message."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebox.errors import InputError
+from ebox.sequences import Motif, read_motifs, write_meme
+from ebox.sequences.motifs import read_jaspar
+
+COUNTS = st.lists(st.lists(st.integers(0, 500), min_size=4, max_size=4).filter(any), min_size=1, max_size=25)
+NAMES = st.text("ABCMXYZabc0123456789._:-", min_size=1, max_size=12).filter(lambda name: name.lower() != "motif")
+# Pieces of real files in any order, and noise between them.
+PIECES = st.sampled_from(
+    [
+        "MEME version 4\n",
+        "ALPHABET= ACGT\n",
+        "ALPHABET= ACGU\n",
+        "MOTIF a b\n",
+        "MOTIF\n",
+        "letter-probability matrix: alength= 4 w= 2 nsites= 20 E= 0\n",
+        "letter-probability matrix: alength= 20 w= -1\n",
+        "letter-probability matrix:\n",
+        "0.25 0.25 0.25 0.25\n",
+        "1 0 0\n",
+        "nan 1 0 0\n",
+        "inf -1 1 0\n",
+        "1e400 0 0 0\n",
+        ">MA0001.1 one\n",
+        "A [ 1 2 ]\n",
+        "C [ 3 0 ]\n",
+        "G [ 0 2\n",
+        "T 0 0 ]\n",
+        "A [ ]\n",
+        "\n",
+        "\r\n",
+        "\x00\n",
+    ]
+)
+TEXTS = st.lists(st.one_of(PIECES, st.text(max_size=20)), max_size=30).map("".join)
+CONTENTS = st.one_of(TEXTS.map(lambda text: text.encode("utf-8", "replace")), st.binary(max_size=300))
+
+
+def _in_file(content: bytes) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="ebox-motifs-"))
+    (folder / "motifs.txt").write_bytes(content)
+    return folder / "motifs.txt"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(NAMES, COUNTS), min_size=1, max_size=4, unique_by=lambda pair: pair[0]))
+def test_written_motifs_are_read_back(drawn: list[tuple[str, list[list[int]]]]):
+    motifs = []
+    for name, rows in drawn:
+        counts = np.array(rows, np.float64)
+        motifs.append(Motif(name, counts / counts.sum(axis=1, keepdims=True)))
+    path = _in_file(b"")
+    path.unlink()
+    write_meme(path, motifs)
+    back = read_motifs(path)
+    assert [motif.name for motif in back] == [motif.name for motif in motifs]
+    for one, other in zip(back, motifs, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(COUNTS, st.booleans(), st.booleans())
+def test_counts_of_any_jaspar_layout_become_their_shares(rows: list[list[int]], letters: bool, windows: bool):
+    counts = np.array(rows)
+    lines = [">MA0001.1 one"]
+    for letter, row in zip("ACGT", counts.T, strict=True):
+        numbers = " ".join(map(str, row))
+        lines.append(f"{letter} [ {numbers} ]" if letters else numbers)
+    end = "\r\n" if windows else "\n"
+    (motif,) = read_jaspar(_in_file((end.join(lines) + end).encode()))
+    np.testing.assert_allclose(motif.probabilities, counts / counts.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(CONTENTS)
+def test_whatever_a_file_holds_it_is_motifs_or_a_message(content: bytes):
+    path, message = _in_file(content), ""
+    motifs: list[Motif] = []
+    try:
+        motifs = read_motifs(path)
+    except InputError as error:
+        message = str(error)
+    assert bool(motifs) is (str(path) not in message)
+    for motif in motifs:
+        assert np.isfinite(motif.probabilities).all()
+        np.testing.assert_allclose(motif.probabilities.sum(axis=1), 1.0, atol=1e-4)
+        assert (motif.probabilities >= 0.0).all()
