@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("explaining",),
     ("pipeline",),
     ("console",),
-    ("options",),
+    ("options", "exits"),
     ("explain_verb",),
     ("cli",),
 )

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from ebox.errors import InputError
 from ebox.parallel.processes import Membership, is_cluster_task, read_membership
 from ebox.parallel.supervision import share_cores, share_gpus
+from ebox.parity import relative_difference
 from ebox.sequences import write_fasta
 
 SETTINGS = {
@@ -143,7 +144,9 @@ def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_several_processes_give_the_model_of_one(dataset: Path, tmp_path: Path, alone: Path, processes: int):
     done = _train(dataset, tmp_path / "run", {}, "--processes", str(processes))
     assert done.returncode == 0, done.stderr
-    assert _largest_difference(alone, tmp_path / "run") < 1e-6
+    assert relative_difference(_weights(alone), _weights(tmp_path / "run")) < 1e-6
+    # Offsets that start at zero are small after 50 steps, so of them alone it is more.
+    assert _largest_difference(alone, tmp_path / "run") < 5e-6
     facts = (tmp_path / "run" / "environment.json").read_text()
     assert f'"num_processes": {processes}' in facts
     assert "step 50/50" in done.stderr

@@ -101,8 +101,12 @@ def test_local_workers_part_and_meet():
 
 def test_a_meeting_of_plain_local_workers_is_the_mean_of_their_networks():
     apart, met = _train(_config(sync="local", local_steps=7), 4), _train(_config(sync="local", local_steps=6), 4)
-    mean = jax.tree.map(lambda leaf: leaf.mean(axis=0), apart.states[5].carried.network)
-    assert _difference(mean, met.states[5].network) < 2e-6
+    rows = apart.states[5].carried.network
+    mean = trained_weights(jax.tree.map(lambda leaf: leaf.mean(axis=0), rows))
+    assert _difference(mean, trained_weights(met.states[5].network)) < 2e-6
+    for norm, merged in zip(rows.norms(), met.states[5].network.norms(), strict=True):
+        spread = norm.running.variance.mean(axis=0) + norm.running.mean.var(axis=0)
+        np.testing.assert_allclose(merged.running.variance, spread, rtol=1e-4)
 
 
 def test_local_workers_meet_at_the_end_whatever_the_number_of_steps():
@@ -166,7 +170,7 @@ def test_device_statistics_save_messages():
     mesh = make_mesh(find_devices(ParallelConfig(devices=4)))
     network = build_model(config.model, 1, 40, jax.random.key(0))
     both = [make_plan(one, mesh).schedule.messages(network)[0] for one in (config, _config())]
-    assert len(both[0]) == 2
+    assert len(both[0]) == 4
     assert len(both[0]) < len(both[1])
 
 

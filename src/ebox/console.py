@@ -79,7 +79,7 @@ def describe_parity(result: ParityResult) -> str:
         verdict = "holds" if case.holds else "DOES NOT HOLD"
         rerun = "equal to the bit" if case.rerun_is_equal else "DIFFERENT"
         lines.append(
-            f"  {case.workers:>2} {case.kind:<10} largest relative difference {case.largest_relative_difference:.1e}, "
+            f"  {case.workers:>2} {case.kind:<10} relative difference {case.relative_difference:.1e}, "
             f"a rerun {rerun}: {verdict}"
         )
     lines.append("the same model" if result.holds else "NOT the same model; the bound is 1e-06 and an equal rerun")
