@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-VERBS = ["build", "config", "demo", "doctor", "evaluate", "predict", "report", "run", "simulate", "train"]
+VERBS = ["build", "config", "demo", "doctor", "evaluate", "explain", "predict", "report", "run", "simulate", "train"]
 
 
 def ebox(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

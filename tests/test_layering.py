@@ -28,10 +28,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("prediction", "diagnosis", "parity"),
     ("launch",),
     ("stages",),
-    ("worker",),
+    ("worker", "locus"),
+    ("explaining",),
     ("pipeline",),
     ("console",),
     ("options", "exits"),
+    ("explain_verb",),
     ("cli",),
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

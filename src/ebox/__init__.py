@@ -1,7 +1,7 @@
 """Train convolutional networks on DNA to find where a transcription factor binds.
 
-The verbs of the command line are functions here: `simulate`, `build`, `train`, `evaluate`, `predict`, `report`,
-`run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs nothing.
+The verbs of the command line are functions here: `simulate`, `build`, `train`, `evaluate`, `explain`, `predict`,
+`report`, `run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ebox.datasets.sources import DatasetSources
     from ebox.diagnosis import doctor
     from ebox.errors import InputError
+    from ebox.explaining import explain
     from ebox.explanation import read_filters
     from ebox.pipeline import demo, run
     from ebox.prediction import predict
@@ -34,6 +35,7 @@ _PLACES = {
     "demo": ("ebox.pipeline", "demo"),
     "doctor": ("ebox.diagnosis", "doctor"),
     "evaluate": ("ebox.stages", "evaluate"),
+    "explain": ("ebox.explaining", "explain"),
     "load_model": ("ebox.training", "load_model"),
     "open_dataset": ("ebox.datasets.folder", "open_dataset"),
     "predict": ("ebox.prediction", "predict"),
@@ -56,6 +58,7 @@ __all__ = [
     "demo",
     "doctor",
     "evaluate",
+    "explain",
     "load_model",
     "open_dataset",
     "predict",

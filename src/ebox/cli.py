@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ebox.exits import FAILED_CODE, run_app
+from ebox.explain_verb import explain
 from ebox.options import (
     BlacklistOption,
     ConfigOption,
@@ -255,6 +256,9 @@ def predict(
         result = predict_file(run_folder, fasta, out, platform=platform, progress=display.progress)
     console.say(console.describe_predictions(result))
     console.say(f"predictions: {out}")
+
+
+app.command()(explain)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from ebox.settings import (
     Config,
     DataConfig,
     EvaluationConfig,
+    ExplanationConfig,
     ModelConfig,
     NegativeKind,
     ParallelConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "EvaluationConfig",
+    "ExplanationConfig",
     "ModelConfig",
     "NegativeKind",
     "ParallelConfig",
@@ -55,7 +57,7 @@ def read_config(
     """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
-        path: A TOML file with the sections data, model, train, parallel, evaluation; none: the defaults.
+        path: A TOML file with the sections data, model, train, parallel, evaluation, explanation; none: the defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
         flags: Values by `section.key`.
 
@@ -221,4 +223,5 @@ def _sections() -> dict[str, type[Settings]]:
         "train": TrainConfig,
         "parallel": ParallelConfig,
         "evaluation": EvaluationConfig,
+        "explanation": ExplanationConfig,
     }

@@ -97,6 +97,8 @@ class Display:
         self._bars: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._said: dict[str, float] = {}
+        # When each stage began, what was done then, and what was done last.
+        self._began: dict[str, tuple[float, int, int]] = {}
 
     def __enter__(self) -> Display:
         if sys.stderr is not None and sys.stderr.isatty():
@@ -134,11 +136,23 @@ class Display:
             return
         now = time.monotonic()
         last = self._said.get(phrase)
+        if done < self._began.get(phrase, (0.0, 0, 0))[2]:
+            # The same stage again, on other sequences.
+            last = None
+        already = (now, done) if last is None else self._began[phrase][:2]
+        self._began[phrase] = (*already, done)
         if last is None:
             self._said[phrase] = now
         elif now - last >= QUIET_SECONDS or (done >= total and now - last >= 1.0):
             self._said[phrase] = now
-            note(f"{phrase}: {done:,} of {total:,}")
+            note(f"{phrase}: {done:,} of {total:,}{self._describe_rest(phrase, now, done, total)}")
+
+    def _describe_rest(self, phrase: str, now: float, done: int, total: int) -> str:
+        """The time left at the speed since the first word of a phrase."""
+        began, already, _ = self._began[phrase]
+        if done <= already or done >= total:
+            return ""
+        return f", {(now - began) / (done - already) * (total - done):.0f} s left"
 
     def entry(self, entry: Mapping[str, Any], num_steps: int) -> None:
         """Show one entry of the training metrics."""
@@ -306,3 +320,29 @@ def describe_ceiling(ceiling: CeilingResult | None) -> str:
         for name, metric in (("accuracy", ceiling.accuracy), ("AUROC", ceiling.auroc))
     ]
     return f"likelihood-ratio ceiling: {', '.join(parts)}"
+
+
+def describe_explanation(facts: Mapping[str, Any]) -> str:
+    """What was explained, what was found, and how sure that is, in a few lines."""
+    sequences, attribution = facts["sequences"], facts["attribution"]
+    lines = [f"{facts['track']}: {sequences['num']:,} sequences explained by {attribution['words']}"]
+    for key, words in (
+        ("num_windowed", f"longer than {sequences['length_bp']} bp: explained in windows, each base the mean of them"),
+        ("num_padded", f"shorter than {sequences['length_bp']} bp: padded with N"),
+        ("num_with_n", "with N, to which nothing is attributed"),
+    ):
+        if sequences.get(key):
+            lines.append(f"  {sequences[key]:,} {words}")
+    lines.append(f"  completeness error {100 * attribution['completeness_error']:.2g} %")
+    if attribution["warning"] is not None:
+        lines.append(f"  beware: {attribution['warning']}")
+    for motif in facts["motifs"]:
+        best = motif["matches"][0] if motif["matches"] else None
+        like = "like nothing known"
+        if best is not None:
+            like = f"{best['name']} ({best['id']}), q = {best['q_value']:.1g}"
+            like = f"like {like}" if best["is_find"] else f"like nothing known; nearest {like}"
+        lines.append(f"  {motif['name']} {motif['consensus']}: {motif['num_sites']:,} sites, {like}")
+    if facts.get("motifs_reason"):
+        lines.append(f"  no motif: {facts['motifs_reason']}")
+    return "\n".join(lines)

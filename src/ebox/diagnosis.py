@@ -47,6 +47,7 @@ class DoctorResult:
 
 EXTRAS = {
     "pyjaspar": ("the whole of JASPAR by id", 'pip install "ebox[jaspar]"'),
+    "modiscolite": ("motif discovery", 'pip install "ebox[explain]"'),
     "libtpu": ("TPUs", 'pip install "ebox[tpu]"'),
 }
 

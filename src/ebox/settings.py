@@ -241,6 +241,34 @@ class EvaluationConfig(Settings):
     batch_size: PositiveInt = 512
 
 
+class ExplanationConfig(Settings):
+    """What the network learned, and how far that can be trusted (docs/explanation.md)."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    method: Literal["deeplift", "saturation", "integrated", "gradient"] = "deeplift"
+    track: str | None = Field(None, description="Which track is explained; none: the first.")
+    sequences: Literal["called", "positive", "all"] = Field(
+        "called", description="Test sequences to explain: those called at the threshold, all positives, or all."
+    )
+    max_sequences: PositiveInt | None = Field(2000, description="At most so many are drawn; none: all of them.")
+    both_strands: bool = Field(True, description="Explain the logit averaged over both strands, as it is reported.")
+    num_references: PositiveInt = Field(10, description="Dinucleotide shuffles that a sequence is compared with.")
+    num_steps: PositiveInt = Field(16, description="Points on the way from a reference (integrated).")
+    batch_size: PositiveInt = 64
+    discover: bool = Field(True, description="Find motifs in the contributions; needs ebox[explain].")
+    max_seqlets: PositiveInt = Field(5000, description="Stretches of high contribution that discovery groups.")
+    leiden_runs: PositiveInt = Field(2, description="Random starts of the grouping.")
+    hit_p_value: Rate = Field(1e-4, description="A hit of a motif scores as high as this share of random sites.")
+    grammar: bool = Field(True, description="Experiments: motifs put in, moved apart, destroyed.")
+    num_backgrounds: PositiveInt = Field(200, description="Shuffled sequences that motifs are put into.")
+    pair: tuple[str, str] | None = Field(
+        None, description="Two motifs or words to move apart; none: the two discovered ones that matter most."
+    )
+    max_gap_bp: PositiveInt = 30
+    proof: bool = Field(True, description="Check the explanation against other methods, networks and the truth.")
+    num_checked: Annotated[int, Field(ge=10)] = Field(100, description="Sequences that the checks are made on.")
+
+
 class Config(Settings):
     """All settings, by section."""
 
@@ -249,3 +277,4 @@ class Config(Settings):
     train: TrainConfig = TrainConfig()
     parallel: ParallelConfig = ParallelConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    explanation: ExplanationConfig = ExplanationConfig()

@@ -204,7 +204,7 @@ def evaluate(
     folder = Path(run)
     model = load_model(folder)
     config = read_config(folder / run_folder.CONFIG).evaluation if config is None else config
-    data, is_own = _open_dataset_of(folder, dataset)
+    data, is_own = open_dataset_of(folder, dataset)
     _check_fits(data, model.length_bp, model.tracks)
     held_out = slice(data.rows("validation").start, data.rows("test").stop)
     logits = np.full((len(data), len(model.tracks)), np.nan, np.float32)
@@ -288,9 +288,10 @@ def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def clear_run(folder: Path) -> None:
     """Remove what training, evaluation and report left in a run folder; the mark of a run folder goes last."""
+    from ebox.explanation.files import EXPLANATION, WORK
     from ebox.training import run_folder
 
-    for name in run_folder.OWN_FILES:
+    for name in (EXPLANATION, WORK, *run_folder.OWN_FILES):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -302,7 +303,7 @@ def _with_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.stem}{suffix}{path.suffix}")
 
 
-def _open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bool]:
+def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bool]:
     """Open the dataset given, or the one that the run was trained on; say whether it is the latter, unchanged."""
     from ebox.datasets.folder import open_dataset
     from ebox.training import run_folder

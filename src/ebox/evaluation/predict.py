@@ -1,10 +1,11 @@
-"""Batched inference: the one `predict` that evaluation, scanning and explanation call."""
+"""Batched inference: the one way of batching, and `predict`, which evaluation, scanning and explanation call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -14,11 +15,26 @@ from jaxtyping import Array, Float, UInt8
 
 from ebox.config import ParallelConfig
 from ebox.models.encoding import one_hot, reverse_complement
+from ebox.models.layers import ConvolutionMethod
 from ebox.models.network import Network, Pass
 from ebox.parallel.devices import DATA_AXIS, choose_convolution, find_local_devices, make_mesh, replicate
 from ebox.sequences.codes import N_CODE
 
 Progress = Callable[[str, int, int], None]
+
+
+@runtime_checkable
+class Job(Protocol):
+    """What is computed of a batch. It is hashable, so that equal jobs are compiled once."""
+
+    def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
+        """Give arrays whose first axis is that of the examples; runs under `shard_map` on a device's share."""
+
+    def __hash__(self) -> int:
+        """Equal jobs have equal hashes."""
+
+
+Reader = Callable[[slice], tuple[UInt8[np.ndarray, "some ..."], ...]]
 
 
 def predict(
@@ -40,32 +56,93 @@ def predict(
         mesh: The devices; none: all local ones.
         progress: Called with a phrase, the number done, and the number in all.
     """
+    empty = codes[:0] if len(codes) else np.full((1, codes.shape[1]), N_CODE, np.uint8)
+    read = (lambda rows: (codes[rows],)) if len(codes) else (lambda rows: (empty,))
+    batches = iter_batches(
+        network,
+        ScoreJob(both_strands),
+        read,
+        max(len(codes), 1),
+        batch_size=batch_size,
+        mesh=mesh,
+        progress=progress if len(codes) else None,
+    )
+    return np.concatenate([np.asarray(logits, np.float32) for _, logits in batches])[: len(codes)]
+
+
+def iter_batches(
+    network: Network,
+    job: Job,
+    read: Reader,
+    num_examples: int,
+    *,
+    batch_size: int = 512,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+    phrase: str = "predicting",
+) -> Iterator[tuple[slice, Any]]:
+    """Run a job over examples, batch after batch, data-parallel over the devices of a mesh.
+
+    Args:
+        network: A trained network.
+        job: What to compute of a batch.
+        read: Gives the blocks of codes of some rows; each is padded with N to a whole batch.
+        num_examples: How many rows there are.
+        batch_size: Examples a call over all devices; rounded up to a whole share for each.
+        mesh: The devices; none: all local ones.
+        progress: Called with a phrase, the number done, and the number in all.
+        phrase: What it is called with.
+
+    Yields:
+        The rows, and the job's result on them as NumPy arrays, in order. Memory holds two batches.
+    """
     mesh = make_mesh(find_local_devices(ParallelConfig())) if mesh is None else mesh
-    batch = -(-min(batch_size, max(len(codes), 1)) // mesh.size) * mesh.size
+    batch = -(-min(batch_size, max(num_examples, 1)) // mesh.size) * mesh.size
     arrays, static = eqx.partition(network, eqx.is_array)
-    forward = _build_forward(_Hashable(static), mesh, both_strands)
     arrays = replicate(arrays, mesh)
     sharding = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
-    waiting: tuple[int, Array] | None = None
-    parts: list[np.ndarray] = []
-    for first in range(0, max(len(codes), 1), batch):
-        block = np.full((batch, codes.shape[1]), N_CODE, np.uint8)
-        count = len(codes[first : first + batch])
-        block[:count] = codes[first : first + batch]
-        logits = forward(arrays, jax.device_put(block, sharding))
+    waiting: tuple[slice, Any] | None = None
+    for first in range(0, num_examples, batch):
+        rows = slice(first, min(first + batch, num_examples))
+        blocks = tuple(jax.device_put(_pad(block, batch), sharding) for block in read(rows))
+        result = _compile(_Hashable(static), job, mesh, len(blocks))(arrays, *blocks)
         # Fetched one batch late, so that the next is prepared while the device computes.
-        _collect(waiting, parts)
-        waiting = (count, logits)
+        if waiting is not None:
+            yield _fetch(*waiting)
+        waiting = (rows, result)
         if progress is not None:
-            progress("predicting", min(first + batch, len(codes)), len(codes))
-    _collect(waiting, parts)
-    return np.concatenate(parts)
-
-
-def _collect(waiting: tuple[int, Array] | None, parts: list[np.ndarray]) -> None:
+            progress(phrase, rows.stop, num_examples)
     if waiting is not None:
-        count, logits = waiting
-        parts.append(np.asarray(logits, np.float32)[:count])
+        yield _fetch(*waiting)
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """The logits of every track, of one strand or averaged over both.
+
+    In float32, also on accelerators, so that a score does not depend on the device.
+    """
+
+    both_strands: bool
+
+    def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
+        """See `Job`; one block of codes in, (batch, track) out."""
+        (codes,) = blocks
+        logits = self._score(network, method, codes)
+        return 0.5 * (logits + self._score(network, method, reverse_complement(codes))) if self.both_strands else logits
+
+    def _score(self, network: Network, method: ConvolutionMethod, codes: Array) -> Array:
+        return network(one_hot(codes), Pass(method=method))[0]
+
+
+def _pad(block: np.ndarray, batch: int) -> np.ndarray:
+    padded = np.full((batch, *block.shape[1:]), N_CODE, np.uint8)
+    padded[: len(block)] = block
+    return padded
+
+
+def _fetch(rows: slice, result: Any) -> tuple[slice, Any]:
+    return rows, jax.tree.map(lambda leaf: np.asarray(leaf)[: rows.stop - rows.start], result)
 
 
 class _Hashable:
@@ -84,20 +161,14 @@ class _Hashable:
 
 
 @lru_cache(maxsize=16)
-def _build_forward(static: _Hashable, mesh: Mesh, both_strands: bool) -> Callable[[Any, Array], Array]:
-    """Compile the pass over one batch; float32, also on accelerators, so that a score does not depend on the device."""
+def _compile(static: _Hashable, job: Job, mesh: Mesh, num_blocks: int) -> Callable[..., Any]:
+    """Compile a job over one batch."""
     method = choose_convolution(mesh.devices.flat[0].platform)
 
-    def score(network: Network, codes: Array) -> Array:
+    def run(arrays: Any, *blocks: Array) -> Any:
         with jax.default_matmul_precision("highest"):
-            logits, _ = network(one_hot(codes), Pass(method=method))
-        return logits
-
-    def run(arrays: Any, codes: Array) -> Array:
-        network = eqx.combine(arrays, static.tree)
-        logits = score(network, codes)
-        return 0.5 * (logits + score(network, reverse_complement(codes))) if both_strands else logits
+            return job(eqx.combine(arrays, static.tree), method, *blocks)
 
     sharded = PartitionSpec(DATA_AXIS)
-    local = jax.shard_map(run, mesh=mesh, in_specs=(PartitionSpec(), sharded), out_specs=sharded, check_vma=False)
-    return jax.jit(local)
+    specs = (PartitionSpec(), *(sharded for _ in range(num_blocks)))
+    return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=sharded, check_vma=False))

@@ -16,7 +16,7 @@ LETTER_COLOURS = {"A": "#109648", "C": "#255C99", "G": "#F7B32B", "T": "#D62839"
 MAX_INFORMATION_BITS = 2.0
 
 # Outlines in a unit box, y upwards, drawn for this project: strokes about a fifth of the width.
-_GLYPHS = {
+GLYPHS = {
     "A": "M0 0L.37 1H.63L1 0H.76L.687 .22H.313L.24 0ZM.374 .4H.626L.5 .78Z",
     "C": "M1 .655C.96 .87 .785 1 .535 1C.21 1 0 .8 0 .5C0 .2 .21 0 .535 0C.785 0 .96 .13 1 .345L.765 .39"
     "C.735 .255 .655 .185 .54 .185C.355 .185 .245 .3 .245 .5C.245 .7 .355 .815 .54 .815C.655 .815 .735 "
@@ -125,7 +125,7 @@ def _define_glyphs(prefix: str, heights: np.ndarray) -> str:
     used = [base for number, base in enumerate(BASES) if np.any(heights[:, number] != 0)]
     paths = "".join(
         f'<path id="{prefix}-{base}" class="base-{base}" fill="{LETTER_COLOURS[base]}" '
-        f'fill-rule="evenodd" d="{_GLYPHS[base]}"/>'
+        f'fill-rule="evenodd" d="{GLYPHS[base]}"/>'
         for base in used
     )
     return f"<defs>{paths}</defs>"

@@ -38,13 +38,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """One series of points; `style` names its colour and dashes in the style sheet."""
+    """One series of points; `style` names its colour and dashes in the style sheet; `low` and `high` bound a band."""
 
     x: Sequence[Real]
     y: Sequence[Real]
     style: str
     label: str
     marks: bool = False
+    low: Sequence[Real] = ()
+    high: Sequence[Real] = ()
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,17 @@ def _draw_line(frame: Frame, line: Line) -> str:
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     dots = "".join(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>' for x, y in places)
     alone = len(places) == 1 or line.marks
-    return f'<g class="series {escape(line.style)}"><path class="line" d="M{path}"/>{dots if alone else ""}</g>'
+    band = _draw_band(frame, line)
+    return f'<g class="series {escape(line.style)}">{band}<path class="line" d="M{path}"/>{dots if alone else ""}</g>'
+
+
+def _draw_band(frame: Frame, line: Line) -> str:
+    if not line.low:
+        return ""
+    edge = [frame.at(x, y) for x, y in zip(line.x, line.low, strict=True)]
+    edge += [frame.at(x, y) for x, y in zip(line.x, line.high, strict=True)][::-1]
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in edge)
+    return f'<path class="interval-band" d="M{path}Z"/>'
 
 
 def _draw_key(frame: Frame, lines: Sequence[Line]) -> str:

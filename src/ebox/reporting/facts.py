@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ebox import __version__
+from ebox.reporting.explanation import describe_learned
 from ebox.reporting.headline import list_limits, make_headline
 from ebox.reporting.reading import RunFiles, is_measured
 from ebox.reporting.wording import METRICS, MODEL, format_command, name_baseline
@@ -42,6 +43,7 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
         "training": _describe_training(files),
         "tracks": tracks,
         "filters": _describe_filters(files),
+        "learned": describe_learned(files.explanation),
         "ceiling": _describe_ceiling(files, tracks),
         "environment": None if files.environment is None else _describe_environment(files.environment),
         "communication": _describe_communication(files),

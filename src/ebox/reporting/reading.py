@@ -10,6 +10,7 @@ from typing import Any
 
 from ebox.config import Config, read_config
 from ebox.errors import InputError
+from ebox.explanation.files import EXPLANATION, FACTS, FORMAT_VERSION
 from ebox.publishing import read_json
 
 EVALUATION_FORMAT_VERSION = 1
@@ -29,6 +30,7 @@ class RunFiles:
     metrics: tuple[Mapping[str, Any], ...]
     quality: Mapping[str, Any] | None
     filters: Mapping[str, Any] | None
+    explanation: Mapping[str, Any] | None
     simulation: Mapping[str, Any] | None
     parity: Mapping[str, Any] | None
     mistakes: Mapping[str, Mapping[str, list[dict[str, Any]]]]
@@ -69,6 +71,7 @@ def read_run_files(folder: Path) -> RunFiles:
         metrics=metrics,
         quality=found.get(names.QUALITY),
         filters=found.get(names.FILTERS),
+        explanation=_read_explanation(folder / EXPLANATION / FACTS),
         simulation=found.get(names.SIMULATION),
         parity=found.get(names.PARITY),
         mistakes=_read_mistakes(predictions, evaluation) if predictions.exists() else {},
@@ -103,6 +106,16 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
         raise InputError("holds no tracks", file=file, remedy="measure again with `ebox evaluate`")
     if not any(is_measured(track) for track in tracks):
         raise InputError("holds no AUROC of the test split", file=file, remedy="measure again with `ebox evaluate`")
+    return value
+
+
+def _read_explanation(file: Path) -> dict[str, Any] | None:
+    """The facts of `ebox explain`, where it was run."""
+    if not file.exists():
+        return None
+    value = _read_object(file)
+    if value.get("format") != "ebox-explanation" or value.get("format_version") != FORMAT_VERSION:
+        raise InputError("is not an explanation of this format", file=file, remedy="run `ebox explain` again")
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ebox.errors import InputError
 from ebox.publishing import publish_file, read_json, write_json
 from ebox.reporting import figures, wording
+from ebox.reporting.explanation import draw_learned
 from ebox.reporting.facts import REPORT_FORMAT, collect_facts
 from ebox.reporting.reading import read_run_files
 
@@ -107,11 +108,19 @@ def render_report(facts: Mapping[str, Any]) -> str:
     drawn = _draw(facts)
     safe = {name: None if svg is None else Markup(svg) for name, svg in drawn["figures"].items()}
     filters = [{**entry, "svg": Markup(entry["svg"])} for entry in drawn["filters"]]
+    learned = draw_learned(facts["learned"])
+    safe_learned = {
+        "motifs": [Markup(svg) for svg in learned["motifs"]],
+        "examples": [[Markup(svg) for svg in rows] for rows in learned["examples"]],
+        **{name: None if learned[name] is None else Markup(learned[name]) for name in ("spacing", "halves")},
+    }
     template = environment.get_template(_TEMPLATE)
     return template.render(
         facts=facts,
         figures=safe,
         filters=filters,
+        learned=facts["learned"],
+        drawn=safe_learned,
         metric_words=wording.METRICS,
         style_of=figures.style_of,
     )

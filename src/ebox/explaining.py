@@ -1,0 +1,390 @@
+"""Explain a trained network: its test set, with motifs, grammar and proof; or one locus."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ebox import __version__
+from ebox.config import ExplanationConfig, ParallelConfig, read_config
+from ebox.errors import InputError
+from ebox.explanation.files import EXPLANATION, FACTS, FORMAT_VERSION, WORK
+from ebox.explanation.result import ExplanationResult
+from ebox.publishing import check_absent, claim_folder, publish_folder, read_json, write_json
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from ebox.datasets.folder import Dataset
+    from ebox.explanation.attribution import Attributions
+    from ebox.explanation.discovery import Discovered
+    from ebox.sequences import Motif
+    from ebox.sequences.places import Interval
+    from ebox.training import LoadedModel
+
+PathLike = str | os.PathLike[str]
+Progress = Callable[[str, int, int], None]
+NUM_EXAMPLES = 6
+# Discovery on more sequences finds nothing new, and takes hours.
+MAX_DISCOVERY = 10_000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The sequences of a dataset that are explained."""
+
+    rows: np.ndarray
+    codes: UInt8[np.ndarray, "example length"]
+    names: tuple[str, ...]
+    places: tuple[Interval | None, ...]
+    facts: dict[str, Any]
+
+
+def explain(
+    run: PathLike,
+    *,
+    fasta: PathLike | None = None,
+    out: PathLike | None = None,
+    config: ExplanationConfig | None = None,
+    parallel: ParallelConfig | None = None,
+    motif_files: Sequence[PathLike] = (),
+    against: PathLike | None = None,
+    planted: PathLike | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ExplanationResult:
+    """Explain what a network looks for, and measure how far the explanation can be trusted.
+
+    Args:
+        run: A run folder with a trained model; evaluated, for the threshold.
+        fasta: Sequences of any length to explain instead of the test split.
+        out: The folder to write; none: `explanation` in the run, or for `fasta` an error.
+        config: The settings; none: those of the run.
+        parallel: The devices; none: whatever this machine has.
+        motif_files: MEME or JASPAR files to match with, before JASPAR.
+        against: Another run on the same data, for the stability between two seeds.
+        planted: BED of planted sites by record name; none: `planted.bed` beside the simulated positives.
+        overwrite: Replace a folder `out` of an earlier explanation; that of the run itself is always replaced.
+        progress: Called with a phrase, the number done, and the number in all.
+
+    Raises:
+        InputError: no model, no such track, nothing to explain, an unknown motif, or a part that is not installed.
+    """
+    from ebox.explanation.choice import find_track
+    from ebox.explanation.matching import check_extra, gather_targets
+    from ebox.explanation.pictures import check_png
+    from ebox.parallel import find_local_devices, make_mesh
+    from ebox.training import load_model, run_folder
+
+    folder = Path(run)
+    model = load_model(folder)
+    config = read_config(folder / run_folder.CONFIG).explanation if config is None else config
+    track = find_track(model.tracks, config.track)
+    mesh = make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel))
+    check_png()
+    if fasta is not None:
+        from ebox.locus import explain_locus
+
+        place = _check_out(out, folder, overwrite=overwrite)
+        return explain_locus(folder, model, Path(fasta), place, config, track, mesh, progress)
+    if config.discover:
+        check_extra()
+    targets = gather_targets(motif_files)
+    other = None if against is None else load_model(Path(against))
+    job = _Job(folder, model, config, track, mesh, tuple(motif_files), progress)
+    target = folder / EXPLANATION if out is None else _check_out(out, folder, overwrite=overwrite)
+    job.check_pair()
+    with claim_folder(folder):
+        return job.run(target, targets, other, Path(against) if against is not None else None, planted)
+
+
+def explain_with(
+    run: PathLike, overrides: Sequence[str], chosen: Mapping[str, Any], **arguments: Any
+) -> ExplanationResult:
+    """Explain with the settings of the run, some changed: by `explanation.…=value`, then by what was chosen.
+
+    Args:
+        run: As in `explain`.
+        overrides: Each `explanation.key=value`.
+        chosen: `method`, `track`, `platform` and `devices`; none: as they are.
+        arguments: The others of `explain`.
+    """
+    config, parallel = read_explanation_settings(run, overrides, **chosen)
+    return explain(run, config=config, parallel=parallel, **arguments)
+
+
+def read_explanation_settings(
+    run: PathLike,
+    overrides: Sequence[str] = (),
+    *,
+    method: str | None = None,
+    track: str | None = None,
+    platform: str | None = None,
+    devices: int | None = None,
+) -> tuple[ExplanationConfig, ParallelConfig]:
+    """The explanation settings of a run with some changed, and the devices to use.
+
+    Raises:
+        InputError: no trained model, or an override of another section.
+    """
+    from ebox.training import run_folder
+
+    run_folder.check_run_folder(Path(run))
+    other = [text for text in overrides if not text.strip().startswith("explanation.")]
+    if other:
+        raise InputError(
+            f"--set {other[0]!r} can't change a trained network", remedy="only explanation.… can be set here"
+        )
+    flags = {"parallel.platform": platform, "parallel.devices": devices}
+    chosen = read_config(None, (), {key: value for key, value in flags.items() if value is not None}).parallel
+    own = {"explanation.method": method, "explanation.track": track}
+    own = {key: value for key, value in own.items() if value is not None}
+    return read_config(Path(run) / run_folder.CONFIG, overrides, own).explanation, chosen
+
+
+def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
+    if out is None:
+        raise InputError("sequences of a file are explained into a folder", remedy="give one with --out")
+    place = Path(out)
+    if place.resolve() == run.resolve() or run.resolve().is_relative_to(place.resolve()):
+        raise InputError("is, or holds, the run folder", file=place, remedy="choose another --out")
+    check_absent(place, overwrite=overwrite, mark=FACTS)
+    return place
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One explanation of a test set."""
+
+    folder: Path
+    model: LoadedModel
+    config: ExplanationConfig
+    track: int
+    mesh: Mesh
+    motif_files: tuple[PathLike, ...]
+    progress: Progress | None
+
+    def check_pair(self) -> None:
+        """Refuse an unknown motif before anything is computed."""
+        from ebox.explanation.experiments import read_insert
+
+        for text in self.config.pair if self.config.pair is not None else ():
+            read_insert(text, self.motif_files)
+
+    def run(
+        self,
+        target: Path,
+        targets: Sequence[Motif],
+        other: LoadedModel | None,
+        against: Path | None,
+        planted: PathLike | None,
+    ) -> ExplanationResult:
+        """Compute all parts, and publish them."""
+        from ebox.explanation.hits import call_hits
+        from ebox.explanation.result import describe_attribution, write_motif_files
+        from ebox.stages import open_dataset_of
+
+        data, _ = open_dataset_of(self.folder, None)
+        subject = self._choose(data)
+        truth = self._find_truth(data, planted)
+        targets = [*(motif for motif in truth.motifs if motif.name not in {t.name for t in targets}), *targets]
+        found = self._attribute(subject)
+        contributions = found.contributions()
+        motifs = self._discover(found, targets)
+        hits = call_hits(motifs, found.codes, contributions, self.config.hit_p_value)
+        facts = {
+            **self._head(),
+            "sequences": subject.facts,
+            "attribution": describe_attribution(found, self.config),
+            "targets": {"num": len(targets), "max_q": 0.05},
+            "motifs": self._describe_motifs(motifs, hits, subject, data),
+            "motifs_reason": self._say_why_none(motifs, len(subject.rows)),
+            "grammar": self._experiment(motifs, data),
+            "examples": self._show_examples(subject, found),
+            "proof": self._prove(subject, found, motifs, truth, other, against),
+        }
+        with publish_folder(target, overwrite=True, mark=FACTS) as place:
+            facts["files"] = write_motif_files(place, motifs, hits, subject, found, contributions, facts["examples"])
+            write_json(place / FACTS, facts)
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
+        return ExplanationResult(target, facts)
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "format": "ebox-explanation",
+            "format_version": FORMAT_VERSION,
+            "ebox_version": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "kind": "test",
+            "track": self.model.tracks[self.track],
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def _score(self, codes: np.ndarray, phrase: str | None = None) -> np.ndarray:
+        from ebox.evaluation.predict import predict
+
+        progress = None
+        if phrase is not None and self.progress is not None:
+            tell = self.progress
+
+            def progress(_: str, done: int, total: int) -> None:
+                tell(phrase, done, total)
+
+        both = self.config.both_strands
+        return predict(self.model.network, codes, both_strands=both, mesh=self.mesh, progress=progress)[:, self.track]
+
+    def _choose(self, data: Dataset) -> Subject:
+        """The rows of the test split to explain."""
+        from ebox.explanation.choice import choose_rows, describe_choice, find_places, read_threshold
+
+        rows = data.rows("test")
+        logits = self._score(data.codes[rows], "scoring the test split")
+        threshold = read_threshold(self.folder, self.model.tracks[self.track])
+        positive = data.is_positive(self.track)[rows]
+        chosen, available = choose_rows(logits, positive, threshold, self.config)
+        chosen = chosen + rows.start
+        codes = np.asarray(data.codes[chosen])
+        facts = describe_choice(self.config, codes, available, threshold, len(positive))
+        names = tuple(data.examples["name"].gather(chosen.tolist()).to_list())
+        return Subject(chosen, codes, names, find_places(data, chosen), facts)
+
+    def _attribute(self, subject: Subject) -> Attributions:
+        from ebox.explanation.attribution import attribute
+
+        return attribute(
+            self.model.network,
+            subject.codes,
+            self.config,
+            self.track,
+            store=self.folder / WORK,
+            mesh=self.mesh,
+            progress=self.progress,
+        )
+
+    def _discover(self, found: Attributions, targets: Sequence[Motif]) -> list[Discovered]:
+        from ebox.explanation.discovery import discover
+
+        if not self.config.discover:
+            return []
+        rows = slice(0, MAX_DISCOVERY)
+        return discover(found.codes[rows], found.hypothetical[rows], targets, self.config, progress=self.progress)
+
+    def _say_why_none(self, motifs: Sequence[Discovered], num_sequences: int) -> str | None:
+        if motifs:
+            return None
+        if not self.config.discover:
+            return "discovery was left out (explanation.discover)"
+        return (
+            f"no stretch of high contribution recurs often enough in {num_sequences:,} sequences; more sequences "
+            "(explanation.max_sequences), or a network that has learned more, may show one"
+        )
+
+    def _describe_motifs(
+        self, motifs: Sequence[Discovered], hits: Sequence[Any], subject: Subject, data: Dataset
+    ) -> list[dict[str, Any]]:
+        from ebox.explanation.experiments import destroy, marginalise, motif_insert
+        from ebox.explanation.result import describe_motif
+
+        facts = []
+        backgrounds = self._backgrounds(data) if self.config.grammar else None
+        for number, motif in enumerate(motifs):
+            entry = describe_motif(motif, hits, subject.codes)
+            if backgrounds is not None:
+                self._tell("experiments with each motif", number, len(motifs))
+                insert = motif_insert(motif.motif, motif.name)
+                fits = len(insert.codes) <= backgrounds.shape[1]
+                entry["put_in"] = marginalise(self._score, backgrounds, insert, self.config.seed) if fits else None
+                entry["destroyed"] = destroy(
+                    self._score, subject.codes, hits, motif, self.config.num_checked, self.config.seed
+                )
+            facts.append(entry)
+        return facts
+
+    def _backgrounds(self, data: Dataset) -> np.ndarray:
+        from ebox.sequences import shuffle_dinucleotides
+
+        rows = data.rows("test")
+        negative = np.flatnonzero(np.asarray(data.targets[rows, self.track]) == 0) + rows.start
+        negative = negative if len(negative) else np.arange(rows.start, rows.stop)
+        random = np.random.default_rng(self.config.seed)
+        chosen = random.choice(negative, min(self.config.num_backgrounds, len(negative)), replace=False)
+        return shuffle_dinucleotides(np.asarray(data.codes[np.sort(chosen)]), self.config.seed)
+
+    def _experiment(self, motifs: Sequence[Discovered], data: Dataset) -> dict[str, Any]:
+        from ebox.explanation.choice import choose_pair
+        from ebox.explanation.experiments import measure_spacing
+
+        if not self.config.grammar:
+            return {"pair": None, "reason": "left out (explanation.grammar)"}
+        pair = choose_pair(motifs, self.config, self.motif_files)
+        if pair is None:
+            return {"pair": None, "reason": "no two motifs were found or named (explanation.pair)"}
+        if len(pair.first.codes) + len(pair.second.codes) > data.length_bp:
+            return {"pair": None, "reason": "the two motifs do not fit into a sequence side by side"}
+        self._tell("experiments with two motifs", 0, 1)
+        facts = measure_spacing(
+            self._score, self._backgrounds(data), pair.first, pair.second, self.config.max_gap_bp, self.config.seed
+        )
+        known = {"arrangement": pair.arrangement, "gap_bp": list(pair.gap_bp), "reference": pair.reference}
+        return {"pair": {**facts, "expected": known if pair.reference else None}, "reason": None}
+
+    def _show_examples(self, subject: Subject, found: Attributions) -> list[dict[str, Any]]:
+        """The sequences that the network is surest of."""
+        from ebox.sequences import decode
+
+        best = np.argsort(-np.asarray(found.logit), kind="stable")[:NUM_EXAMPLES]
+        return [
+            {
+                "name": subject.names[row],
+                "logit": round(float(found.logit[row]), 4),
+                "sequence": decode(np.asarray(found.codes[row])),
+                "contributions": np.round(found.contributions(slice(row, row + 1))[0], 5).tolist(),
+            }
+            for row in best.tolist()
+        ]
+
+    def _find_truth(self, data: Dataset, planted: PathLike | None) -> Any:
+        from ebox.explanation.choice import find_truth
+
+        return find_truth(self.folder, data, planted)
+
+    def _prove(
+        self,
+        subject: Subject,
+        found: Attributions,
+        motifs: Sequence[Discovered],
+        truth: Any,
+        other: LoadedModel | None,
+        against: Path | None,
+    ) -> dict[str, Any] | None:
+        from ebox.explanation.checks import Checks
+
+        if not self.config.proof:
+            return None
+        checks = Checks(self.model, self.config, self.track, self.mesh, self.progress)
+        return checks.run(subject.codes, subject.names, found, motifs, truth, other, against)
+
+    def _tell(self, phrase: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(phrase, done, total)
+
+
+def read_explanation(run: PathLike) -> dict[str, Any]:
+    """Read the facts of an explained run.
+
+    Raises:
+        InputError: it was not explained, or the file is of another format.
+    """
+    path = Path(run) / EXPLANATION / FACTS
+    facts: Mapping[str, Any] = read_json(path)
+    if facts.get("format") != "ebox-explanation" or facts.get("format_version") != FORMAT_VERSION:
+        raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
+    return dict(facts)

@@ -1,0 +1,227 @@
+"""Motif discovery: TF-MoDISco on contributions, and what the motifs are like, in a process of its own.
+
+TF-MoDISco (Shrikumar 2018, in the edition of modisco-lite) cuts out stretches of high contribution, groups like with
+like and averages each group. It forks, which a process that runs JAX must not, and Numba's threads get in the way of
+XLA's; so it runs as `python -m ebox.explanation.discovery FOLDER`, which loads neither JAX nor the model.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from ebox.config import ExplanationConfig
+from ebox.errors import InputError
+from ebox.explanation.matching import Match, match_motifs
+from ebox.publishing import read_json, write_json
+from ebox.sequences.codes import one_hot, reverse_complement
+from ebox.sequences.matrices import Motif
+from ebox.sequences.motif_files import read_meme, write_meme
+
+Progress = Callable[[str, int, int], None]
+# A motif is cut to the columns between the first and the last whose contribution reaches this share of the greatest
+# and which carry so many bits beyond what as many random sites would. With fewer such columns it is none: TOMTOM finds
+# flat matrices very like the flat flanks of known ones.
+TRIM_SHARE = 0.15
+LEAST_BITS = 0.25
+MIN_COLUMNS = 4
+# TF-MoDISco gives up on fewer stretches than this.
+MIN_SEQLETS = 20
+PSEUDOCOUNT = 0.5
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """A motif that the network uses.
+
+    `probabilities` are of the sites, `contributions` the mean contribution of each base at each column; both are cut
+    to the same columns, and the logo, the matches, the hits and the experiments are all made from them.
+    `sign` is 1 where the motif speaks for the track, -1 where it speaks against it. A site is (example, start, end,
+    strand), its columns those of the motif.
+    """
+
+    name: str
+    sign: int
+    probabilities: Float[np.ndarray, "width 4"]
+    contributions: Float[np.ndarray, "width 4"]
+    sites: tuple[tuple[int, int, int, str], ...]
+    matches: tuple[Match, ...]
+
+    @property
+    def best(self) -> Match | None:
+        """The likeliest known motif, where it is a find."""
+        return self.matches[0] if self.matches and self.matches[0].is_find else None
+
+    @property
+    def motif(self) -> Motif:
+        """The matrix as a motif, named after its best match."""
+        alt_name = "" if self.best is None else self.best.name.replace(" ", "_")
+        return Motif(self.name, self.probabilities, "ebox explain", alt_name, len(self.sites))
+
+
+def discover(
+    codes: UInt8[np.ndarray, "example length"],
+    hypothetical: Float32[np.ndarray, "example length 4"],
+    targets: Sequence[Motif],
+    config: ExplanationConfig,
+    *,
+    progress: Progress | None = None,
+) -> list[Discovered]:
+    """Find the motifs in contributions, those with most sites first; none where nothing recurs.
+
+    Args:
+        codes: Base codes.
+        hypothetical: What each base would contribute at each place.
+        targets: Known motifs to compare with.
+        config: Limits of the discovery, and the seed.
+        progress: Called with a phrase, 0 or 1, and 1.
+
+    Raises:
+        InputError: the other process failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebox-discovery-") as temporary:
+        folder = Path(temporary)
+        np.save(folder / "codes.npy", codes)
+        np.save(folder / "hypothetical.npy", hypothetical)
+        write_meme(folder / "targets.meme", targets)
+        sources = [motif.source for motif in targets]
+        settings = {"max_seqlets": config.max_seqlets, "leiden_runs": config.leiden_runs, "sources": sources}
+        write_json(folder / "settings.json", settings)
+        _run(folder, progress)
+        return [_read(entry) for entry in read_json(folder / "motifs.json")]
+
+
+def _run(folder: Path, progress: Progress | None) -> None:
+    """Run the other process, and turn its end into ours."""
+    tell = progress if progress is not None else (lambda phrase, done, total: None)
+    command = [sys.executable, "-m", "ebox.explanation.discovery", str(folder)]
+    with (folder / "log").open("w+b") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            while process.poll() is None:
+                tell("finding motifs", 0, 1)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+            raise InputError(
+                f"motif discovery ended with code {process.returncode}: {lines[-1] if lines else 'no message'}",
+                remedy="fewer sequences (explanation.max_sequences) need less memory; "
+                "`--set explanation.discover=false` leaves discovery out",
+            )
+        tell("finding motifs", 1, 1)
+
+
+def main(folder: Path) -> None:
+    """Do the work of the other process: read its folder, write motifs.json there."""
+    settings = read_json(folder / "settings.json")
+    codes, hypothetical = np.load(folder / "codes.npy"), np.load(folder / "hypothetical.npy")
+    patterns = [
+        pattern
+        for sign, found in zip((1, -1), _find_patterns(codes, hypothetical, settings), strict=True)
+        for pattern in (_describe(entry, sign, codes.shape[1]) for entry in found)
+        if pattern is not None
+    ]
+    patterns.sort(key=lambda pattern: (-pattern["sign"], -len(pattern["sites"])))
+    known = read_meme(folder / "targets.meme")
+    targets = [
+        Motif(motif.name, motif.probabilities, source, motif.alt_name)
+        for motif, source in zip(known, settings["sources"], strict=True)
+    ]
+    matrices = [np.asarray(pattern["probabilities"]) for pattern in patterns]
+    for pattern, matches in zip(patterns, match_motifs(matrices, targets), strict=True):
+        pattern["matches"] = [asdict(match) for match in matches]
+    write_json(folder / "motifs.json", [{"name": f"motif_{n}", **entry} for n, entry in enumerate(patterns, start=1)])
+
+
+def _find_patterns(
+    codes: np.ndarray, hypothetical: np.ndarray, settings: dict[str, Any]
+) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The patterns for and against; none where too few stretches stand out."""
+    from modiscolite.tfmodisco import TFMoDISco
+
+    try:
+        found = TFMoDISco(
+            one_hot(codes),
+            np.ascontiguousarray(hypothetical, np.float32),
+            max_seqlets_per_metacluster=settings["max_seqlets"],
+            n_leiden_runs=settings["leiden_runs"],
+            min_metacluster_size=MIN_SEQLETS,
+        )
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        # It divides by, and takes the greatest of, what may be empty where nothing stands out.
+        print(f"TF-MoDISco found nothing it could group: {error}")
+        return (), ()
+    return tuple(() if patterns is None else patterns for patterns in found)  # type: ignore[return-value]
+
+
+def _describe(pattern: Any, sign: int, length: int) -> dict[str, Any] | None:
+    """A pattern as plain values, cut to the columns that contribute; none where too few do."""
+    contributions = np.asarray(pattern.contrib_scores, np.float64)
+    strength = np.abs(contributions.sum(axis=1))
+    bits = _information(np.asarray(pattern.sequence, np.float64), len(pattern.seqlets))
+    held = np.flatnonzero((strength >= TRIM_SHARE * strength.max()) & (bits >= LEAST_BITS))
+    if len(held) < MIN_COLUMNS:
+        return None
+    start, stop = int(held[0]), int(held[-1]) + 1
+    sites = []
+    for seqlet in pattern.seqlets:
+        first = seqlet.end - stop if seqlet.is_revcomp else seqlet.start + start
+        if first >= 0 and first + stop - start <= length:
+            strand = "-" if seqlet.is_revcomp else "+"
+            sites.append((int(seqlet.example_idx), int(first), int(first + stop - start), strand))
+    counts = np.asarray(pattern.sequence, np.float64)[start:stop] * len(pattern.seqlets) + PSEUDOCOUNT
+    return {
+        "sign": sign,
+        "probabilities": (counts / counts.sum(axis=1, keepdims=True)).tolist(),
+        "contributions": contributions[start:stop].tolist(),
+        "sites": sorted(sites),
+    }
+
+
+def _information(shares: Float[np.ndarray, "width 4"], num_sites: int) -> Float[np.ndarray, " width"]:
+    """Bits of each column less what a sample of so few random bases shows (Schneider 1986)."""
+    known = np.where(shares > 0, shares, 1.0)
+    return 2.0 + (known * np.log2(known)).sum(axis=1) - 3.0 / (2.0 * np.log(2.0) * max(num_sites, 1))
+
+
+def _read(entry: dict[str, Any]) -> Discovered:
+    return Discovered(
+        name=entry["name"],
+        sign=entry["sign"],
+        probabilities=np.asarray(entry["probabilities"]),
+        contributions=np.asarray(entry["contributions"]),
+        sites=tuple((site[0], site[1], site[2], site[3]) for site in entry["sites"]),
+        matches=tuple(Match(**match) for match in entry["matches"]),
+    )
+
+
+def cut_sites(
+    codes: UInt8[np.ndarray, "example length"], sites: Sequence[tuple[int, int, int, str]]
+) -> UInt8[np.ndarray, "site width"]:
+    """The bases of sites, each as its own strand reads."""
+    rows = []
+    for example, start, end, strand in sites:
+        row = np.asarray(codes[example, start:end])
+        rows.append(reverse_complement(row) if strand == "-" else row)
+    return np.stack(rows)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    main(Path(sys.argv[1]))

@@ -1,0 +1,131 @@
+"""Which known motifs a matrix is like, with q-values: TOMTOM against JASPAR and the user's own files."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from ebox.errors import InputError
+from ebox.sequences.motifs import Motif, load_carried_motifs, read_motifs
+
+# Past this a likeness is no find, and is shown as such.
+MAX_Q = 0.05
+NUM_SHOWN = 5
+JASPAR_GROUP = "vertebrates"
+_NEEDED = {"modiscolite": "modisco-lite", "memelite": "memelite"}
+
+
+@dataclass(frozen=True)
+class Match:
+    """A known motif that a matrix is like; `strand` is - where its reverse complement fits.
+
+    `p_value` is TOMTOM's, over all offsets and both strands; `q_value` is it corrected for the number of known
+    motifs (Benjamini and Hochberg).
+    """
+
+    id: str
+    name: str
+    source: str
+    p_value: float
+    q_value: float
+    strand: str
+    offset_bp: int
+    num_columns: int
+
+    @property
+    def is_find(self) -> bool:
+        """Whether the likeness is more than chance explains."""
+        return self.q_value <= MAX_Q
+
+
+def check_extra() -> None:
+    """Raise InputError unless what motif discovery and matching need is installed."""
+    missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise InputError(
+            f"motif discovery needs {' and '.join(missing)}, not installed here",
+            remedy='`pip install "ebox[explain]"`, or leave it out with `--set explanation.discover=false`',
+        )
+
+
+def gather_targets(motif_files: Sequence[str | os.PathLike[str]]) -> list[Motif]:
+    """The known motifs: those of the user's files, then JASPAR's, or the few that ebox carries without pyjaspar.
+
+    Raises:
+        InputError: a file that is not of motifs.
+    """
+    own = [motif for file in motif_files for motif in read_motifs(file)]
+    jaspar = _load_jaspar_group() if importlib.util.find_spec("pyjaspar") is not None else ()
+    names = {motif.name for motif in jaspar}
+    return [*own, *jaspar, *(motif for motif in load_carried_motifs() if motif.name not in names)]
+
+
+def _load_jaspar_group() -> tuple[Motif, ...]:
+    from pyjaspar import jaspardb
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        database = jaspardb()
+        found = database.fetch_motifs(collection="CORE", tax_group=[JASPAR_GROUP])
+    motifs = []
+    for matrix in found:
+        counts = np.array([list(matrix.counts[base]) for base in "ACGT"], np.float64).T
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        motifs.append(Motif(str(matrix.matrix_id), shares, str(database.release), str(matrix.name)))
+    return tuple(motifs)
+
+
+def match_motifs(
+    matrices: Sequence[Float[np.ndarray, "width 4"]], targets: Sequence[Motif], *, num_shown: int = NUM_SHOWN
+) -> list[list[Match]]:
+    """Compare matrices with known motifs (TOMTOM, Gupta 2007); the likeliest of each first.
+
+    Numba compiles at the first call on a machine, which takes about a minute; later ones read its cache.
+    """
+    from memelite import tomtom
+
+    if not matrices:
+        return []
+    with warnings.catch_warnings():
+        # It warns of few targets, which the number beside the q-values tells too.
+        warnings.simplefilter("ignore")
+        queries = [np.ascontiguousarray(matrix.T, np.float64) for matrix in matrices]
+        known = [np.ascontiguousarray(motif.probabilities.T) for motif in targets]
+        p_values, _, offsets, overlaps, strands = tomtom(queries, known)
+    matches = []
+    for row in range(len(matrices)):
+        q_values = correct_p_values(p_values[row])
+        best = np.argsort(p_values[row], kind="stable")[:num_shown].tolist()
+        matches.append(
+            [
+                Match(
+                    id=targets[column].name,
+                    name=targets[column].alt_name if targets[column].alt_name else targets[column].name,
+                    source=targets[column].source,
+                    p_value=float(p_values[row, column]),
+                    q_value=float(q_values[column]),
+                    strand="-" if strands[row, column] else "+",
+                    offset_bp=int(offsets[row, column]),
+                    num_columns=int(overlaps[row, column]),
+                )
+                for column in best
+            ]
+        )
+    return matches
+
+
+def correct_p_values(p_values: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
+    """q-values by Benjamini and Hochberg (1995): the least share of false finds at which each is a find."""
+    number = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values, np.float64)[order] * number / np.arange(1, number + 1)
+    falling = np.minimum.accumulate(scaled[::-1])[::-1]
+    q_values = np.empty(number)
+    q_values[order] = np.minimum(falling, 1.0)
+    return q_values

@@ -1,0 +1,243 @@
+"""Explain sequences of a file, of any length: logo, table, bigWig where their place is known."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ebox import __version__
+from ebox.config import ExplanationConfig
+from ebox.errors import InputError
+from ebox.publishing import publish_folder, read_json, write_json
+from ebox.sequences.codes import N_CODE, decode
+from ebox.sequences.fasta import parse_location
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from ebox.explanation.attribution import Attributions
+    from ebox.explanation.hits import Hit
+    from ebox.explanation.result import ExplanationResult
+    from ebox.prediction import Windows
+    from ebox.sequences import SequenceSet
+    from ebox.sequences.places import Interval
+    from ebox.training import LoadedModel
+
+Progress = Callable[[str, int, int], None]
+TABLE = "contributions.tsv"
+MAX_LOGOS = 50
+MAX_LOGO_BP = 400
+
+
+@dataclass(frozen=True)
+class Locus:
+    """One record explained: the mean contribution over the windows that cover each base."""
+
+    name: str
+    sequence: str
+    place: Interval | None
+    contributions: Float32[np.ndarray, " length"]
+    logit: float
+    window_start: int
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Names and places, for the hits."""
+
+    names: tuple[str, ...]
+    places: tuple[Interval | None, ...]
+
+
+def explain_locus(
+    run: Path,
+    model: LoadedModel,
+    fasta: Path,
+    out: Path,
+    config: ExplanationConfig,
+    track: int,
+    mesh: Mesh,
+    progress: Progress | None,
+) -> ExplanationResult:
+    """Explain every record of a file.
+
+    A longer record than the network reads is explained in windows that overlap by three quarters, and each base gets
+    the mean of those that cover it; a shorter one is padded with N on both sides.
+    """
+    from ebox.explanation.attribution import attribute
+    from ebox.explanation.files import FACTS
+    from ebox.explanation.result import ExplanationResult, describe_attribution
+    from ebox.prediction import cut_windows, plan_windows
+    from ebox.sequences import read_sequences
+
+    sequences = read_sequences(fasta)
+    known = np.add.reduceat(sequences.codes < N_CODE, sequences.offsets[:-1])
+    if not known.all():
+        row = int(np.argmin(known))
+        raise InputError(
+            "holds nothing but N, so there is nothing to explain",
+            file=fasta,
+            line=int(sequences.lines[row]),
+            record=sequences.names[row][:80],
+            remedy="leave it out",
+        )
+    windows = plan_windows(sequences.lengths, model.length_bp)
+    codes = cut_windows(sequences, windows.owner, windows.start, model.length_bp)
+    store = out.parent / f".{out.name}.part"
+    found = attribute(model.network, codes, config, track, store=store, mesh=mesh, progress=progress)
+    loci = _merge(sequences, windows, found)
+    hits = _call_known(run, loci, config)
+    counts = np.bincount(np.array([hit.example for hit in hits], np.int64), minlength=len(loci))
+    lengths = np.asarray(sequences.lengths)
+    facts: dict[str, Any] = {
+        "format": "ebox-explanation",
+        "format_version": 1,
+        "ebox_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": "sequences",
+        "track": model.tracks[track],
+        "config": config.model_dump(mode="json"),
+        "sequences": {
+            "file": fasta.name,
+            "num": len(loci),
+            "length_bp": model.length_bp,
+            "num_padded": int((lengths < model.length_bp).sum()),
+            "num_windowed": int((lengths > model.length_bp).sum()),
+            "num_windows": len(windows.owner),
+            "num_with_n": int(sum("N" in locus.sequence for locus in loci)),
+        },
+        "attribution": describe_attribution(found, config),
+        "motifs": [],
+        "loci": [_describe(locus, count) for locus, count in zip(loci, counts.tolist(), strict=True)],
+    }
+    with publish_folder(out, overwrite=True, mark=FACTS) as place:
+        facts["files"] = _write_files(place, loci, hits)
+        write_json(place / FACTS, facts)
+    shutil.rmtree(store, ignore_errors=True)
+    return ExplanationResult(out, facts)
+
+
+def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> list[Locus]:
+    """Bring the windows of each record together again."""
+    loci = []
+    bounds = np.searchsorted(windows.owner, np.arange(len(sequences) + 1))
+    length_bp = found.codes.shape[1]
+    for row, (first, last) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        record = sequences.record(row)
+        sums, counts = np.zeros(len(record)), np.zeros(len(record))
+        pieces = found.contributions(slice(first, last))
+        for start, piece in zip(windows.start[first:last].tolist(), pieces, strict=True):
+            begin, end = max(start, 0), min(start + length_bp, len(record))
+            sums[begin:end] += piece[begin - start : end - start]
+            counts[begin:end] += 1
+        best = first + int(np.argmax(found.logit[first:last]))
+        loci.append(
+            Locus(
+                name=sequences.names[row],
+                sequence=decode(record),
+                place=parse_location(sequences.names[row], len(record)),
+                contributions=(sums / np.maximum(counts, 1)).astype(np.float32),
+                logit=float(found.logit[best]),
+                window_start=int(windows.start[best]),
+            )
+        )
+    return loci
+
+
+def _call_known(run: Path, loci: Sequence[Locus], config: ExplanationConfig) -> list[Hit]:
+    """Hits of the motifs that `ebox explain RUN` discovered; none where it was not run."""
+    from dataclasses import replace
+
+    from ebox.explanation.files import EXPLANATION, FACTS
+    from ebox.explanation.hits import call_hits
+    from ebox.explanation.result import read_discovered
+    from ebox.sequences import encode
+
+    path = run / EXPLANATION / FACTS
+    if not path.exists():
+        return []
+    motifs = read_discovered(read_json(path))
+    by_length: dict[int, list[int]] = {}
+    for row, locus in enumerate(loci):
+        by_length.setdefault(len(locus.sequence), []).append(row)
+    hits = []
+    for rows in by_length.values():
+        codes = np.stack([encode(loci[row].sequence) for row in rows])
+        contributions = np.stack([loci[row].contributions for row in rows])
+        found = call_hits(motifs, codes, contributions, config.hit_p_value)
+        hits += [replace(hit, example=rows[hit.example]) for hit in found]
+    return sorted(hits, key=lambda hit: (hit.example, hit.start, hit.end, hit.motif))
+
+
+def _describe(locus: Locus, num_hits: int) -> dict[str, Any]:
+    return {
+        "name": locus.name,
+        "length_bp": len(locus.sequence),
+        "chrom": None if locus.place is None else locus.place.chrom,
+        "start": None if locus.place is None else locus.place.start,
+        "logit": round(locus.logit, 5),
+        "window_start": locus.window_start,
+        "num_hits": num_hits,
+    }
+
+
+def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> dict[str, Any]:
+    from ebox.explanation.coverage import check_bigwig, write_bigwig
+    from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, HITS
+    from ebox.explanation.result import contribution_heights, format_hits, write_logo
+
+    records = _Records(tuple(locus.name for locus in loci), tuple(locus.place for locus in loci))
+    files: dict[str, Any] = {
+        "table": TABLE,
+        "contributions": CONTRIBUTIONS,
+        "hits": HITS,
+        "logos": [],
+        "bigwig": None,
+    }
+    _write_table(folder / TABLE, loci)
+    offsets = np.cumsum([0, *(len(locus.sequence) for locus in loci)])
+    flat = np.concatenate([locus.contributions for locus in loci])
+    np.savez(folder / CONTRIBUTIONS, names=np.array(records.names, np.str_), offsets=offsets, contributions=flat)
+    (folder / HITS).write_text(format_hits(hits, records), encoding="utf-8")
+    for number, locus in enumerate(loci[:MAX_LOGOS], start=1):
+        start, stop = _choose_stretch(locus)
+        heights = contribution_heights(locus.sequence[start:stop], locus.contributions[start:stop])
+        first = start + 1 if locus.place is None or locus.place.strand == "-" else locus.place.start + start + 1
+        stem = f"{number}_{locus.name.split()[0]}"
+        files["logos"] += write_logo(folder, stem, heights, locus.name, "logit", first)
+    if any(place is not None for place in records.places):
+        check_bigwig()
+        write_bigwig(folder / BIGWIG, records.places, [locus.contributions for locus in loci])
+        files["bigwig"] = BIGWIG
+    return files
+
+
+def _choose_stretch(locus: Locus) -> tuple[int, int]:
+    """All of a short record; of a long one the stretch around its best window."""
+    length = len(locus.sequence)
+    if length <= MAX_LOGO_BP:
+        return 0, length
+    start = min(max(locus.window_start, 0), length - MAX_LOGO_BP)
+    return start, start + MAX_LOGO_BP
+
+
+def _write_table(path: Path, loci: Sequence[Locus]) -> None:
+    """One row a base: record, 0-based position, base, contribution, and the place on the genome where known."""
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write("record\tposition\tbase\tcontribution\tchrom\tgenome_position\n")
+        for locus in loci:
+            name = " ".join(locus.name.split())
+            for position, (base, value) in enumerate(zip(locus.sequence, locus.contributions.tolist(), strict=True)):
+                chrom, there = "", ""
+                if locus.place is not None:
+                    chrom = locus.place.chrom
+                    turned = locus.place.strand == "-"
+                    there = str(locus.place.end - 1 - position if turned else locus.place.start + position)
+                stream.write(f"{name}\t{position}\t{base}\t{value:.6g}\t{chrom}\t{there}\n")

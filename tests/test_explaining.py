@@ -1,0 +1,234 @@
+"""`ebox explain` from end to end on a small trained run: its files, its report, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ebox
+from ebox import console, explaining
+from ebox.config import ExplanationConfig, make_config
+from ebox.errors import InputError
+from ebox.sequences import SimulationConfig, read_bed, read_motifs, simulate, write_simulation
+
+LENGTH = 80
+QUICK = ExplanationConfig(
+    discover=False, num_checked=10, num_backgrounds=10, max_gap_bp=3, num_references=2, num_steps=2, pair=("CAG", "GAT")
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run trained for a moment on planted composites, with the truth beside its sources."""
+    folder = tmp_path_factory.mktemp("explaining")
+    config = SimulationConfig(motifs=("MA0140.3",), length_bp=LENGTH, num_positives=400, num_negatives=400)
+    write_simulation(simulate(config), folder / "simulation")
+    sources = ebox.DatasetSources(
+        positives=folder / "simulation" / "positives.fa", negatives=(folder / "simulation" / "negatives.fa",)
+    )
+    settings = {
+        "model": {"architecture": "motif", "num_filters": 8, "dense_units": [8]},
+        "train": {"max_steps": 500, "validations": 1},
+        "evaluation": {"num_bootstrap": 100, "baselines": []},
+        "parallel": {"devices": 1},
+    }
+    ebox.run(folder / "run", sources, make_config(settings))
+    return folder / "run"
+
+
+@pytest.fixture
+def fresh(run: Path, tmp_path: Path) -> Path:
+    """A copy of the run that a test may change."""
+    shutil.copytree(run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def one_device() -> dict[str, object]:
+    from ebox.config import ParallelConfig
+
+    return {"parallel": ParallelConfig(devices=1)}
+
+
+def write(path: Path, **records: str) -> Path:
+    path.write_text("".join(f">{name}\n{letters}\n" for name, letters in records.items()))
+    return path
+
+
+def test_an_explanation_holds_what_its_format_says(fresh: Path):
+    result = ebox.explain(fresh, config=QUICK, **one_device())
+    facts = json.loads((fresh / "explanation" / "explanation.json").read_text())
+    assert facts == json.loads(json.dumps(result.facts))
+    assert facts["attribution"]["completeness_error"] < 1e-4
+    assert facts["sequences"]["num"] > 0
+    assert facts["motifs"] == []
+    assert "left out" in facts["motifs_reason"]
+    assert facts["grammar"]["pair"]["best"]["gap_bp"] in range(4)
+    recovery = {entry["method"]: entry["auroc"]["value"] for entry in facts["proof"]["recovery"]}
+    assert set(recovery) == {"deeplift", "saturation", "integrated", "gradient"}
+    # The composite has columns between its halves that say nothing, so not every planted base can count.
+    assert recovery["deeplift"] > 0.7
+    assert len(facts["proof"]["agreement"]) == 6
+    arrays = np.load(fresh / "explanation" / "contributions.npz")
+    assert arrays["contributions"].shape == (facts["sequences"]["num"], LENGTH)
+    sums = arrays["contributions"].sum(axis=1)
+    np.testing.assert_allclose(sums, arrays["logit"] - arrays["reference"], atol=1e-3)
+    for name in facts["files"]["logos"]:
+        assert (fresh / "explanation" / name).stat().st_size > 200
+    assert not (fresh / explaining.WORK).exists()
+    assert "completeness error" in console.describe_explanation(facts)
+
+
+def test_the_report_shows_the_explanation_with_its_checks(fresh: Path):
+    before = ebox.report(fresh).read_text()
+    assert "What it has learned" not in before
+    ebox.explain(fresh, config=QUICK.model_copy(update={"method": "gradient"}), **one_device())
+    page = ebox.report(fresh).read_text()
+    assert "What it has learned" in page
+    assert "How sure is this explanation?" in page
+    assert "do not add up" in page
+    assert json.loads((fresh / "report.json").read_text())["learned"]["checks"]
+
+
+def test_the_same_explanation_twice(fresh: Path):
+    config = QUICK.model_copy(update={"proof": False})
+    first, second = (ebox.explain(fresh, config=config, **one_device()).facts for _ in range(2))
+    first.pop("created"), second.pop("created")
+    assert first == second
+
+
+def test_another_seed_is_compared(run: Path, fresh: Path):
+    facts = ebox.explain(fresh, config=QUICK, against=run, **one_device()).facts
+    assert facts["proof"]["seeds"]["spearman"]["value"] == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_discovery_of_a_planted_motif_from_end_to_end(fresh: Path):
+    config = QUICK.model_copy(update={"discover": True, "sequences": "positive", "pair": None})
+    facts = ebox.explain(fresh, config=config, **one_device()).facts
+    if not facts["motifs"]:
+        assert "recurs" in facts["motifs_reason"]
+        return
+    first = facts["motifs"][0]
+    (motif, *_) = read_motifs(fresh / "explanation" / "motifs.meme")
+    np.testing.assert_allclose(motif.probabilities, first["probabilities"], atol=1e-4)
+    assert all(match["is_find"] == (match["q_value"] <= 0.05) for match in first["matches"])
+    hits = (fresh / "explanation" / "hits.bed").read_text().splitlines()
+    assert len(hits) == sum(entry["num_hits"] for entry in facts["motifs"])
+    assert ebox.report(fresh).is_file()
+
+
+def test_sequences_of_any_length_are_explained_and_what_was_done_is_said(run: Path, tmp_path: Path):
+    letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 300))
+    fasta = tmp_path / "locus.fa"
+    fasta.write_text(
+        f">chr7:1000-1300\n{letters}\n>short\n{letters[:50]}\n>holes\n{letters[:30]}NNNNN{letters[35:80]}\n"
+    )
+    result = ebox.explain(run, fasta=fasta, out=tmp_path / "locus", config=QUICK, **one_device())
+    sequences = result.facts["sequences"]
+    assert (sequences["num"], sequences["num_windowed"], sequences["num_padded"], sequences["num_with_n"]) == (
+        3,
+        1,
+        1,
+        1,
+    )
+    words = console.describe_explanation(result.facts)
+    assert "windows" in words
+    assert "padded" in words
+    rows = [line.split("\t") for line in (tmp_path / "locus" / "contributions.tsv").read_text().splitlines()[1:]]
+    assert len(rows) == 300 + 50 + 80
+    assert rows[0][4:] == ["chr7", "1000"]
+    assert all(float(row[3]) == 0 for row in rows if row[2] == "N")
+    import pyBigWig
+
+    file = pyBigWig.open(str(tmp_path / "locus" / "contributions.bw"))
+    np.testing.assert_allclose(file.values("chr7", 1000, 1300), [float(row[3]) for row in rows[:300]], rtol=1e-4)
+    file.close()
+    assert (tmp_path / "locus" / result.facts["files"]["logos"][0]).is_file()
+    with pytest.raises(InputError, match="already exists"):
+        ebox.explain(run, fasta=fasta, out=tmp_path / "locus", config=QUICK, **one_device())
+
+
+def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
+    bad_meme = tmp_path / "bad.meme"
+    bad_meme.write_text(
+        "MEME version 4\n\nMOTIF x\nletter-probability matrix: alength= 4 w= 2\n0.5 0.5 0 0\n0.5 zebra 0 0\n"
+    )
+    short = tmp_path / "empty"
+    (short / "checkpoints").mkdir(parents=True)
+    n_only = write(tmp_path / "n.fa", a="ACGT" * 20, b="N" * 80)
+    cases = [
+        ({"run": short}, "training has begun but not ended"),
+        ({"run": tmp_path / "nowhere"}, "no such run folder"),
+        ({"config": QUICK.model_copy(update={"track": "bonud"})}, "did you mean 'bound'"),
+        ({"motif_files": (bad_meme,)}, "bad.meme, line 6: found 'zebra'"),
+        ({"config": QUICK.model_copy(update={"pair": ("MA0140.33", "CAG")})}, "MA0140.3"),
+        ({"fasta": n_only, "out": tmp_path / "o"}, "nothing but N"),
+        ({"fasta": n_only}, "--out"),
+        ({"fasta": tmp_path / "absent.fa", "out": tmp_path / "o"}, "absent.fa"),
+        ({"fasta": n_only, "out": run}, "run folder"),
+    ]
+    for changed, words in cases:
+        arguments = {"run": run, "config": QUICK, **one_device(), **changed}
+        with pytest.raises(InputError) as error:
+            ebox.explain(arguments.pop("run"), **arguments)
+        assert words in str(error.value), changed
+    assert not (tmp_path / "o").exists()
+    assert not (run / "explanation").exists()
+
+
+def test_nothing_over_the_threshold_is_said_with_a_way_out(fresh: Path):
+    evaluation = json.loads((fresh / "evaluation.json").read_text())
+    evaluation["tracks"][0]["threshold"]["value"] = 1.1
+    (fresh / "evaluation.json").write_text(json.dumps(evaluation))
+    with pytest.raises(InputError, match="reaches the threshold") as error:
+        ebox.explain(fresh, config=QUICK, **one_device())
+    assert "explanation.sequences=positive" in str(error.value)
+    assert not (fresh / "explanation").exists()
+
+
+def test_a_missing_part_names_the_command_that_installs_it(run: Path, monkeypatch: pytest.MonkeyPatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "modiscolite" else find(name))
+    with pytest.raises(InputError, match=r'pip install "ebox\[explain\]"'):
+        ebox.explain(run, config=QUICK.model_copy(update={"discover": True}), **one_device())
+
+
+def test_the_command_line_explains_and_refuses(fresh: Path):
+    command = [sys.executable, "-m", "ebox.cli", "explain", str(fresh), "--method", "gradient"]
+    settings = ["discover=false", "proof=false", "grammar=false"]
+    for setting in settings:
+        command += ["--set", f"explanation.{setting}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "beware" in done.stdout
+    for extra, words in ((["--set", "train.epochs=3"], "only explanation."), (["--track", "x"], "no track 'x'")):
+        done = subprocess.run([*command, *extra], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
+    ebox.explain(fresh, config=QUICK, **one_device())
+    path = fresh / "explanation" / "explanation.json"
+    facts = json.loads(path.read_text())
+    sharp = (0.94 * np.eye(4)[[3, 3, 0, 3, 1, 3]] + 0.015).tolist()
+    # Whatever the network makes of the site, it speaks either for or against.
+    facts["motifs"] = [
+        {"name": name, "sign": sign, "probabilities": sharp, "contributions": np.zeros((6, 4)).tolist()}
+        for name, sign in (("for", 1), ("against", -1))
+    ]
+    path.write_text(json.dumps(facts))
+    fasta = write(tmp_path / "l.fa", **{"chr1:50-130": "AC" * 20 + "TTATCT" + "AC" * 17})
+    config = QUICK.model_copy(update={"hit_p_value": 1e-3})
+    ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=config, **one_device())
+    hits = read_bed(tmp_path / "l" / "hits.bed")
+    assert (hits.chrom.tolist(), hits.start.tolist(), hits.end.tolist()) == (["chr1"], [90], [96])

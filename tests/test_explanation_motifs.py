@@ -1,0 +1,294 @@
+"""From contributions to motifs, matches, hits, experiments and checks, on small made cases with known answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ebox.config import ExplanationConfig, ModelConfig
+from ebox.errors import InputError
+from ebox.explanation.choice import choose_pair, choose_rows
+from ebox.explanation.coverage import write_bigwig
+from ebox.explanation.discovery import Discovered, cut_sites, discover
+from ebox.explanation.experiments import (
+    Insert,
+    describe_mean,
+    destroy,
+    make_insert,
+    marginalise,
+    measure_spacing,
+    motif_insert,
+    put_in,
+    read_insert,
+)
+from ebox.explanation.hits import Hit, call_hits, find_threshold, mark_hits
+from ebox.explanation.matching import Match, correct_p_values, gather_targets, match_motifs
+from ebox.explanation.pictures import write_logo_png
+from ebox.explanation.proof import (
+    check_agreement,
+    compare_planted,
+    correlate_ranks,
+    measure_recovery,
+    shuffle_weights,
+)
+from ebox.models import build_model
+from ebox.sequences import Interval, encode, load_jaspar, one_hot, reverse_complement
+from ebox.sequences.matrices import Motif
+
+WORD = "CAGATGGATAA"
+
+
+def draw(count: int, length: int = 100, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 4, (count, length)).astype(np.uint8)
+
+
+def plant(codes: np.ndarray, word: str, seed: int = 1, margin: int = 5) -> list[tuple[int, int, int, str]]:
+    """Write a word into each row, on either strand, and say where."""
+    random, letters, sites = np.random.default_rng(seed), encode(word), []
+    for row in range(len(codes)):
+        start, strand = int(random.integers(margin, codes.shape[1] - len(word) - margin)), "+-"[int(random.integers(2))]
+        codes[row, start : start + len(word)] = letters if strand == "+" else reverse_complement(letters)
+        sites.append((row, start, start + len(word), strand))
+    return sites
+
+
+def discovered(word: str, sites: tuple[tuple[int, int, int, str], ...] = (), matches: tuple[Match, ...] = ()):
+    sharp = one_hot(encode(word), np.float64)
+    return Discovered("motif_1", 1, 0.94 * sharp + 0.015, sharp.copy(), sites, matches)
+
+
+def count_word(word: str):
+    """A scorer that gives 3 for each copy of a word on either strand."""
+    letters = encode(word)
+
+    def score(codes: np.ndarray) -> np.ndarray:
+        windows = np.lib.stride_tricks.sliding_window_view(codes, len(letters), axis=1)
+        found = (windows == letters).all(axis=2) | (windows == reverse_complement(letters)).all(axis=2)
+        return 3.0 * found.sum(axis=1).astype(np.float64)
+
+    return score
+
+
+@pytest.mark.slow
+def test_discovery_finds_what_was_planted_and_names_it():
+    # TF-MoDISco takes no stretch within some 30 bp of an end.
+    codes = draw(300, 160)
+    sites = plant(codes, WORD, margin=45)
+    hypothetical = np.random.default_rng(2).normal(0, 0.02, (*codes.shape, 4)).astype(np.float32)
+    letters = one_hot(encode(WORD), np.float32)
+    for row, start, end, strand in sites:
+        hypothetical[row, start:end] += letters if strand == "+" else letters[::-1, ::-1]
+    planted = Motif("planted", 0.97 * one_hot(encode(WORD), np.float64) + 0.0075, "test")
+    targets = [planted, *(motif for motif in gather_targets(()) if motif.name != "planted")]
+    motifs = discover(codes, hypothetical, targets, ExplanationConfig())
+    assert motifs
+    first = motifs[0]
+    assert first.best is not None
+    assert first.best.id == "planted"
+    assert first.best.q_value < 1e-4
+    assert WORD in {first.motif.consensus, first.motif.reverse_complement().consensus}
+    assert len(first.sites) > 200
+    cut = cut_sites(codes, first.sites)
+    agreement = (cut == first.probabilities.argmax(axis=1)).mean()
+    assert agreement > 0.95
+    (row,) = compare_planted(motifs, [planted])
+    assert row["rank"] == 1
+    assert row["correlation"] > 0.95
+
+
+@pytest.mark.slow
+def test_discovery_in_noise_finds_nothing_and_does_not_fail():
+    codes = draw(40, 60)
+    hypothetical = np.random.default_rng(2).normal(0, 0.02, (*codes.shape, 4)).astype(np.float32)
+    assert discover(codes, np.zeros_like(hypothetical), gather_targets(()), ExplanationConfig()) == []
+
+
+@pytest.mark.slow
+def test_a_jaspar_matrix_matches_itself_on_either_strand():
+    motif = load_jaspar("MA0140.3")
+    rows = match_motifs([motif.probabilities, motif.reverse_complement().probabilities], gather_targets(()))
+    for row in rows:
+        assert row[0].id == "MA0140.3"
+        assert row[0].q_value < 1e-6
+    assert rows[0][0].strand != rows[1][0].strand
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg():
+    p_values = np.array([0.01, 0.04, 0.03, 0.005])
+    np.testing.assert_allclose(correct_p_values(p_values), [0.02, 0.04, 0.04, 0.02])
+    assert (correct_p_values(np.array([0.9, 0.8])) <= 1).all()
+
+
+def test_thresholds_hold_their_p_value():
+    motif = load_jaspar("MA0035.5")
+    background = np.full(4, 0.25)
+    threshold = find_threshold(motif.log_odds(), background, 1e-3)
+    random = np.random.default_rng(0).integers(0, 4, (400_000, motif.width))
+    share = (motif.log_odds()[np.arange(motif.width), random].sum(axis=1) >= threshold).mean()
+    assert 0.0003 < share < 0.0013
+
+
+def test_hits_stand_where_the_motif_was_planted_and_is_used():
+    codes = draw(30)
+    sites = plant(codes, WORD)
+    contributions = np.zeros(codes.shape, np.float32)
+    for row, start, end, _ in sites[:20]:
+        contributions[row, start:end] = 1.0
+    hits = call_hits([discovered(WORD)], codes, contributions, 1e-4)
+    assert [(hit.example, hit.start, hit.end, hit.strand) for hit in hits] == sites[:20]
+    assert mark_hits(hits, codes.shape).sum() == 20 * len(WORD)
+    assert all(hit.contribution == pytest.approx(len(WORD)) for hit in hits)
+
+
+def test_a_word_put_in_keeps_the_rest():
+    codes = draw(4, 20)
+    changed = put_in(codes, make_insert("x", "ANT"), 5)
+    assert (changed[:, 5] == 0).all()
+    assert (changed[:, 7] == 3).all()
+    kept = np.ones(20, bool)
+    kept[[5, 7]] = False
+    np.testing.assert_array_equal(changed[:, kept], codes[:, kept])
+    assert Insert("x", encode("ACG")).turned("-").word == "CGT"
+
+
+def test_marginalisation_measures_a_known_effect():
+    effect = marginalise(count_word(WORD), draw(50), make_insert("x", WORD))
+    assert effect["value"] == pytest.approx(3.0, abs=0.1)
+    assert effect["low"] <= effect["value"] <= effect["high"]
+    assert effect["num"] == 50
+
+
+def test_the_spacing_experiment_finds_the_one_gap_that_counts():
+    # 100 bp, 12 bp of words and gaps up to 15: the first word stands at 36 and ends at 42.
+    score = count_word("CAGATGACTCATGATAAG")
+    backgrounds = put_in(draw(20), make_insert("x", "ACTCAT"), 42)
+    found = measure_spacing(score, backgrounds, make_insert("one", "CAGATG"), make_insert("two", "GATAAG"), 15)
+    assert found["best"]["arrangement"] == "++"
+    assert found["best"]["both"]["value"] == pytest.approx(3.0)
+    assert found["best"]["interaction"]["low"] > 2.9
+    assert found["best"]["first_alone"]["value"] == pytest.approx(0.0)
+    assert set(found["curves"]) == {"++", "+-", "-+", "--"}
+    effect = [point["value"] for point in found["curves"]["++"]["effect"]]
+    assert np.argmax(effect) == found["best"]["gap_bp"] == 6
+
+
+def test_destroying_sites_takes_their_effect_away_and_a_control_does_not():
+    codes = draw(40)
+    sites = plant(codes, WORD)
+    hits = [Hit(row, "motif_1", start, end, strand, 10.0, 1.0) for row, start, end, strand in sites]
+    found = destroy(count_word(WORD), codes, hits, discovered(WORD), 30)
+    assert found is not None
+    assert found["num_sequences"] == 30
+    assert found["sites"]["value"] == pytest.approx(3.0)
+    assert found["control"]["value"] == pytest.approx(0.0)
+    assert destroy(count_word(WORD), codes, [], discovered(WORD), 30) is None
+
+
+def test_words_and_names_are_read_and_unknown_names_get_the_nearest():
+    assert read_insert("CANNTG").word == "CANNTG"
+    assert "GATA" in read_insert("MA0035.5").label
+    with pytest.raises(InputError, match=r"MA0140\.3"):
+        read_insert("MA0140.33")
+
+
+def test_uninformative_columns_are_left_to_the_background():
+    flat = np.full((1, 4), 0.25)
+    sharp = one_hot(encode("CAG"), np.float64)
+    assert motif_insert(Motif("m", np.concatenate([sharp, flat, sharp])), "m").word == "CAGNCAG"
+
+
+def test_pairs_come_from_settings_then_the_literature_then_the_motifs():
+    found = Match("MA0140.3", "GATA1::TAL1", "JASPAR", 1e-9, 1e-8, "+", 0, 10)
+    assert choose_pair([], ExplanationConfig(), ()) is None
+    known = choose_pair([discovered(WORD, matches=(found,))], ExplanationConfig(), ())
+    assert known is not None
+    assert known.reference
+    own = choose_pair([discovered(WORD)], ExplanationConfig(), ())
+    assert own is not None
+    assert own.first.word == own.second.word == WORD
+    asked = choose_pair([discovered(WORD)], ExplanationConfig(pair=("CAGCTG", "MA0035.5")), ())
+    assert asked is not None
+    assert asked.first.word == "CAGCTG"
+
+
+def test_recovery_is_perfect_for_the_truth_and_chance_for_noise():
+    planted = np.zeros((40, 50), bool)
+    planted[:, 20:28] = True
+    noise = np.random.default_rng(0).normal(0, 0.1, planted.shape)
+    assert measure_recovery(planted + noise, planted)["auroc"]["value"] > 0.999
+    chance = measure_recovery(noise, planted)
+    assert chance["auroc"]["low"] < 0.5 < chance["auroc"]["high"] + 0.05
+    assert chance["share_planted"] == pytest.approx(0.16)
+
+
+def test_correlations_of_explanations():
+    one = np.random.default_rng(0).normal(size=(20, 50))
+    two = np.random.default_rng(1).normal(size=(20, 50))
+    assert correlate_ranks(one, 2 * one)["spearman"]["value"] == pytest.approx(1.0)
+    assert abs(correlate_ranks(one, two)["pearson"]["value"]) < 0.1
+    assert [entry["methods"] for entry in check_agreement({"a": one, "b": one, "c": two})] == [
+        ["a", "b"],
+        ["a", "c"],
+        ["b", "c"],
+    ]
+
+
+def test_shuffled_weights_are_as_large_and_in_other_places():
+    network = build_model(ModelConfig(num_filters=8), 1, 60, jax.random.key(0))
+    head = shuffle_weights(network, 0, head_only=True)
+    everything = shuffle_weights(network, 0)
+    before, after = (np.asarray(net.motifs.convolution.weight) for net in (network, everything))
+    np.testing.assert_allclose(np.sort(after.ravel()), np.sort(before.ravel()))
+    assert np.abs(before - after).max() > 0.1
+    np.testing.assert_array_equal(np.asarray(head.motifs.convolution.weight), before)
+    assert np.abs(np.asarray(head.head.output.weight) - np.asarray(network.head.output.weight)).max() > 0
+    np.testing.assert_array_equal(np.asarray(everything.motifs.norm.running.mean), 0.0)
+
+
+def test_intervals_hold_the_mean():
+    entry = describe_mean(np.random.default_rng(0).normal(1.0, 1.0, 200))
+    assert entry["low"] < entry["value"] < entry["high"]
+
+
+def test_choosing_sequences():
+    logits, positive = np.array([3.0, -3.0, 2.0, -2.0]), np.array([True, True, False, False])
+    for sequences, expected in (("called", [0, 2]), ("positive", [0, 1]), ("all", [0, 1, 2, 3])):
+        rows, available = choose_rows(logits, positive, 0.5, ExplanationConfig(sequences=sequences))
+        assert rows.tolist() == expected
+        assert available == len(expected)
+    few, available = choose_rows(logits, positive, 0.5, ExplanationConfig(sequences="all", max_sequences=2))
+    assert (len(few), available) == (2, 4)
+    with pytest.raises(InputError, match="nothing to explain"):
+        choose_rows(logits, positive, 0.999, ExplanationConfig())
+
+
+def test_bigwig_holds_each_base_once_with_the_mean(tmp_path: Path):
+    import pyBigWig
+
+    places = [Interval("chr1", 100, 104, "+"), Interval("chr1", 102, 106, "-"), None, Interval("chr2", 5, 9, ".")]
+    values = [np.array([1.0, 2.0, 3.0, 4.0]), np.array([8.0, 7.0, 6.0, 5.0]), np.ones(4), np.full(4, -1.0)]
+    assert write_bigwig(tmp_path / "c.bw", places, values) == 3
+    file = pyBigWig.open(str(tmp_path / "c.bw"))
+    np.testing.assert_allclose(file.values("chr1", 100, 106), [1.0, 2.0, 4.0, 5.0, 7.0, 8.0])
+    np.testing.assert_allclose(file.values("chr2", 5, 9), -1.0)
+    file.close()
+    assert write_bigwig(tmp_path / "none.bw", [None], [np.ones(4)]) == 0
+    assert not (tmp_path / "none.bw").exists()
+
+
+def test_png_logos_show_their_letters(tmp_path: Path):
+    from matplotlib.image import imread
+
+    write_logo_png(tmp_path / "l.png", np.array([[2.0, 0, 0, 0], [0, 0, 0, -1.0]]), title="x")
+    pixels = imread(tmp_path / "l.png")
+    green, red = (np.abs(pixels[..., :3] - np.array(colour) / 255).max(axis=-1) < 0.05 for colour in (GREEN, RED))
+    assert green.sum() > 500
+    assert red.sum() > 200
+    assert np.nonzero(green)[0].mean() < np.nonzero(red)[0].mean()
+    assert np.nonzero(green)[1].mean() < np.nonzero(red)[1].mean()
+
+
+GREEN, RED = (0x10, 0x96, 0x48), (0xD6, 0x28, 0x39)
