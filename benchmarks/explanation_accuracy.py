@@ -99,6 +99,9 @@ def measure(folder: Path, name: str) -> bool:
         {key: value for key, value in motif.items() if key not in ("probabilities", "contributions")}
         for motif in facts["motifs"]
     ]
+    for motif in motifs:
+        # What is kept must not name a place of this machine.
+        motif["matches"] = [{**match, "source": Path(match["source"]).name} for match in motif.get("matches", [])]
     pair = facts["grammar"]["pair"]
     keep(
         f"explanation_{name}",

@@ -165,7 +165,7 @@ def _find_patterns(
         )
     except (ValueError, IndexError, ZeroDivisionError) as error:
         # It divides by, and takes the greatest of, what may be empty where nothing stands out.
-        print(f"TF-MoDISco found nothing it could group: {error}")
+        sys.stderr.write(f"TF-MoDISco found nothing it could group: {error}\n")
         return (), ()
     return tuple(() if patterns is None else patterns for patterns in found)  # type: ignore[return-value]
 
