@@ -1,10 +1,11 @@
 """What communication costs on one machine: two workers that train together, against two that train alone.
 
-    python benchmarks/processes.py [--rounds 5]
+    python benchmarks/processes.py [--rounds 5] [--ways default,delayed]
 
-Each worker has a core of its own. Together they share batches of 64; alone each takes batches of 32, so the work of a
-worker is the same. The rounds alternate, and the ratio is taken round by round. Writes
-results/processes.json.
+Each worker has a core of its own. Together they share a global batch; alone each takes batches of half the size, so the
+work of a worker is the same. The rounds alternate, and the ratio is taken round by round. The ways to train differ in
+what they send: the default sends the gradient and the moments of every batch normalisation, forward and backward, at
+every step. Writes results/processes.json.
 """
 
 from __future__ import annotations
@@ -17,20 +18,32 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from ebox.config import make_config
 from ebox.datasets.build import build_dataset
 from machine import describe_machine, find_data, keep, summarise
 
-STEPS = 480
+EXAMPLES = 30_720
+# Name, global batch, settings of the group.
+WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "default": (64, ()),
+    "batch of 256": (256, ()),
+    "device statistics": (64, ("train.batch_statistics='device'",)),
+    "delayed": (64, ("parallel.sync='delayed'", "train.batch_statistics='device'")),
+    "local": (64, ("parallel.sync='local'",)),
+}
 
 
-def start(dataset: Path, out: Path, *more: str, core: int | None = None) -> subprocess.Popen[bytes]:
+def start(
+    dataset: Path, out: Path, batch: int, *more: str, core: int | None = None, settings: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
     """Start a training with the default network."""
     command = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), "--overwrite"]
-    settings = [f"train.max_steps={STEPS}", "train.validations=1", "train.log_every_steps=48"]
-    settings.append("train.checkpoint_every_seconds=1000")
-    chosen = [part for setting in settings for part in ("--set", setting)]
+    steps = EXAMPLES // (batch if core is None else 2 * batch)
+    length = [f"train.max_steps={steps}", "train.validations=1", f"train.log_every_steps={steps // 10}"]
+    length += ["train.checkpoint_every_seconds=1000", f"train.batch_size={batch}"]
+    chosen = [part for setting in (*length, *settings) for part in ("--set", setting)]
     pin = [] if core is None else ["taskset", "-c", str(core)]
     return subprocess.Popen([*pin, *command, *chosen, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -42,26 +55,37 @@ def rate_of(run: Path) -> float:
     return len(rates) / sum(1.0 / rate for rate in rates)
 
 
-def measure(dataset: Path, folder: Path, cores: list[int]) -> tuple[float, float]:
+def measure(dataset: Path, folder: Path, cores: list[int], way: str) -> tuple[float, float]:
     """Rates of two workers together, and of two alone added up."""
-    together = start(dataset, folder / "together", "--processes", "2")
+    batch, settings = WAYS[way]
+    together = start(dataset, folder / "together", batch, "--processes", "2", settings=settings)
     if together.wait():
         raise SystemExit("the group failed")
-    alone = [start(dataset, folder / f"alone{core}", "--set", "train.batch_size=32", core=core) for core in cores]
+    alone = [start(dataset, folder / f"alone{core}", batch // 2, core=core) for core in cores]
     codes = [process.wait() for process in alone]
     if any(codes):
         raise SystemExit("a lone worker failed")
     return rate_of(folder / "together"), sum(rate_of(folder / f"alone{core}") for core in cores)
 
 
+def summarise_way(pairs: list[tuple[float, float]]) -> dict[str, Any]:
+    """Rates and their ratio."""
+    return {
+        "together_sequences_per_second": summarise([together for together, _ in pairs]),
+        "alone_sequences_per_second": summarise([alone for _, alone in pairs]),
+        "efficiency": summarise([together / alone for together, alone in pairs]),
+    }
+
+
 def main() -> None:
     """Alternate, print, keep."""
     parser = argparse.ArgumentParser(description="Communication efficiency of two workers on one machine")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ways", default=",".join(WAYS), help=f"of {', '.join(WAYS)}")
     options = parser.parse_args()
     print(describe_machine(), flush=True)
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    data, pairs = find_data() / "tal1", []
+    cores, ways = sorted(os.sched_getaffinity(0))[:2], options.ways.split(",")
+    data, pairs = find_data() / "tal1", {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         build_dataset(
@@ -71,28 +95,21 @@ def main() -> None:
             negatives=(data / "unbound_matched.fa.gz",),
         )
         for _ in range(options.rounds):
-            began = time.perf_counter()
-            pairs.append(measure(folder / "data", folder, cores))
-            together, alone = pairs[-1]
-            print(
-                f"together {together:,.0f}, alone {alone:,.0f} sequences/s: {together / alone:.3f} "
-                f"({time.perf_counter() - began:.0f} s)",
-                flush=True,
-            )
-    ratio = summarise([together / alone for together, alone in pairs])
-    print(f"efficiency {ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f}, n = {ratio['n']})")
-    keep(
-        "processes",
-        {
-            "processes": 2,
-            "steps": STEPS,
-            "batch_size_together": 64,
-            "batch_size_alone": 32,
-            "together_sequences_per_second": summarise([together for together, _ in pairs]),
-            "alone_sequences_per_second": summarise([alone for _, alone in pairs]),
-            "efficiency": ratio,
-        },
-    )
+            for way in ways:
+                began = time.perf_counter()
+                together, alone = measure(folder / "data", folder, cores, way)
+                pairs[way].append((together, alone))
+                print(
+                    f"{way:<18} together {together:,.0f}, alone {alone:,.0f} sequences/s: {together / alone:.3f} "
+                    f"({time.perf_counter() - began:.0f} s)",
+                    flush=True,
+                )
+    found = {way: summarise_way(measured) for way, measured in pairs.items()}
+    for way, facts in found.items():
+        ratio = facts["efficiency"]
+        print(f"{way:<18} {ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f}, n = {ratio['n']})")
+    ways_kept = {way: {"batch_size": WAYS[way][0], "settings": WAYS[way][1], **facts} for way, facts in found.items()}
+    keep("processes", {"processes": 2, "examples": EXAMPLES, "ways": ways_kept})
 
 
 if __name__ == "__main__":

@@ -269,7 +269,7 @@ def prepare_steps(batch: int) -> Any:
 
     config = settings(batch)
     mesh = make_mesh(jax.devices())
-    network = build_model(config.model, 1, LENGTH_BP, jax.random.key(0))
+    network = build_model(config.model, 1, LENGTH_BP, np.random.default_rng(0))
     plan = make_plan(config, mesh)
     run = build_run_chunk(mesh, plan, CHUNK_STEPS)
     generator = np.random.default_rng(0)

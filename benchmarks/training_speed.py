@@ -129,7 +129,7 @@ def prepare_ebox(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callabl
     run_chunk = build_run_chunk(mesh, plan_of_steps, chunk_steps)
     signals = jnp.zeros((mesh.size, NUM_SIGNALS))
     hyper = make_hyperparameters(config.train, 10_000, 1.0)
-    network = build_model(config.model, 1, LENGTH, jax.random.key(0))
+    network = build_model(config.model, 1, LENGTH, np.random.default_rng(0))
     state: Any = replicate(plan_of_steps.schedule.start(network), mesh)
     print(f"ebox: {count_parameters(network):,} parameters")
 

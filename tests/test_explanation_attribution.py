@@ -44,7 +44,7 @@ def attribute(*arguments: Any, **named: Any) -> Attributions:
 
 def network_of(name: str, length: int = 61, tracks: int = 2) -> Network:
     """A network whose normalisations and position weights have something to do."""
-    network = build_model(NETWORKS[name], tracks, length, jax.random.key(3))
+    network = build_model(NETWORKS[name], tracks, length, np.random.default_rng(3))
     leaves, tree = jax.tree.flatten(eqx.filter(network, eqx.is_inexact_array))
     keys = jax.random.split(jax.random.key(4), len(leaves))
     moved = [leaf + 0.1 * jnp.abs(jax.random.normal(key, leaf.shape)) for leaf, key in zip(leaves, keys, strict=True)]
@@ -116,7 +116,7 @@ def test_all_methods_agree_on_a_linear_network():
         dense_units=(),
         batch_norm=False,
     )
-    network, codes = build_model(config, 1, 20, jax.random.key(0)), draw(4, 20)
+    network, codes = build_model(config, 1, 20, np.random.default_rng(0)), draw(4, 20)
     weight = np.asarray(network.motifs.convolution.weight)[0] @ np.asarray(network.head.output.weight)[:, 0] / 20
     settings = ExplanationConfig(both_strands=False, num_references=50)
     for method in ("saturation", "gradient"):

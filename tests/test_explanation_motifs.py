@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -237,7 +236,7 @@ def test_correlations_of_explanations():
 
 
 def test_shuffled_weights_are_as_large_and_in_other_places():
-    network = build_model(ModelConfig(num_filters=8), 1, 60, jax.random.key(0))
+    network = build_model(ModelConfig(num_filters=8), 1, 60, np.random.default_rng(0))
     head = shuffle_weights(network, 0, head_only=True)
     everything = shuffle_weights(network, 0)
     before, after = (np.asarray(net.motifs.convolution.weight) for net in (network, everything))

@@ -51,7 +51,7 @@ def _apply(network: Network, codes: jax.Array, this: Pass) -> tuple[jax.Array, t
 
 
 def _network(config: ModelConfig, length: int = 60) -> Network:
-    return build_model(config, 2, length, jax.random.key(0))
+    return build_model(config, 2, length, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(("width", "dilation", "channels"), [(1, 1, 4), (15, 1, 4), (4, 1, 8), (3, 2, 8), (3, 8, 8)])
@@ -256,4 +256,4 @@ def test_first_layer_filters_are_in_the_order_of_the_field():
 
 def test_too_short_sequences_are_refused():
     with pytest.raises(InputError, match="10 bp long, shorter than the first layer needs"):
-        build_model(ModelConfig(filter_width_bp=15), 1, 10, jax.random.key(0))
+        build_model(ModelConfig(filter_width_bp=15), 1, 10, np.random.default_rng(0))

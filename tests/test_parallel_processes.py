@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from ebox.errors import InputError
-from ebox.parallel.processes import Membership, is_cluster_task, read_membership
+from ebox.parallel.processes import LOOPBACK, CalmCollectives, Membership, is_cluster_task, read_membership
 from ebox.parallel.supervision import share_cores, share_gpus
 from ebox.parity import relative_difference
 from ebox.sequences import write_fasta
@@ -315,6 +316,25 @@ def test_gpus_are_dealt_out_in_order():
 )
 def test_tasks_of_a_cluster_are_told_from_a_lone_process(environment: dict[str, str], expected: bool):
     assert is_cluster_task(environment) is expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads by themselves")
+def test_the_threads_of_the_collectives_do_not_preempt_the_computation():
+    done, found = threading.Event(), []
+
+    def make(*, hostname: str) -> str:
+        thread = threading.Thread(target=done.wait)
+        thread.start()
+        found.append(thread)
+        return hostname
+
+    assert CalmCollectives(make, {"hostname": LOOPBACK})() == LOOPBACK
+    try:
+        assert os.sched_getscheduler(found[0].native_id) == os.SCHED_BATCH
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    finally:
+        done.set()
+        found[0].join()
 
 
 def test_a_membership_is_read_back():

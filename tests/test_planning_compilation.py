@@ -61,7 +61,7 @@ def exchanged(result: CompilationResult) -> int:
 
 
 def parameters(config: Config) -> int:
-    return count_parameters(build_model(config.model, SHAPE.num_tracks, SHAPE.length_bp, jax.random.key(0)))
+    return count_parameters(build_model(config.model, SHAPE.num_tracks, SHAPE.length_bp, np.random.default_rng(0)))
 
 
 def check_exact_exchange(result: CompilationResult) -> None:

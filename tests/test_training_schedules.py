@@ -51,7 +51,7 @@ def _train(config: Config, devices: int, signals: np.ndarray | None = None, step
     run = build_run_chunk(mesh, plan, 1)
     order = make_order(targets, seed=0, batch_size=config.train.batch_size, negatives_per_positive=None)
     hyper = make_hyperparameters(config.train, steps, 1.0)
-    state = place_state(plan.schedule.start(build_model(config.model, 1, 40, jax.random.key(0))), mesh)
+    state = place_state(plan.schedule.start(build_model(config.model, 1, 40, np.random.default_rng(0))), mesh)
     told = jnp.zeros((devices, NUM_SIGNALS)) if signals is None else jnp.asarray(signals)
     states, losses = [], []
     plans = list(iter_plans(0, steps, 1, frozenset()))
@@ -130,7 +130,7 @@ def test_outer_momentum_goes_further_the_same_way():
 def test_a_delayed_gradient_arrives_one_step_late():
     settings = {"weight_decay": 0.0, "ema_decay": 0.0}
     delayed, prompt = _train(_config(settings, sync="delayed"), 2), _train(_config(settings), 2)
-    fresh = build_model(_config().model, 1, 40, jax.random.key(0))
+    fresh = build_model(_config().model, 1, 40, np.random.default_rng(0))
     weights = [norm.scale for norm in fresh.norms()], fresh.motifs.convolution.weight
     first = delayed.states[0].network
     # Nothing has arrived after the first step, so the weights stand still.
@@ -168,7 +168,7 @@ def test_pieces_of_a_batch_are_whole_and_equal():
 def test_device_statistics_save_messages():
     config = _config({"batch_statistics": "device"})
     mesh = make_mesh(find_devices(ParallelConfig(devices=4)))
-    network = build_model(config.model, 1, 40, jax.random.key(0))
+    network = build_model(config.model, 1, 40, np.random.default_rng(0))
     both = [make_plan(one, mesh).schedule.messages(network)[0] for one in (config, _config())]
     assert len(both[0]) == 4
     assert len(both[0]) < len(both[1])
@@ -196,7 +196,7 @@ def test_the_signals_of_all_devices_are_added():
 
 
 def test_one_move_of_the_average_for_several_steps_is_as_far_as_several_moves():
-    new, decay = build_model(_config().model, 1, 40, jax.random.key(0)), jnp.asarray(0.9)
+    new, decay = build_model(_config().model, 1, 40, np.random.default_rng(0)), jnp.asarray(0.9)
     old, step = jax.tree.map(jnp.zeros_like, new), jnp.asarray(1000, jnp.int32)
     several = old
     for _ in range(5):
@@ -214,7 +214,7 @@ def test_the_rate_grows_with_the_batch(scaling: str, factor: float):
 def _ratio(parallel: Sequence[tuple[str, Any]], devices: int) -> float:
     config = make_config({"parallel": dict(parallel), "train": {"batch_statistics": "device"}})
     mesh = make_mesh(find_devices(ParallelConfig(devices=devices)))
-    network = build_model(config.model, 1, 200, jax.random.key(0))
+    network = build_model(config.model, 1, 200, np.random.default_rng(0))
     schedule = make_plan(config, mesh).schedule
     return describe_communication(schedule, config.parallel, network, mesh).ratio
 

@@ -68,7 +68,7 @@ def check_training(dataset: Path | str, config: Config | None = None) -> Preflig
     Raises:
         InputError: a bad dataset, settings that don't fit it, or absent devices.
     """
-    import jax
+    import numpy as np
 
     from ebox.datasets.folder import open_dataset
     from ebox.models import build_model, count_parameters
@@ -90,7 +90,9 @@ def check_training(dataset: Path | str, config: Config | None = None) -> Preflig
         num_examples=data.rows("train").stop - data.rows("train").start,
         num_steps=num_steps,
         batch_size=config.train.batch_size,
-        num_parameters=count_parameters(build_model(config.model, len(data.tracks), data.length_bp, jax.random.key(0))),
+        num_parameters=count_parameters(
+            build_model(config.model, len(data.tracks), data.length_bp, np.random.default_rng(0))
+        ),
         compile_seconds=compile_seconds,
         step_seconds=step_seconds,
         training_seconds=num_steps * step_seconds,
@@ -132,7 +134,7 @@ def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float
     num_steps = order.count_steps(train.epochs, train.max_steps)
     plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, num_steps)
     run, hyper = build_run_chunk(mesh, plan, steps), make_hyperparameters(train, num_steps, 1.0)
-    network = build_model(config.model, targets.shape[1], data.length_bp, jax.random.key(0))
+    network = build_model(config.model, targets.shape[1], data.length_bp, np.random.default_rng(0))
     state, shares = (
         place_state(plan.schedule.start(network), mesh),
         Shares.of(mesh, train.batch_size, train.device_batch_size),

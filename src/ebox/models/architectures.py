@@ -101,22 +101,21 @@ class ResidualNetwork(Network):
         return logits, tuple(record.moments)
 
 
-def build_model(config: ModelConfig, num_tracks: int, length_bp: int, key: jax.Array) -> Network:
+def build_model(config: ModelConfig, num_tracks: int, length_bp: int, rng: np.random.Generator) -> Network:
     """Draw a network with fresh weights.
 
     Args:
         config: Its settings.
         num_tracks: Logits to give.
         length_bp: Length of the sequences it will read; other lengths work too where they hold a whole pool.
-        key: PRNG key of the weights.
+        rng: Draws the weights.
 
     Raises:
         InputError: the sequences are too short for the filters or the pooling.
     """
     check_length(config, length_bp)
-    motif_key, body_key, head_key = jax.random.split(key, 3)
     motifs = MotifLayer(
-        Convolution.create(config.filter_width_bp, 4, config.num_filters, motif_key),
+        Convolution.create(config.filter_width_bp, 4, config.num_filters, rng),
         BatchNorm.create(config.num_filters) if config.batch_norm else None,
         None if config.batch_norm else jnp.zeros(config.num_filters),
         config.pool_bp,
@@ -126,11 +125,11 @@ def build_model(config: ModelConfig, num_tracks: int, length_bp: int, key: jax.A
     channels = config.num_filters
     if config.architecture == "motif":
         pooling = GlobalPooling.create(config.pooling, channels, config.position_basis)
-        return MotifNetwork(motifs, pooling, _build_head(config, channels, num_tracks, head_key))
-    body = _build_body(config, body_key)
+        return MotifNetwork(motifs, pooling, _build_head(config, channels, num_tracks, rng))
+    body = _build_body(config, rng)
     channels = config.num_filters if config.body_filters is None else config.body_filters
     pooling = GlobalPooling.create(config.pooling, channels, config.position_basis)
-    return ResidualNetwork(motifs, body, pooling, _build_head(config, channels, num_tracks, head_key))
+    return ResidualNetwork(motifs, body, pooling, _build_head(config, channels, num_tracks, rng))
 
 
 def first_layer_filters(network: Network) -> Float[np.ndarray, "filter width 4"]:
@@ -140,26 +139,25 @@ def first_layer_filters(network: Network) -> Float[np.ndarray, "filter width 4"]
     return np.asarray(network.motifs.convolution.weight, np.float32).transpose(2, 0, 1)
 
 
-def _build_body(config: ModelConfig, key: jax.Array) -> tuple[tuple[Convolution, BatchNorm | None], ...]:
+def _build_body(config: ModelConfig, rng: np.random.Generator) -> tuple[tuple[Convolution, BatchNorm | None], ...]:
     """One convolution over pooled positions, then one dilated one for each entry of `dilations`."""
     filters = config.num_filters if config.body_filters is None else config.body_filters
     plan = [(config.body_width, 1), *((BODY_DILATED_WIDTH, dilation) for dilation in config.dilations)]
     channels, layers = config.num_filters, []
-    for layer_key, (width, dilation) in zip(jax.random.split(key, len(plan)), plan, strict=True):
-        convolution = Convolution.create(width, channels, filters, layer_key, dilation=dilation)
+    for width, dilation in plan:
+        convolution = Convolution.create(width, channels, filters, rng, dilation=dilation)
         layers.append((convolution, BatchNorm.create(filters) if config.batch_norm else None))
         channels = filters
     return tuple(layers)
 
 
-def _build_head(config: ModelConfig, channels: int, num_tracks: int, key: jax.Array) -> Head:
+def _build_head(config: ModelConfig, channels: int, num_tracks: int, rng: np.random.Generator) -> Head:
     inputs, hidden = channels * len(config.pooling), []
-    keys = jax.random.split(key, len(config.dense_units) + 1)
-    for layer_key, units in zip(keys[:-1], config.dense_units, strict=True):
+    for units in config.dense_units:
         norm = BatchNorm.create(units) if config.batch_norm else None
-        hidden.append((Dense.create(inputs, units, layer_key, bias=norm is None), norm))
+        hidden.append((Dense.create(inputs, units, rng, bias=norm is None), norm))
         inputs = units
-    return Head(tuple(hidden), Dense.create(inputs, num_tracks, keys[-1], gain=1.0))
+    return Head(tuple(hidden), Dense.create(inputs, num_tracks, rng, gain=1.0))
 
 
 def check_length(config: ModelConfig, length_bp: int) -> None:

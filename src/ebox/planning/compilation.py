@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ebox.config import Config
@@ -151,7 +152,7 @@ def _lower(mesh: Mesh, config: Config, shape: StepShape, platform: str) -> Lower
     """The step as the training loop builds it, with shapes in the place of arrays: the one place that knows how."""
     plan = make_plan(config, mesh, platform)
     run: Any = build_run_chunk(mesh, plan, shape.chunk_steps)
-    network = build_model(config.model, shape.num_tracks, shape.length_bp, jax.random.key(0))
+    network = build_model(config.model, shape.num_tracks, shape.length_bp, np.random.default_rng(0))
     state: TrainState = plan.schedule.start(network)
     everywhere, by_device = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     placed = _place(state.with_carried(None), everywhere).with_carried(_place(state.carried, by_device))

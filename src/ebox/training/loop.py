@@ -144,8 +144,9 @@ class _Loop:
         self.hyper = make_hyperparameters(train, self.num_steps, _positive_weight(config, self.order))
         self.identity = RunIdentity.of(config, data.fingerprint)
         self.log = MetricsLog(folder)
-        key = jax.random.fold_in(jax.random.key(train.seed), 0)
-        self.fresh = _on_host(build_model(config.model, data.targets.shape[1], data.length_bp, key))
+        self.fresh = _on_host(
+            build_model(config.model, data.targets.shape[1], data.length_bp, np.random.default_rng(train.seed))
+        )
         self.plan = make_plan(config, mesh)
         self.standing = Standing()
         self.best = self.fresh

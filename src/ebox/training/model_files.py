@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import jax
+import numpy as np
 
 from ebox import __version__
 from ebox.config import Config, ModelConfig, make_config
@@ -59,7 +59,7 @@ def load_model(run_folder: Path | str) -> LoadedModel:
     except (KeyError, TypeError, ValueError):
         raise InputError("does not describe a network", file=folder / MODEL / FACTS, remedy="train again") from None
     config = make_config({"model": settings}, file=folder / MODEL).model
-    like = build_model(config, len(tracks), length_bp, jax.random.key(0))
+    like = build_model(config, len(tracks), length_bp, np.random.default_rng(0))
     arrays, static = eqx.partition(like, eqx.is_array)
     return LoadedModel(eqx.combine(load_tree(folder / MODEL, arrays), static), config, tracks, length_bp, facts)
 
