@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -13,7 +15,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Many tests train the same small network: one compilation of it is enough for a whole run.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ebox-tests-")
+CACHE = "EBOX_TESTS_CACHE"
+if CACHE not in os.environ:
+    # The parallel runners of pytest-xdist inherit it.
+    os.environ[CACHE] = tempfile.mkdtemp(prefix="ebox-tests-")
+    atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ[CACHE]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 

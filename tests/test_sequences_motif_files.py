@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -47,9 +49,12 @@ CONTENTS = st.one_of(TEXTS.map(lambda text: text.encode("utf-8", "replace")), st
 
 
 def _in_file(content: bytes) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="ebox-motifs-"))
-    (folder / "motifs.txt").write_bytes(content)
-    return folder / "motifs.txt"
+    """A file of its own for each example; hypothesis and pytest's folder of a test don't go together."""
+    folder = tempfile.mkdtemp(prefix="ebox-motifs-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "motifs.txt"
+    path.write_bytes(content)
+    return path
 
 
 @settings(max_examples=60, deadline=None)

@@ -152,8 +152,7 @@ def _lower(mesh: Mesh, config: Config, shape: StepShape, platform: str) -> Lower
     """The step as the training loop builds it, with shapes in the place of arrays: the one place that knows how."""
     plan = make_plan(config, mesh, platform)
     run: Any = build_run_chunk(mesh, plan, shape.chunk_steps)
-    network = build_model(config.model, shape.num_tracks, shape.length_bp, np.random.default_rng(0))
-    state: TrainState = plan.schedule.start(network)
+    state: TrainState = plan.schedule.start(_any_network(config, shape))
     everywhere, by_device = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     placed = _place(state.with_carried(None), everywhere).with_carried(_place(state.carried, by_device))
     signals = jax.ShapeDtypeStruct((mesh.size, NUM_SIGNALS), jnp.float32, sharding=by_device)
@@ -169,9 +168,12 @@ def _shares(config: Config, mesh: Mesh) -> Shares:
 
 
 def _abstract_network(config: Config, shape: StepShape) -> Network:
-    key = jax.random.key(0)
-    network: Network = eqx.filter_eval_shape(build_model, config.model, shape.num_tracks, shape.length_bp, key)
+    network: Network = eqx.filter_eval_shape(lambda: _any_network(config, shape))
     return network
+
+
+def _any_network(config: Config, shape: StepShape) -> Network:
+    return build_model(config.model, shape.num_tracks, shape.length_bp, np.random.default_rng(0))
 
 
 def _abstract_weights(config: Config, shape: StepShape) -> Network:

@@ -1,0 +1,197 @@
+"""Training over slow links: exchange, synchronisation and rate of the network, on four nodes that this machine plays.
+
+    sudo python benchmarks/network.py [--ways exact,int8] [--epochs 4] [--rounds 1]
+
+Needs Linux, root and iproute2: every worker is `ebox train` in a network namespace with a shaped link of its own, and
+finds the others as on a cluster. For each way to train, the real TAL1 set is trained once with a free network, which
+gives the AUROC by step: what is learned does not depend on the rate of the links. Then it is timed with free links and
+with each rate. Bytes are those that the interface of a worker counted, headers included, between two entries of the
+log. The time to an AUROC is the steps to it times the seconds of a step. Four workers share the cores, so a step is
+never faster than the work of all four on them. Writes results/network.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ebox.config import make_config
+from ebox.datasets.build import build_dataset
+from ebox.parallel.processes import Membership
+from machine import describe_machine, find_data, keep, summarise
+from scaling import SPACE, address, network, shape_links
+
+NODES = 4
+PORT = 12480
+RATES = (None, "1gbit", "100mbit")
+TIMED_STEPS = 288
+LOG_STEPS = 48
+GOAL_AUROC = 0.93
+
+DEVICE = "train.batch_statistics='device'"
+WAYS: dict[str, tuple[str, ...]] = {
+    "exact": (),
+    "exact, device statistics": (DEVICE,),
+    "half": ("parallel.exchange='half'", DEVICE),
+    "int8": ("parallel.exchange='int8'", DEVICE),
+    "topk": ("parallel.exchange='topk'", DEVICE),
+    "powersgd": ("parallel.exchange='powersgd'", DEVICE),
+    "exact, delayed": ("parallel.sync='delayed'", DEVICE),
+    "powersgd, delayed": ("parallel.exchange='powersgd'", "parallel.sync='delayed'", DEVICE),
+    "exact, local 16": ("parallel.sync='local'", "parallel.local_steps=16"),
+    "int8, local 16": ("parallel.exchange='int8'", "parallel.sync='local'", "parallel.local_steps=16"),
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A stretch of steps: seconds, and bytes that one worker sent, for each."""
+
+    step_seconds: float
+    sent_bytes: float
+
+
+def start(dataset: Path, out: Path, cache: Path, settings: list[str]) -> list[subprocess.Popen[bytes]]:
+    """One worker a node, on its share of the cores."""
+    cores, workers = sorted(os.sched_getaffinity(0)), []
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    for node in range(NODES):
+        member = Membership(f"{address(0)}:{PORT}", node, NODES)
+        environment = {**os.environ, **member.variables(), "JAX_COMPILATION_CACHE_DIR": str(cache)}
+        core = str(cores[node * len(cores) // NODES])
+        program = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), *chosen]
+        inside = ["ip", "netns", "exec", f"{SPACE}{node}", "taskset", "-c", core, *program]
+        with (out.parent / f"{out.name}-{node}.log").open("wb") as log:
+            workers.append(subprocess.Popen(inside, env=environment, stdout=log, stderr=log))
+    return workers
+
+
+def finish(workers: list[subprocess.Popen[bytes]], out: Path) -> None:
+    """Wait for all; end with what the first one said where one fails."""
+    codes = [worker.wait() for worker in workers]
+    if any(codes):
+        raise SystemExit(f"codes {codes}: {(out.parent / f'{out.name}-0.log').read_text()[-2000:]}")
+
+
+def entries_of(out: Path, kind: str) -> list[dict[str, Any]]:
+    """Entries of the log of a run so far."""
+    path = out / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    found = [json.loads(line) for line in lines if line.endswith("}")]
+    return [entry for entry in found if entry["kind"] == kind]
+
+
+def count_sent(node: int) -> int:
+    """Bytes that a worker has sent: what the other end of its link has received."""
+    return int(Path(f"/sys/class/net/eboxlink{node}/statistics/rx_bytes").read_text())
+
+
+def time_steps(dataset: Path, folder: Path, settings: tuple[str, ...]) -> Timing:
+    """Seconds and bytes a step between the second entry of the log and the last."""
+    out = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    length = [f"train.max_steps={TIMED_STEPS}", "train.validations=1", f"train.log_every_steps={LOG_STEPS}"]
+    length += ["train.checkpoint_every_seconds=1000"]
+    workers = start(dataset, out, folder / "cache", [*length, *settings])
+    marks: list[tuple[int, float, int]] = []
+    while any(worker.poll() is None for worker in workers):
+        entries = entries_of(out, "train")
+        if entries and (not marks or entries[-1]["step"] > marks[-1][0]):
+            marks.append((entries[-1]["step"], entries[-1]["seconds"], count_sent(1)))
+        time.sleep(0.01)
+    finish(workers, out)
+    # The first stretch holds the compilation, and after the last step comes the validation.
+    (first, begun, before), (last, ended, after) = marks[1], marks[-2]
+    return Timing((ended - begun) / (last - first), (after - before) / (last - first))
+
+
+def learn(dataset: Path, folder: Path, settings: tuple[str, ...], epochs: int) -> list[tuple[int, float]]:
+    """Steps and validation AUROC of a training of so many epochs with free links."""
+    out = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    length = [f"train.epochs={epochs}", f"train.validations={4 * epochs}"]
+    workers = start(dataset, out, folder / "cache", [*length, *settings])
+    finish(workers, out)
+    return [(entry["step"], entry["auroc"]) for entry in entries_of(out, "validation")]
+
+
+def describe(way: str, curve: list[tuple[int, float]], times: dict[str, list[Timing]]) -> dict[str, Any]:
+    """What is kept of one way to train."""
+    reached = next((step for step, auroc in curve if auroc >= GOAL_AUROC), None)
+    links = {}
+    for rate, found in times.items():
+        seconds = summarise([timing.step_seconds for timing in found])
+        links[rate] = {
+            "step_seconds": seconds,
+            "sent_bytes_a_step": summarise([timing.sent_bytes for timing in found]),
+            "seconds_to_auroc": None if reached is None else reached * seconds["median"],
+        }
+    return {
+        "settings": WAYS[way],
+        "final_auroc": curve[-1][1],
+        "best_auroc": max(auroc for _, auroc in curve),
+        "steps_to_auroc": reached,
+        "links": links,
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """The table."""
+    free = found["exact"]["links"]["free"]["step_seconds"]["median"] if "exact" in found else None
+    for way, facts in found.items():
+        for rate, link in facts["links"].items():
+            seconds, sent = link["step_seconds"]["median"], link["sent_bytes_a_step"]["median"]
+            share = f"{free / seconds:5.2f} of exact, free" if free else ""
+            goal = "never" if link["seconds_to_auroc"] is None else f"{link['seconds_to_auroc']:.0f} s"
+            print(
+                f"{way:<26} {rate:<8} {seconds * 1e3:7.1f} ms {sent / 1e3:9.1f} kB  AUROC {GOAL_AUROC} after {goal}, "
+                f"final {facts['final_auroc']:.4f}  {share}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    """Learn once a way, time it on every link, print, keep."""
+    parser = argparse.ArgumentParser(description="Training over slow links on four emulated nodes")
+    parser.add_argument("--ways", default=";".join(WAYS), help="separated by semicolons")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    machine, data, found = describe_machine(), find_data() / "tal1", dict[str, Any]()
+    print(machine, flush=True)
+    with tempfile.TemporaryDirectory(prefix="ebox-network-") as temporary:
+        folder = Path(temporary)
+        (folder / "cache").mkdir()
+        build_dataset(
+            make_config({}).data,
+            folder / "data",
+            positives=data / "bound.fa.gz",
+            negatives=(data / "unbound_matched.fa.gz",),
+        )
+        for way in options.ways.split(";"):
+            times: dict[str, list[Timing]] = {}
+            for rate in RATES:
+                with network(NODES):
+                    if rate is not None:
+                        shape_links(rate, NODES)
+                    rounds = [time_steps(folder / "data", folder, WAYS[way]) for _ in range(options.rounds)]
+                times["free" if rate is None else rate] = rounds
+            with network(NODES):
+                curve = learn(folder / "data", folder, WAYS[way], options.epochs)
+            found[way] = describe(way, curve, times)
+            show({way: found[way]})
+    show(found)
+    keep(
+        "network",
+        {"nodes": NODES, "epochs": options.epochs, "goal_auroc": GOAL_AUROC, "timed_steps": TIMED_STEPS, "ways": found},
+    )
+
+
+if __name__ == "__main__":
+    main()
