@@ -48,6 +48,15 @@ from ebox.options import (
     read_workers,
 )
 
+# The marks keep the lines as they are.
+_EXAMPLES = """\b
+Examples, one for each way to begin:
+  ebox run --positives bound.fa --negatives unbound.fa --out runs/tal1
+  ebox run --peaks peaks.bed --genome hg38.fa --out runs/tal1
+  ebox run --positives bound.fa --out runs/tal1
+The last one makes its negatives by shuffling. --train, --validation and --test take tables with sequence and label.
+"""
+
 app = typer.Typer(
     help="Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds.",
     no_args_is_help=True,
@@ -75,7 +84,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(short_help="From sequences or peaks to a detector and its report.", epilog=_EXAMPLES)
 def run(
     out: OutOption,
     positives: PositivesOption = None,
@@ -129,7 +138,7 @@ def run(
     console.say(f"report: {result.report}")
 
 
-@app.command()
+@app.command(short_help="Run the main job on simulated sequences.")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("runs/demo"),
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo.")] = True,
@@ -150,7 +159,7 @@ def demo(
     console.say(f"report: {result.report}")
 
 
-@app.command()
+@app.command(short_help="Make a dataset: clean, label, balance, split, audit.")
 def build(
     out: OutOption,
     positives: PositivesOption = None,
@@ -182,7 +191,7 @@ def build(
     console.say(f"dataset: {out}")
 
 
-@app.command()
+@app.command(short_help="Train a network on a dataset folder.")
 def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder made by `ebox build`.")],
     out: OutOption,
@@ -220,7 +229,7 @@ def train(
     console.say(f"model: {out / 'model'}")
 
 
-@app.command()
+@app.command(short_help="Measure a trained network on held-out sequences.")
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with a trained model.")],
     data: Annotated[Path | None, typer.Option("--data", help="Dataset folder; that of the run when left out.")] = None,
@@ -241,7 +250,7 @@ def evaluate(
     console.say(f"evaluation: {result.path}")
 
 
-@app.command()
+@app.command(short_help="Score new sequences of any length.")
 def predict(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with a trained model.")],
     fasta: Annotated[Path, typer.Option("--fasta", help="Sequences to score: FASTA, or a table with `sequence`.")],
@@ -258,10 +267,10 @@ def predict(
     console.say(f"predictions: {out}")
 
 
-app.command()(explain)
+app.command(short_help="Show what a network learned, and how sure that is.")(explain)
 
 
-@app.command()
+@app.command(short_help="Write the self-contained HTML report of a run.")
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Evaluated run folder.")],
     out: Annotated[Path | None, typer.Option("--out", help="HTML file; report.html in the run when left out.")] = None,
@@ -272,7 +281,7 @@ def report(
     console.say(f"report: {stages.report(run_folder, out)}")
 
 
-@app.command()
+@app.command(short_help="Make sequences with planted motifs.")
 def simulate(
     out: OutOption,
     motif: Annotated[list[str], typer.Option("--motif", help="Motif name or JASPAR id; repeatable.")],
@@ -296,7 +305,7 @@ def simulate(
     console.say(f"simulation: {out}")
 
 
-@app.command()
+@app.command(short_help="Say what is here, what is missing, what it would take.")
 def doctor(
     topology: TopologyOption = None,
     dataset: ForOption = None,

@@ -195,6 +195,12 @@ def describe_evaluation(facts: Mapping[str, Any]) -> str:
         for name in ("auroc", "auprc", "accuracy", "mcc"):
             lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
         lines += [f"  against {name}: {_describe_baseline(entry)}" for name, entry in track["baselines"].items()]
+    seen = facts.get("seen_in_training")
+    if seen is not None and seen["num_examples"]:
+        lines.append(
+            f"note: {seen['num_examples']:,} of these {seen['of']:,} test sequences, or their reverse complements, "
+            "trained this network: the figures flatter it"
+        )
     return "\n".join(lines)
 
 
@@ -228,15 +234,21 @@ def describe_predictions(result: PredictionResult) -> str:
     """How many sequences were scored, how, and how many were called."""
     lines = [f"{len(result.names):,} sequences scored"]
     if result.num_windowed:
-        lines.append(f"  {result.num_windowed:,} longer than {result.length_bp} bp: their best window counts")
+        lines.append(
+            f"  {result.num_windowed:,} longer than {result.length_bp} bp: their best window counts, and they are not "
+            "called, since the threshold was chosen for one window"
+        )
     if result.num_padded:
         lines.append(f"  {result.num_padded:,} shorter than {result.length_bp} bp: padded with N")
     for column, (track, threshold) in enumerate(zip(result.tracks, result.thresholds, strict=True)):
         if threshold is None:
             lines.append(f"  {track}: no threshold yet; `ebox evaluate` fixes one")
         else:
-            called = int((result.probabilities[:, column] >= threshold).sum())
-            lines.append(f"  {track}: {called:,} called at probability {threshold:.3f} or more")
+            calls = result.calls[:, column]
+            lines.append(
+                f"  {track}: {int((calls == 1).sum()):,} of {int((calls >= 0).sum()):,} called at probability "
+                f"{threshold:.3f} or more"
+            )
     return "\n".join(lines)
 
 

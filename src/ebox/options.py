@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML); see `ebox config`.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML); see `ebox config`.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, as train.epochs=20; repeatable."),
@@ -16,29 +18,59 @@ SetOption = Annotated[
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what stands in --out.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 PositivesOption = Annotated[
-    Path | None, typer.Option("--positives", help="Bound sequences: FASTA, plain or compressed.")
+    Path | None, typer.Option("--positives", metavar="FILE", help="Bound sequences: FASTA, plain or compressed.")
 ]
 NegativesOption = Annotated[
     list[Path] | None,
-    typer.Option("--negatives", help="Unbound sequences: FASTA; repeatable, each a kind of its own."),
+    typer.Option("--negatives", metavar="FILE", help="Unbound sequences: FASTA; repeatable, each a kind of its own."),
 ]
-PeaksOption = Annotated[Path | None, typer.Option("--peaks", help="Peaks: BED or narrowPeak; needs --genome.")]
-GenomeOption = Annotated[Path | None, typer.Option("--genome", help="Genome: FASTA, plain or bgzip.")]
-BlacklistOption = Annotated[Path | None, typer.Option("--blacklist", help="Regions to leave out: BED.")]
-TableOption = Annotated[Path | None, typer.Option("--table", help="CSV or TSV with the columns sequence and label.")]
+PeaksOption = Annotated[
+    Path | None, typer.Option("--peaks", metavar="FILE", help="Peaks: BED or narrowPeak; needs --genome.")
+]
+GenomeOption = Annotated[Path | None, typer.Option("--genome", metavar="FILE", help="Genome: FASTA, plain or bgzip.")]
+BlacklistOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--blacklist",
+        metavar="FILE",
+        help="Regions to leave out: BED.",
+    ),
+]
+TableOption = Annotated[
+    Path | None, typer.Option("--table", metavar="FILE", help="CSV or TSV with the columns sequence and label.")
+]
 TrainTableOption = Annotated[
-    Path | None, typer.Option("--train", help="Table of a given train split; needs --validation and --test.")
+    Path | None,
+    typer.Option("--train", metavar="FILE", help="Table of a given train split; needs --validation and --test."),
 ]
-ValidationTableOption = Annotated[Path | None, typer.Option("--validation", help="Table of a given validation split.")]
-TestTableOption = Annotated[Path | None, typer.Option("--test", help="Table of a given test split.")]
-LengthOption = Annotated[int | None, typer.Option("--length", help="Length of every example in bp.")]
+ValidationTableOption = Annotated[
+    Path | None, typer.Option("--validation", metavar="FILE", help="Table of a given validation split.")
+]
+TestTableOption = Annotated[Path | None, typer.Option("--test", metavar="FILE", help="Table of a given test split.")]
+LengthOption = Annotated[
+    int | None,
+    typer.Option("--length", help="Length of every example in bp (default: that of the sequences; 200 for peaks)."),
+]
 KindsOption = Annotated[
-    str | None, typer.Option("--negative-kinds", help="given, shuffled, matched, or several with commas.")
+    str | None,
+    typer.Option(
+        "--negative-kinds",
+        help="given, shuffled, matched, or several with commas (default: those given, else what can be made).",
+    ),
 ]
-SplitOption = Annotated[str | None, typer.Option("--split", help="auto, random or chromosome.")]
-EpochsOption = Annotated[float | None, typer.Option("--epochs", help="Passes over the training examples.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, training and evaluation.")]
-PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto, cpu, gpu or tpu.")]
+SplitOption = Annotated[
+    str | None,
+    typer.Option("--split", help="auto (default: chromosome where coordinates are known), random or chromosome."),
+]
+EpochsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--epochs",
+        help="Passes over the training examples (default 12).",
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of data, training and evaluation (default 0).")]
+PlatformOption = Annotated[str | None, typer.Option("--platform", help="auto (default), cpu, gpu or tpu.")]
 DevicesOption = Annotated[int | None, typer.Option("--devices", help="How many local devices; all when left out.")]
 TopologyOption = Annotated[str | None, typer.Option("--topology", help="Machines not here: v5e:4x4, h100:8, cpu:4.")]
 ForOption = Annotated[Path | None, typer.Option("--for", help="Dataset folder: what training on it would take.")]
@@ -50,11 +82,19 @@ ProcessesOption = Annotated[
     int | None, typer.Option("--processes", help="Processes to start on this machine, sharing its cores or GPUs.")
 ]
 ExchangeOption = Annotated[
-    str | None, typer.Option("--exchange", help="How gradients travel: exact, half, int8, topk or powersgd.")
+    str | None,
+    typer.Option(
+        "--exchange",
+        help="How gradients travel: exact (default), half, int8, topk or powersgd.",
+    ),
 ]
 RankOption = Annotated[int | None, typer.Option("--rank", help="Rank of what powersgd sends.")]
 SyncOption = Annotated[
-    str | None, typer.Option("--sync", help="When workers meet: every-step, delayed (a step late) or local.")
+    str | None,
+    typer.Option(
+        "--sync",
+        help="When workers meet: every-step (default), delayed (a step late) or local.",
+    ),
 ]
 LocalStepsOption = Annotated[int | None, typer.Option("--local-steps", help="Steps between two meetings (local).")]
 MinWorkersOption = Annotated[
@@ -62,7 +102,13 @@ MinWorkersOption = Annotated[
 ]
 MotifFilesOption = Annotated[
     list[Path] | None,
-    typer.Option("--motifs", help="MEME or JASPAR file for the best-PWM baseline; repeatable."),
+    typer.Option(
+        "--motifs",
+        metavar="FILE",
+        help="MEME or JASPAR file for the best-PWM baseline, beside the motifs of TAL1 "
+        "(MA0091.2, MA0140.3); repeatable. "
+        "Other motifs alone: --set evaluation.motifs=['MA0139.2'].",
+    ),
 ]
 
 

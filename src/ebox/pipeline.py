@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ebox.config import Config
 from ebox.datasets.sources import DatasetSources, check_sources, choose_kinds
 from ebox.errors import InputError
-from ebox.publishing import read_json, write_json
+from ebox.publishing import find_command, read_json, write_json
 from ebox.stages import EvaluationResult, OnEntry, PathLike, Progress, clear_run, evaluate, report, train
 
 if TYPE_CHECKING:
@@ -75,13 +74,14 @@ def run(
     _check_early(sources, config, motif_files)
     _check_request(folder, sources, config, resume=resume)
     dataset = folder / run_folder.DATASET_FOLDER
-    simulation = _find_simulation(sources) if simulation is None else simulation
+    simulation = _find_simulation(sources, config) if simulation is None else simulation
     if not (resume and dataset.is_dir()):
         say("build")
-        if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
-            clear_run(folder)
         with _request_kept(folder, _request(sources, config)):
             build_stage(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
+        # Not before: until the new data stand, the earlier run does.
+        if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
+            clear_run(folder)
     if simulation is not None:
         write_json(folder / run_folder.SIMULATION, read_json(simulation))
     training = None
@@ -94,7 +94,12 @@ def run(
         )
     say("evaluate")
     evaluation = evaluate(
-        folder, config=config.evaluation, parallel=config.parallel, motif_files=motif_files, progress=progress
+        folder,
+        config=config.evaluation,
+        parallel=config.parallel,
+        motif_files=motif_files,
+        progress=progress,
+        command=command,
     )
     say("report")
     return RunResult(folder, report(folder), training, evaluation)
@@ -177,8 +182,9 @@ def build_stage(
     from ebox.datasets.build import build_dataset
 
     arguments = {field.name: getattr(sources, field.name) for field in fields(sources)}
-    argv = sys.argv if command is None else command
-    return build_dataset(config.data, Path(out), **arguments, overwrite=overwrite, progress=progress, command=argv)
+    return build_dataset(
+        config.data, Path(out), **arguments, overwrite=overwrite, progress=progress, command=find_command(command)
+    )
 
 
 def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
@@ -234,27 +240,40 @@ def _check_trained(folder: Path, dataset: Path, config: Config) -> None:
     check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
 
 
-def _find_simulation(sources: DatasetSources) -> Path | None:
-    """The settings of simulated sequences, where `ebox simulate` left them beside the positives."""
-    if sources.positives is None or Path(sources.positives).name != "positives.fa":
+def _find_simulation(sources: DatasetSources, config: Config) -> Path | None:
+    """The settings of simulated sequences, where both files are those of one simulation, whole and unmixed.
+
+    The best possible result that stands there holds for just these positives against just these negatives.
+    """
+    positives = sources.positives
+    if positives is None or Path(positives).name != "positives.fa" or config.data.negatives not in (None, ("given",)):
         return None
-    place = Path(sources.positives).with_name("simulation.json")
-    return place if place.is_file() else None
+    beside, place = Path(positives).with_name("negatives.fa"), Path(positives).with_name("simulation.json")
+    if [Path(path).resolve() for path in sources.negatives] != [beside.resolve()] or not place.is_file():
+        return None
+    length_bp = read_json(place).get("config", {}).get("length_bp")
+    return place if config.data.length_bp in (None, length_bp) else None
 
 
 @contextmanager
 def _request_kept(folder: Path, request: dict[str, Any]) -> Iterator[None]:
-    """Keep the request before the dataset is built, so that a run killed in between knows it; not after an error."""
+    """Keep the request before the dataset is built, so that a run killed in between knows it; not after an error.
+
+    Where an earlier dataset still stands, its request stays until the new one does: killed in between, nothing
+    has changed.
+    """
+    from ebox.training import run_folder
+
     is_new, path = not folder.exists(), folder / REQUEST
-    before = read_json(path) if path.exists() else None
+    if (folder / run_folder.DATASET_FOLDER).is_dir():
+        yield
+        write_json(path, request)
+        return
     write_json(path, request)
     try:
         yield
     except InputError:
-        if before is not None:
-            write_json(path, before)
-        else:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
         raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int8, Int64, UInt8
 
 from ebox.errors import InputError
 from ebox.publishing import publish_file, read_json
@@ -46,6 +46,17 @@ class PredictionResult:
         """Sigmoid of the logits."""
         return 1.0 / (1.0 + np.exp(-self.logits.astype(np.float64)))
 
+    @property
+    def calls(self) -> Int8[np.ndarray, "sequence track"]:
+        """1 at or above the threshold, 0 below it; -1 where there is no threshold, or more than one window was read.
+
+        The threshold was chosen for one window. The best of many passes it by chance.
+        """
+        thresholds = np.array([np.nan if value is None else value for value in self.thresholds])
+        calls = (self.probabilities >= thresholds).astype(np.int8)
+        known = ~np.isnan(thresholds)[None] & (self.lengths <= self.length_bp)[:, None]
+        return np.where(known, calls, -1).astype(np.int8)
+
 
 def predict(
     run: str | os.PathLike[str],
@@ -57,8 +68,9 @@ def predict(
 ) -> PredictionResult:
     """Score the sequences of a file.
 
-    A longer sequence is read in windows that overlap by three quarters, and its best window counts; a shorter one
-    is padded with N on both sides. Both strands are read and averaged, unless the run was evaluated on one.
+    A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
+    since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read
+    and averaged, unless the run was evaluated on one.
 
     Args:
         run: A run folder with a trained model.
@@ -161,19 +173,17 @@ def write_predictions(result: PredictionResult, out: Path) -> None:
     header = ["name", "length_bp"]
     for track in result.tracks:
         header += [f"{track}_window_start", f"{track}_logit", f"{track}_probability", f"{track}_call"]
-    probabilities = result.probabilities
+    probabilities, calls = result.probabilities, result.calls
     with publish_file(out) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("\t".join(header) + "\n")
         for row, name in enumerate(result.names):
             cells = [" ".join(name.split()), str(result.lengths[row])]
-            for column, threshold in enumerate(result.thresholds):
-                probability = probabilities[row, column]
-                call = "" if threshold is None else str(int(probability >= threshold))
+            for column in range(len(result.tracks)):
                 cells += [
                     str(result.windows[row, column]),
                     f"{result.logits[row, column]:.5f}",
-                    f"{probability:.6f}",
-                    call,
+                    f"{probabilities[row, column]:.6f}",
+                    "" if calls[row, column] < 0 else str(calls[row, column]),
                 ]
             stream.write("\t".join(cells) + "\n")
 

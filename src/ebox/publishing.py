@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from ebox.errors import InputError
 # Of Linux: renameat2(2), openat(2).
 _CURRENT_FOLDER = -100
 _RENAME_EXCHANGE = 2
+
+# What a command line of ebox begins with.
+_PROGRAMS = ("ebox", "ebox.exe", "__main__.py", "cli.py")
 
 
 @contextmanager
@@ -147,6 +150,13 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError("is not UTF-8 text, so not JSON", file=path, remedy="make it again") from None
 
 
+def find_command(command: Sequence[str] | None) -> list[str]:
+    """The command line given; else that of this process, where it is one of ebox and not a notebook or a program."""
+    if command is not None:
+        return list(command)
+    return list(sys.argv) if Path(sys.argv[0]).name in _PROGRAMS else []
+
+
 def _swap_in(temporary: Path, target: Path) -> None:
     """Rename `temporary` to `target`, exchanging it with an old folder in one act.
 
@@ -209,6 +219,7 @@ def explain_disk_errors(target: Path) -> Iterator[None]:
         remedies = {
             errno.ENOSPC: "free some space, or choose an --out on another disk",
             errno.EDQUOT: "free some of your quota, or choose an --out on another disk",
+            errno.ENOENT: "no folder can be made there; choose another --out",
             errno.EACCES: "choose an --out that you may write to",
             errno.EPERM: "choose an --out that you may write to",
             errno.EROFS: "choose an --out on a disk that is not read-only",

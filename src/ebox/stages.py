@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ import numpy as np
 
 from ebox.config import Config, EvaluationConfig, ParallelConfig, read_config, write_config
 from ebox.errors import InputError
-from ebox.publishing import check_absent, claim_folder, publish_file, read_json, write_json
+from ebox.publishing import check_absent, claim_folder, find_command, publish_file, read_json, write_json
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -81,7 +80,7 @@ def train(
     from ebox.training.loop import check_trainable
 
     config = Config() if config is None else config
-    folder, command = Path(out), sys.argv if command is None else command
+    folder, command = Path(out), find_command(command)
     # All that can be refused is refused before anything in the run folder is touched.
     data = open_dataset(Path(dataset), verify="full")
     check_trainable(data, config)
@@ -181,17 +180,20 @@ def evaluate(
     parallel: ParallelConfig | None = None,
     motif_files: Sequence[PathLike] = (),
     progress: Progress | None = None,
+    command: Sequence[str] | None = None,
 ) -> EvaluationResult:
     """Measure a trained network on the validation and test splits, beside the baselines.
 
     Args:
         run: A run folder with a trained model.
         dataset: The dataset folder; none: the one that it was trained on. The evaluation on another one is kept
-            beside that of the run, under the name of its folder, and changes no threshold.
+            beside that of the run, under the name of its folder. Its threshold is chosen on that dataset's own
+            validation split, and how many of its test sequences trained this network is counted.
         config: The settings; none: those of the run.
         parallel: The devices; none: whatever this machine has.
         motif_files: MEME or JASPAR files whose matrices join the best-PWM baseline.
         progress: Called with a phrase, the number done, and the number in all.
+        command: The command line to keep; none: that of this process, where it is one of ebox.
 
     Raises:
         InputError: no model, no dataset, or a dataset of another length or other tracks.
@@ -218,6 +220,8 @@ def evaluate(
     )
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
     facts = measure(data, logits, config, motif_files=motif_files, ceiling=ceiling, progress=progress)
+    facts["command"] = find_command(command)
+    facts["seen_in_training"] = None if is_own else _count_seen(folder, data)
     suffix = "" if is_own else f"-{data.path.resolve().name}"
     _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), data, logits, held_out)
     if is_own:
@@ -225,6 +229,20 @@ def evaluate(
     path = _with_suffix(folder / run_folder.EVALUATION, suffix)
     write_json(path, facts)
     return EvaluationResult(path, facts)
+
+
+def _count_seen(folder: Path, data: Dataset) -> dict[str, int] | None:
+    """How many test sequences of another dataset trained this network; None where its own dataset is gone."""
+    from ebox.datasets.cleaning import find_repeats
+
+    try:
+        own, _ = open_dataset_of(folder, None)
+    except InputError:
+        return None
+    trained, test = own.codes[own.rows("train")], data.codes[data.rows("test")]
+    repeats = find_repeats(np.concatenate([trained, test]))
+    seen = (repeats.row >= len(trained)) & (repeats.first < len(trained))
+    return {"num_examples": int(seen.sum()), "of": len(test)}
 
 
 def read_evaluation_settings(

@@ -33,6 +33,7 @@ from ebox.datasets.sources import (
     choose_kinds,
     choose_length,
     cut_source,
+    locate_positives,
     name_kinds,
     read_peaks,
     read_source,
@@ -72,7 +73,7 @@ class _Build:
     log: DropLog = field(default_factory=DropLog)
     made: dict[str, dict[str, int]] = field(default_factory=dict)
     genome: Genome | None = None
-    peaks: Intervals | None = None
+    bound: list[Intervals] = field(default_factory=list)
 
     def say(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:
@@ -202,6 +203,7 @@ def _read(build: _Build) -> Examples:
         parts = []
     negative_kind = 1
     for part in raw:
+        build.bound += locate_positives(part)
         source, examples = cut_source(
             part, length_bp, len(build.sources), positive_kind=0, negative_kind=negative_kind, log=build.log
         )
@@ -216,7 +218,7 @@ def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
 
     build.say(f"reading {path.name}", 0, 1)
     peaks = read_bed(path)
-    build.peaks = peaks
+    build.bound.append(peaks)
     source = Source(str(path), "peaks", len(peaks), hash_file(path))
     build.sources.append(source)
     return read_peaks(peaks, build.open_genome(), length_bp, 0, source, build.log)
@@ -299,10 +301,8 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
             record=positives.names[row],
             remedy='write headers as >chrom:start-end, give --peaks, or --set data.negatives=["shuffled"]',
         )
-    avoid = [places_of(positives, np.arange(len(positives)))]
-    if build.peaks is not None:
-        # Peaks that were dropped as examples are still bound.
-        avoid.append(build.peaks)
+    # Bound regions are whole: also what was cut off, and what was dropped as an example.
+    avoid = [places_of(positives, np.arange(len(positives))), *build.bound]
     source = -1 if build.files.genome is None else build.add_genome(build.files.genome)
     genome, blacklist = build.open_genome(), build.open_blacklist()
     return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress)

@@ -231,7 +231,12 @@ def cut_source(
     )
     skipped = (lengths[kept] - length_bp) // 2
     chrom, start, strand = _locate(sequences, kept)
-    start = np.where(start >= 0, start + skipped, -1)
+    if strand is not None:
+        # What is skipped at the start of the minus strand lies at the end of the place.
+        skipped_of_place = np.where(strand == "-", lengths[kept] - length_bp - skipped, skipped)
+        start = np.where(start >= 0, start + skipped_of_place, -1)
+    else:
+        start = np.where(start >= 0, start + skipped, -1)
     if sequences.labels is None or raw.source.role in ("positives", "negatives"):
         target = np.full(len(kept), int(raw.source.role == "positives"), dtype=np.uint8)
     else:
@@ -250,6 +255,20 @@ def cut_source(
         split=raw.split,
     )
     return replace(raw.source, cropped=int((lengths > length_bp).sum())), examples
+
+
+def locate_positives(raw: RawSource) -> list[Intervals]:
+    """The whole places of the positives whose headers name one, cut to no length; none: an empty list."""
+    from ebox.sequences.fasta import parse_locations
+
+    labels = raw.sequences.labels
+    if labels is None and raw.source.role != "positives":
+        return []
+    places = parse_locations(raw.sequences)
+    if places is None:
+        return []
+    bound = places.start >= 0 if labels is None else (places.start >= 0) & (labels == 1)
+    return [places.take(np.flatnonzero(bound))]
 
 
 def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, source: Source, log: DropLog) -> Examples:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int8, Int64
@@ -12,6 +13,8 @@ from ebox.datasets.examples import Examples
 from ebox.datasets.folder import SPLITS
 from ebox.datasets.similarity import join
 from ebox.errors import InputError
+
+_PART_OF_CHROM = re.compile(r"([^_]+)_.+(?:_random|_alt|_fix|_hap\d+)|([^_]+)_(?:random|hap\d+)")
 
 
 def choose_split(examples: Examples, split: str) -> str:
@@ -47,17 +50,26 @@ def split_by_chrom(
 ) -> Int8[np.ndarray, " example"]:
     """0 train, 1 validation, 2 test for each example by its chromosome; "chr1" and "1" are the same one.
 
-    A shuffled negative goes where its positive is.
+    A contig that is not placed on its chromosome, or is another form of a part of it (chr1_KI270706v1_random,
+    chr8_KI270821v1_alt, chr2_KN538362v1_fix, chr6_apd_hap1), goes where its chromosome goes, unless it is named
+    itself. A shuffled negative goes where its positive is.
     """
     names, index = factorize(examples.chrom)
     validation = {name.removeprefix("chr") for name in validation_chroms}
     test = {name.removeprefix("chr") for name in test_chroms}
-    bare = [name.removeprefix("chr") for name in names]
+    listed = validation | test
+    bare = [find_home_chrom(name.removeprefix("chr"), listed) for name in names]
     of_chrom = np.array([2 if name in test else 1 if name in validation else 0 for name in bare], dtype=np.int8)
     split: np.ndarray = of_chrom[index]
     child = np.flatnonzero(examples.parent >= 0)
     split[child] = split[examples.parent[child]]
     return split
+
+
+def find_home_chrom(name: str, listed: Collection[str]) -> str:
+    """The chromosome that a contig belongs to by its UCSC name; its own name where it is listed or belongs to none."""
+    found = None if name in listed else _PART_OF_CHROM.fullmatch(name)
+    return name if found is None else found[1] or found[2]
 
 
 def link_examples(examples: Examples, label: Int64[np.ndarray, " example"]) -> Int64[np.ndarray, " example"]:

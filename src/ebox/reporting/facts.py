@@ -37,7 +37,7 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
         "ebox_version": __version__,
         "run": files.name,
         "created": files.evaluation.get("created"),
-        "headlines": [make_headline(track, kmer, planted) for track in measured],
+        "headlines": [make_headline(track, kmer, planted, _count_seen(files.quality)) for track in measured],
         "question": _describe_question(files, simulation),
         "data": _describe_data(files),
         "training": _describe_training(files),
@@ -52,7 +52,9 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
         "absent": list(files.absent),
     }
     facts["limits"] = list_limits(facts, files.evaluation)
-    facts["settings"] = files.config.model_dump(mode="json")
+    # An evaluation may have been made again with other settings than the run began with.
+    evaluated = files.evaluation.get("config")
+    facts["settings"] = files.config.model_dump(mode="json") | ({} if evaluated is None else {"evaluation": evaluated})
     return facts
 
 
@@ -125,6 +127,16 @@ def _describe_data(files: RunFiles) -> dict[str, Any]:
 def _describe_split(split: Mapping[str, Any]) -> dict[str, Any]:
     num = None if "start" not in split else split["stop"] - split["start"]
     return {"num_examples": num, "num_positive": split.get("num_positive")}
+
+
+def _count_seen(quality: Mapping[str, Any] | None) -> int:
+    """Test sequences that also stand in the training split, on either strand or by their coordinates, at most."""
+    between = [] if quality is None else (quality.get("audit") or {}).get("between", [])
+    pairs = [pair for pair in between if pair["of"] == "test" and pair["in"] == "train"]
+    keys = ("exact", "reverse_complement", "overlap")
+    return sum(
+        min(sum(pair[key]["num_examples"] for key in keys if key in pair), pair["num_examples"]) for pair in pairs
+    )
 
 
 def _describe_leaks(audit: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
@@ -302,6 +314,7 @@ def _list_commands(files: RunFiles) -> list[dict[str, str]]:
             "trained the network",
             None if files.environment is None else format_command(files.environment.get("command")),
         ),
+        ("evaluated it", format_command(files.evaluation.get("command"))),
     ]
     commands: list[dict[str, str]] = []
     for what, line in kept:

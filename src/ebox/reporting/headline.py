@@ -30,13 +30,16 @@ _VERDICTS = {
 }
 
 
-def make_headline(track: Mapping[str, Any], kmer: int | None, planted: Sequence[str] = ()) -> dict[str, Any]:
+def make_headline(
+    track: Mapping[str, Any], kmer: int | None, planted: Sequence[str] = (), num_seen: int = 0
+) -> dict[str, Any]:
     """Verdict, title and sentences for one track of evaluation.json.
 
     The verdict is "none" where the interval of the AUROC reaches 0.5, else by the interval of the paired
     difference to the best baseline: "better", "worse", "equal" where it holds 0, "alone" where there is no
     baseline. A track without metrics is "unknown". `planted` names the motifs of a simulation: a baseline
-    that was handed one of them had less to find than the network, and that is said.
+    that was handed one of them had less to find than the network, and that is said. `num_seen` test sequences
+    also stand in the training split.
     """
     test = track["splits"]["test"]
     if not is_measured(track):
@@ -49,7 +52,7 @@ def make_headline(track: Mapping[str, Any], kmer: int | None, planted: Sequence[
     auroc = test["metrics"]["auroc"]
     comparison = track.get("comparison")
     verdict = _judge(auroc, comparison)
-    sentences = [_say_auroc(auroc, test)]
+    sentences = [_say_auroc(auroc, test, num_seen)]
     if comparison is not None:
         sentences.append(_say_comparison(track, comparison, kmer))
     motif = _find_told_motif(track, comparison, planted)
@@ -95,16 +98,17 @@ def _judge(auroc: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> st
     return "worse" if difference["high"] < 0 else "equal"
 
 
-def _say_auroc(auroc: Mapping[str, Any], test: Mapping[str, Any]) -> str:
+def _say_auroc(auroc: Mapping[str, Any], test: Mapping[str, Any], num_seen: int) -> str:
     interval = format_interval(
         {key: None if auroc.get(key) is None else 100 * auroc[key] for key in ("low", "high")}, 1
     )
     inside = f" (95 % interval {interval})" if interval else ""
+    part = "which played no part in training"
+    if num_seen:
+        part = f"of which {num_seen:,} also stand in the training split and flatter the result"
     return (
-        f"Take one positive and one negative from the {_count(test)} test sequences, which played no part in "
-        f"training: the network ranks the positive higher {format_number(100 * auroc['value'], 1)} "
-        "times in 100"
-        f"{inside}. A coin would do so 50 times."
+        f"Take one positive and one negative from the {_count(test)} test sequences, {part}: the network ranks the "
+        f"positive higher {format_number(100 * auroc['value'], 1)} times in 100{inside}. A coin would do so 50 times."
     )
 
 
