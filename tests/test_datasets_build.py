@@ -232,6 +232,49 @@ def test_peaks_become_windows_around_their_summits(tmp_path: Path) -> None:
     assert not ((matched["chrom"] == "chr1") & (matched["end"] > 20_000) & (matched["start"] < 29_000)).any()
 
 
+def test_matched_negatives_keep_away_from_all_of_a_positive(tmp_path: Path) -> None:
+    genome, contigs = _genome(tmp_path / "genome.fa")
+    places = [(chrom, start) for chrom in contigs for start in range(1000, 14_000, 4000)]
+    headers = [f"{chrom}:{start}-{start + 2000}" for chrom, start in places]
+    sequences = [contigs[chrom][start : start + 2000] for chrom, start in places]
+    # What is dropped as an example is still bound.
+    headers.append("chr1:25000-27000")
+    sequences.append("N" * 2000)
+    dataset = build_dataset(
+        DataConfig(length_bp=100, negatives=("matched",), min_peak_distance_bp=50, negative_ratio=5.0),
+        tmp_path / "out",
+        positives=_fasta(tmp_path / "bound.fa", sequences, headers),
+        genome=genome,
+    )
+    assert dataset.quality["dropped"] == {"too much N": 1}
+    table = dataset.examples.filter(dataset.examples["kind"] == "matched")
+    assert len(table) > 40
+    for chrom, start in [*places, ("chr1", 25_000)]:
+        near = (table["chrom"] == chrom) & (table["end"] > start - 50) & (table["start"] < start + 2050)
+        assert not near.any()
+
+
+def test_a_cropped_record_of_the_minus_strand_lies_where_its_codes_are(tmp_path: Path) -> None:
+    _, contigs = _genome(tmp_path / "genome.fa")
+    places = [(chrom, start, strand) for chrom in contigs for start in range(1000, 9000, 500) for strand in "+-"]
+    headers, sequences = [], []
+    for chrom, start, strand in places:
+        text = contigs[chrom][start : start + 105]
+        headers.append(f"{chrom}:{start}-{start + 105}({strand})")
+        sequences.append(_flip(text) if strand == "-" else text)
+    dataset = build_dataset(
+        DataConfig(length_bp=100, negatives=("shuffled",)),
+        tmp_path / "out",
+        positives=_fasta(tmp_path / "bound.fa", sequences, headers),
+    )
+    rows = [row for row in range(len(dataset)) if dataset.kinds[row] == "positive"]
+    assert {dataset.examples["strand"][row] for row in rows} <= {"+", "-"}
+    for row in rows:
+        chrom, start, end, strand = (dataset.examples[name][row] for name in ("chrom", "start", "end", "strand"))
+        found = "".join("ACGT"[code] for code in dataset.codes[row])
+        assert found == (_flip(contigs[chrom][start:end]) if strand == "-" else contigs[chrom][start:end])
+
+
 def test_peaks_of_another_naming_are_explained(tmp_path: Path) -> None:
     genome, _ = _genome(tmp_path / "genome.fa")
     (tmp_path / "peaks.bed").write_text("1\t1000\t1100\n2\t1000\t1100\n")

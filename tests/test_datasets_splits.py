@@ -68,6 +68,14 @@ def test_chromosomes_go_where_the_settings_say_with_or_without_chr() -> None:
     assert split_by_chrom(examples, ("chr2",), ("1",)).tolist() == [2, 1, 0, 2, 1, 0]
 
 
+def test_other_forms_of_a_held_out_chromosome_are_held_out_too() -> None:
+    names = ("chr1_KI270706v1_random", "chr8_KI270821v1_alt", "chr2_KN538362v1_fix", "chr1_random", "chr6_apd_hap1")
+    assert split_by_chrom(_examples(5, chroms=names), ("chr2",), ("chr1", "8")).tolist() == [2, 2, 1, 2, 0]
+    # Their own name goes first; names that follow another scheme are their own.
+    names = ("chr1_KI270706v1_random", "chrUn_KI270302v1", "NC_000001.11", "scaffold_12")
+    assert split_by_chrom(_examples(4, chroms=names), ("1_KI270706v1_random",), ("1",)).tolist() == [1, 0, 0, 0]
+
+
 def test_shuffled_negatives_follow_their_positive() -> None:
     positives = _examples(3, chroms=("chr1", "chr2", "chr3"))
     shuffled = make_examples(

@@ -25,11 +25,18 @@ from ebox.sequences import reverse_complement
 
 NETWORKS = {
     "default": ModelConfig(num_filters=8, dense_units=(8,)),
-    "one layer": ModelConfig(architecture="motif", num_filters=8, filter_width_bp=12, pool_bp=5, pooling=("max",)),
+    "one layer": ModelConfig(
+        architecture="motif", strands="one", num_filters=8, filter_width_bp=12, pool_bp=5, pooling=("max",)
+    ),
     "both strands": ModelConfig(num_filters=6, strands="both", pooling=("max", "mean"), dilations=(3,)),
     "no norm": ModelConfig(num_filters=6, body_filters=5, batch_norm=False, activation="relu", pool_bp=1),
     "evidence": ModelConfig(
-        architecture="motif", num_filters=4, activation="linear", pooling=("log_mean_exp",), dense_units=()
+        architecture="motif",
+        strands="one",
+        num_filters=4,
+        activation="linear",
+        pooling=("log_mean_exp",),
+        dense_units=(),
     ),
 }
 SOME = [name if name in ("default", "evidence") else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
@@ -108,6 +115,7 @@ def test_all_methods_agree_on_a_linear_network():
     """One filter, no pooling, no nonlinearity but a mean: every method must give the weights."""
     config = ModelConfig(
         architecture="motif",
+        strands="one",
         num_filters=3,
         filter_width_bp=1,
         activation="linear",

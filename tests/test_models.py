@@ -27,7 +27,7 @@ from ebox.models.pooling import GlobalPooling, position_bumps
 
 SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": (8,), "position_basis": 3}
 ARCHITECTURES = [
-    ModelConfig(architecture="motif", pooling=("max", "mean"), **SMALL),
+    ModelConfig(architecture="motif", strands="one", pooling=("max", "mean"), **SMALL),
     ModelConfig(architecture="motif", strands="both", pooling=("max",), **SMALL),
     ModelConfig(
         architecture="motif",
@@ -39,6 +39,11 @@ ARCHITECTURES = [
     ModelConfig(architecture="residual", **SMALL),
     ModelConfig(architecture="residual", body_filters=12, batch_norm=False, activation="relu", **SMALL),
 ]
+
+
+def test_motif_filters_read_both_strands_unless_told_otherwise():
+    assert [ModelConfig(architecture=name).read_strands for name in ("motif", "residual")] == ["both", "one"]
+    assert ModelConfig(architecture="motif", strands="one").read_strands == "one"
 
 
 def _codes(count: int = 6, length: int = 60, *, with_n: bool = True) -> jax.Array:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import numpy as np
 import pytest
 
 from ebox.config import Config, make_config
+from ebox.console import describe_evaluation
+from ebox.datasets.folder import open_dataset
 from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
-from ebox.pipeline import RunResult, demo_simulation, run
+from ebox.pipeline import RunResult, demo_simulation, find_simulation, run
 from ebox.prediction import plan_windows, predict
 from ebox.sequences import SimulationConfig, read_fasta, simulate, write_fasta, write_simulation
 from ebox.stages import evaluate, report, train
@@ -157,6 +161,66 @@ def test_evaluating_another_dataset_leaves_the_run_as_it_is(
     result = evaluate(finished.folder, tmp_path / "other")
     assert result.path.name == "evaluation-other.json"
     assert (finished.folder / "evaluation.json").read_bytes() == before
+    # The same sequences, split by another seed: most of its test sequences trained this network.
+    data, own = open_dataset(tmp_path / "other"), open_dataset(finished.folder / "dataset")
+    trained = {row.tobytes() for row in own.codes[own.rows("train")]}
+    shared = sum(row.tobytes() in trained for row in data.codes[data.rows("test")])
+    seen = result.facts["seen_in_training"]
+    assert seen == {"num_examples": shared, "of": data.rows("test").stop - data.rows("test").start}
+    assert shared > 0.5 * seen["of"]
+    assert f"{shared:,} of these" in describe_evaluation(result.facts)
+    assert json.loads(before)["seen_in_training"] is None
+
+
+def _copy(finished: RunResult, tmp_path: Path) -> tuple[Path, dict[str, bytes]]:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    return folder, _contents(folder)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_overwrite_that_is_refused_leaves_the_run(finished: RunResult, sources: DatasetSources, tmp_path: Path):
+    folder, before = _copy(finished, tmp_path)
+    (tmp_path / "protein.fa").write_text(">a\nMKWVTFISLLFLFSSAYS\n")
+    with pytest.raises(InputError, match=r"protein\.fa"):
+        run(folder, replace(sources, positives=tmp_path / "protein.fa"), _config(), overwrite=True)
+    assert _contents(folder) == before
+
+
+def test_an_overwrite_that_is_cut_off_in_the_build_leaves_the_run_and_is_not_resumed_on_the_old_data(
+    finished: RunResult, simulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder, before = _copy(finished, tmp_path)
+    other = DatasetSources(positives=simulation / "negatives.fa", negatives=(simulation / "positives.fa",))
+
+    def cut_off(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ebox.datasets.build.write_dataset", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, other, _config(), overwrite=True)
+    assert _contents(folder) == before
+    with pytest.raises(InputError, match="other data"):
+        run(folder, other, _config(), resume=True)
+
+
+def test_the_best_possible_result_is_only_that_of_its_own_task(simulation: Path, tmp_path: Path):
+    positives, negatives = simulation / "positives.fa", simulation / "negatives.fa"
+    (tmp_path / "other.fa").write_text(">a\nACGT\n")
+    whole = DatasetSources(positives=positives, negatives=(negatives,))
+    assert find_simulation(whole, make_config({})) == simulation / "simulation.json"
+    assert find_simulation(whole, make_config({"data": {"length_bp": 80}})) == simulation / "simulation.json"
+    for sources, data in (
+        (DatasetSources(positives=positives, negatives=(tmp_path / "other.fa",)), {}),
+        (DatasetSources(positives=positives), {}),
+        (whole, {"length_bp": 60}),
+        (whole, {"negatives": ["given", "shuffled"]}),
+    ):
+        assert find_simulation(sources, make_config({"data": data})) is None
 
 
 _RUN = """
@@ -215,6 +279,9 @@ def test_prediction_reads_any_length_and_calls_by_the_threshold(finished: RunRes
     assert (other.num_windowed, other.num_padded) == (1, 1)
     assert other.windows[1, 0] == -38
     assert 0 <= other.windows[0, 0] <= 240
+    # The best of several windows passes the threshold of one by chance: it is scored, not called.
+    assert other.calls[0, 0] == -1
+    assert other.calls[1, 0] in (0, 1)
 
 
 def test_windows_cover_every_base():

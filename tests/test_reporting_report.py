@@ -291,6 +291,34 @@ def test_the_verdict_follows_the_intervals(
     assert ("which is no more than chance explains" in sentences) == (verdict == "equal")
 
 
+def test_the_headline_knows_of_test_sequences_that_trained(run_folder: Path) -> None:
+    write_report(run_folder)
+    assert "which played no part in training" in _text((run_folder / "report.html").read_text())
+    quality = json.loads((run_folder / "quality.json").read_text())
+    pair = next(pair for pair in quality["audit"]["between"] if (pair["of"], pair["in"]) == ("test", "train"))
+    pair["exact"]["num_examples"] += 7
+    seen = sum(pair[key]["num_examples"] for key in ("exact", "reverse_complement", "overlap"))
+    _change(run_folder, "quality.json", quality)
+    write_report(run_folder)
+    text = _text((run_folder / "report.html").read_text())
+    assert f"of which {seen:,} also stand in the training split" in text
+    assert "which played no part in training" not in text
+
+
+def test_the_settings_shown_are_those_that_were_used(run_folder: Path) -> None:
+    evaluation = json.loads((run_folder / "evaluation.json").read_text())
+    evaluation["config"] |= {"threshold": "mcc", "baselines": []}
+    evaluation["command"] = ["/opt/bin/ebox", "evaluate", "tal1", "--set", "evaluation.threshold=mcc"]
+    _change(run_folder, "evaluation.json", evaluation)
+    write_report(run_folder)
+    facts = json.loads((run_folder / "report.json").read_text())
+    assert facts["settings"]["evaluation"]["threshold"] == "mcc"
+    assert facts["commands"][-1] == {
+        "what": "evaluated it",
+        "line": "ebox evaluate tal1 --set evaluation.threshold=mcc",
+    }
+
+
 def test_a_baseline_that_was_handed_the_planted_motif_is_told_of() -> None:
     track = make_evaluation()["tracks"][0]
     track["baselines"]["best_pwm"]["settings"] = {"motif": "MA0140.3"}

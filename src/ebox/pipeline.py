@@ -74,7 +74,7 @@ def run(
     _check_early(sources, config, motif_files)
     _check_request(folder, sources, config, resume=resume)
     dataset = folder / run_folder.DATASET_FOLDER
-    simulation = _find_simulation(sources, config) if simulation is None else simulation
+    simulation = find_simulation(sources, config) if simulation is None else simulation
     if not (resume and dataset.is_dir()):
         say("build")
         with _request_kept(folder, _request(sources, config)):
@@ -240,7 +240,7 @@ def _check_trained(folder: Path, dataset: Path, config: Config) -> None:
     check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
 
 
-def _find_simulation(sources: DatasetSources, config: Config) -> Path | None:
+def find_simulation(sources: DatasetSources, config: Config) -> Path | None:
     """The settings of simulated sequences, where both files are those of one simulation, whole and unmixed.
 
     The best possible result that stands there holds for just these positives against just these negatives.

@@ -105,11 +105,19 @@ class ModelConfig(Settings):
         8, description="Smooth position weights in the global mean, learned from none; 0: position can't matter."
     )
     dense_units: tuple[PositiveInt, ...] = (64,)
-    strands: Literal["one", "both"] = Field(
-        "one",
-        description="both: every filter reads both strands with shared weights and the better one counts.",
+    strands: Literal["one", "both"] | None = Field(
+        None,
+        description="both: every filter reads both strands with shared weights and the better one counts. "
+        "none: both for motif, one for residual.",
     )
     batch_norm: bool = True
+
+    @property
+    def read_strands(self) -> Literal["one", "both"]:
+        """The strands that a filter reads."""
+        if self.strands is not None:
+            return self.strands
+        return "both" if self.architecture == "motif" else "one"
 
 
 class TrainConfig(Settings):

@@ -391,7 +391,7 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
         first_layer_filters(model.network),
         np.asarray(data.codes[rows]),
         positive,
-        strands=model.config.strands,
+        strands=model.config.read_strands,
         progress=progress,
     )
     write_json(path, filters_to_json(motifs, split="validation"))

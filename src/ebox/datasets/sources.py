@@ -128,6 +128,12 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
         )
     if "matched" in made and sources.genome is None:
         raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
+    if sources.genome is not None and sources.peaks is None and "matched" not in made:
+        raise InputError(
+            "a genome is given, but no negatives are to be drawn from it",
+            file=sources.genome,
+            remedy="add matched to --negative-kinds (as given,matched), or leave --genome out",
+        )
     return made
 
 

@@ -119,7 +119,7 @@ def build_model(config: ModelConfig, num_tracks: int, length_bp: int, rng: np.ra
         BatchNorm.create(config.num_filters) if config.batch_norm else None,
         None if config.batch_norm else jnp.zeros(config.num_filters),
         config.pool_bp,
-        config.strands == "both",
+        config.read_strands == "both",
         config.activation,
     )
     channels = config.num_filters
