@@ -5,130 +5,40 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from safetensors.numpy import load_file
 
 from ebox.errors import InputError
 from ebox.parallel.processes import LOOPBACK, CalmCollectives, Membership, is_cluster_task, read_membership
 from ebox.parallel.supervision import share_cores, share_gpus
 from ebox.parity import relative_difference
-from ebox.sequences import write_fasta
-
-SETTINGS = {
-    "model.num_filters": 8,
-    "model.filter_width_bp": 7,
-    "model.dense_units": "[8]",
-    "model.dilations": "[2]",
-    "model.position_basis": 3,
-    "train.seed": 3,
-    "train.batch_size": 30,
-    "train.max_steps": 50,
-    "train.validations": 2,
-    "train.steps_per_dispatch": 4,
-    # A higher rate makes a training chaotic, and then any rounding grows: see docs/parallel.md.
-    "train.learning_rate": 1e-3,
-    "train.negatives_per_positive": '"none"',
-    "train.log_every_steps": 10,
-    "train.ema_decay": 0.9,
-    "train.mutation_rate": 0.01,
-}
-# Long enough to be hit in the middle.
-LONG = {"train.max_steps": 1000, "train.checkpoint_every_steps": 100, "train.validations": 1}
+from groups import (
+    LONG,
+    largest_difference,
+    make_dataset,
+    started,
+    train,
+    wait_until,
+    weights,
+    workers_of,
+)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half of the sequences hold CAGATG somewhere."""
-    from ebox.config import make_config
-    from ebox.datasets.build import build_dataset
-
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    codes = rng.integers(0, 4, (290, 48), np.uint8)
-    for row in codes[:145]:
-        start = rng.integers(0, 42)
-        row[start : start + 6] = [1, 0, 2, 0, 3, 2]
-    names = [f"s{number}" for number in range(290)]
-    write_fasta(folder / "bound.fa", names[:145], codes[:145])
-    write_fasta(folder / "unbound.fa", names[145:], codes[145:])
-    build_dataset(
-        make_config({}).data,
-        folder / "dataset",
-        positives=folder / "bound.fa",
-        negatives=(folder / "unbound.fa",),
-    )
-    return folder / "dataset"
-
-
-def _command(dataset: Path, out: Path, settings: Mapping[str, object], *flags: str) -> list[str]:
-    chosen = [part for key, value in {**SETTINGS, **settings}.items() for part in ("--set", f"{key}={value}")]
-    return [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), *chosen, *flags]
-
-
-def _environment() -> dict[str, str]:
-    """One device a process, as a user has it."""
-    return {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-
-
-def _train(dataset: Path, out: Path, settings: Mapping[str, object], *flags: str) -> subprocess.CompletedProcess[str]:
-    command = _command(dataset, out, settings, *flags)
-    return subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False, timeout=300)
-
-
-@contextmanager
-def _started(dataset: Path, out: Path, settings: Mapping[str, object], *flags: str) -> Iterator[subprocess.Popen[str]]:
-    """A training that is under way: its first checkpoint stands."""
-    command = _command(dataset, out, settings, *flags)
-    process = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        _wait_until(lambda: process.poll() is not None or len(list(out.glob("checkpoints/step-*"))) > 0)
-        assert process.poll() is None, process.communicate()[0]
-        yield process
-    finally:
-        if process.poll() is None:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-        process.communicate()
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def _workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = psutil.Process(process.pid).children()
-    return sorted(
-        (one for one in found if "ebox.worker" in one.cmdline()), key=lambda one: one.environ()["EBOX_PROCESS"]
-    )
-
-
-def _weights(run: Path) -> dict[str, np.ndarray]:
-    return load_file(run / "model" / "tensors.safetensors")
-
-
-def _largest_difference(one: Path, other: Path) -> float:
-    first, second = _weights(one), _weights(other)
-    assert set(first) == set(second)
-    return max(float(np.abs(first[key] - second[key]).max() / max(np.abs(first[key]).max(), 1e-12)) for key in first)
+    return make_dataset(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("alone") / "run"
-    assert _train(dataset, out, {}).returncode == 0
+    assert train(dataset, out, {}).returncode == 0
     return out
 
 
@@ -136,38 +46,38 @@ def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two workers that nobody disturbs."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = _train(dataset, out, LONG, "--processes", "2")
+    done = train(dataset, out, LONG, "--processes", "2")
     assert done.returncode == 0, done.stderr
     return out
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_give_the_model_of_one(dataset: Path, tmp_path: Path, alone: Path, processes: int):
-    done = _train(dataset, tmp_path / "run", {}, "--processes", str(processes))
+    done = train(dataset, tmp_path / "run", {}, "--processes", str(processes))
     assert done.returncode == 0, done.stderr
-    assert relative_difference(_weights(alone), _weights(tmp_path / "run")) < 1e-6
+    assert relative_difference(weights(alone), weights(tmp_path / "run")) < 1e-6
     # Offsets that start at zero are small after 50 steps, so of them alone it is more.
-    assert _largest_difference(alone, tmp_path / "run") < 5e-6
+    assert largest_difference(alone, tmp_path / "run") < 5e-6
     facts = (tmp_path / "run" / "environment.json").read_text()
     assert f'"num_processes": {processes}' in facts
     assert "step 50/50" in done.stderr
 
 
 def test_a_killed_worker_leaves_no_trace_in_the_model(dataset: Path, tmp_path: Path, undisturbed: Path):
-    with _started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
+    with started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
         listening = {
             connection.laddr.ip
-            for worker in _workers(process)
+            for worker in workers_of(process)
             for connection in worker.net_connections("inet")
             if connection.status == psutil.CONN_LISTEN
         }
         assert listening
         assert all(_is_loopback(address) for address in listening)
-        _workers(process)[1].kill()
+        workers_of(process)[1].kill()
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 0, output
     assert "worker 1 was ended by signal 9 (SIGKILL); starting again with 2 workers from step-" in output
-    assert _largest_difference(undisturbed, tmp_path / "run") == 0.0
+    assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 
 
 def _is_loopback(text: str) -> bool:
@@ -179,15 +89,15 @@ def _is_loopback(text: str) -> bool:
 @pytest.mark.slow
 def test_a_hung_worker_is_noticed_and_leaves_no_trace_in_the_model(dataset: Path, tmp_path: Path, undisturbed: Path):
     settings = {**LONG, "parallel.stall_seconds": 6}
-    with _started(dataset, tmp_path / "run", settings, "--processes", "2") as process:
-        _workers(process)[1].send_signal(signal.SIGSTOP)
+    with started(dataset, tmp_path / "run", settings, "--processes", "2") as process:
+        workers_of(process)[1].send_signal(signal.SIGSTOP)
         began = time.monotonic()
-        _wait_until(lambda: len(_workers(process)) == 0 or _restarted(tmp_path / "run"))
+        wait_until(lambda: len(workers_of(process)) == 0 or _restarted(tmp_path / "run"))
         assert time.monotonic() - began < 30.0
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 0, output
     assert "gave no sign of life" in output
-    assert _largest_difference(undisturbed, tmp_path / "run") == 0.0
+    assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 
 
 def _restarted(run: Path) -> bool:
@@ -199,49 +109,49 @@ def _restarted(run: Path) -> bool:
 def test_a_group_that_is_told_to_stop_saves_and_goes_on_later(
     dataset: Path, tmp_path: Path, undisturbed: Path, number: int, code: int
 ):
-    with _started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
+    with started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
         process.send_signal(number)
         output = process.communicate(timeout=100)[0]
     assert process.returncode == code, output
     assert "--resume" in output
     assert not (tmp_path / "run" / "model").exists()
-    done = _train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
+    done = train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
     assert done.returncode == 0, done.stderr
-    assert _largest_difference(undisturbed, tmp_path / "run") == 0.0
+    assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 
 
 @pytest.mark.slow
 def test_a_group_that_is_killed_whole_goes_on_later_and_leaves_no_worker(
     dataset: Path, tmp_path: Path, undisturbed: Path
 ):
-    with _started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
-        workers = _workers(process)
+    with started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
+        workers = workers_of(process)
         process.kill()
         process.communicate()
-        _wait_until(lambda: not any(worker.is_running() for worker in workers), 20.0)
-    done = _train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
+        wait_until(lambda: not any(worker.is_running() for worker in workers), 20.0)
+    done = train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
     assert done.returncode == 0, done.stderr
-    assert _largest_difference(undisturbed, tmp_path / "run") == 0.0
+    assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("exchange", ["int8", "powersgd"])
 def test_what_an_exchange_owes_survives_a_kill(dataset: Path, tmp_path: Path, exchange: str):
     flags = ("--processes", "2", "--exchange", exchange, "--rank", "1")
-    assert _train(dataset, tmp_path / "whole", LONG, *flags).returncode == 0
-    with _started(dataset, tmp_path / "run", LONG, *flags) as process:
-        _workers(process)[0].kill()
+    assert train(dataset, tmp_path / "whole", LONG, *flags).returncode == 0
+    with started(dataset, tmp_path / "run", LONG, *flags) as process:
+        workers_of(process)[0].kill()
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 0, output
-    assert _largest_difference(tmp_path / "whole", tmp_path / "run") == 0.0
+    assert largest_difference(tmp_path / "whole", tmp_path / "run") == 0.0
 
 
 @pytest.mark.slow
 def test_workers_that_fail_again_and_again_end_with_an_error(dataset: Path, tmp_path: Path):
-    with _started(dataset, tmp_path / "run", LONG, "--processes", "2", "--set", "parallel.max_restarts=1") as process:
-        _workers(process)[0].kill()
-        _wait_until(lambda: _restarted(tmp_path / "run"))
-        _workers(process)[0].kill()
+    with started(dataset, tmp_path / "run", LONG, "--processes", "2", "--set", "parallel.max_restarts=1") as process:
+        workers_of(process)[0].kill()
+        wait_until(lambda: _restarted(tmp_path / "run"))
+        workers_of(process)[0].kill()
         output = process.communicate(timeout=100)[0]
     assert process.returncode == 1
     assert "started again 1 times already" in output
@@ -252,12 +162,14 @@ def test_workers_that_fail_again_and_again_end_with_an_error(dataset: Path, tmp_
 @pytest.mark.slow
 def test_a_group_goes_on_with_fewer_workers(dataset: Path, tmp_path: Path):
     flags = ("--processes", "3", "--min-workers", "2", "--set", "parallel.max_restarts=8")
-    with _started(dataset, tmp_path / "run", LONG, *flags) as process:
+    with started(dataset, tmp_path / "run", LONG, *flags) as process:
         for _ in range(3):
-            before = _workers(process)
+            before = workers_of(process)
             before[-1].kill()
-            _wait_until(lambda before=before: len(_workers(process)) >= 2 and not set(before) & set(_workers(process)))
-            if len(_workers(process)) == 2:
+            wait_until(
+                lambda before=before: len(workers_of(process)) >= 2 and not set(before) & set(workers_of(process))
+            )
+            if len(workers_of(process)) == 2:
                 break
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 0, output
@@ -265,7 +177,7 @@ def test_a_group_goes_on_with_fewer_workers(dataset: Path, tmp_path: Path):
 
 
 def test_bad_settings_of_a_worker_come_back_as_one_message(dataset: Path, tmp_path: Path):
-    done = _train(dataset, tmp_path / "run", {"parallel.devices": 7}, "--processes", "2")
+    done = train(dataset, tmp_path / "run", {"parallel.devices": 7}, "--processes", "2")
     assert done.returncode == 2
     assert "parallel.devices asks for 7 devices" in done.stderr
     assert done.stderr.count("error:") == 1
@@ -284,7 +196,7 @@ def test_bad_settings_of_a_worker_come_back_as_one_message(dataset: Path, tmp_pa
 def test_impossible_groups_are_refused_before_anything_is_written(
     dataset: Path, tmp_path: Path, settings: Mapping[str, object], flags: tuple[str, ...], found: str
 ):
-    done = _train(dataset, tmp_path / "run", settings, *flags)
+    done = train(dataset, tmp_path / "run", settings, *flags)
     assert done.returncode == 2
     assert found in done.stderr
     assert not list((tmp_path / "run").glob("*"))

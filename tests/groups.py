@@ -1,0 +1,116 @@
+"""What the tests of groups of real processes share: a small problem, commands, and looking at workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+from safetensors.numpy import load_file
+
+from ebox.sequences import write_fasta
+
+SETTINGS = {
+    "model.num_filters": 8,
+    "model.filter_width_bp": 7,
+    "model.dense_units": "[8]",
+    "model.dilations": "[2]",
+    "model.position_basis": 3,
+    "train.seed": 3,
+    "train.batch_size": 30,
+    "train.max_steps": 50,
+    "train.validations": 2,
+    "train.steps_per_dispatch": 4,
+    # A higher rate makes a training chaotic, and then any rounding grows: see docs/parallel.md.
+    "train.learning_rate": 1e-3,
+    "train.negatives_per_positive": '"none"',
+    "train.log_every_steps": 10,
+    "train.ema_decay": 0.9,
+    "train.mutation_rate": 0.01,
+}
+# Long enough to be hit in the middle.
+LONG = {"train.max_steps": 1000, "train.checkpoint_every_steps": 100, "train.validations": 1}
+
+
+def make_dataset(folder: Path) -> Path:
+    """Half of the sequences hold CAGATG somewhere."""
+    from ebox.config import make_config
+    from ebox.datasets.build import build_dataset
+
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, (290, 48), np.uint8)
+    for row in codes[:145]:
+        start = rng.integers(0, 42)
+        row[start : start + 6] = [1, 0, 2, 0, 3, 2]
+    names = [f"s{number}" for number in range(290)]
+    write_fasta(folder / "bound.fa", names[:145], codes[:145])
+    write_fasta(folder / "unbound.fa", names[145:], codes[145:])
+    build_dataset(
+        make_config({}).data,
+        folder / "dataset",
+        positives=folder / "bound.fa",
+        negatives=(folder / "unbound.fa",),
+    )
+    return folder / "dataset"
+
+
+def command_of(dataset: Path, out: Path, settings: Mapping[str, object], *flags: str) -> list[str]:
+    chosen = [part for key, value in {**SETTINGS, **settings}.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), *chosen, *flags]
+
+
+def environment() -> dict[str, str]:
+    """One device a process, as a user has it."""
+    return {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+
+
+def train(dataset: Path, out: Path, settings: Mapping[str, object], *flags: str) -> subprocess.CompletedProcess[str]:
+    command = command_of(dataset, out, settings, *flags)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+
+
+@contextmanager
+def started(dataset: Path, out: Path, settings: Mapping[str, object], *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """A training that is under way: its first checkpoint stands."""
+    command = command_of(dataset, out, settings, *flags)
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_until(lambda: process.poll() is not None or len(list(out.glob("checkpoints/step-*"))) > 0)
+        assert process.poll() is None, process.communicate()[0]
+        yield process
+    finally:
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = psutil.Process(process.pid).children()
+    return sorted(
+        (one for one in found if "ebox.worker" in one.cmdline()), key=lambda one: one.environ()["EBOX_PROCESS"]
+    )
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    return load_file(run / "model" / "tensors.safetensors")
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    first, second = weights(one), weights(other)
+    assert set(first) == set(second)
+    return max(float(np.abs(first[key] - second[key]).max() / max(np.abs(first[key]).max(), 1e-12)) for key in first)
