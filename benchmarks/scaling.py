@@ -187,13 +187,14 @@ def stream(pipe: IO[str] | None) -> IO[str]:
 
 def work(part: str, rank: int, group: int, coordinator: str) -> None:
     """One worker: for every size of the work, warm it up and time it whenever it is asked to."""
-    import jax
+    from ebox.parallel.processes import Membership, join_group
 
     # Gloo says things on standard output, so the answers take their own way and it gets that of errors.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if group > 1:
-        jax.distributed.initialize(coordinator, num_processes=group, process_id=rank)
+        os.environ.update(Membership(coordinator, rank, group).variables())
+        join_group()
     for size in PARTS[part][1]:
         dispatch = prepare_steps(size * group) if part == "steps" else prepare_exchange(size)
         for line in sys.stdin:
@@ -239,7 +240,7 @@ def prepare_exchange(num_bytes: int) -> Any:
     import jax
     from jax.sharding import PartitionSpec
 
-    from ebox.parallel import make_mesh
+    from ebox.parallel import DATA_AXIS, make_mesh
 
     mesh = make_mesh(jax.devices())
     spec = PartitionSpec(DATA_AXIS)
