@@ -33,6 +33,21 @@ def compiled_text(step: Callable[[Any], Any], dtype: Any, *, turns: int | None) 
     return jax.jit(mapped).lower(*arguments).compile().as_text() or ""
 
 
+@pytest.mark.parametrize(
+    ("groups", "size"),
+    [
+        ("{{0,1},{2,3}}", 2),
+        ("[2,4]<=[8]", 4),
+        ("mesh['node'=2,'device'=4] {'node','device'}", 8),
+        ("mesh['node'=2,'device'=4] {'device'}", 4),
+        ("{}", 0),
+    ],
+)
+def test_groups_are_read_as_every_version_writes_them(groups: str, size: int):
+    text = f"ENTRY %main (a: f32[3]) -> f32[3] {{\n  ROOT %r = f32[3]{{0}} all-reduce(%a), replica_groups={groups}, to_apply=%add\n}}\n"
+    assert [one.group_size for one in read_collectives(text)] == [size]
+
+
 def gather(value: jax.Array) -> jax.Array:
     return jax.lax.all_gather(value, DATA_AXIS).sum(axis=0).astype(value.dtype)
 

@@ -6,6 +6,7 @@ stands, so one in the body of a loop counts once a turn.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ _CALLED_LISTS = re.compile(r"(?:branch_computations|called_computations)=\{([^}]
 _BODY = re.compile(r"\bbody=%?([\w.\-]+)")
 _GROUP = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _GROUP_LIST = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
+# As XLA of JAX 0.12 writes them: mesh['node'=2,'device'=4] {'device'}.
+_GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,12 @@ def _iter_collectives(lines: list[str]) -> Iterator[tuple[str, int, Counter[str]
 
 
 def _group_size(line: str) -> int:
-    listed, shaped = _GROUP.search(line), _GROUP_LIST.search(line)
+    listed, shaped, meshed = _GROUP.search(line), _GROUP_LIST.search(line), _GROUP_MESH.search(line)
     if listed is not None:
         return len(listed[1].split(","))
+    if meshed is not None:
+        sizes = dict(axis.split("=") for axis in meshed[1].split(","))
+        return math.prod(int(sizes[axis.strip()]) for axis in meshed[2].split(",") if axis.strip())
     return int(shaped[2]) if shaped is not None else 0
 
 
