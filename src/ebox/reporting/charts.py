@@ -11,6 +11,8 @@ from itertools import pairwise
 from ebox.reporting.wording import MINUS, Real
 
 WIDTH = 440.0
+# Of a digit in the numbers along an axis; rather more than it is.
+FIGURE_WIDTH = 7.0
 # Label, style, value, low and high end, and the words for the three.
 IntervalRow = tuple[str, str, Real, Real, Real, str]
 _LABEL_GAP = 15.0
@@ -116,7 +118,9 @@ def line_chart(
     longest = max((len(line.label) for line in lines), default=0)
     right = WIDTH - (12.0 if key else 14.0 + longest * _CHARACTER_WIDTH)
     top = 14.0 + (18.0 * ((len(lines) + 1) // 2) if key else 0.0)
-    frame = Frame(52.0, top, right, height - 42.0, x, y)
+    # The name of the axis, then its longest number, then the frame.
+    left = max(52.0, 28.0 + FIGURE_WIDTH * max(len(label) for label in y.tick_labels))
+    frame = Frame(left, top, right, height - 42.0, x, y)
     parts = [_draw_axes(frame)]
     if diagonal:
         (x0, y0), (x1, y1) = frame.at(0, 0), frame.at(1, 1)
