@@ -202,6 +202,15 @@ def test_impossible_groups_are_refused_before_anything_is_written(
     assert not list((tmp_path / "run").glob("*"))
 
 
+def test_fewer_gpus_than_processes_are_refused(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    done = train(dataset, tmp_path / "run", {}, "--processes", "2")
+    assert done.returncode == 2
+    assert "there are 2 processes, and GPUs: 1" in done.stderr
+    assert "--processes 1, or --platform cpu" in done.stderr
+    assert not list((tmp_path / "run").glob("*"))
+
+
 def test_cores_are_dealt_out_without_overlap():
     cores = [share_cores(number, 2).get("EBOX_CORES", "") for number in range(2)]
     dealt = [core for text in cores for core in text.split(",") if core]

@@ -44,7 +44,8 @@ def compiled_text(step: Callable[[Any], Any], dtype: Any, *, turns: int | None) 
     ],
 )
 def test_groups_are_read_as_every_version_writes_them(groups: str, size: int):
-    text = f"ENTRY %main (a: f32[3]) -> f32[3] {{\n  ROOT %r = f32[3]{{0}} all-reduce(%a), replica_groups={groups}, to_apply=%add\n}}\n"
+    line = f"ROOT %r = f32[3]{{0}} all-reduce(%a), replica_groups={groups}, to_apply=%add"
+    text = f"ENTRY %main (a: f32[3]) -> f32[3] {{\n  {line}\n}}\n"
     assert [one.group_size for one in read_collectives(text)] == [size]
 
 

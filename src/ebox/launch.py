@@ -38,11 +38,11 @@ def train_in_processes(
         WorkersFailedError: they failed more often than `parallel.max_restarts`.
     """
     from ebox.parallel.processes import is_cluster_task
-    from ebox.parallel.supervision import GroupPlan, supervise
+    from ebox.parallel.supervision import GroupPlan, list_gpus, supervise
     from ebox.training import run_folder
     from ebox.training.checkpoints import find_checkpoints
 
-    _check_counts(config, is_cluster_task)
+    _check_counts(config, is_cluster_task, list_gpus)
     prepared = resume
 
     def make_command() -> list[str]:
@@ -95,7 +95,11 @@ def read_result(folder: Path) -> TrainingResult:
     return TrainingResult(network=load_model(folder).network, **known)
 
 
-def _check_counts(config: Config, is_cluster_task: Callable[[Mapping[str, str]], bool]) -> None:
+def _check_counts(
+    config: Config,
+    is_cluster_task: Callable[[Mapping[str, str]], bool],
+    list_gpus: Callable[[Mapping[str, str]], list[str]],
+) -> None:
     parallel = config.parallel
     if is_cluster_task(os.environ):
         raise InputError(
@@ -106,6 +110,12 @@ def _check_counts(config: Config, is_cluster_task: Callable[[Mapping[str, str]],
         raise InputError(
             f"parallel.min_workers = {parallel.min_workers} is more than parallel.processes = {parallel.processes}",
             remedy="set it to so many or fewer",
+        )
+    gpus = list_gpus(os.environ)
+    if gpus and len(gpus) < parallel.processes and parallel.platform in ("auto", "gpu"):
+        raise InputError(
+            f"each process needs a GPU of its own: there are {parallel.processes} processes, and GPUs: {len(gpus)}",
+            remedy=f"--processes {len(gpus)}, or --platform cpu",
         )
     if config.train.batch_size < parallel.processes:
         raise InputError(

@@ -301,14 +301,17 @@ def share_cores(number: int, count: int) -> dict[str, str]:
     return {CORES: ",".join(map(str, cores[number * len(cores) // count : (number + 1) * len(cores) // count]))}
 
 
-def share_gpus(environment: Mapping[str, str], number: int, count: int) -> dict[str, str]:
-    """The variable that shows a worker its share of the GPUs; nothing where there are none."""
+def list_gpus(environment: Mapping[str, str]) -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     shown = environment.get("CUDA_VISIBLE_DEVICES")
-    gpus = (
-        [gpu for gpu in shown.split(",") if gpu]
-        if shown is not None
-        else [path.name[6:] for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
-    )
+    if shown is not None:
+        return [gpu for gpu in shown.split(",") if gpu]
+    return [path.name[6:] for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+
+
+def share_gpus(environment: Mapping[str, str], number: int, count: int) -> dict[str, str]:
+    """The variable that shows a worker its share of the GPUs; nothing where there are too few."""
+    gpus = list_gpus(environment)
     if not gpus or len(gpus) < count:
         return {}
     return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[number * len(gpus) // count : (number + 1) * len(gpus) // count])}
