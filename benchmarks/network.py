@@ -13,12 +13,14 @@ never faster than the work of all four on them. Writes results/network.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,19 +61,25 @@ class Timing:
     sent_bytes: float
 
 
-def start(dataset: Path, out: Path, cache: Path, settings: list[str]) -> list[subprocess.Popen[bytes]]:
-    """One worker a node, on its share of the cores."""
-    cores, workers = sorted(os.sched_getaffinity(0)), []
-    chosen = [part for setting in settings for part in ("--set", setting)]
-    for node in range(NODES):
-        member = Membership(f"{address(0)}:{PORT}", node, NODES)
-        environment = {**os.environ, **member.variables(), "JAX_COMPILATION_CACHE_DIR": str(cache)}
-        core = str(cores[node * len(cores) // NODES])
-        program = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), *chosen]
-        inside = ["ip", "netns", "exec", f"{SPACE}{node}", "taskset", "-c", core, *program]
-        with (out.parent / f"{out.name}-{node}.log").open("wb") as log:
-            workers.append(subprocess.Popen(inside, env=environment, stdout=log, stderr=log))
-    return workers
+@contextlib.contextmanager
+def started(dataset: Path, out: Path, cache: Path, settings: list[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """One worker a node, on its share of the cores; none is left behind."""
+    cores, workers = sorted(os.sched_getaffinity(0)), list[subprocess.Popen[bytes]]()
+    try:
+        chosen = [part for setting in settings for part in ("--set", setting)]
+        for node in range(NODES):
+            member = Membership(f"{address(0)}:{PORT}", node, NODES)
+            environment = {**os.environ, **member.variables(), "JAX_COMPILATION_CACHE_DIR": str(cache)}
+            core = str(cores[node * len(cores) // NODES])
+            program = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), *chosen]
+            inside = ["ip", "netns", "exec", f"{SPACE}{node}", "taskset", "-c", core, *program]
+            with (out.parent / f"{out.name}-{node}.log").open("wb") as log:
+                workers.append(subprocess.Popen(inside, env=environment, stdout=log, stderr=log))
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
 
 
 def finish(workers: list[subprocess.Popen[bytes]], out: Path) -> None:
@@ -99,14 +107,14 @@ def time_steps(dataset: Path, folder: Path, settings: tuple[str, ...]) -> Timing
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     length = [f"train.max_steps={TIMED_STEPS}", "train.validations=1", f"train.log_every_steps={LOG_STEPS}"]
     length += ["train.checkpoint_every_seconds=1000"]
-    workers = start(dataset, out, folder / "cache", [*length, *settings])
     marks: list[tuple[int, float, int]] = []
-    while any(worker.poll() is None for worker in workers):
-        entries = entries_of(out, "train")
-        if entries and (not marks or entries[-1]["step"] > marks[-1][0]):
-            marks.append((entries[-1]["step"], entries[-1]["seconds"], count_sent(1)))
-        time.sleep(0.01)
-    finish(workers, out)
+    with started(dataset, out, folder / "cache", [*length, *settings]) as workers:
+        while any(worker.poll() is None for worker in workers):
+            entries = entries_of(out, "train")
+            if entries and (not marks or entries[-1]["step"] > marks[-1][0]):
+                marks.append((entries[-1]["step"], entries[-1]["seconds"], count_sent(1)))
+            time.sleep(0.01)
+        finish(workers, out)
     # The first stretch holds the compilation, and after the last step comes the validation.
     (first, begun, before), (last, ended, after) = marks[1], marks[-2]
     return Timing((ended - begun) / (last - first), (after - before) / (last - first))
@@ -116,8 +124,8 @@ def learn(dataset: Path, folder: Path, settings: tuple[str, ...], epochs: int) -
     """Steps and validation AUROC of a training of so many epochs with free links."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     length = [f"train.epochs={epochs}", f"train.validations={4 * epochs}"]
-    workers = start(dataset, out, folder / "cache", [*length, *settings])
-    finish(workers, out)
+    with started(dataset, out, folder / "cache", [*length, *settings]) as workers:
+        finish(workers, out)
     return [(entry["step"], entry["auroc"]) for entry in entries_of(out, "validation")]
 
 
