@@ -174,6 +174,22 @@ def test_the_spacing_experiment_finds_the_one_gap_that_counts():
     assert np.argmax(effect) == found["best"]["gap_bp"] == 6
 
 
+def test_the_best_of_many_cells_is_measured_on_backgrounds_that_did_not_choose_it():
+    """Pure noise: the greatest of 124 means is far above 0, and says nothing."""
+
+    def score(codes: np.ndarray) -> np.ndarray:
+        weights = np.random.default_rng(0).integers(1, 2**31, codes.shape[1], np.int64)
+        return np.sin((codes * weights).sum(axis=1).astype(np.float64))
+
+    hits = 0
+    for seed in range(8):
+        found = measure_spacing(score, draw(40, seed=seed), make_insert("a", "CAGATG"), make_insert("b", "GATAAG"), 30)
+        assert found["best"]["both"]["num"] == 20
+        hits += found["best"]["both"]["low"] > 0
+    # By chance one in 40; chosen and measured on the same it is nearly all.
+    assert hits <= 2
+
+
 def test_destroying_sites_takes_their_effect_away_and_a_control_does_not():
     codes = draw(40)
     sites = plant(codes, WORD)
@@ -207,10 +223,33 @@ def test_pairs_come_from_settings_then_the_literature_then_the_motifs():
     assert known.reference
     own = choose_pair([discovered(WORD)], ExplanationConfig(), ())
     assert own is not None
+    assert not own.reference
     assert own.first.word == own.second.word == WORD
     asked = choose_pair([discovered(WORD)], ExplanationConfig(pair=("CAGCTG", "MA0035.5")), ())
     assert asked is not None
     assert asked.first.word == "CAGCTG"
+
+
+@pytest.mark.parametrize(
+    ("best", "known"),
+    [
+        (("MA0140.3",), True),
+        (("MA0091.2", "MA0035.5"), True),
+        (("MA0091.2",), False),
+        (("MA0035.5",), False),
+        (("TAL1_known4",), False),
+    ],
+)
+def test_the_pair_of_the_literature_is_taken_for_the_best_matches_only(best: tuple[str, ...], known: bool):
+    def match(name: str, q_value: float) -> Match:
+        return Match(name, name, "JASPAR", q_value, q_value, "+", 0, 10)
+
+    # What is found further down the list is no reason.
+    others = (match("MA0140.1", 0.01), match("MA0091.2", 0.01), match("MA0035.5", 0.01))
+    motifs = [discovered(WORD, matches=(match(name, 1e-8), *others)) for name in best]
+    pair = choose_pair(motifs, ExplanationConfig(), ())
+    assert pair is not None
+    assert bool(pair.reference) == known
 
 
 def test_recovery_is_perfect_for_the_truth_and_chance_for_noise():

@@ -290,11 +290,12 @@ class _Job:
     def _describe_motifs(
         self, motifs: Sequence[Discovered], hits: Sequence[Any], subject: Subject, data: Dataset
     ) -> list[dict[str, Any]]:
+        from ebox.explanation.choice import draw_backgrounds
         from ebox.explanation.experiments import destroy, marginalise, motif_insert
         from ebox.explanation.result import describe_motif
 
         facts = []
-        backgrounds = self._backgrounds(data) if self.config.grammar else None
+        backgrounds = draw_backgrounds(data, self.track, self.config) if self.config.grammar else None
         for number, motif in enumerate(motifs):
             entry = describe_motif(motif, hits, subject.codes)
             if backgrounds is not None:
@@ -308,18 +309,8 @@ class _Job:
             facts.append(entry)
         return facts
 
-    def _backgrounds(self, data: Dataset) -> np.ndarray:
-        from ebox.sequences import shuffle_dinucleotides
-
-        rows = data.rows("test")
-        negative = np.flatnonzero(np.asarray(data.targets[rows, self.track]) == 0) + rows.start
-        negative = negative if len(negative) else np.arange(rows.start, rows.stop)
-        random = np.random.default_rng(self.config.seed)
-        chosen = random.choice(negative, min(self.config.num_backgrounds, len(negative)), replace=False)
-        return shuffle_dinucleotides(np.asarray(data.codes[np.sort(chosen)]), self.config.seed)
-
     def _experiment(self, motifs: Sequence[Discovered], data: Dataset) -> dict[str, Any]:
-        from ebox.explanation.choice import choose_pair
+        from ebox.explanation.choice import choose_pair, draw_backgrounds
         from ebox.explanation.experiments import measure_spacing
 
         if not self.config.grammar:
@@ -329,9 +320,12 @@ class _Job:
             return {"pair": None, "reason": "no two motifs were found or named (explanation.pair)"}
         if len(pair.first.codes) + len(pair.second.codes) > data.length_bp:
             return {"pair": None, "reason": "the two motifs do not fit into a sequence side by side"}
+        backgrounds = draw_backgrounds(data, self.track, self.config)
+        if len(backgrounds) < 2:
+            return {"pair": None, "reason": "two sequences at least are needed to put them into"}
         self._tell("experiments with two motifs", 0, 1)
         facts = measure_spacing(
-            self._score, self._backgrounds(data), pair.first, pair.second, self.config.max_gap_bp, self.config.seed
+            self._score, backgrounds, pair.first, pair.second, self.config.max_gap_bp, self.config.seed
         )
         known = {"arrangement": pair.arrangement, "gap_bp": list(pair.gap_bp), "reference": pair.reference}
         return {"pair": {**facts, "expected": known if pair.reference else None}, "reason": None}

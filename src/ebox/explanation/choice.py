@@ -18,7 +18,7 @@ from ebox.errors import InputError
 from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import Insert, list_known_pairs, motif_insert, read_insert
 from ebox.publishing import read_json
-from ebox.sequences import read_bed
+from ebox.sequences import read_bed, shuffle_dinucleotides
 from ebox.sequences.codes import N_CODE
 from ebox.sequences.matrices import Motif
 from ebox.sequences.places import Interval
@@ -136,12 +136,12 @@ def find_places(data: Dataset, rows: Int64[np.ndarray, " chosen"]) -> tuple[Inte
 def choose_pair(
     motifs: Sequence[Discovered], config: ExplanationConfig, motif_files: Sequence[PathLike]
 ) -> Pair | None:
-    """The two words of the settings; or those known for a factor that was found; or the first two motifs."""
+    """The two words of the settings; or those that the literature knows for what was found; or the first two motifs."""
     if config.pair is not None:
         return Pair(read_insert(config.pair[0], motif_files), read_insert(config.pair[1], motif_files))
-    found = {match.id.partition(".")[0] for motif in motifs for match in motif.matches if match.is_find}
+    found = frozenset(motif.best.id.partition(".")[0] for motif in motifs if motif.best is not None)
     for known in list_known_pairs():
-        if found & set(known.accessions):
+        if known.fits(found):
             return Pair(known.first, known.second, known.arrangement, known.gap_bp, known.reference)
     speaking = [motif for motif in motifs if motif.sign > 0]
     if not speaking:
@@ -149,6 +149,16 @@ def choose_pair(
     # With one motif, two of it are set apart.
     first, second = speaking[0], speaking[min(1, len(speaking) - 1)]
     return Pair(motif_insert(first.motif, first.name), motif_insert(second.motif, second.name))
+
+
+def draw_backgrounds(data: Dataset, track: int, config: ExplanationConfig) -> UInt8[np.ndarray, "some length"]:
+    """Negatives of the test split, shuffled, to put motifs into; any of it where it has no negative."""
+    rows = data.rows("test")
+    negative = np.flatnonzero(np.asarray(data.targets[rows, track]) == 0) + rows.start
+    negative = negative if len(negative) else np.arange(rows.start, rows.stop)
+    random = np.random.default_rng(config.seed)
+    chosen = random.choice(negative, min(config.num_backgrounds, len(negative)), replace=False)
+    return shuffle_dinucleotides(np.asarray(data.codes[np.sort(chosen)]), config.seed)
 
 
 def find_truth(run: Path, data: Dataset, planted: PathLike | None) -> Truth:

@@ -17,6 +17,8 @@ NUM_MOTIFS_SHOWN = 8
 NUM_EXAMPLES_SHOWN = 3
 ROW_BP = 50
 MAX_SHOWN_BP = 200
+# The flank of a site reaches some 2 bp past its word, so a second word that stands nearer may only complete the first.
+MIN_CLEAR_GAP_BP = 3
 _STYLES = ("model", "kmer_logistic", "best_pwm", "gc_logistic")
 _STRANDS = {
     "++": "both on one strand",
@@ -102,29 +104,45 @@ def _say_pair(pair: Mapping[str, Any] | None) -> list[str]:
     best, first, second = pair["best"], pair["first"]["label"], pair["second"]["label"]
     strands = _STRANDS[best["arrangement"]]
     sentences = [
-        f"The two count most with {best['gap_bp']} bp between them, {strands}: the odds rise by a factor of "
+        f"The two count most with {best['gap_bp']} bp between them, {strands}: they multiply the odds by "
         f"{_say_factor(best['both'])}. Alone, {first} gives {_say_factor(best['first_alone'])} and {second} "
         f"{_say_factor(best['second_alone'])}."
     ]
-    together = best["interaction"]
-    if together["low"] > 0:
-        sentences.append(
-            f"So the two together do {_say_factor(together)} times as much as the product of what each does alone: "
-            "the network has learned that they belong together."
-        )
+    together, belong = best["interaction"], _belong_together(best)
+    times = f"The two together do {_say_factor(together)} times as much as the product of what each does alone"
+    idle = [name for name, alone in ((first, best["first_alone"]), (second, best["second_alone"])) if alone["low"] <= 0]
+    if belong:
+        sentences.append(f"{times}: the network has learned that they belong together.")
     elif together["high"] < 0:
-        sentences.append("So the two together do less than the product of what each does alone.")
+        sentences.append("The two together do less than the product of what each does alone.")
+    elif together["low"] <= 0:
+        sentences.append("That is not shown to be more than the product of what each does alone.")
+    elif idle:
+        sentences.append(
+            f"{times}, but for {join_words(idle)} alone no rise is certain: that may be a longer word or other "
+            "flanks that the network likes, and does not show that it looks for two motifs."
+        )
     else:
-        sentences.append("That is no more than the product of what each does alone.")
+        sentences.append(
+            f"{times}, but with fewer than {MIN_CLEAR_GAP_BP} bp between them one may only complete the flank of the "
+            "other: this does not show that the network looks for two motifs at a distance."
+        )
     expected = pair.get("expected")
     if expected is not None:
         low, high = expected["gap_bp"]
         same = low <= best["gap_bp"] <= high and best["arrangement"] == expected["arrangement"]
         verdict = "This is where the literature puts it" if same else "The literature puts it elsewhere"
+        verdict = verdict if belong else "Where both are needed, the literature knows a distance"
         sentences.append(
             f"{verdict} ({low} to {high} bp, {_STRANDS[expected['arrangement']]}): {expected['reference']}."
         )
     return sentences
+
+
+def _belong_together(best: Mapping[str, Any]) -> bool:
+    """Whether each does something alone, both do more, and neither stands in the other's flank."""
+    parts = ("first_alone", "second_alone", "interaction")
+    return all(best[part]["low"] > 0 for part in parts) and best["gap_bp"] >= MIN_CLEAR_GAP_BP
 
 
 def list_checks(attribution: Mapping[str, Any], proof: Mapping[str, Any]) -> list[dict[str, str]]:

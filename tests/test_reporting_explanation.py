@@ -1,0 +1,68 @@
+"""What the report says of an explanation: no more than its facts bear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ebox.reporting.explanation import describe_learned
+
+REFERENCE = "Wadman"
+
+
+def mean(value: float, spread: float = 0.1) -> dict[str, Any]:
+    return {"value": value, "low": value - spread, "high": value + spread, "num": 100}
+
+
+def explanation_of(**changed: Any) -> dict[str, Any]:
+    """The least facts that the report reads."""
+    return {
+        "track": "bound",
+        "sequences": {"num": 10},
+        "attribution": {"completeness_error": 0.0, "warning": None, "method": "deeplift"},
+        "targets": {"num": 2},
+        "motifs": [],
+        "motifs_reason": "nothing recurs",
+        "grammar": {"pair": None, "reason": "none"},
+        "examples": [],
+        "proof": None,
+        **changed,
+    }
+
+
+def pair_words(gap: int, first: float, second: float, interaction: float) -> str:
+    parts = {"first_alone": mean(first), "second_alone": mean(second), "interaction": mean(interaction)}
+    pair = {
+        "first": {"label": "the E-box", "word": "CATCTG"},
+        "second": {"label": "the GATA site", "word": "AGATAA"},
+        "best": {"arrangement": "++", "gap_bp": gap, "both": mean(first + second + interaction), **parts},
+        "expected": {"arrangement": "++", "gap_bp": [7, 9], "reference": REFERENCE},
+    }
+    learned = describe_learned(explanation_of(grammar={"pair": pair, "reason": None}))
+    assert learned is not None
+    return " ".join(learned["pair_sentences"])
+
+
+def test_two_motifs_with_clear_effects_belong_together():
+    words = pair_words(8, 0.7, 2.4, 2.9)
+    assert "belong together" in words
+    assert "This is where the literature puts it" in words
+    assert "elsewhere" in pair_words(20, 0.7, 2.4, 2.9)
+
+
+@pytest.mark.parametrize(
+    ("facts", "instead"),
+    [
+        ((8, 0.7, 0.0, 2.9), "for the GATA site alone no rise is certain"),
+        ((8, 0.0, 0.0, 2.9), "for the E-box and the GATA site alone no rise"),
+        ((8, 0.7, 2.4, 0.05), "not shown to be more"),
+        ((8, 0.7, 2.4, -2.0), "less than the product"),
+        ((1, 0.7, 2.4, 2.9), "complete the flank"),
+    ],
+)
+def test_no_grammar_is_stated_that_the_experiment_does_not_show(facts: tuple[int, float, float, float], instead: str):
+    words = pair_words(*facts)
+    assert "belong together" not in words
+    assert "literature puts it" not in words
+    assert instead in words
