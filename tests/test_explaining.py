@@ -123,6 +123,18 @@ def test_discovery_of_a_planted_motif_from_end_to_end(fresh: Path):
     assert ebox.report(fresh).is_file()
 
 
+def test_a_failure_of_discovery_is_not_told_as_nothing_found(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(folder: Path, progress: object) -> None:
+        (folder / "motifs.json").write_text(json.dumps({"motifs": [], "reason": "IndexError: out of bounds"}))
+
+    monkeypatch.setattr("ebox.explanation.discovery._run", fail)
+    config = QUICK.model_copy(update={"discover": True, "proof": False, "grammar": False})
+    facts = ebox.explain(fresh, config=config, **one_device()).facts
+    assert "IndexError: out of bounds" in facts["motifs_reason"]
+    assert "recurs" not in facts["motifs_reason"]
+    assert facts["sequences"]["num_searched"] == facts["sequences"]["num"]
+
+
 def test_sequences_of_any_length_are_explained_and_what_was_done_is_said(run: Path, tmp_path: Path):
     letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 300))
     fasta = tmp_path / "locus.fa"
@@ -159,6 +171,8 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
     bad_meme.write_text(
         "MEME version 4\n\nMOTIF x\nletter-probability matrix: alength= 4 w= 2\n0.5 0.5 0 0\n0.5 zebra 0 0\n"
     )
+    elsewhere = tmp_path / "elsewhere.bed"
+    elsewhere.write_text("another_record\t3\t9\n")
     short = tmp_path / "empty"
     (short / "checkpoints").mkdir(parents=True)
     n_only = write(tmp_path / "n.fa", a="ACGT" * 20, b="N" * 80)
@@ -172,6 +186,7 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
         ({"fasta": n_only}, "--out"),
         ({"fasta": tmp_path / "absent.fa", "out": tmp_path / "o"}, "absent.fa"),
         ({"fasta": n_only, "out": run}, "run folder"),
+        ({"planted": elsewhere}, "elsewhere.bed: names none of the sequences explained"),
     ]
     for changed, words in cases:
         arguments = {"run": run, "config": QUICK, **one_device(), **changed}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ebox.config import ExplanationConfig, ModelConfig
+from ebox.config import DataConfig, ExplanationConfig, ModelConfig
+from ebox.datasets import build_dataset
 from ebox.errors import InputError
-from ebox.explanation.choice import choose_pair, choose_rows
+from ebox.explanation import discovery
+from ebox.explanation.choice import Truth, choose_pair, choose_rows, find_truth
 from ebox.explanation.coverage import write_bigwig
-from ebox.explanation.discovery import Discovered, cut_sites, discover
+from ebox.explanation.discovery import Discovered, cut_sites, discover, draw_rows
 from ebox.explanation.experiments import (
     Insert,
     describe_mean,
@@ -33,9 +37,21 @@ from ebox.explanation.proof import (
     measure_recovery,
     shuffle_weights,
 )
+from ebox.explanation.result import describe_motif
 from ebox.models import build_model
-from ebox.sequences import Interval, encode, load_jaspar, one_hot, reverse_complement
+from ebox.sequences import (
+    Interval,
+    SimulationConfig,
+    encode,
+    load_jaspar,
+    one_hot,
+    read_bed,
+    reverse_complement,
+    simulate,
+    write_simulation,
+)
 from ebox.sequences.matrices import Motif
+from ebox.sequences.motif_files import write_meme
 
 WORD = "CAGATGGATAA"
 
@@ -72,7 +88,9 @@ def count_word(word: str):
 
 
 @pytest.mark.slow
-def test_discovery_finds_what_was_planted_and_names_it():
+def test_discovery_finds_what_was_planted_and_names_it(monkeypatch: pytest.MonkeyPatch):
+    # Of more sequences some are drawn; the sites must name those that were given.
+    monkeypatch.setattr(discovery, "MAX_SEQUENCES", 270)
     # TF-MoDISco takes no stretch within some 30 bp of an end.
     codes = draw(300, 160)
     sites = plant(codes, WORD, margin=45)
@@ -82,8 +100,11 @@ def test_discovery_finds_what_was_planted_and_names_it():
         hypothetical[row, start:end] += letters if strand == "+" else letters[::-1, ::-1]
     planted = Motif("planted", 0.97 * one_hot(encode(WORD), np.float64) + 0.0075, "test")
     targets = [planted, *(motif for motif in gather_targets(()) if motif.name != "planted")]
-    motifs = discover(codes, hypothetical, targets, ExplanationConfig())
+    found = discover(codes, hypothetical, targets, ExplanationConfig())
+    assert (found.num_searched, found.reason) == (270, None)
+    motifs = found.motifs
     assert motifs
+    assert max(site[0] for site in motifs[0].sites) >= 270
     first = motifs[0]
     assert first.best is not None
     assert first.best.id == "planted"
@@ -102,7 +123,40 @@ def test_discovery_finds_what_was_planted_and_names_it():
 def test_discovery_in_noise_finds_nothing_and_does_not_fail():
     codes = draw(40, 60)
     hypothetical = np.random.default_rng(2).normal(0, 0.02, (*codes.shape, 4)).astype(np.float32)
-    assert discover(codes, np.zeros_like(hypothetical), gather_targets(()), ExplanationConfig()) == []
+    assert discover(codes, np.zeros_like(hypothetical), gather_targets(()), ExplanationConfig()).motifs == ()
+
+
+def test_sequences_to_search_are_drawn_from_all_of_them():
+    assert draw_rows(50, 0).tolist() == list(range(50))
+    rows = draw_rows(40_000, 0)
+    assert len(np.unique(rows)) == 10_000
+    assert (np.diff(rows) > 0).all()
+    assert 18_000 < rows.mean() < 22_000
+    np.testing.assert_array_equal(rows, draw_rows(40_000, 0))
+    assert draw_rows(40_000, 1).tolist() != rows.tolist()
+
+
+def test_shares_of_sites_are_of_the_sequences_searched_and_those_of_hits_of_all():
+    motif = discovered(WORD, sites=((0, 1, 12, "+"), (0, 20, 31, "+"), (9, 1, 12, "-")))
+    hits = [Hit(row, "motif_1", 1, 12, "+", 10.0, 1.0) for row in range(6)]
+    facts = describe_motif(motif, hits, 20, 10)
+    assert facts["share_of_sequences"] == pytest.approx(2 / 10)
+    assert facts["share_with_hit"] == pytest.approx(6 / 20)
+
+
+def test_a_failure_within_discovery_keeps_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import modiscolite.tfmodisco
+
+    def fail(*arguments: object, **named: object) -> None:
+        raise IndexError("out of bounds")
+
+    monkeypatch.setattr(modiscolite.tfmodisco, "TFMoDISco", fail)
+    np.save(tmp_path / "codes.npy", draw(4))
+    np.save(tmp_path / "hypothetical.npy", np.zeros((4, 100, 4), np.float32))
+    (tmp_path / "settings.json").write_text('{"max_seqlets": 10, "leiden_runs": 1, "sources": ["test"]}')
+    write_meme(tmp_path / "targets.meme", [load_jaspar("MA0140.3")])
+    discovery.main(tmp_path)
+    assert json.loads((tmp_path / "motifs.json").read_text()) == {"motifs": [], "reason": "IndexError: out of bounds"}
 
 
 @pytest.mark.slow
@@ -301,6 +355,42 @@ def test_choosing_sequences():
     assert (len(few), available) == (2, 4)
     with pytest.raises(InputError, match="nothing to explain"):
         choose_rows(logits, positive, 0.999, ExplanationConfig())
+
+
+@pytest.mark.parametrize("length", [80, 61])
+def test_planted_bases_are_those_of_the_motif_also_where_the_dataset_holds_the_centre_only(tmp_path: Path, length: int):
+    config = SimulationConfig(
+        motifs=("MA0035.5",), length_bp=80, num_positives=60, num_negatives=60, orientation="forward"
+    )
+    result = simulate(config)
+    write_simulation(result, tmp_path / "simulation")
+    place = tmp_path / "simulation"
+    data = build_dataset(
+        DataConfig(length_bp=length),
+        tmp_path / "run" / "dataset",
+        positives=place / "positives.fa",
+        negatives=[place / "negatives.fa"],
+    )
+    shutil.copy(place / "simulation.json", tmp_path / "run" / "simulation.json")
+    truth = find_truth(tmp_path / "run", data, None)
+    names = data.examples["name"].to_list()
+    mask = truth.mark(names, length)
+    assert mask is not None
+    whole = (mask.sum(axis=1) == 7) & np.asarray(data.is_positive(0))
+    assert whole.sum() > 30
+    words = np.asarray(data.codes)[whole][mask[whole]].reshape(-1, 7)
+    likeliest = load_jaspar("MA0035.5").probabilities.argmax(axis=1)
+    assert (words == likeliest).mean() > 0.7
+    given = find_truth(tmp_path / "run", data, place / "planted.bed").mark(names, length)
+    np.testing.assert_array_equal(given, mask)
+
+
+def test_planted_sites_of_other_records_are_refused(tmp_path: Path):
+    (tmp_path / "p.bed").write_text("other\t3\t9\n")
+    truth = Truth((), read_bed(tmp_path / "p.bed"))
+    with pytest.raises(InputError, match=r"p\.bed: names none of the sequences explained: .*'other'.*'mine'"):
+        truth.check_names(["mine"], tmp_path / "p.bed")
+    truth.check_names(["mine", "other"], tmp_path / "p.bed")
 
 
 def test_bigwig_holds_each_base_once_with_the_mean(tmp_path: Path):

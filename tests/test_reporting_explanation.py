@@ -66,3 +66,39 @@ def test_no_grammar_is_stated_that_the_experiment_does_not_show(facts: tuple[int
     assert "belong together" not in words
     assert "literature puts it" not in words
     assert instead in words
+
+
+def motif_of(find: str | None, share_with_hit: float, **changed: Any) -> dict[str, Any]:
+    return {
+        "name": "motif_1",
+        "sign": 1,
+        "consensus": "CAGATG",
+        "find": find,
+        "matches": [],
+        "num_hits": 100,
+        "share_of_sequences": 0.11,
+        "share_with_hit": share_with_hit,
+        "put_in": None,
+        "destroyed": None,
+        **changed,
+    }
+
+
+def sentences_of(*motifs: dict[str, Any]) -> str:
+    learned = describe_learned(explanation_of(motifs=list(motifs)))
+    assert learned is not None
+    return " ".join(learned["sentences"])
+
+
+def test_where_a_motif_stands_is_counted_by_its_hits():
+    words = sentences_of(motif_of("TAL1", 0.9))
+    assert "90 %" in words
+    assert "11 %" not in words
+    assert "0 %" not in sentences_of(motif_of("TAL1", 0.0, num_hits=0))
+
+
+def test_variants_of_one_motif_are_named_once():
+    assert "also" not in sentences_of(motif_of("TAL1", 0.9), motif_of("TAL1", 0.2))
+    words = sentences_of(motif_of("TAL1", 0.9), *(motif_of(name, 0.1) for name in ("TAL1", "Runx1", "Runx1", "ETV1")))
+    assert "It also uses Runx1 and ETV1." in words
+    assert "(unknown)" in sentences_of(motif_of("TAL1", 0.9), motif_of(None, 0.1))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ebox.datasets.folder import Dataset
     from ebox.explanation.attribution import Attributions
-    from ebox.explanation.discovery import Discovered
+    from ebox.explanation.discovery import Discovered, DiscoveryResult
     from ebox.sequences import Motif
     from ebox.sequences.places import Interval
     from ebox.training import LoadedModel
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
 NUM_EXAMPLES = 6
-# Discovery on more sequences finds nothing new, and takes hours.
-MAX_DISCOVERY = 10_000
 
 
 @dataclass(frozen=True)
@@ -193,20 +191,23 @@ class _Job:
         from ebox.stages import open_dataset_of
 
         data, _ = open_dataset_of(self.folder, None)
-        subject = self._choose(data)
         truth = self._find_truth(data, planted)
+        subject = self._choose(data)
+        if planted is not None:
+            truth.check_names(subject.names, planted)
         targets = [*(motif for motif in truth.motifs if motif.name not in {t.name for t in targets}), *targets]
         found = self._attribute(subject)
         contributions = found.contributions()
-        motifs = self._discover(found, targets)
+        discovery = self._discover(found, targets)
+        motifs = discovery.motifs
         hits = call_hits(motifs, found.codes, contributions, self.config.hit_p_value)
         facts = {
             **self._head(),
-            "sequences": subject.facts,
+            "sequences": {**subject.facts, "num_searched": discovery.num_searched},
             "attribution": describe_attribution(found, self.config),
             "targets": {"num": len(targets), "max_q": 0.05},
-            "motifs": self._describe_motifs(motifs, hits, subject, data),
-            "motifs_reason": self._say_why_none(motifs, len(subject.rows)),
+            "motifs": self._describe_motifs(discovery, hits, subject, data),
+            "motifs_reason": self._say_why_none(discovery),
             "grammar": self._experiment(motifs, data),
             "examples": self._show_examples(subject, found),
             "proof": self._prove(subject, found, motifs, truth, other, against),
@@ -269,26 +270,30 @@ class _Job:
             progress=self.progress,
         )
 
-    def _discover(self, found: Attributions, targets: Sequence[Motif]) -> list[Discovered]:
-        from ebox.explanation.discovery import discover
+    def _discover(self, found: Attributions, targets: Sequence[Motif]) -> DiscoveryResult:
+        from ebox.explanation.discovery import DiscoveryResult, discover
 
         if not self.config.discover:
-            return []
-        rows = slice(0, MAX_DISCOVERY)
-        return discover(found.codes[rows], found.hypothetical[rows], targets, self.config, progress=self.progress)
+            return DiscoveryResult((), 0, None)
+        return discover(found.codes, found.hypothetical, targets, self.config, progress=self.progress)
 
-    def _say_why_none(self, motifs: Sequence[Discovered], num_sequences: int) -> str | None:
-        if motifs:
+    def _say_why_none(self, found: DiscoveryResult) -> str | None:
+        if found.motifs:
             return None
         if not self.config.discover:
             return "discovery was left out (explanation.discover)"
+        if found.reason is not None:
+            return (
+                f"TF-MoDISco stopped before its end ({found.reason}), so nothing is known of motifs; it does so where "
+                "few stretches stand out, and more sequences (explanation.max_sequences) may help"
+            )
         return (
-            f"no stretch of high contribution recurs often enough in {num_sequences:,} sequences; more sequences "
+            f"no stretch of high contribution recurs often enough in {found.num_searched:,} sequences; more sequences "
             "(explanation.max_sequences), or a network that has learned more, may show one"
         )
 
     def _describe_motifs(
-        self, motifs: Sequence[Discovered], hits: Sequence[Any], subject: Subject, data: Dataset
+        self, found: DiscoveryResult, hits: Sequence[Any], subject: Subject, data: Dataset
     ) -> list[dict[str, Any]]:
         from ebox.explanation.choice import draw_backgrounds
         from ebox.explanation.experiments import destroy, marginalise, motif_insert
@@ -296,10 +301,10 @@ class _Job:
 
         facts = []
         backgrounds = draw_backgrounds(data, self.track, self.config) if self.config.grammar else None
-        for number, motif in enumerate(motifs):
-            entry = describe_motif(motif, hits, subject.codes)
+        for number, motif in enumerate(found.motifs):
+            entry = describe_motif(motif, hits, len(subject.rows), found.num_searched)
             if backgrounds is not None:
-                self._tell("experiments with each motif", number, len(motifs))
+                self._tell("experiments with each motif", number, len(found.motifs))
                 insert = motif_insert(motif.motif, motif.name)
                 fits = len(insert.codes) <= backgrounds.shape[1]
                 entry["put_in"] = marginalise(self._score, backgrounds, insert, self.config.seed) if fits else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from ebox.config import ExplanationConfig
 from ebox.explanation.attribution import WARN_COMPLETENESS, Attributions
@@ -90,10 +90,11 @@ def describe_attribution(found: Attributions, config: ExplanationConfig) -> dict
     }
 
 
-def describe_motif(
-    motif: Discovered, hits: Sequence[Hit], codes: UInt8[np.ndarray, "example length"]
-) -> dict[str, Any]:
-    """A discovered motif as facts; its matrix is the one that the logo, the matches and the hits are of."""
+def describe_motif(motif: Discovered, hits: Sequence[Hit], num_sequences: int, num_searched: int) -> dict[str, Any]:
+    """A discovered motif as facts; its matrix is the one that the logo, the matches and the hits are of.
+
+    Its sites are of the sequences that motifs were looked for in, its hits of all.
+    """
     own = [hit for hit in hits if hit.motif == motif.name]
     return {
         "name": motif.name,
@@ -102,9 +103,9 @@ def describe_motif(
         "width_bp": motif.motif.width,
         "information_bits": round(float(motif.motif.information().sum()), 3),
         "num_sites": len(motif.sites),
-        "share_of_sequences": round(len({site[0] for site in motif.sites}) / max(len(codes), 1), 5),
+        "share_of_sequences": round(len({site[0] for site in motif.sites}) / max(num_searched, 1), 5),
         "num_hits": len(own),
-        "share_with_hit": round(len({hit.example for hit in own}) / max(len(codes), 1), 5),
+        "share_with_hit": round(len({hit.example for hit in own}) / max(num_sequences, 1), 5),
         "mean_contribution": round(float((motif.contributions * motif.probabilities).sum()), 5),
         "probabilities": np.round(motif.probabilities, 5).tolist(),
         "contributions": np.round(motif.contributions, 6).tolist(),

@@ -83,16 +83,20 @@ def _make_sentences(explanation: Mapping[str, Any], motifs: Sequence[Mapping[str
         f"a motif like {first['find']}" if first["find"] else f"a motif, {first['consensus']}, that is like none known"
     )
     verb = "speaks for" if first["sign"] > 0 else "speaks against"
-    sentences.append(
-        f"Above all the network looks for {what}, which {verb} “{explanation['track']}”: it stands in "
-        f"{format_percent(first['share_of_sequences'], 0)} of the sequences explained."
+    where = (
+        f"it stands in {format_percent(first['share_with_hit'], 0)} of the sequences explained"
+        if first["num_hits"]
+        else "no single place of it is good enough to be called a hit"
     )
+    sentences.append(f"Above all the network looks for {what}, which {verb} “{explanation['track']}”: {where}.")
     if first["destroyed"] is not None:
         sentences.append(
             f"Where its real sites are overwritten, the odds that the network gives fall by a factor of "
             f"{first['destroyed_words']}; where as many bases are overwritten elsewhere, by {first['control_words']}."
         )
-    others = [motif["find"] if motif["find"] else f"{motif['consensus']} (unknown)" for motif in motifs[1:4]]
+    # Variants of one motif are found apart, and have the same name.
+    names = dict.fromkeys(motif["find"] if motif["find"] else f"{motif['consensus']} (unknown)" for motif in motifs)
+    others = list(names)[1:4]
     if others:
         sentences.append(f"It also uses {join_words(others)}.")
     return sentences
