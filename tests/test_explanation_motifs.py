@@ -184,6 +184,37 @@ def test_thresholds_hold_their_p_value():
     assert 0.0003 < share < 0.0013
 
 
+@pytest.mark.parametrize("width", [4, 6, 7, 8])
+@pytest.mark.parametrize("sharpness", [0.97, 0.8])
+@pytest.mark.parametrize("gc", [0.5, 0.4])
+def test_thresholds_of_short_and_sharp_motifs_hold_their_p_value_exactly(width: int, sharpness: float, gc: float):
+    """All words are listed: those that reach the threshold are at most as frequent as asked, and no more would fit."""
+    random = np.random.default_rng(width)
+    matrix = np.full((width, 4), (1 - sharpness) / 3)
+    matrix[np.arange(width), random.integers(0, 4, width)] = sharpness
+    background = np.array([(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2])
+    log_odds = Motif("m", matrix).log_odds(background)
+    words = np.indices((4,) * width).reshape(width, -1).T
+    scores = log_odds[np.arange(width), words].sum(axis=1)
+    shares = background[words].prod(axis=1)
+    for p_value in (1e-4, 1e-3):
+        threshold = find_threshold(log_odds, background, p_value)
+        called = scores >= threshold
+        assert shares[called].sum() <= p_value * (1 + 1e-9)
+        # The next lower score, with all words that have it to within rounding.
+        least = scores[~called].max()
+        assert shares[scores >= least - 0.01 * width].sum() > p_value
+        assert np.isinf(threshold) == (not called.any())
+
+
+def test_a_motif_too_short_for_its_p_value_has_no_hits():
+    codes = draw(5)
+    plant(codes, "CAGATG")
+    ones = np.ones(codes.shape, np.float32)
+    assert call_hits([discovered("CAGATG")], codes, ones, 1e-5) == []
+    assert call_hits([discovered("CAGATG")], codes, ones, 1e-2)
+
+
 def test_hits_stand_where_the_motif_was_planted_and_is_used():
     codes = draw(30)
     sites = plant(codes, WORD)
