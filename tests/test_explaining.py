@@ -18,6 +18,7 @@ from ebox.errors import InputError
 from ebox.sequences import SimulationConfig, read_bed, read_motifs, simulate, write_simulation
 
 LENGTH = 80
+
 QUICK = ExplanationConfig(
     discover=False, num_checked=10, num_backgrounds=10, max_gap_bp=3, num_references=2, num_steps=2, pair=("CAG", "GAT")
 )
@@ -186,6 +187,10 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
         ({"fasta": n_only}, "--out"),
         ({"fasta": tmp_path / "absent.fa", "out": tmp_path / "o"}, "absent.fa"),
         ({"fasta": n_only, "out": run}, "run folder"),
+        ({"fasta": n_only, "out": run / "explanation"}, "place of the test set's explanation"),
+        ({"fasta": n_only, "out": tmp_path / "o", "motif_files": (elsewhere,)}, "--motifs has no meaning"),
+        ({"fasta": n_only, "out": tmp_path / "o", "planted": elsewhere}, "--planted has no meaning"),
+        ({"fasta": n_only, "out": tmp_path / "o", "against": run}, "without --fasta"),
         ({"planted": elsewhere}, "elsewhere.bed: names none of the sequences explained"),
     ]
     for changed, words in cases:
@@ -195,6 +200,14 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
         assert words in str(error.value), changed
     assert not (tmp_path / "o").exists()
     assert not (run / "explanation").exists()
+
+
+def test_a_report_refuses_the_explanation_of_a_file(fresh: Path, tmp_path: Path):
+    fasta = write(tmp_path / "l.fa", a="ACGT" * 20)
+    ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+    shutil.copytree(tmp_path / "l", fresh / "explanation")
+    with pytest.raises(InputError, match=r"explanation\.json: explains sequences of a file"):
+        ebox.report(fresh)
 
 
 def test_nothing_over_the_threshold_is_said_with_a_way_out(fresh: Path):

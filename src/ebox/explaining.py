@@ -89,9 +89,12 @@ def explain(
     mesh = make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel))
     check_png()
     if fasta is not None:
-        from ebox.locus import explain_locus
+        from ebox.locus import explain_locus, refuse_beside_fasta
 
+        refuse_beside_fasta({"--motifs": bool(motif_files), "--planted": planted, "--against": against})
         place = _check_out(out, folder, overwrite=overwrite)
+        if place.resolve() == (folder / EXPLANATION).resolve():
+            raise InputError("is the place of the test set's explanation", file=place, remedy="choose another --out")
         return explain_locus(folder, model, Path(fasta), place, config, track, mesh, progress)
     if config.discover:
         check_extra()
@@ -386,4 +389,6 @@ def read_explanation(run: PathLike) -> dict[str, Any]:
     facts: Mapping[str, Any] = read_json(path)
     if facts.get("format") != "ebox-explanation" or facts.get("format_version") != FORMAT_VERSION:
         raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
+    if facts.get("kind") != "test":
+        raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
     return dict(facts)

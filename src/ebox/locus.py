@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +54,17 @@ class _Records:
 
     names: tuple[str, ...]
     places: tuple[Interval | None, ...]
+
+
+def refuse_beside_fasta(given: Mapping[str, Any]) -> None:
+    """Raise InputError for an option that only the explanation of a test set reads."""
+    for option, value in given.items():
+        if value:
+            raise InputError(
+                f"{option} has no meaning for the sequences of a file",
+                remedy=f"leave {option} out here, or give it to `ebox explain RUN` without --fasta: the motifs "
+                "that are found and matched there are those whose hits are called in these sequences",
+            )
 
 
 def explain_locus(
