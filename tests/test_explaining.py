@@ -244,6 +244,39 @@ def test_the_command_line_explains_and_refuses(fresh: Path):
         assert "Traceback" not in done.stderr
 
 
+def test_records_of_any_name_are_explained_and_missing_hits_have_a_reason(fresh: Path, tmp_path: Path):
+    fasta = tmp_path / "odd.fa"
+    fasta.write_text(f">\n{'ACGT' * 20}\n>a $\\frac$ b\n{'ACGA' * 20}\n")
+    result = ebox.explain(fresh, fasta=fasta, out=tmp_path / "odd", config=QUICK, **one_device())
+    assert "was not explained" in result.facts["hits_reason"]
+    assert "was not explained" in console.describe_explanation(result.facts)
+    assert all((tmp_path / "odd" / name).is_file() for name in result.facts["files"]["logos"])
+    sharp = (0.94 * np.eye(4)[[0, 1, 2, 3]] + 0.015).tolist()
+    motifs = [
+        {"name": name, "sign": sign, "probabilities": sharp, "contributions": np.zeros((4, 4)).tolist()}
+        for name, sign in (("for", 1), ("against", -1))
+    ]
+    facts = {"format": "ebox-explanation", "format_version": 1, "kind": "test", "track": "bound", "motifs": motifs}
+    place = fresh / "explanation" / "explanation.json"
+    place.parent.mkdir()
+    config = QUICK.model_copy(update={"hit_p_value": 0.01})
+
+    def hits_with(**changed: object) -> tuple[list[str], str | None]:
+        place.write_text(json.dumps({**facts, **changed}))
+        found = ebox.explain(fresh, fasta=fasta, out=tmp_path / "odd", config=config, overwrite=True, **one_device())
+        return (tmp_path / "odd" / "hits.bed").read_text().splitlines(), found.facts["hits_reason"]
+
+    lines, reason = hits_with()
+    assert reason is None
+    assert lines[0].startswith("record_1\t")
+    lines, reason = hits_with(track="another")
+    assert lines == []
+    assert reason is not None
+    assert "'another'" in reason
+    with pytest.raises(InputError, match="not an explanation of this ebox's format"):
+        hits_with(format_version=99)
+
+
 def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
     ebox.explain(fresh, config=QUICK, **one_device())
     path = fresh / "explanation" / "explanation.json"

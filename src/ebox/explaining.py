@@ -18,7 +18,7 @@ from ebox.config import ExplanationConfig, ParallelConfig, read_config
 from ebox.errors import InputError
 from ebox.explanation.files import EXPLANATION, FACTS, FORMAT_VERSION, WORK
 from ebox.explanation.result import ExplanationResult
-from ebox.publishing import check_absent, claim_folder, publish_folder, read_json, write_json
+from ebox.publishing import check_absent, claim_folder, publish_folder, write_json
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -377,18 +377,3 @@ class _Job:
     def _tell(self, phrase: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(phrase, done, total)
-
-
-def read_explanation(run: PathLike) -> dict[str, Any]:
-    """Read the facts of an explained run.
-
-    Raises:
-        InputError: it was not explained, or the file is of another format.
-    """
-    path = Path(run) / EXPLANATION / FACTS
-    facts: Mapping[str, Any] = read_json(path)
-    if facts.get("format") != "ebox-explanation" or facts.get("format_version") != FORMAT_VERSION:
-        raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
-    if facts.get("kind") != "test":
-        raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
-    return dict(facts)

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from ebox import __version__
 from ebox.config import ExplanationConfig
 from ebox.errors import InputError
-from ebox.publishing import publish_folder, read_json, write_json
+from ebox.publishing import publish_folder, write_json
 from ebox.sequences.codes import N_CODE, decode
 from ebox.sequences.fasta import parse_location
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from ebox.explanation.attribution import Attributions
+    from ebox.explanation.discovery import Discovered
     from ebox.explanation.hits import Hit
     from ebox.explanation.result import ExplanationResult
     from ebox.prediction import Windows
@@ -99,12 +100,13 @@ def explain_locus(
             record=sequences.names[row][:80],
             remedy="leave it out",
         )
+    motifs, hits_reason = _read_known(run, model.tracks[track])
     windows = plan_windows(sequences.lengths, model.length_bp)
     codes = cut_windows(sequences, windows.owner, windows.start, model.length_bp)
     store = out.parent / f".{out.name}.part"
     found = attribute(model.network, codes, config, track, store=store, mesh=mesh, progress=progress)
     loci = _merge(sequences, windows, found)
-    hits = _call_known(run, loci, config)
+    hits = _call_known(motifs, loci, config)
     counts = np.bincount(np.array([hit.example for hit in hits], np.int64), minlength=len(loci))
     lengths = np.asarray(sequences.lengths)
     facts: dict[str, Any] = {
@@ -126,6 +128,7 @@ def explain_locus(
         },
         "attribution": describe_attribution(found, config),
         "motifs": [],
+        "hits_reason": hits_reason,
         "loci": [_describe(locus, count) for locus, count in zip(loci, counts.tolist(), strict=True)],
     }
     with publish_folder(out, overwrite=True, mark=FACTS) as place:
@@ -162,19 +165,27 @@ def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> lis
     return loci
 
 
-def _call_known(run: Path, loci: Sequence[Locus], config: ExplanationConfig) -> list[Hit]:
-    """Hits of the motifs that `ebox explain RUN` discovered; none where it was not run."""
+def _read_known(run: Path, track: str) -> tuple[list[Discovered], str | None]:
+    """The motifs that `ebox explain RUN` discovered for a track; or why there are none."""
+    from ebox.explanation.files import EXPLANATION, FACTS
+    from ebox.explanation.result import read_discovered, read_explanation
+
+    if not (run / EXPLANATION / FACTS).exists():
+        return [], "the run's test set was not explained, so no motifs are known to call hits of"
+    facts = read_explanation(run)
+    if facts["track"] != track:
+        return [], f"the run's test set was explained for the track {facts['track']!r}, not {track!r}"
+    motifs = read_discovered(facts)
+    return motifs, None if motifs else "no motif was found in the run's test set"
+
+
+def _call_known(motifs: Sequence[Discovered], loci: Sequence[Locus], config: ExplanationConfig) -> list[Hit]:
+    """Hits of known motifs, by record and place."""
     from dataclasses import replace
 
-    from ebox.explanation.files import EXPLANATION, FACTS
     from ebox.explanation.hits import call_hits
-    from ebox.explanation.result import read_discovered
     from ebox.sequences import encode
 
-    path = run / EXPLANATION / FACTS
-    if not path.exists():
-        return []
-    motifs = read_discovered(read_json(path))
     by_length: dict[int, list[int]] = {}
     for row, locus in enumerate(loci):
         by_length.setdefault(len(locus.sequence), []).append(row)
@@ -202,7 +213,7 @@ def _describe(locus: Locus, num_hits: int) -> dict[str, Any]:
 def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> dict[str, Any]:
     from ebox.explanation.coverage import check_bigwig, write_bigwig
     from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, HITS
-    from ebox.explanation.result import contribution_heights, format_hits, write_logo
+    from ebox.explanation.result import contribution_heights, format_hits, name_place, write_logo
 
     records = _Records(tuple(locus.name for locus in loci), tuple(locus.place for locus in loci))
     files: dict[str, Any] = {
@@ -221,7 +232,7 @@ def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> di
         start, stop = _choose_stretch(locus)
         heights = contribution_heights(locus.sequence[start:stop], locus.contributions[start:stop])
         first = start + 1 if locus.place is None or locus.place.strand == "-" else locus.place.start + start + 1
-        stem = f"{number}_{locus.name.split()[0]}"
+        stem = f"{number}_{name_place(locus.name, number)}"
         files["logos"] += write_logo(folder, stem, heights, locus.name, "logit", first)
     if any(place is not None for place in records.places):
         check_bigwig()

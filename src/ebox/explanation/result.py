@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,14 +13,15 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.config import ExplanationConfig
+from ebox.errors import InputError
 from ebox.explanation.attribution import WARN_COMPLETENESS, Attributions
 from ebox.explanation.coverage import check_bigwig, write_bigwig
 from ebox.explanation.discovery import Discovered
-from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, HITS, MOTIFS
+from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, EXPLANATION, FACTS, FORMAT_VERSION, HITS, MOTIFS
 from ebox.explanation.hits import Hit
 from ebox.explanation.logos import information_heights, logo_svg
 from ebox.explanation.pictures import write_logo_png
-from ebox.publishing import publish_file
+from ebox.publishing import publish_file, read_json
 from ebox.sequences.codes import encode, one_hot
 from ebox.sequences.motif_files import write_meme
 from ebox.sequences.places import Interval
@@ -185,7 +187,12 @@ def format_hits(hits: Sequence[Hit], subject: Explained) -> str:
     lines = []
     for hit in hits:
         place = subject.places[hit.example]
-        chrom, start, end, strand = subject.names[hit.example].split()[0], hit.start, hit.end, hit.strand
+        chrom, start, end, strand = (
+            name_place(subject.names[hit.example], hit.example + 1),
+            hit.start,
+            hit.end,
+            hit.strand,
+        )
         if place is not None:
             chrom = place.chrom
             if place.strand == "-":
@@ -198,6 +205,11 @@ def format_hits(hits: Sequence[Hit], subject: Explained) -> str:
             f"{chrom}\t{start}\t{end}\t{hit.motif}\t{score}\t{strand}\t{hit.score:.3f}\t{hit.contribution:.5f}\n"
         )
     return "".join(lines)
+
+
+def name_place(name: str, number: int) -> str:
+    """The first word of a record's name; of one without a name, its number from 1."""
+    return name.split()[0] if name.strip() else f"record_{number}"
 
 
 def read_discovered(facts: Mapping[str, Any]) -> list[Discovered]:
@@ -213,3 +225,18 @@ def read_discovered(facts: Mapping[str, Any]) -> list[Discovered]:
         )
         for entry in facts["motifs"]
     ]
+
+
+def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the facts of an explained run.
+
+    Raises:
+        InputError: it was not explained, or the file is of another format.
+    """
+    path = Path(run) / EXPLANATION / FACTS
+    facts: Mapping[str, Any] = read_json(path)
+    if facts.get("format") != "ebox-explanation" or facts.get("format_version") != FORMAT_VERSION:
+        raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
+    if facts.get("kind") != "test":
+        raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
+    return dict(facts)
