@@ -32,13 +32,14 @@ from ebox.explanation.matching import Match, correct_p_values, gather_targets, m
 from ebox.explanation.pictures import write_logo_png
 from ebox.explanation.proof import (
     check_agreement,
+    check_randomised,
     compare_planted,
     correlate_ranks,
     measure_recovery,
     shuffle_weights,
 )
 from ebox.explanation.result import describe_motif
-from ebox.models import build_model
+from ebox.models import Network, build_model
 from ebox.sequences import (
     Interval,
     SimulationConfig,
@@ -369,6 +370,26 @@ def test_shuffled_weights_are_as_large_and_in_other_places():
     np.testing.assert_array_equal(np.asarray(head.motifs.convolution.weight), before)
     assert np.abs(np.asarray(head.head.output.weight) - np.asarray(network.head.output.weight)).max() > 0
     np.testing.assert_array_equal(np.asarray(everything.motifs.norm.running.mean), 0.0)
+
+
+def test_spoiled_last_layers_are_drawn_often_and_judged_by_strength():
+    network = build_model(ModelConfig(num_filters=8), 1, 60, np.random.default_rng(0))
+    one = np.random.default_rng(0).normal(size=(20, 50))
+    explained = []
+
+    def explain(other: Network, method: str) -> np.ndarray:
+        """With any weights the same places, with a sign that each draw tosses anew."""
+        assert method == "deeplift"
+        explained.append(np.asarray(other.head.output.weight))
+        return one if len(explained) % 2 else -one
+
+    head, everything = check_randomised(network, explain, "deeplift", one)
+    assert len({weights.tobytes() for weights in explained}) == len(explained) == 11
+    assert (head["shuffled"], everything["shuffled"]) == ("head", "all")
+    for name in ("spearman", "pearson"):
+        assert head[name]["value"] == pytest.approx(1.0)
+        assert head[name]["num"] == 10
+    assert everything["pearson"]["num"] == 20
 
 
 def test_intervals_hold_the_mean():

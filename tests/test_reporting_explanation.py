@@ -97,6 +97,24 @@ def test_where_a_motif_stands_is_counted_by_its_hits():
     assert "0 %" not in sentences_of(motif_of("TAL1", 0.0, num_hits=0))
 
 
+def test_the_check_with_spoiled_last_layers_is_said_to_inform_only():
+    randomised = [{"shuffled": name, "spearman": mean(0.5), "pearson": mean(0.5)} for name in ("head", "all")]
+    proof = {
+        "num_sequences": 10,
+        "recovery": None,
+        "planted_motifs": None,
+        "randomised": randomised,
+        "agreement": [],
+        "seeds": None,
+    }
+    learned = describe_learned(explanation_of(proof=proof))
+    assert learned is not None
+    _, head, everything = learned["checks"]
+    assert "100 draws" in head["found"]
+    assert "no limit" in head["wanted"]
+    assert everything["wanted"] == "near 0"
+
+
 def test_variants_of_one_motif_are_named_once():
     assert "also" not in sentences_of(motif_of("TAL1", 0.9), motif_of("TAL1", 0.2))
     words = sentences_of(motif_of("TAL1", 0.9), *(motif_of(name, 0.1) for name in ("TAL1", "Runx1", "Runx1", "ETV1")))
