@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ebox
-from ebox import console, explaining
+from ebox import console, explaining, locus
 from ebox.config import ExplanationConfig, make_config
 from ebox.errors import InputError
 from ebox.sequences import SimulationConfig, read_bed, read_motifs, simulate, write_simulation
@@ -293,3 +293,18 @@ def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
     ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=config, **one_device())
     hits = read_bed(tmp_path / "l" / "hits.bed")
     assert (hits.chrom.tolist(), hits.start.tolist(), hits.end.tolist()) == (["chr1"], [90], [96])
+
+
+def test_the_logo_of_a_long_record_shows_the_site_and_says_where_it_is(tmp_path: Path):
+    contributions = np.full(1500, 0.001, np.float32)
+    contributions[905:915] = -2.0
+    # The window that scores best begins long before its site, and the network reads 1,000 bp.
+    found = locus.Locus("far", "A" * 1500, None, contributions, 1.0, 100)
+    start, stop = locus._choose_stretch(found)
+    assert stop - start == 400
+    assert start <= 905
+    assert stop >= 915
+    files = locus._write_files(tmp_path, [found], [])
+    assert f"bases {start + 1:,} to {stop:,} of the record" in (tmp_path / files["logos"][0]).read_text()
+    short = locus.Locus("short", "A" * 300, None, contributions[:300], 1.0, 0)
+    assert locus._choose_stretch(short) == (0, 300)

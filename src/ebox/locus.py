@@ -233,7 +233,8 @@ def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> di
         heights = contribution_heights(locus.sequence[start:stop], locus.contributions[start:stop])
         first = start + 1 if locus.place is None or locus.place.strand == "-" else locus.place.start + start + 1
         stem = f"{number}_{name_place(locus.name, number)}"
-        files["logos"] += write_logo(folder, stem, heights, locus.name, "logit", first)
+        shown = "" if stop - start == len(locus.sequence) else f", bases {start + 1:,} to {stop:,} of the record"
+        files["logos"] += write_logo(folder, stem, heights, locus.name + shown, "logit", first)
     if any(place is not None for place in records.places):
         check_bigwig()
         write_bigwig(folder / BIGWIG, records.places, [locus.contributions for locus in loci])
@@ -242,11 +243,12 @@ def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> di
 
 
 def _choose_stretch(locus: Locus) -> tuple[int, int]:
-    """All of a short record; of a long one the stretch around its best window."""
+    """All of a short record; of a long one the stretch with the greatest sum of |contribution|."""
     length = len(locus.sequence)
     if length <= MAX_LOGO_BP:
         return 0, length
-    start = min(max(locus.window_start, 0), length - MAX_LOGO_BP)
+    sums = np.concatenate([[0.0], np.abs(locus.contributions.astype(np.float64)).cumsum()])
+    start = int(np.argmax(sums[MAX_LOGO_BP:] - sums[:-MAX_LOGO_BP]))
     return start, start + MAX_LOGO_BP
 
 
