@@ -27,6 +27,7 @@ from ebox.explanation.experiments import (
     put_in,
     read_insert,
 )
+from ebox.explanation.filters import find_resemblance
 from ebox.explanation.hits import Hit, call_hits, find_threshold, mark_hits
 from ebox.explanation.matching import Match, correct_p_values, gather_targets, match_motifs
 from ebox.explanation.pictures import write_logo_png
@@ -170,6 +171,21 @@ def test_a_jaspar_matrix_matches_itself_on_either_strand():
     assert rows[0][0].strand != rows[1][0].strand
 
 
+@pytest.mark.slow
+def test_offsets_of_matches_are_counted_as_those_of_resemblances():
+    motif = load_jaspar("MA0140.3")
+    known = [motif, load_jaspar("MA0035.5"), load_jaspar("MA0091.2")]
+    flat = np.full((4, 4), 0.25)
+    cases = [(motif.probabilities[3:], -3), (np.concatenate([flat, motif.probabilities]), 4)]
+    cases += [(matrix[::-1, ::-1], None) for matrix, _ in cases]
+    matches = match_motifs([matrix for matrix, _ in cases], known)
+    for (matrix, offset), (best, *_) in zip(cases, matches, strict=True):
+        like = find_resemblance(matrix, [motif])
+        assert like is not None
+        assert (best.offset_bp, best.strand) == (like.offset_bp, like.strand)
+        assert offset in (None, best.offset_bp)
+
+
 def test_q_values_are_those_of_benjamini_and_hochberg():
     p_values = np.array([0.01, 0.04, 0.03, 0.005])
     np.testing.assert_allclose(correct_p_values(p_values), [0.02, 0.04, 0.04, 0.02])
@@ -283,9 +299,15 @@ def test_destroying_sites_takes_their_effect_away_and_a_control_does_not():
     found = destroy(count_word(WORD), codes, hits, discovered(WORD), 30)
     assert found is not None
     assert found["num_sequences"] == 30
+    assert found["num_sites"] == found["num_windows"] == 30
     assert found["sites"]["value"] == pytest.approx(3.0)
     assert found["control"]["value"] == pytest.approx(0.0)
     assert destroy(count_word(WORD), codes, [], discovered(WORD), 30) is None
+    # In 20 bp no window of 11 bp fits beside a site.
+    hits = [Hit(0, "motif_1", 5, 16, "+", 10.0, 1.0)]
+    crowded = destroy(count_word(WORD), draw(1, 20), hits, discovered(WORD), 30)
+    assert crowded is not None
+    assert (crowded["num_sites"], crowded["num_windows"]) == (1, 0)
 
 
 def test_words_and_names_are_read_and_unknown_names_get_the_nearest():

@@ -115,6 +115,22 @@ def test_the_check_with_spoiled_last_layers_is_said_to_inform_only():
     assert everything["wanted"] == "near 0"
 
 
+@pytest.mark.parametrize(("method", "alone"), [("saturation", True), ("gradient", True), ("integrated", False)])
+def test_only_methods_that_measure_each_base_alone_say_so(method: str, alone: bool):
+    attribution = {"completeness_error": 0.2, "warning": "much", "method": method}
+    proof = {
+        "num_sequences": 10,
+        "recovery": None,
+        "planted_motifs": None,
+        "randomised": [],
+        "agreement": [],
+        "seeds": None,
+    }
+    learned = describe_learned(explanation_of(attribution=attribution, proof=proof))
+    assert learned is not None
+    assert ("measured alone" in learned["checks"][0]["wanted"]) == alone
+
+
 def test_variants_of_one_motif_are_named_once():
     assert "also" not in sentences_of(motif_of("TAL1", 0.9), motif_of("TAL1", 0.2))
     words = sentences_of(motif_of("TAL1", 0.9), *(motif_of(name, 0.1) for name in ("TAL1", "Runx1", "Runx1", "ETV1")))

@@ -202,7 +202,8 @@ def destroy(
     """By how much the logit falls when a motif's real sites are overwritten; none where it has no hits.
 
     Every base of every hit is drawn anew, other than it was, from the composition of the sequences; the mean of 5
-    such draws counts. The control overwrites as many windows of the same width elsewhere in the same sequences.
+    such draws counts. The control overwrites as many windows of the same width elsewhere in the same sequences, or as
+    many as fit: `num_windows`.
     """
     random = np.random.default_rng(seed)
     places: dict[int, list[int]] = {}
@@ -216,10 +217,13 @@ def destroy(
     width, kept = motif.motif.width, codes[examples]
     real = np.zeros(kept.shape, bool)
     control = np.zeros(kept.shape, bool)
+    num_windows = 0
     for row, example in enumerate(examples.tolist()):
         for start in places[example]:
             real[row, start : start + width] = True
-        for start in _choose_elsewhere(real[row], len(places[example]), width, random):
+        elsewhere = _choose_elsewhere(real[row], len(places[example]), width, random)
+        num_windows += len(elsewhere)
+        for start in elsewhere:
             control[row, start : start + width] = True
     before = score(kept)
     counts = np.bincount(codes.ravel(), minlength=NUM_BASES)[:NUM_BASES].astype(np.float64)
@@ -227,7 +231,8 @@ def destroy(
     for name, mask in (("sites", real), ("control", control)):
         after = [score(_overwrite(kept, mask, counts, random)) for _ in range(NUM_REPLACEMENTS)]
         falls[name] = describe_mean(before - np.mean(after, axis=0), seed)
-    return {"num_sequences": len(examples), "num_sites": sum(len(places[row]) for row in examples.tolist()), **falls}
+    num_sites = sum(len(places[row]) for row in examples.tolist())
+    return {"num_sequences": len(examples), "num_sites": num_sites, "num_windows": num_windows, **falls}
 
 
 def _choose_elsewhere(taken: np.ndarray, number: int, width: int, random: np.random.Generator) -> list[int]:
