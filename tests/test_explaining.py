@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 import ebox
-from ebox import console, explaining, locus
+from ebox import console, explaining, locus, training
 from ebox.config import ExplanationConfig, make_config
 from ebox.errors import InputError
+from ebox.publishing import claim_folder
 from ebox.sequences import SimulationConfig, read_bed, read_motifs, simulate, write_simulation
 
 LENGTH = 80
@@ -208,6 +210,34 @@ def test_a_report_refuses_the_explanation_of_a_file(fresh: Path, tmp_path: Path)
     shutil.copytree(tmp_path / "l", fresh / "explanation")
     with pytest.raises(InputError, match=r"explanation\.json: explains sequences of a file"):
         ebox.report(fresh)
+
+
+def test_what_can_be_refused_is_refused_before_anything_is_computed(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    def run(*_: object) -> None:
+        raise AssertionError("computed first")
+
+    monkeypatch.setattr(explaining._Job, "run", run)
+    model = training.load_model(fresh)
+    other = dataclasses.replace(model, tracks=("another",))
+    monkeypatch.setattr(training, "load_model", lambda folder: other if folder.name == "other" else model)
+    with pytest.raises(InputError, match="trained with another seed"):
+        ebox.explain(fresh, config=QUICK, against=fresh.parent / "other", **one_device())
+    (fresh / "explanation").mkdir()
+    (fresh / "explanation" / "mine.txt").write_text("keep")
+    with pytest.raises(InputError, match="was not made by this command"):
+        ebox.explain(fresh, config=QUICK, **one_device())
+    assert (fresh / "explanation" / "mine.txt").exists()
+
+
+def test_two_processes_do_not_explain_into_one_folder(run: Path, tmp_path: Path):
+    fasta, part = write(tmp_path / "l.fa", a="ACGT" * 20), tmp_path / ".l.part"
+    part.mkdir()
+    with claim_folder(part), pytest.raises(InputError, match="another ebox"):
+        ebox.explain(run, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+    assert not (tmp_path / "l").exists()
+    ebox.explain(run, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+    assert (tmp_path / "l" / "explanation.json").is_file()
+    assert not part.exists()
 
 
 def test_nothing_over_the_threshold_is_said_with_a_way_out(fresh: Path):

@@ -76,6 +76,7 @@ def explain(
     Raises:
         InputError: no model, no such track, nothing to explain, an unknown motif, or a part that is not installed.
     """
+    from ebox.explanation.checks import check_comparable
     from ebox.explanation.choice import find_track
     from ebox.explanation.matching import check_extra, gather_targets
     from ebox.explanation.pictures import check_png
@@ -89,19 +90,23 @@ def explain(
     mesh = make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel))
     check_png()
     if fasta is not None:
-        from ebox.locus import explain_locus, refuse_beside_fasta
+        from ebox.locus import claim_store, explain_locus, refuse_beside_fasta
 
         refuse_beside_fasta({"--motifs": bool(motif_files), "--planted": planted, "--against": against})
         place = _check_out(out, folder, overwrite=overwrite)
         if place.resolve() == (folder / EXPLANATION).resolve():
             raise InputError("is the place of the test set's explanation", file=place, remedy="choose another --out")
-        return explain_locus(folder, model, Path(fasta), place, config, track, mesh, progress)
+        with claim_store(place) as store:
+            return explain_locus(folder, model, Path(fasta), place, store, config, track, mesh, progress)
     if config.discover:
         check_extra()
     targets = gather_targets(motif_files)
     other = None if against is None else load_model(Path(against))
+    if other is not None and against is not None:
+        check_comparable(model, other, Path(against))
     job = _Job(folder, model, config, track, mesh, tuple(motif_files), progress)
     target = folder / EXPLANATION if out is None else _check_out(out, folder, overwrite=overwrite)
+    check_absent(target, overwrite=True, mark=FACTS)
     job.check_pair()
     with claim_folder(folder):
         return job.run(target, targets, other, Path(against) if against is not None else None, planted)

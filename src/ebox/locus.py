@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaxtyping import Float32
 from ebox import __version__
 from ebox.config import ExplanationConfig
 from ebox.errors import InputError
-from ebox.publishing import publish_folder, write_json
+from ebox.publishing import claim_folder, explain_disk_errors, publish_folder, write_json
 from ebox.sequences.codes import N_CODE, decode
 from ebox.sequences.fasta import parse_location
 
@@ -68,11 +69,31 @@ def refuse_beside_fasta(given: Mapping[str, Any]) -> None:
             )
 
 
+@contextmanager
+def claim_store(out: Path) -> Iterator[Path]:
+    """Give the place to stream to for a folder `out`, held against other processes; what is left empty goes.
+
+    Raises:
+        InputError: another process explains into the same folder, or the disk refuses.
+    """
+    part = out.parent / f".{out.name}.part"
+    with explain_disk_errors(out):
+        part.mkdir(parents=True, exist_ok=True)
+    with claim_folder(part):
+        try:
+            # What is streamed is begun anew where it is of other settings; the folder that is held must stay.
+            yield part / "arrays"
+        finally:
+            with suppress(OSError):
+                part.rmdir()
+
+
 def explain_locus(
     run: Path,
     model: LoadedModel,
     fasta: Path,
     out: Path,
+    store: Path,
     config: ExplanationConfig,
     track: int,
     mesh: Mesh,
@@ -81,7 +102,7 @@ def explain_locus(
     """Explain every record of a file.
 
     A longer record than the network reads is explained in windows that overlap by three quarters, and each base gets
-    the mean of those that cover it; a shorter one is padded with N on both sides.
+    the mean of those that cover it; a shorter one is padded with N on both sides. Contributions go to `store`.
     """
     from ebox.explanation.attribution import attribute
     from ebox.explanation.files import FACTS
@@ -103,7 +124,6 @@ def explain_locus(
     motifs, hits_reason = _read_known(run, model.tracks[track])
     windows = plan_windows(sequences.lengths, model.length_bp)
     codes = cut_windows(sequences, windows.owner, windows.start, model.length_bp)
-    store = out.parent / f".{out.name}.part"
     found = attribute(model.network, codes, config, track, store=store, mesh=mesh, progress=progress)
     loci = _merge(sequences, windows, found)
     hits = _call_known(motifs, loci, config)
