@@ -16,8 +16,9 @@ import ebox
 from ebox import console, explaining, locus, training
 from ebox.config import ExplanationConfig, make_config
 from ebox.errors import InputError
+from ebox.prediction import cut_windows, plan_windows
 from ebox.publishing import claim_folder
-from ebox.sequences import SimulationConfig, read_bed, read_motifs, simulate, write_simulation
+from ebox.sequences import SimulationConfig, read_bed, read_motifs, read_sequences, simulate, write_simulation
 
 LENGTH = 80
 
@@ -338,3 +339,12 @@ def test_the_logo_of_a_long_record_shows_the_site_and_says_where_it_is(tmp_path:
     assert f"bases {start + 1:,} to {stop:,} of the record" in (tmp_path / files["logos"][0]).read_text()
     short = locus.Locus("short", "A" * 300, None, contributions[:300], 1.0, 0)
     assert locus._choose_stretch(short) == (0, 300)
+
+
+def test_windows_cut_in_blocks_are_those_cut_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 500))
+    sequences = read_sequences(write(tmp_path / "l.fa", long=letters, short=letters[:30]))
+    windows = plan_windows(sequences.lengths, 80)
+    whole = cut_windows(sequences, windows.owner, windows.start, 80)
+    monkeypatch.setattr(locus, "BLOCK_BASES", 300)
+    np.testing.assert_array_equal(locus._cut_all(sequences, windows, 80), whole)

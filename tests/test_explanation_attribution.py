@@ -13,7 +13,7 @@ import pytest
 
 from ebox.config import ExplanationConfig, ModelConfig
 from ebox.evaluation.predict import ScoreJob, iter_batches, predict
-from ebox.explanation.attribution import METHODS, Attributions, make_job, make_reader
+from ebox.explanation.attribution import METHODS, Attributions, fit_batch, make_job, make_reader
 from ebox.explanation.attribution import attribute as attribute_on
 from ebox.explanation.gradients import DeepLiftJob
 from ebox.explanation.saturation import SaturationJob
@@ -212,6 +212,13 @@ def test_batches_and_devices_change_nothing(method: str):
     many = attribute(network, codes, config, 0, method=method, mesh=make_mesh(jax.devices()))
     np.testing.assert_allclose(many.hypothetical, one.hypothetical, atol=2e-5)
     np.testing.assert_allclose(many.logit, one.logit, atol=2e-5)
+
+
+def test_batches_shrink_as_references_grow():
+    config = ExplanationConfig()
+    assert [fit_batch(config, "deeplift", length) for length in (100, 200, 400, 1500, 10**6)] == [64, 64, 32, 8, 1]
+    assert fit_batch(config.model_copy(update={"num_references": 40}), "integrated", 200) == 16
+    assert fit_batch(config, "gradient", 1500) == 64
 
 
 def test_references_keep_dinucleotides_and_n():

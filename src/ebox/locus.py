@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from ebox import __version__
 from ebox.config import ExplanationConfig
@@ -36,6 +36,8 @@ Progress = Callable[[str, int, int], None]
 TABLE = "contributions.tsv"
 MAX_LOGOS = 50
 MAX_LOGO_BP = 400
+# So many bases of windows are cut at once.
+BLOCK_BASES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def explain_locus(
     from ebox.explanation.attribution import attribute
     from ebox.explanation.files import FACTS
     from ebox.explanation.result import ExplanationResult, describe_attribution
-    from ebox.prediction import cut_windows, plan_windows
+    from ebox.prediction import plan_windows
     from ebox.sequences import read_sequences
 
     sequences = read_sequences(fasta)
@@ -123,7 +125,7 @@ def explain_locus(
         )
     motifs, hits_reason = _read_known(run, model.tracks[track])
     windows = plan_windows(sequences.lengths, model.length_bp)
-    codes = cut_windows(sequences, windows.owner, windows.start, model.length_bp)
+    codes = _cut_all(sequences, windows, model.length_bp)
     found = attribute(model.network, codes, config, track, store=store, mesh=mesh, progress=progress)
     loci = _merge(sequences, windows, found)
     hits = _call_known(motifs, loci, config)
@@ -156,6 +158,18 @@ def explain_locus(
         write_json(place / FACTS, facts)
     shutil.rmtree(store, ignore_errors=True)
     return ExplanationResult(out, facts)
+
+
+def _cut_all(sequences: SequenceSet, windows: Windows, length_bp: int) -> UInt8[np.ndarray, "window length"]:
+    """All windows, a byte a base; cut block by block, since the indices of a block take many times as much."""
+    from ebox.prediction import cut_windows
+
+    codes = np.empty((len(windows.owner), length_bp), np.uint8)
+    size = max(1, BLOCK_BASES // length_bp)
+    for first in range(0, len(codes), size):
+        block = slice(first, first + size)
+        codes[block] = cut_windows(sequences, windows.owner[block], windows.start[block], length_bp)
+    return codes
 
 
 def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> list[Locus]:
