@@ -115,6 +115,12 @@ def test_another_seed_is_compared(run: Path, fresh: Path):
 def test_discovery_of_a_planted_motif_from_end_to_end(fresh: Path):
     config = QUICK.model_copy(update={"discover": True, "sequences": "positive", "pair": None})
     facts = ebox.explain(fresh, config=config, **one_device()).facts
+    kept = [entry for entry in json.loads((fresh / "filters.json").read_text())["filters"] if entry["num_sites"] >= 20]
+    assert kept
+    assert [entry["index"] for entry in facts["filters"]] == sorted(entry["index"] for entry in kept)
+    assert all(match["is_find"] == (match["q_value"] <= 0.05) for own in facts["filters"] for match in own["matches"])
+    names = [motif.name for motif in read_motifs(fresh / "explanation" / facts["files"]["filters"])]
+    assert names == [entry["name"] for entry in facts["filters"]]
     if not facts["motifs"]:
         assert "recurs" in facts["motifs_reason"]
         return
@@ -129,9 +135,12 @@ def test_discovery_of_a_planted_motif_from_end_to_end(fresh: Path):
 
 def test_a_failure_of_discovery_is_not_told_as_nothing_found(fresh: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(folder: Path, progress: object) -> None:
-        (folder / "motifs.json").write_text(json.dumps({"motifs": [], "reason": "IndexError: out of bounds"}))
+        (folder / "motifs.json").write_text(
+            json.dumps({"motifs": [], "reason": "IndexError: out of bounds", "filter_matches": []})
+        )
 
     monkeypatch.setattr("ebox.explanation.discovery._run", fail)
+    monkeypatch.setattr("ebox.explanation.result.read_own_filters", lambda run: [])
     config = QUICK.model_copy(update={"discover": True, "proof": False, "grammar": False})
     facts = ebox.explain(fresh, config=config, **one_device()).facts
     assert "IndexError: out of bounds" in facts["motifs_reason"]

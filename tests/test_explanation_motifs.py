@@ -102,7 +102,10 @@ def test_discovery_finds_what_was_planted_and_names_it(monkeypatch: pytest.Monke
         hypothetical[row, start:end] += letters if strand == "+" else letters[::-1, ::-1]
     planted = Motif("planted", 0.97 * one_hot(encode(WORD), np.float64) + 0.0075, "test")
     targets = [planted, *(motif for motif in gather_targets(()) if motif.name != "planted")]
-    found = discover(codes, hypothetical, targets, ExplanationConfig())
+    found = discover(codes, hypothetical, targets, ExplanationConfig(), filters=[planted.probabilities[:9]])
+    ((match, *_),) = found.filter_matches
+    assert match.id == "planted"
+    assert match.q_value < 0.05
     assert (found.num_searched, found.reason) == (270, None)
     motifs = found.motifs
     assert motifs
@@ -155,10 +158,12 @@ def test_a_failure_within_discovery_keeps_its_words(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(modiscolite.tfmodisco, "TFMoDISco", fail)
     np.save(tmp_path / "codes.npy", draw(4))
     np.save(tmp_path / "hypothetical.npy", np.zeros((4, 100, 4), np.float32))
-    (tmp_path / "settings.json").write_text('{"max_seqlets": 10, "leiden_runs": 1, "sources": ["test"]}')
+    settings = {"max_seqlets": 10, "leiden_runs": 1, "sources": ["test"], "filters": []}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
     write_meme(tmp_path / "targets.meme", [load_jaspar("MA0140.3")])
     discovery.main(tmp_path)
-    assert json.loads((tmp_path / "motifs.json").read_text()) == {"motifs": [], "reason": "IndexError: out of bounds"}
+    written = json.loads((tmp_path / "motifs.json").read_text())
+    assert (written["motifs"], written["reason"]) == ([], "IndexError: out of bounds")
 
 
 @pytest.mark.slow

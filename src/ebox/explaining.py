@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from ebox import __version__
 from ebox.config import ExplanationConfig, ParallelConfig, read_config
 from ebox.errors import InputError
-from ebox.explanation.files import EXPLANATION, FACTS, FORMAT_VERSION, WORK
+from ebox.explanation.files import EXPLANATION, FACTS, FILTERS, FORMAT_VERSION, WORK
 from ebox.explanation.result import ExplanationResult
 from ebox.publishing import check_absent, claim_folder, publish_folder, write_json
 
@@ -195,7 +195,13 @@ class _Job:
     ) -> ExplanationResult:
         """Compute all parts, and publish them."""
         from ebox.explanation.hits import call_hits
-        from ebox.explanation.result import describe_attribution, write_motif_files
+        from ebox.explanation.result import (
+            describe_attribution,
+            describe_filters,
+            read_own_filters,
+            write_filters,
+            write_motif_files,
+        )
         from ebox.stages import open_dataset_of
 
         data, _ = open_dataset_of(self.folder, None)
@@ -206,7 +212,8 @@ class _Job:
         targets = [*(motif for motif in truth.motifs if motif.name not in {t.name for t in targets}), *targets]
         found = self._attribute(subject)
         contributions = found.contributions()
-        discovery = self._discover(found, targets)
+        filters = read_own_filters(self.folder) if self.config.discover else []
+        discovery = self._discover(found, targets, [own.probabilities for own in filters])
         motifs = discovery.motifs
         hits = call_hits(motifs, found.codes, contributions, self.config.hit_p_value)
         facts = {
@@ -216,12 +223,16 @@ class _Job:
             "targets": {"num": len(targets), "max_q": 0.05},
             "motifs": self._describe_motifs(discovery, hits, subject, data),
             "motifs_reason": self._say_why_none(discovery),
+            "filters": describe_filters(filters, discovery.filter_matches),
             "grammar": self._experiment(motifs, data),
             "examples": self._show_examples(subject, found),
             "proof": self._prove(subject, found, motifs, truth, other, against),
         }
         with publish_folder(target, overwrite=True, mark=FACTS) as place:
             facts["files"] = write_motif_files(place, motifs, hits, subject, found, contributions, facts["examples"])
+            if filters:
+                write_filters(place / FILTERS, filters)
+                facts["files"]["filters"] = FILTERS
             write_json(place / FACTS, facts)
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
         return ExplanationResult(target, facts)
@@ -278,12 +289,15 @@ class _Job:
             progress=self.progress,
         )
 
-    def _discover(self, found: Attributions, targets: Sequence[Motif]) -> DiscoveryResult:
+    def _discover(
+        self, found: Attributions, targets: Sequence[Motif], filters: Sequence[np.ndarray]
+    ) -> DiscoveryResult:
         from ebox.explanation.discovery import DiscoveryResult, discover
 
         if not self.config.discover:
             return DiscoveryResult((), 0, None)
-        return discover(found.codes, found.hypothetical, targets, self.config, progress=self.progress)
+        known = found.codes, found.hypothetical, targets
+        return discover(*known, self.config, filters=filters, progress=self.progress)
 
     def _say_why_none(self, found: DiscoveryResult) -> str | None:
         if found.motifs:

@@ -76,12 +76,14 @@ class Discovered:
 class DiscoveryResult:
     """The motifs found, those with most sites first; in how many sequences they were looked for, and why none was.
 
-    `reason` is what TF-MoDISco stopped with, where it did not come to its end.
+    `reason` is what TF-MoDISco stopped with, where it did not come to its end. `filter_matches` are those of the
+    filters given.
     """
 
     motifs: tuple[Discovered, ...]
     num_searched: int
     reason: str | None
+    filter_matches: tuple[tuple[Match, ...], ...] = ()
 
 
 def discover(
@@ -90,6 +92,7 @@ def discover(
     targets: Sequence[Motif],
     config: ExplanationConfig,
     *,
+    filters: Sequence[Float[np.ndarray, "width 4"]] = (),
     progress: Progress | None = None,
 ) -> DiscoveryResult:
     """Find the motifs in contributions; none where nothing recurs.
@@ -101,6 +104,7 @@ def discover(
         hypothetical: What each base would contribute at each place.
         targets: Known motifs to compare with.
         config: Limits of the discovery, and the seed.
+        filters: Matrices of filters, to match with the targets too.
         progress: Called with a phrase, 0 or 1, and 1.
 
     Raises:
@@ -114,11 +118,12 @@ def discover(
         write_meme(folder / "targets.meme", targets)
         sources = [motif.source for motif in targets]
         settings = {"max_seqlets": config.max_seqlets, "leiden_runs": config.leiden_runs, "sources": sources}
-        write_json(folder / "settings.json", settings)
+        write_json(folder / "settings.json", {**settings, "filters": [matrix.tolist() for matrix in filters]})
         _run(folder, progress)
         found = read_json(folder / "motifs.json")
     motifs = tuple(_read(entry, rows) for entry in found["motifs"])
-    return DiscoveryResult(motifs, len(rows), found["reason"])
+    matches = tuple(tuple(Match(**match) for match in row) for row in found["filter_matches"])
+    return DiscoveryResult(motifs, len(rows), found["reason"], matches)
 
 
 def draw_rows(number: int, seed: int) -> Int64[np.ndarray, " drawn"]:
@@ -160,8 +165,8 @@ def main(folder: Path) -> None:
     both_signs, reason = _find_patterns(codes, hypothetical, settings)
     patterns = [
         pattern
-        for sign, found in zip((1, -1), both_signs, strict=True)
-        for pattern in (_describe(entry, sign, codes.shape[1]) for entry in found)
+        for sign, of_sign in zip((1, -1), both_signs, strict=True)
+        for pattern in (_describe(entry, sign, codes.shape[1]) for entry in of_sign)
         if pattern is not None
     ]
     patterns.sort(key=lambda pattern: (-pattern["sign"], -len(pattern["sites"])))
@@ -170,11 +175,15 @@ def main(folder: Path) -> None:
         Motif(motif.name, motif.probabilities, source, motif.alt_name)
         for motif, source in zip(known, settings["sources"], strict=True)
     ]
-    matrices = [np.asarray(pattern["probabilities"]) for pattern in patterns]
-    for pattern, matches in zip(patterns, match_motifs(matrices, targets), strict=True):
-        pattern["matches"] = [asdict(match) for match in matches]
+    matrices = [
+        np.asarray(entry) for entry in (*(pattern["probabilities"] for pattern in patterns), *settings["filters"])
+    ]
+    matched = [[asdict(match) for match in matches] for matches in match_motifs(matrices, targets)]
+    for pattern, matches in zip(patterns, matched[: len(patterns)], strict=True):
+        pattern["matches"] = matches
     named = [{"name": f"motif_{number}", **entry} for number, entry in enumerate(patterns, start=1)]
-    write_json(folder / "motifs.json", {"motifs": named, "reason": reason})
+    found = {"motifs": named, "reason": reason, "filter_matches": matched[len(patterns) :]}
+    write_json(folder / "motifs.json", found)
 
 
 def _find_patterns(

@@ -18,11 +18,14 @@ from ebox.explanation.attribution import WARN_COMPLETENESS, Attributions
 from ebox.explanation.coverage import check_bigwig, write_bigwig
 from ebox.explanation.discovery import Discovered
 from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, EXPLANATION, FACTS, FORMAT_VERSION, HITS, MOTIFS
+from ebox.explanation.filters import FilterMotif, read_filters
 from ebox.explanation.hits import Hit
 from ebox.explanation.logos import information_heights, logo_svg
+from ebox.explanation.matching import Match
 from ebox.explanation.pictures import write_logo_png
 from ebox.publishing import publish_file, read_json
 from ebox.sequences.codes import encode, one_hot
+from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import write_meme
 from ebox.sequences.places import Interval
 
@@ -32,6 +35,8 @@ METHOD_WORDS = {
     "integrated": "integrated gradients",
     "gradient": "gradient times input",
 }
+# A filter's matrix of fewer sites is mostly chance.
+MIN_FILTER_SITES = 20
 _REFERENCES = {
     "deeplift": "dinucleotide shuffles of the sequence",
     "integrated": "dinucleotide shuffles of the sequence",
@@ -116,6 +121,38 @@ def describe_motif(motif: Discovered, hits: Sequence[Hit], num_sequences: int, n
         "put_in": None,
         "destroyed": None,
     }
+
+
+def read_own_filters(run: Path) -> list[FilterMotif]:
+    """The filters of an evaluated run with enough sites to match, in order; none where it was not evaluated."""
+    if not (run / "filters.json").exists():
+        return []
+    return sorted((own for own in read_filters(run) if own.num_sites >= MIN_FILTER_SITES), key=lambda own: own.index)
+
+
+def describe_filters(filters: Sequence[FilterMotif], matches: Sequence[Sequence[Match]]) -> list[dict[str, Any]]:
+    """Filters with the known motifs that their matrices are like, as facts."""
+    return [
+        {
+            "name": name_filter(own),
+            "index": own.index,
+            "consensus": own.consensus,
+            "num_sites": own.num_sites,
+            "matches": [{**asdict(match), "is_find": match.is_find} for match in found],
+        }
+        for own, found in zip(filters, matches, strict=True)
+    ]
+
+
+def name_filter(own: FilterMotif) -> str:
+    """What a filter is called in facts and files."""
+    return f"filter_{own.index}"
+
+
+def write_filters(path: Path, filters: Sequence[FilterMotif]) -> None:
+    """Publish the matrices of filters as MEME."""
+    motifs = [Motif(name_filter(own), own.probabilities, "ebox explain", "", own.num_sites) for own in filters]
+    write_meme(path, motifs)
 
 
 def write_motif_files(
