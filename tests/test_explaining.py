@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,12 +13,15 @@ import numpy as np
 import pytest
 
 import ebox
-from ebox import console, explaining
+from ebox import console, explaining, locus, training
 from ebox.config import ExplanationConfig, make_config
 from ebox.errors import InputError
-from ebox.sequences import SimulationConfig, read_bed, read_motifs, simulate, write_simulation
+from ebox.prediction import cut_windows, plan_windows
+from ebox.publishing import claim_folder
+from ebox.sequences import SimulationConfig, read_bed, read_motifs, read_sequences, simulate, write_simulation
 
 LENGTH = 80
+
 QUICK = ExplanationConfig(
     discover=False, num_checked=10, num_backgrounds=10, max_gap_bp=3, num_references=2, num_steps=2, pair=("CAG", "GAT")
 )
@@ -111,6 +115,12 @@ def test_another_seed_is_compared(run: Path, fresh: Path):
 def test_discovery_of_a_planted_motif_from_end_to_end(fresh: Path):
     config = QUICK.model_copy(update={"discover": True, "sequences": "positive", "pair": None})
     facts = ebox.explain(fresh, config=config, **one_device()).facts
+    kept = [entry for entry in json.loads((fresh / "filters.json").read_text())["filters"] if entry["num_sites"] >= 20]
+    assert kept
+    assert [entry["index"] for entry in facts["filters"]] == sorted(entry["index"] for entry in kept)
+    assert all(match["is_find"] == (match["q_value"] <= 0.05) for own in facts["filters"] for match in own["matches"])
+    names = [motif.name for motif in read_motifs(fresh / "explanation" / facts["files"]["filters"])]
+    assert names == [entry["name"] for entry in facts["filters"]]
     if not facts["motifs"]:
         assert "recurs" in facts["motifs_reason"]
         return
@@ -121,6 +131,21 @@ def test_discovery_of_a_planted_motif_from_end_to_end(fresh: Path):
     hits = (fresh / "explanation" / "hits.bed").read_text().splitlines()
     assert len(hits) == sum(entry["num_hits"] for entry in facts["motifs"])
     assert ebox.report(fresh).is_file()
+
+
+def test_a_failure_of_discovery_is_not_told_as_nothing_found(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(folder: Path, progress: object) -> None:
+        (folder / "motifs.json").write_text(
+            json.dumps({"motifs": [], "reason": "IndexError: out of bounds", "filter_matches": []})
+        )
+
+    monkeypatch.setattr("ebox.explanation.discovery._run", fail)
+    monkeypatch.setattr("ebox.explanation.result.read_own_filters", lambda run: [])
+    config = QUICK.model_copy(update={"discover": True, "proof": False, "grammar": False})
+    facts = ebox.explain(fresh, config=config, **one_device()).facts
+    assert "IndexError: out of bounds" in facts["motifs_reason"]
+    assert "recurs" not in facts["motifs_reason"]
+    assert facts["sequences"]["num_searched"] == facts["sequences"]["num"]
 
 
 def test_sequences_of_any_length_are_explained_and_what_was_done_is_said(run: Path, tmp_path: Path):
@@ -159,6 +184,8 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
     bad_meme.write_text(
         "MEME version 4\n\nMOTIF x\nletter-probability matrix: alength= 4 w= 2\n0.5 0.5 0 0\n0.5 zebra 0 0\n"
     )
+    elsewhere = tmp_path / "elsewhere.bed"
+    elsewhere.write_text("another_record\t3\t9\n")
     short = tmp_path / "empty"
     (short / "checkpoints").mkdir(parents=True)
     n_only = write(tmp_path / "n.fa", a="ACGT" * 20, b="N" * 80)
@@ -172,6 +199,11 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
         ({"fasta": n_only}, "--out"),
         ({"fasta": tmp_path / "absent.fa", "out": tmp_path / "o"}, "absent.fa"),
         ({"fasta": n_only, "out": run}, "run folder"),
+        ({"fasta": n_only, "out": run / "explanation"}, "place of the test set's explanation"),
+        ({"fasta": n_only, "out": tmp_path / "o", "motif_files": (elsewhere,)}, "--motifs has no meaning"),
+        ({"fasta": n_only, "out": tmp_path / "o", "planted": elsewhere}, "--planted has no meaning"),
+        ({"fasta": n_only, "out": tmp_path / "o", "against": run}, "without --fasta"),
+        ({"planted": elsewhere}, "elsewhere.bed: names none of the sequences explained"),
     ]
     for changed, words in cases:
         arguments = {"run": run, "config": QUICK, **one_device(), **changed}
@@ -180,6 +212,42 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
         assert words in str(error.value), changed
     assert not (tmp_path / "o").exists()
     assert not (run / "explanation").exists()
+
+
+def test_a_report_refuses_the_explanation_of_a_file(fresh: Path, tmp_path: Path):
+    fasta = write(tmp_path / "l.fa", a="ACGT" * 20)
+    ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+    shutil.copytree(tmp_path / "l", fresh / "explanation")
+    with pytest.raises(InputError, match=r"explanation\.json: explains sequences of a file"):
+        ebox.report(fresh)
+
+
+def test_what_can_be_refused_is_refused_before_anything_is_computed(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    def run(*_: object) -> None:
+        raise AssertionError("computed first")
+
+    monkeypatch.setattr(explaining._Job, "run", run)
+    model = training.load_model(fresh)
+    other = dataclasses.replace(model, tracks=("another",))
+    monkeypatch.setattr(training, "load_model", lambda folder: other if folder.name == "other" else model)
+    with pytest.raises(InputError, match="trained with another seed"):
+        ebox.explain(fresh, config=QUICK, against=fresh.parent / "other", **one_device())
+    (fresh / "explanation").mkdir()
+    (fresh / "explanation" / "mine.txt").write_text("keep")
+    with pytest.raises(InputError, match="was not made by this command"):
+        ebox.explain(fresh, config=QUICK, **one_device())
+    assert (fresh / "explanation" / "mine.txt").exists()
+
+
+def test_two_processes_do_not_explain_into_one_folder(run: Path, tmp_path: Path):
+    fasta, part = write(tmp_path / "l.fa", a="ACGT" * 20), tmp_path / ".l.part"
+    part.mkdir()
+    with claim_folder(part), pytest.raises(InputError, match="another ebox"):
+        ebox.explain(run, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+    assert not (tmp_path / "l").exists()
+    ebox.explain(run, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+    assert (tmp_path / "l" / "explanation.json").is_file()
+    assert not part.exists()
 
 
 def test_nothing_over_the_threshold_is_said_with_a_way_out(fresh: Path):
@@ -216,6 +284,39 @@ def test_the_command_line_explains_and_refuses(fresh: Path):
         assert "Traceback" not in done.stderr
 
 
+def test_records_of_any_name_are_explained_and_missing_hits_have_a_reason(fresh: Path, tmp_path: Path):
+    fasta = tmp_path / "odd.fa"
+    fasta.write_text(f">\n{'ACGT' * 20}\n>a $\\frac$ b\n{'ACGA' * 20}\n")
+    result = ebox.explain(fresh, fasta=fasta, out=tmp_path / "odd", config=QUICK, **one_device())
+    assert "was not explained" in result.facts["hits_reason"]
+    assert "was not explained" in console.describe_explanation(result.facts)
+    assert all((tmp_path / "odd" / name).is_file() for name in result.facts["files"]["logos"])
+    sharp = (0.94 * np.eye(4)[[0, 1, 2, 3]] + 0.015).tolist()
+    motifs = [
+        {"name": name, "sign": sign, "probabilities": sharp, "contributions": np.zeros((4, 4)).tolist()}
+        for name, sign in (("for", 1), ("against", -1))
+    ]
+    facts = {"format": "ebox-explanation", "format_version": 1, "kind": "test", "track": "bound", "motifs": motifs}
+    place = fresh / "explanation" / "explanation.json"
+    place.parent.mkdir()
+    config = QUICK.model_copy(update={"hit_p_value": 0.01})
+
+    def hits_with(**changed: object) -> tuple[list[str], str | None]:
+        place.write_text(json.dumps({**facts, **changed}))
+        found = ebox.explain(fresh, fasta=fasta, out=tmp_path / "odd", config=config, overwrite=True, **one_device())
+        return (tmp_path / "odd" / "hits.bed").read_text().splitlines(), found.facts["hits_reason"]
+
+    lines, reason = hits_with()
+    assert reason is None
+    assert lines[0].startswith("record_1\t")
+    lines, reason = hits_with(track="another")
+    assert lines == []
+    assert reason is not None
+    assert "'another'" in reason
+    with pytest.raises(InputError, match="not an explanation of this ebox's format"):
+        hits_with(format_version=99)
+
+
 def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
     ebox.explain(fresh, config=QUICK, **one_device())
     path = fresh / "explanation" / "explanation.json"
@@ -232,3 +333,27 @@ def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
     ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=config, **one_device())
     hits = read_bed(tmp_path / "l" / "hits.bed")
     assert (hits.chrom.tolist(), hits.start.tolist(), hits.end.tolist()) == (["chr1"], [90], [96])
+
+
+def test_the_logo_of_a_long_record_shows_the_site_and_says_where_it_is(tmp_path: Path):
+    contributions = np.full(1500, 0.001, np.float32)
+    contributions[905:915] = -2.0
+    # The window that scores best begins long before its site, and the network reads 1,000 bp.
+    found = locus.Locus("far", "A" * 1500, None, contributions, 1.0, 100)
+    start, stop = locus._choose_stretch(found)
+    assert stop - start == 400
+    assert start <= 905
+    assert stop >= 915
+    files = locus._write_files(tmp_path, [found], [])
+    assert f"bases {start + 1:,} to {stop:,} of the record" in (tmp_path / files["logos"][0]).read_text()
+    short = locus.Locus("short", "A" * 300, None, contributions[:300], 1.0, 0)
+    assert locus._choose_stretch(short) == (0, 300)
+
+
+def test_windows_cut_in_blocks_are_those_cut_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 500))
+    sequences = read_sequences(write(tmp_path / "l.fa", long=letters, short=letters[:30]))
+    windows = plan_windows(sequences.lengths, 80)
+    whole = cut_windows(sequences, windows.owner, windows.start, 80)
+    monkeypatch.setattr(locus, "BLOCK_BASES", 300)
+    np.testing.assert_array_equal(locus._cut_all(sequences, windows, 80), whole)

@@ -13,7 +13,7 @@ import pytest
 
 from ebox.config import ExplanationConfig, ModelConfig
 from ebox.evaluation.predict import ScoreJob, iter_batches, predict
-from ebox.explanation.attribution import METHODS, Attributions, make_job, make_reader
+from ebox.explanation.attribution import METHODS, Attributions, fit_batch, make_job, make_reader
 from ebox.explanation.attribution import attribute as attribute_on
 from ebox.explanation.gradients import DeepLiftJob
 from ebox.explanation.saturation import SaturationJob
@@ -138,6 +138,52 @@ def test_all_methods_agree_on_a_linear_network():
         np.testing.assert_allclose(found.hypothetical, expected, atol=1e-6)
 
 
+def explain_plainly(network: Network, codes: np.ndarray) -> np.ndarray:
+    inputs = one_hot(jnp.asarray(codes))
+    slopes = np.asarray(jax.grad(lambda inputs: network(inputs, Pass(method="im2col"))[0][:, 0].sum())(inputs))
+    return slopes - slopes.mean(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_the_gradient_is_the_networks_own_where_nothing_is_cut(name: str):
+    network, codes = network_of(name), draw(4)
+    config = QUICK.model_copy(update={"both_strands": False})
+    found = attribute(network, codes, config, 0, method="gradient")
+    plain = explain_plainly(network, codes)
+    np.testing.assert_allclose(found.hypothetical, plain, rtol=1e-4, atol=1e-5 * np.abs(plain).max())
+    np.testing.assert_allclose(found.logit, predict(network, codes, both_strands=False)[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_site_past_the_cut_of_the_exponential_still_counts():
+    """One filter of a 4-bp word, whose site scores 8: past e^6 the network's own gradient is 0."""
+    config = ModelConfig(
+        architecture="motif",
+        strands="one",
+        num_filters=1,
+        filter_width_bp=4,
+        activation="exponential",
+        pool_bp=1,
+        position_basis=0,
+        dense_units=(),
+        batch_norm=False,
+        pooling=("max",),
+    )
+    network, codes = build_model(config, 1, 20, np.random.default_rng(0)), np.full((1, 20), 3, np.uint8)
+    codes[0, 8:12] = [0, 1, 2, 0]
+    filters = 2.0 * np.eye(4, dtype=np.float32)[[0, 1, 2, 0]].reshape(network.motifs.convolution.weight.shape)
+    network = eqx.tree_at(
+        lambda tree: (tree.motifs.convolution.weight, tree.head.output.weight),
+        network,
+        (jnp.asarray(filters), jnp.ones_like(network.head.output.weight)),
+    )
+    assert not explain_plainly(network, codes).any()
+    settings = QUICK.model_copy(update={"both_strands": False})
+    found = attribute(network, codes, settings, 0, method="gradient").contributions()[0]
+    np.testing.assert_allclose(found[8:12], 1.5 * np.exp(6.0), rtol=1e-4)
+    assert not found[:8].any()
+    assert not found[12:].any()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_both_strands_are_explained_alike(method: str):
     network, codes = network_of("default"), draw(4)
@@ -166,6 +212,13 @@ def test_batches_and_devices_change_nothing(method: str):
     many = attribute(network, codes, config, 0, method=method, mesh=make_mesh(jax.devices()))
     np.testing.assert_allclose(many.hypothetical, one.hypothetical, atol=2e-5)
     np.testing.assert_allclose(many.logit, one.logit, atol=2e-5)
+
+
+def test_batches_shrink_as_references_grow():
+    config = ExplanationConfig()
+    assert [fit_batch(config, "deeplift", length) for length in (100, 200, 400, 1500, 10**6)] == [64, 64, 32, 8, 1]
+    assert fit_batch(config.model_copy(update={"num_references": 40}), "integrated", 200) == 16
+    assert fit_batch(config, "gradient", 1500) == 64
 
 
 def test_references_keep_dinucleotides_and_n():

@@ -355,6 +355,8 @@ def describe_explanation(facts: Mapping[str, Any]) -> str:
             like = f"{best['name']} ({best['id']}), q = {best['q_value']:.1g}"
             like = f"like {like}" if best["is_find"] else f"like nothing known; nearest {like}"
         lines.append(f"  {motif['name']} {motif['consensus']}: {motif['num_sites']:,} sites, {like}")
+    if facts.get("hits_reason"):
+        lines.append(f"  no hits: {facts['hits_reason']}")
     if facts.get("motifs_reason"):
         lines.append(f"  no motif: {facts['motifs_reason']}")
     return "\n".join(lines)

@@ -16,16 +16,16 @@ from jaxtyping import UInt8
 from ebox import __version__
 from ebox.config import ExplanationConfig, ParallelConfig, read_config
 from ebox.errors import InputError
-from ebox.explanation.files import EXPLANATION, FACTS, FORMAT_VERSION, WORK
+from ebox.explanation.files import EXPLANATION, FACTS, FILTERS, FORMAT_VERSION, WORK
 from ebox.explanation.result import ExplanationResult
-from ebox.publishing import check_absent, claim_folder, publish_folder, read_json, write_json
+from ebox.publishing import check_absent, claim_folder, publish_folder, write_json
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from ebox.datasets.folder import Dataset
     from ebox.explanation.attribution import Attributions
-    from ebox.explanation.discovery import Discovered
+    from ebox.explanation.discovery import Discovered, DiscoveryResult
     from ebox.sequences import Motif
     from ebox.sequences.places import Interval
     from ebox.training import LoadedModel
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
 NUM_EXAMPLES = 6
-# Discovery on more sequences finds nothing new, and takes hours.
-MAX_DISCOVERY = 10_000
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,7 @@ def explain(
     Raises:
         InputError: no model, no such track, nothing to explain, an unknown motif, or a part that is not installed.
     """
+    from ebox.explanation.checks import check_comparable
     from ebox.explanation.choice import find_track
     from ebox.explanation.matching import check_extra, gather_targets
     from ebox.explanation.pictures import check_png
@@ -91,16 +90,23 @@ def explain(
     mesh = make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel))
     check_png()
     if fasta is not None:
-        from ebox.locus import explain_locus
+        from ebox.locus import claim_store, explain_locus, refuse_beside_fasta
 
+        refuse_beside_fasta({"--motifs": bool(motif_files), "--planted": planted, "--against": against})
         place = _check_out(out, folder, overwrite=overwrite)
-        return explain_locus(folder, model, Path(fasta), place, config, track, mesh, progress)
+        if place.resolve() == (folder / EXPLANATION).resolve():
+            raise InputError("is the place of the test set's explanation", file=place, remedy="choose another --out")
+        with claim_store(place) as store:
+            return explain_locus(folder, model, Path(fasta), place, store, config, track, mesh, progress)
     if config.discover:
         check_extra()
     targets = gather_targets(motif_files)
     other = None if against is None else load_model(Path(against))
+    if other is not None and against is not None:
+        check_comparable(model, other, Path(against))
     job = _Job(folder, model, config, track, mesh, tuple(motif_files), progress)
     target = folder / EXPLANATION if out is None else _check_out(out, folder, overwrite=overwrite)
+    check_absent(target, overwrite=True, mark=FACTS)
     job.check_pair()
     with claim_folder(folder):
         return job.run(target, targets, other, Path(against) if against is not None else None, planted)
@@ -189,30 +195,44 @@ class _Job:
     ) -> ExplanationResult:
         """Compute all parts, and publish them."""
         from ebox.explanation.hits import call_hits
-        from ebox.explanation.result import describe_attribution, write_motif_files
+        from ebox.explanation.result import (
+            describe_attribution,
+            describe_filters,
+            read_own_filters,
+            write_filters,
+            write_motif_files,
+        )
         from ebox.stages import open_dataset_of
 
         data, _ = open_dataset_of(self.folder, None)
-        subject = self._choose(data)
         truth = self._find_truth(data, planted)
+        subject = self._choose(data)
+        if planted is not None:
+            truth.check_names(subject.names, planted)
         targets = [*(motif for motif in truth.motifs if motif.name not in {t.name for t in targets}), *targets]
         found = self._attribute(subject)
         contributions = found.contributions()
-        motifs = self._discover(found, targets)
+        filters = read_own_filters(self.folder) if self.config.discover else []
+        discovery = self._discover(found, targets, [own.probabilities for own in filters])
+        motifs = discovery.motifs
         hits = call_hits(motifs, found.codes, contributions, self.config.hit_p_value)
         facts = {
             **self._head(),
-            "sequences": subject.facts,
+            "sequences": {**subject.facts, "num_searched": discovery.num_searched},
             "attribution": describe_attribution(found, self.config),
             "targets": {"num": len(targets), "max_q": 0.05},
-            "motifs": self._describe_motifs(motifs, hits, subject, data),
-            "motifs_reason": self._say_why_none(motifs, len(subject.rows)),
+            "motifs": self._describe_motifs(discovery, hits, subject, data),
+            "motifs_reason": self._say_why_none(discovery),
+            "filters": describe_filters(filters, discovery.filter_matches),
             "grammar": self._experiment(motifs, data),
             "examples": self._show_examples(subject, found),
             "proof": self._prove(subject, found, motifs, truth, other, against),
         }
         with publish_folder(target, overwrite=True, mark=FACTS) as place:
             facts["files"] = write_motif_files(place, motifs, hits, subject, found, contributions, facts["examples"])
+            if filters:
+                write_filters(place / FILTERS, filters)
+                facts["files"]["filters"] = FILTERS
             write_json(place / FACTS, facts)
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
         return ExplanationResult(target, facts)
@@ -269,36 +289,44 @@ class _Job:
             progress=self.progress,
         )
 
-    def _discover(self, found: Attributions, targets: Sequence[Motif]) -> list[Discovered]:
-        from ebox.explanation.discovery import discover
+    def _discover(
+        self, found: Attributions, targets: Sequence[Motif], filters: Sequence[np.ndarray]
+    ) -> DiscoveryResult:
+        from ebox.explanation.discovery import DiscoveryResult, discover
 
         if not self.config.discover:
-            return []
-        rows = slice(0, MAX_DISCOVERY)
-        return discover(found.codes[rows], found.hypothetical[rows], targets, self.config, progress=self.progress)
+            return DiscoveryResult((), 0, None)
+        known = found.codes, found.hypothetical, targets
+        return discover(*known, self.config, filters=filters, progress=self.progress)
 
-    def _say_why_none(self, motifs: Sequence[Discovered], num_sequences: int) -> str | None:
-        if motifs:
+    def _say_why_none(self, found: DiscoveryResult) -> str | None:
+        if found.motifs:
             return None
         if not self.config.discover:
             return "discovery was left out (explanation.discover)"
+        if found.reason is not None:
+            return (
+                f"TF-MoDISco stopped before its end ({found.reason}), so nothing is known of motifs; it does so where "
+                "few stretches stand out, and more sequences (explanation.max_sequences) may help"
+            )
         return (
-            f"no stretch of high contribution recurs often enough in {num_sequences:,} sequences; more sequences "
+            f"no stretch of high contribution recurs often enough in {found.num_searched:,} sequences; more sequences "
             "(explanation.max_sequences), or a network that has learned more, may show one"
         )
 
     def _describe_motifs(
-        self, motifs: Sequence[Discovered], hits: Sequence[Any], subject: Subject, data: Dataset
+        self, found: DiscoveryResult, hits: Sequence[Any], subject: Subject, data: Dataset
     ) -> list[dict[str, Any]]:
+        from ebox.explanation.choice import draw_backgrounds
         from ebox.explanation.experiments import destroy, marginalise, motif_insert
         from ebox.explanation.result import describe_motif
 
         facts = []
-        backgrounds = self._backgrounds(data) if self.config.grammar else None
-        for number, motif in enumerate(motifs):
-            entry = describe_motif(motif, hits, subject.codes)
+        backgrounds = draw_backgrounds(data, self.track, self.config) if self.config.grammar else None
+        for number, motif in enumerate(found.motifs):
+            entry = describe_motif(motif, hits, len(subject.rows), found.num_searched)
             if backgrounds is not None:
-                self._tell("experiments with each motif", number, len(motifs))
+                self._tell("experiments with each motif", number, len(found.motifs))
                 insert = motif_insert(motif.motif, motif.name)
                 fits = len(insert.codes) <= backgrounds.shape[1]
                 entry["put_in"] = marginalise(self._score, backgrounds, insert, self.config.seed) if fits else None
@@ -308,18 +336,8 @@ class _Job:
             facts.append(entry)
         return facts
 
-    def _backgrounds(self, data: Dataset) -> np.ndarray:
-        from ebox.sequences import shuffle_dinucleotides
-
-        rows = data.rows("test")
-        negative = np.flatnonzero(np.asarray(data.targets[rows, self.track]) == 0) + rows.start
-        negative = negative if len(negative) else np.arange(rows.start, rows.stop)
-        random = np.random.default_rng(self.config.seed)
-        chosen = random.choice(negative, min(self.config.num_backgrounds, len(negative)), replace=False)
-        return shuffle_dinucleotides(np.asarray(data.codes[np.sort(chosen)]), self.config.seed)
-
     def _experiment(self, motifs: Sequence[Discovered], data: Dataset) -> dict[str, Any]:
-        from ebox.explanation.choice import choose_pair
+        from ebox.explanation.choice import choose_pair, draw_backgrounds
         from ebox.explanation.experiments import measure_spacing
 
         if not self.config.grammar:
@@ -329,9 +347,12 @@ class _Job:
             return {"pair": None, "reason": "no two motifs were found or named (explanation.pair)"}
         if len(pair.first.codes) + len(pair.second.codes) > data.length_bp:
             return {"pair": None, "reason": "the two motifs do not fit into a sequence side by side"}
+        backgrounds = draw_backgrounds(data, self.track, self.config)
+        if len(backgrounds) < 2:
+            return {"pair": None, "reason": "two sequences at least are needed to put them into"}
         self._tell("experiments with two motifs", 0, 1)
         facts = measure_spacing(
-            self._score, self._backgrounds(data), pair.first, pair.second, self.config.max_gap_bp, self.config.seed
+            self._score, backgrounds, pair.first, pair.second, self.config.max_gap_bp, self.config.seed
         )
         known = {"arrangement": pair.arrangement, "gap_bp": list(pair.gap_bp), "reference": pair.reference}
         return {"pair": {**facts, "expected": known if pair.reference else None}, "reason": None}
@@ -375,16 +396,3 @@ class _Job:
     def _tell(self, phrase: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(phrase, done, total)
-
-
-def read_explanation(run: PathLike) -> dict[str, Any]:
-    """Read the facts of an explained run.
-
-    Raises:
-        InputError: it was not explained, or the file is of another format.
-    """
-    path = Path(run) / EXPLANATION / FACTS
-    facts: Mapping[str, Any] = read_json(path)
-    if facts.get("format") != "ebox-explanation" or facts.get("format_version") != FORMAT_VERSION:
-        raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
-    return dict(facts)

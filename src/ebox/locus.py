@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from ebox import __version__
 from ebox.config import ExplanationConfig
 from ebox.errors import InputError
-from ebox.publishing import publish_folder, read_json, write_json
+from ebox.publishing import claim_folder, explain_disk_errors, publish_folder, write_json
 from ebox.sequences.codes import N_CODE, decode
 from ebox.sequences.fasta import parse_location
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from ebox.explanation.attribution import Attributions
+    from ebox.explanation.discovery import Discovered
     from ebox.explanation.hits import Hit
     from ebox.explanation.result import ExplanationResult
     from ebox.prediction import Windows
@@ -34,6 +36,8 @@ Progress = Callable[[str, int, int], None]
 TABLE = "contributions.tsv"
 MAX_LOGOS = 50
 MAX_LOGO_BP = 400
+# So many bases of windows are cut at once.
+BLOCK_BASES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,42 @@ class _Records:
     places: tuple[Interval | None, ...]
 
 
+def refuse_beside_fasta(given: Mapping[str, Any]) -> None:
+    """Raise InputError for an option that only the explanation of a test set reads."""
+    for option, value in given.items():
+        if value:
+            raise InputError(
+                f"{option} has no meaning for the sequences of a file",
+                remedy=f"leave {option} out here, or give it to `ebox explain RUN` without --fasta: the motifs "
+                "that are found and matched there are those whose hits are called in these sequences",
+            )
+
+
+@contextmanager
+def claim_store(out: Path) -> Iterator[Path]:
+    """Give the place to stream to for a folder `out`, held against other processes; what is left empty goes.
+
+    Raises:
+        InputError: another process explains into the same folder, or the disk refuses.
+    """
+    part = out.parent / f".{out.name}.part"
+    with explain_disk_errors(out):
+        part.mkdir(parents=True, exist_ok=True)
+    with claim_folder(part):
+        try:
+            # What is streamed is begun anew where it is of other settings; the folder that is held must stay.
+            yield part / "arrays"
+        finally:
+            with suppress(OSError):
+                part.rmdir()
+
+
 def explain_locus(
     run: Path,
     model: LoadedModel,
     fasta: Path,
     out: Path,
+    store: Path,
     config: ExplanationConfig,
     track: int,
     mesh: Mesh,
@@ -69,12 +104,12 @@ def explain_locus(
     """Explain every record of a file.
 
     A longer record than the network reads is explained in windows that overlap by three quarters, and each base gets
-    the mean of those that cover it; a shorter one is padded with N on both sides.
+    the mean of those that cover it; a shorter one is padded with N on both sides. Contributions go to `store`.
     """
     from ebox.explanation.attribution import attribute
     from ebox.explanation.files import FACTS
     from ebox.explanation.result import ExplanationResult, describe_attribution
-    from ebox.prediction import cut_windows, plan_windows
+    from ebox.prediction import plan_windows
     from ebox.sequences import read_sequences
 
     sequences = read_sequences(fasta)
@@ -88,12 +123,12 @@ def explain_locus(
             record=sequences.names[row][:80],
             remedy="leave it out",
         )
+    motifs, hits_reason = _read_known(run, model.tracks[track])
     windows = plan_windows(sequences.lengths, model.length_bp)
-    codes = cut_windows(sequences, windows.owner, windows.start, model.length_bp)
-    store = out.parent / f".{out.name}.part"
+    codes = _cut_all(sequences, windows, model.length_bp)
     found = attribute(model.network, codes, config, track, store=store, mesh=mesh, progress=progress)
     loci = _merge(sequences, windows, found)
-    hits = _call_known(run, loci, config)
+    hits = _call_known(motifs, loci, config)
     counts = np.bincount(np.array([hit.example for hit in hits], np.int64), minlength=len(loci))
     lengths = np.asarray(sequences.lengths)
     facts: dict[str, Any] = {
@@ -115,6 +150,7 @@ def explain_locus(
         },
         "attribution": describe_attribution(found, config),
         "motifs": [],
+        "hits_reason": hits_reason,
         "loci": [_describe(locus, count) for locus, count in zip(loci, counts.tolist(), strict=True)],
     }
     with publish_folder(out, overwrite=True, mark=FACTS) as place:
@@ -122,6 +158,18 @@ def explain_locus(
         write_json(place / FACTS, facts)
     shutil.rmtree(store, ignore_errors=True)
     return ExplanationResult(out, facts)
+
+
+def _cut_all(sequences: SequenceSet, windows: Windows, length_bp: int) -> UInt8[np.ndarray, "window length"]:
+    """All windows, a byte a base; cut block by block, since the indices of a block take many times as much."""
+    from ebox.prediction import cut_windows
+
+    codes = np.empty((len(windows.owner), length_bp), np.uint8)
+    size = max(1, BLOCK_BASES // length_bp)
+    for first in range(0, len(codes), size):
+        block = slice(first, first + size)
+        codes[block] = cut_windows(sequences, windows.owner[block], windows.start[block], length_bp)
+    return codes
 
 
 def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> list[Locus]:
@@ -151,19 +199,27 @@ def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> lis
     return loci
 
 
-def _call_known(run: Path, loci: Sequence[Locus], config: ExplanationConfig) -> list[Hit]:
-    """Hits of the motifs that `ebox explain RUN` discovered; none where it was not run."""
+def _read_known(run: Path, track: str) -> tuple[list[Discovered], str | None]:
+    """The motifs that `ebox explain RUN` discovered for a track; or why there are none."""
+    from ebox.explanation.files import EXPLANATION, FACTS
+    from ebox.explanation.result import read_discovered, read_explanation
+
+    if not (run / EXPLANATION / FACTS).exists():
+        return [], "the run's test set was not explained, so no motifs are known to call hits of"
+    facts = read_explanation(run)
+    if facts["track"] != track:
+        return [], f"the run's test set was explained for the track {facts['track']!r}, not {track!r}"
+    motifs = read_discovered(facts)
+    return motifs, None if motifs else "no motif was found in the run's test set"
+
+
+def _call_known(motifs: Sequence[Discovered], loci: Sequence[Locus], config: ExplanationConfig) -> list[Hit]:
+    """Hits of known motifs, by record and place."""
     from dataclasses import replace
 
-    from ebox.explanation.files import EXPLANATION, FACTS
     from ebox.explanation.hits import call_hits
-    from ebox.explanation.result import read_discovered
     from ebox.sequences import encode
 
-    path = run / EXPLANATION / FACTS
-    if not path.exists():
-        return []
-    motifs = read_discovered(read_json(path))
     by_length: dict[int, list[int]] = {}
     for row, locus in enumerate(loci):
         by_length.setdefault(len(locus.sequence), []).append(row)
@@ -191,7 +247,7 @@ def _describe(locus: Locus, num_hits: int) -> dict[str, Any]:
 def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> dict[str, Any]:
     from ebox.explanation.coverage import check_bigwig, write_bigwig
     from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, HITS
-    from ebox.explanation.result import contribution_heights, format_hits, write_logo
+    from ebox.explanation.result import contribution_heights, format_hits, name_place, write_logo
 
     records = _Records(tuple(locus.name for locus in loci), tuple(locus.place for locus in loci))
     files: dict[str, Any] = {
@@ -210,8 +266,9 @@ def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> di
         start, stop = _choose_stretch(locus)
         heights = contribution_heights(locus.sequence[start:stop], locus.contributions[start:stop])
         first = start + 1 if locus.place is None or locus.place.strand == "-" else locus.place.start + start + 1
-        stem = f"{number}_{locus.name.split()[0]}"
-        files["logos"] += write_logo(folder, stem, heights, locus.name, "logit", first)
+        stem = f"{number}_{name_place(locus.name, number)}"
+        shown = "" if stop - start == len(locus.sequence) else f", bases {start + 1:,} to {stop:,} of the record"
+        files["logos"] += write_logo(folder, stem, heights, locus.name + shown, "logit", first)
     if any(place is not None for place in records.places):
         check_bigwig()
         write_bigwig(folder / BIGWIG, records.places, [locus.contributions for locus in loci])
@@ -220,11 +277,12 @@ def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> di
 
 
 def _choose_stretch(locus: Locus) -> tuple[int, int]:
-    """All of a short record; of a long one the stretch around its best window."""
+    """All of a short record; of a long one the stretch with the greatest sum of |contribution|."""
     length = len(locus.sequence)
     if length <= MAX_LOGO_BP:
         return 0, length
-    start = min(max(locus.window_start, 0), length - MAX_LOGO_BP)
+    sums = np.concatenate([[0.0], np.abs(locus.contributions.astype(np.float64)).cumsum()])
+    start = int(np.argmax(sums[MAX_LOGO_BP:] - sums[:-MAX_LOGO_BP]))
     return start, start + MAX_LOGO_BP
 
 

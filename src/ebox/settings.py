@@ -268,7 +268,9 @@ class ExplanationConfig(Settings):
     leiden_runs: PositiveInt = Field(2, description="Random starts of the grouping.")
     hit_p_value: Rate = Field(1e-4, description="A hit of a motif scores as high as this share of random sites.")
     grammar: bool = Field(True, description="Experiments: motifs put in, moved apart, destroyed.")
-    num_backgrounds: PositiveInt = Field(200, description="Shuffled sequences that motifs are put into.")
+    num_backgrounds: Annotated[int, Field(ge=2)] = Field(
+        200, description="Shuffled sequences that motifs are put into."
+    )
     pair: tuple[str, str] | None = Field(
         None, description="Two motifs or words to move apart; none: the two discovered ones that matter most."
     )

@@ -35,6 +35,8 @@ WARN_COMPLETENESS = 0.05
 # References are drawn for so many rows at once; a row's references depend on its block and the seed only.
 _REFERENCE_ROWS = 64
 _FLUSH_SECONDS = 10.0
+# Bases of the references of a sequence up to which the batch size of the settings is taken: 10 of 200 bp.
+_USUAL_BASES = 2000
 _BLOCK_ROWS = 1024
 _NOTE = "state.json"
 
@@ -119,7 +121,7 @@ def attribute(
         job,
         read,
         len(codes) - done,
-        batch_size=config.batch_size,
+        batch_size=fit_batch(config, method, codes.shape[1]),
         mesh=mesh,
         progress=tell,
         phrase=f"attributing ({method})",
@@ -134,6 +136,13 @@ def attribute(
     if store is not None:
         _note(store, arrays, identity, len(codes))
     return Attributions(method, **arrays)
+
+
+def fit_batch(config: ExplanationConfig, method: str, length_bp: int) -> int:
+    """The batch size of the settings, or less where references and length would make a batch larger than usual."""
+    if method not in ("deeplift", "integrated"):
+        return config.batch_size
+    return max(1, min(config.batch_size, config.batch_size * _USUAL_BASES // (config.num_references * length_bp)))
 
 
 def make_job(method: str, config: ExplanationConfig, track: int) -> Job:

@@ -30,6 +30,17 @@ from ebox.sequences.motif_files import read_meme
 from ebox.training.model_files import LoadedModel
 
 
+def check_comparable(model: LoadedModel, other: LoadedModel, against: Path) -> None:
+    """Raise InputError where another run is of another task."""
+    if other.length_bp != model.length_bp or other.tracks != model.tracks:
+        raise InputError(
+            f"reads {other.length_bp} bp and gives {', '.join(other.tracks)}; this run reads "
+            f"{model.length_bp} bp and gives {', '.join(model.tracks)}",
+            file=against,
+            remedy="give a run on the same data, trained with another seed",
+        )
+
+
 @dataclass(frozen=True)
 class Checks:
     """What the checks are made with."""
@@ -108,13 +119,6 @@ class Checks:
     ) -> dict[str, Any]:
         """How like the explanation of another network of the same task is."""
         assert against is not None
-        if other.length_bp != self.model.length_bp or other.tracks != self.model.tracks:
-            raise InputError(
-                f"reads {other.length_bp} bp and gives {', '.join(other.tracks)}; this run reads "
-                f"{self.model.length_bp} bp and gives {', '.join(self.model.tracks)}",
-                file=against,
-                remedy="give a run on the same data, trained with another seed",
-            )
         theirs = self._explain(codes, other.network, self.config.method)
         meme = against / EXPLANATION / MOTIFS
         motifs_alike = compare_motifs(motifs, read_meme(meme)) if meme.exists() and motifs else None

@@ -18,7 +18,7 @@ from ebox.errors import InputError
 from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import Insert, list_known_pairs, motif_insert, read_insert
 from ebox.publishing import read_json
-from ebox.sequences import read_bed
+from ebox.sequences import read_bed, shuffle_dinucleotides
 from ebox.sequences.codes import N_CODE
 from ebox.sequences.matrices import Motif
 from ebox.sequences.places import Interval
@@ -33,23 +33,40 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Truth:
-    """What was planted in simulated sequences: the matrices, and where they stand by the names of the records."""
+    """What was planted in simulated sequences: the matrices, and where they stand by the names of the records.
+
+    Sites are in coordinates of the whole records, of `record_bp` where that is known; a dataset holds their centre.
+    """
 
     motifs: tuple[Motif, ...]
     sites: Intervals | None
+    record_bp: int | None = None
+
+    def check_names(self, names: Sequence[str], file: PathLike) -> None:
+        """Raise InputError where no site lies in a sequence named."""
+        assert self.sites is not None
+        if not set(self.sites.chrom.tolist()).isdisjoint(names):
+            return
+        raise InputError(
+            f"names none of the sequences explained: its first record is {str(self.sites.chrom[0])[:80]!r}, "
+            f"the first sequence explained {names[0][:80]!r}",
+            file=file,
+            remedy="give the BED of these sequences, the names of their records in its first column",
+        )
 
     def mark(self, names: Sequence[str], length_bp: int) -> Bool[np.ndarray, "example length"] | None:
         """Which bases of the sequences named lie in a planted site; none where no site is known."""
         if self.sites is None:
             return None
         rows = {name: row for row, name in enumerate(names)}
+        skipped = 0 if self.record_bp is None else (self.record_bp - length_bp) // 2
         mask = np.zeros((len(names), length_bp), bool)
         for record, start, end in zip(
             self.sites.chrom.tolist(), self.sites.start.tolist(), self.sites.end.tolist(), strict=True
         ):
             row = rows.get(record)
             if row is not None:
-                mask[row, start:end] = True
+                mask[row, max(start - skipped, 0) : max(end - skipped, 0)] = True
         return mask if mask.any() else None
 
 
@@ -136,12 +153,12 @@ def find_places(data: Dataset, rows: Int64[np.ndarray, " chosen"]) -> tuple[Inte
 def choose_pair(
     motifs: Sequence[Discovered], config: ExplanationConfig, motif_files: Sequence[PathLike]
 ) -> Pair | None:
-    """The two words of the settings; or those known for a factor that was found; or the first two motifs."""
+    """The two words of the settings; or those that the literature knows for what was found; or the first two motifs."""
     if config.pair is not None:
         return Pair(read_insert(config.pair[0], motif_files), read_insert(config.pair[1], motif_files))
-    found = {match.id.partition(".")[0] for motif in motifs for match in motif.matches if match.is_find}
+    found = frozenset(motif.best.id.partition(".")[0] for motif in motifs if motif.best is not None)
     for known in list_known_pairs():
-        if found & set(known.accessions):
+        if known.fits(found):
             return Pair(known.first, known.second, known.arrangement, known.gap_bp, known.reference)
     speaking = [motif for motif in motifs if motif.sign > 0]
     if not speaking:
@@ -151,21 +168,33 @@ def choose_pair(
     return Pair(motif_insert(first.motif, first.name), motif_insert(second.motif, second.name))
 
 
+def draw_backgrounds(data: Dataset, track: int, config: ExplanationConfig) -> UInt8[np.ndarray, "some length"]:
+    """Negatives of the test split, shuffled, to put motifs into; any of it where it has no negative."""
+    rows = data.rows("test")
+    negative = np.flatnonzero(np.asarray(data.targets[rows, track]) == 0) + rows.start
+    negative = negative if len(negative) else np.arange(rows.start, rows.stop)
+    random = np.random.default_rng(config.seed)
+    chosen = random.choice(negative, min(config.num_backgrounds, len(negative)), replace=False)
+    return shuffle_dinucleotides(np.asarray(data.codes[np.sort(chosen)]), config.seed)
+
+
 def find_truth(run: Path, data: Dataset, planted: PathLike | None) -> Truth:
     """The planted matrices of simulated sequences, and their sites: from a BED, or beside the simulated positives."""
     path = run / run_folder.SIMULATION
     motifs: tuple[Motif, ...] = ()
+    record_bp = None
     if path.exists():
-        entries = read_json(path).get("motifs", [])
+        simulation = read_json(path)
+        entries, record_bp = simulation.get("motifs", []), simulation.get("config", {}).get("length_bp")
         motifs = tuple(
             Motif(entry["name"], np.asarray(entry["probabilities"]), "planted", entry.get("alt_name", ""))
             for entry in entries
         )
     if planted is not None:
-        return Truth(motifs, read_bed(planted))
+        return Truth(motifs, read_bed(planted), record_bp)
     beside = [Path(source["path"]).with_name("planted.bed") for source in data.manifest.get("sources", [])]
     own = next((place for place in beside if motifs and place.is_file()), None)
-    return Truth(motifs, None if own is None else read_bed(own))
+    return Truth(motifs, None if own is None else read_bed(own), record_bp)
 
 
 def find_track(tracks: Sequence[str], wanted: str | None) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 
 from ebox.config import ExplanationConfig
 from ebox.errors import InputError
@@ -35,6 +35,8 @@ Progress = Callable[[str, int, int], None]
 TRIM_SHARE = 0.15
 LEAST_BITS = 0.25
 MIN_COLUMNS = 4
+# Discovery on more sequences finds nothing new, and takes hours.
+MAX_SEQUENCES = 10_000
 # TF-MoDISco gives up on fewer stretches than this.
 MIN_SEQLETS = 20
 PSEUDOCOUNT = 0.5
@@ -70,36 +72,65 @@ class Discovered:
         return Motif(self.name, self.probabilities, "ebox explain", alt_name, len(self.sites))
 
 
+@dataclass(frozen=True)
+class DiscoveryResult:
+    """The motifs found, those with most sites first; in how many sequences they were looked for, and why none was.
+
+    `reason` is what TF-MoDISco stopped with, where it did not come to its end. `filter_matches` are those of the
+    filters given.
+    """
+
+    motifs: tuple[Discovered, ...]
+    num_searched: int
+    reason: str | None
+    filter_matches: tuple[tuple[Match, ...], ...] = ()
+
+
 def discover(
     codes: UInt8[np.ndarray, "example length"],
     hypothetical: Float32[np.ndarray, "example length 4"],
     targets: Sequence[Motif],
     config: ExplanationConfig,
     *,
+    filters: Sequence[Float[np.ndarray, "width 4"]] = (),
     progress: Progress | None = None,
-) -> list[Discovered]:
-    """Find the motifs in contributions, those with most sites first; none where nothing recurs.
+) -> DiscoveryResult:
+    """Find the motifs in contributions; none where nothing recurs.
+
+    Of more than 10,000 sequences so many are drawn, by the seed; sites name the sequences as they were given.
 
     Args:
         codes: Base codes.
         hypothetical: What each base would contribute at each place.
         targets: Known motifs to compare with.
         config: Limits of the discovery, and the seed.
+        filters: Matrices of filters, to match with the targets too.
         progress: Called with a phrase, 0 or 1, and 1.
 
     Raises:
         InputError: the other process failed.
     """
+    rows = draw_rows(len(codes), config.seed)
     with tempfile.TemporaryDirectory(prefix="ebox-discovery-") as temporary:
         folder = Path(temporary)
-        np.save(folder / "codes.npy", codes)
-        np.save(folder / "hypothetical.npy", hypothetical)
+        np.save(folder / "codes.npy", codes[rows])
+        np.save(folder / "hypothetical.npy", hypothetical[rows])
         write_meme(folder / "targets.meme", targets)
         sources = [motif.source for motif in targets]
         settings = {"max_seqlets": config.max_seqlets, "leiden_runs": config.leiden_runs, "sources": sources}
-        write_json(folder / "settings.json", settings)
+        write_json(folder / "settings.json", {**settings, "filters": [matrix.tolist() for matrix in filters]})
         _run(folder, progress)
-        return [_read(entry) for entry in read_json(folder / "motifs.json")]
+        found = read_json(folder / "motifs.json")
+    motifs = tuple(_read(entry, rows) for entry in found["motifs"])
+    matches = tuple(tuple(Match(**match) for match in row) for row in found["filter_matches"])
+    return DiscoveryResult(motifs, len(rows), found["reason"], matches)
+
+
+def draw_rows(number: int, seed: int) -> Int64[np.ndarray, " drawn"]:
+    """The sequences to look for motifs in, in order: all, or as many as are looked at."""
+    if number <= MAX_SEQUENCES:
+        return np.arange(number)
+    return np.sort(np.random.default_rng(seed).choice(number, MAX_SEQUENCES, replace=False))
 
 
 def _run(folder: Path, progress: Progress | None) -> None:
@@ -131,10 +162,11 @@ def main(folder: Path) -> None:
     """Do the work of the other process: read its folder, write motifs.json there."""
     settings = read_json(folder / "settings.json")
     codes, hypothetical = np.load(folder / "codes.npy"), np.load(folder / "hypothetical.npy")
+    both_signs, reason = _find_patterns(codes, hypothetical, settings)
     patterns = [
         pattern
-        for sign, found in zip((1, -1), _find_patterns(codes, hypothetical, settings), strict=True)
-        for pattern in (_describe(entry, sign, codes.shape[1]) for entry in found)
+        for sign, of_sign in zip((1, -1), both_signs, strict=True)
+        for pattern in (_describe(entry, sign, codes.shape[1]) for entry in of_sign)
         if pattern is not None
     ]
     patterns.sort(key=lambda pattern: (-pattern["sign"], -len(pattern["sites"])))
@@ -143,16 +175,21 @@ def main(folder: Path) -> None:
         Motif(motif.name, motif.probabilities, source, motif.alt_name)
         for motif, source in zip(known, settings["sources"], strict=True)
     ]
-    matrices = [np.asarray(pattern["probabilities"]) for pattern in patterns]
-    for pattern, matches in zip(patterns, match_motifs(matrices, targets), strict=True):
-        pattern["matches"] = [asdict(match) for match in matches]
-    write_json(folder / "motifs.json", [{"name": f"motif_{n}", **entry} for n, entry in enumerate(patterns, start=1)])
+    matrices = [
+        np.asarray(entry) for entry in (*(pattern["probabilities"] for pattern in patterns), *settings["filters"])
+    ]
+    matched = [[asdict(match) for match in matches] for matches in match_motifs(matrices, targets)]
+    for pattern, matches in zip(patterns, matched[: len(patterns)], strict=True):
+        pattern["matches"] = matches
+    named = [{"name": f"motif_{number}", **entry} for number, entry in enumerate(patterns, start=1)]
+    found = {"motifs": named, "reason": reason, "filter_matches": matched[len(patterns) :]}
+    write_json(folder / "motifs.json", found)
 
 
 def _find_patterns(
     codes: np.ndarray, hypothetical: np.ndarray, settings: dict[str, Any]
-) -> tuple[Sequence[Any], Sequence[Any]]:
-    """The patterns for and against; none where too few stretches stand out."""
+) -> tuple[tuple[Sequence[Any], Sequence[Any]], str | None]:
+    """The patterns for and against; and, where it stopped before its end, with what."""
     from modiscolite.tfmodisco import TFMoDISco
 
     try:
@@ -164,10 +201,11 @@ def _find_patterns(
             min_metacluster_size=MIN_SEQLETS,
         )
     except (ValueError, IndexError, ZeroDivisionError) as error:
-        # It divides by, and takes the greatest of, what may be empty where nothing stands out.
-        sys.stderr.write(f"TF-MoDISco found nothing it could group: {error}\n")
-        return (), ()
-    return tuple(() if patterns is None else patterns for patterns in found)  # type: ignore[return-value]
+        # It divides by, and takes the greatest of, what may be empty where nothing stands out. But it may be any other
+        # fault of it, so the reader gets its words.
+        return ((), ()), f"{type(error).__name__}: {error}"
+    patterns_for, patterns_against = (() if patterns is None else patterns for patterns in found)
+    return (patterns_for, patterns_against), None
 
 
 def _describe(pattern: Any, sign: int, length: int) -> dict[str, Any] | None:
@@ -200,13 +238,13 @@ def _information(shares: Float[np.ndarray, "width 4"], num_sites: int) -> Float[
     return 2.0 + (known * np.log2(known)).sum(axis=1) - 3.0 / (2.0 * np.log(2.0) * max(num_sites, 1))
 
 
-def _read(entry: dict[str, Any]) -> Discovered:
+def _read(entry: dict[str, Any], rows: Int64[np.ndarray, " drawn"]) -> Discovered:
     return Discovered(
         name=entry["name"],
         sign=entry["sign"],
         probabilities=np.asarray(entry["probabilities"]),
         contributions=np.asarray(entry["contributions"]),
-        sites=tuple((site[0], site[1], site[2], site[3]) for site in entry["sites"]),
+        sites=tuple((int(rows[row]), start, end, strand) for row, start, end, strand in entry["sites"]),
         matches=tuple(Match(**match) for match in entry["matches"]),
     )
 

@@ -50,21 +50,35 @@ class Insert:
 
 @dataclass(frozen=True)
 class KnownPair:
-    """Two words whose best distance the literature knows, for factors whose matrices were found."""
+    """Two words whose best distance the literature knows.
 
-    accessions: tuple[str, ...]
+    It is theirs where a motif's best match is a composite of both, or where one motif's best match is among those of
+    the first and another's among those of the second. Matrices are named by JASPAR accession, without version.
+    """
+
+    composites: frozenset[str]
+    of_first: frozenset[str]
+    of_second: frozenset[str]
     first: Insert
     second: Insert
     arrangement: str
     gap_bp: tuple[int, int]
     reference: str
 
+    def fits(self, found: frozenset[str]) -> bool:
+        """Whether the best matches of the motifs, accessions, are of this pair."""
+        return bool(found & self.composites or (found & self.of_first and found & self.of_second))
+
 
 def list_known_pairs() -> tuple[KnownPair, ...]:
     """The pairs that ebox knows: the E-box and GATA composite of TAL1."""
     return (
         KnownPair(
-            ("MA0140", "MA0091"),
+            frozenset({"MA0140"}),
+            # TAL1::TCF3; TCF3, TCF4 and TCF12, which pair with it; and Myod1, Myog and Tcf21, whose E-boxes are alike.
+            frozenset({"MA0091", "MA0522", "MA0830", "MA0521", "MA0499", "MA0500", "MA0832"}),
+            # GATA1 to GATA6.
+            frozenset({"MA0035", "MA0036", "MA0037", "MA0482", "MA0766", "MA1104"}),
             make_insert("the E-box", "CATCTG"),
             make_insert("the GATA site", "AGATAA"),
             "++",
@@ -135,6 +149,9 @@ def measure_spacing(
     An arrangement names the strands of the first and the second, the first standing to the left; the mirror images
     are the same DNA read from its other strand. The effect is the logit with both less that of the background; the
     interaction is what both do beyond the sum of each alone.
+
+    The best of so many cells is chosen by the effect on every second background and measured on the others, at
+    least one each; else it would be the luckiest cell, with an interval that knows nothing of the choice.
     """
     length = backgrounds.shape[1]
     widths = len(first.codes) + len(second.codes)
@@ -160,8 +177,9 @@ def measure_spacing(
             "effect": [describe_mean(effect, seed) for effect, _ in rows],
             "interaction": [describe_mean(effect - alone[one] - other, seed) for effect, other in rows],
         }
-    best, gap = max(effects, key=lambda key: float(effects[key].mean()))
+    best, gap = max(effects, key=lambda key: float(effects[key][::2].mean()))
     one, two = tuple(best)
+    held = slice(1, None, 2)
     return {
         "first": {"label": first.label, "word": first.word},
         "second": {"label": second.label, "word": second.word},
@@ -170,10 +188,10 @@ def measure_spacing(
         "best": {
             "arrangement": best,
             "gap_bp": gap,
-            "both": describe_mean(effects[best, gap], seed),
-            "first_alone": describe_mean(alone[one], seed),
-            "second_alone": describe_mean(others[two, gap], seed),
-            "interaction": describe_mean(effects[best, gap] - alone[one] - others[two, gap], seed),
+            "both": describe_mean(effects[best, gap][held], seed),
+            "first_alone": describe_mean(alone[one][held], seed),
+            "second_alone": describe_mean(others[two, gap][held], seed),
+            "interaction": describe_mean((effects[best, gap] - alone[one] - others[two, gap])[held], seed),
         },
     }
 
@@ -184,7 +202,8 @@ def destroy(
     """By how much the logit falls when a motif's real sites are overwritten; none where it has no hits.
 
     Every base of every hit is drawn anew, other than it was, from the composition of the sequences; the mean of 5
-    such draws counts. The control overwrites as many windows of the same width elsewhere in the same sequences.
+    such draws counts. The control overwrites as many windows of the same width elsewhere in the same sequences, or as
+    many as fit: `num_windows`.
     """
     random = np.random.default_rng(seed)
     places: dict[int, list[int]] = {}
@@ -198,10 +217,13 @@ def destroy(
     width, kept = motif.motif.width, codes[examples]
     real = np.zeros(kept.shape, bool)
     control = np.zeros(kept.shape, bool)
+    num_windows = 0
     for row, example in enumerate(examples.tolist()):
         for start in places[example]:
             real[row, start : start + width] = True
-        for start in _choose_elsewhere(real[row], len(places[example]), width, random):
+        elsewhere = _choose_elsewhere(real[row], len(places[example]), width, random)
+        num_windows += len(elsewhere)
+        for start in elsewhere:
             control[row, start : start + width] = True
     before = score(kept)
     counts = np.bincount(codes.ravel(), minlength=NUM_BASES)[:NUM_BASES].astype(np.float64)
@@ -209,7 +231,8 @@ def destroy(
     for name, mask in (("sites", real), ("control", control)):
         after = [score(_overwrite(kept, mask, counts, random)) for _ in range(NUM_REPLACEMENTS)]
         falls[name] = describe_mean(before - np.mean(after, axis=0), seed)
-    return {"num_sequences": len(examples), "num_sites": sum(len(places[row]) for row in examples.tolist()), **falls}
+    num_sites = sum(len(places[row]) for row in examples.tolist())
+    return {"num_sequences": len(examples), "num_sites": num_sites, "num_windows": num_windows, **falls}
 
 
 def _choose_elsewhere(taken: np.ndarray, number: int, width: int, random: np.random.Generator) -> list[int]:

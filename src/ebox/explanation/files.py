@@ -3,6 +3,7 @@
 EXPLANATION = "explanation"
 FACTS = "explanation.json"
 MOTIFS = "motifs.meme"
+FILTERS = "filters.meme"
 HITS = "hits.bed"
 CONTRIBUTIONS = "contributions.npz"
 BIGWIG = "contributions.bw"

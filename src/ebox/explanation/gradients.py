@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from ebox.explanation.walk import Elementwise, Rules, walk
+from ebox.explanation.walk import PLAIN, Elementwise, Rules, walk
 from ebox.models import Network, one_hot
 from ebox.models.encoding import reverse_complement
-from ebox.models.layers import ConvolutionMethod
+from ebox.models.layers import EXPONENT_LIMIT, ConvolutionMethod
 from ebox.models.network import Pass
 from ebox.sequences.codes import NUM_BASES
 
@@ -33,7 +33,8 @@ class GradientJob:
 
     The gradient is corrected by its mean over the four bases, since a one-hot input never leaves the plane where
     the four sum to 1 (Majdandzic 2023). Its sum over a sequence is the first-order guess of the difference to the
-    uniform input, a quarter of every base, which `reference` is the logit of.
+    uniform input, a quarter of every base, which `reference` is the logit of. Past the cut of the exponential
+    activation, which guards against overflow and is nothing learned, the slope is that at the cut.
     """
 
     track: int
@@ -42,7 +43,10 @@ class GradientJob:
     def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
         """Give `logit` and `reference` (batch,), and `hypothetical` (batch, length, 4)."""
         (codes,) = blocks
-        score = _scorer(network, method, self.track)
+        rules = Rules(_uncut, PLAIN.maximum)
+
+        def score(inputs: Array) -> Array:
+            return walk(network, inputs, method, rules).logits[:, self.track]
 
         def explain(codes: Array, _: Array) -> dict[str, Array]:
             inputs = one_hot(codes)
@@ -141,6 +145,20 @@ def _over_strands(explain: Strand, codes: Array, references: Array, both_strands
         result = {name: 0.5 * (value + other[name]) for name, value in result.items()}
     known = (codes < NUM_BASES)[..., None]
     return {**result, "hypothetical": jnp.where(known, result["hypothetical"], 0.0)}
+
+
+def _uncut(function: Elementwise, inputs: Array) -> Array:
+    """The function, with its slope at e^6's exponent for all inputs past it.
+
+    So a site that is strong enough to be cut still counts. All other functions of a network have at that exponent the
+    slope that they have past it (ReLU, and GELU to rounding), or get no such input (exponentials and logarithms of the
+    pool).
+    """
+    # Just below it, since at it JAX gives half the slope.
+    below = jax.lax.stop_gradient(jnp.minimum(inputs, np.nextafter(np.float32(EXPONENT_LIMIT), np.float32(0.0))))
+    _, slopes = jax.jvp(function, (below,), (jnp.ones_like(below),))
+    outputs = jax.lax.stop_gradient(function(inputs))
+    return outputs + jax.lax.stop_gradient(slopes) * (inputs - jax.lax.stop_gradient(inputs))
 
 
 def _scorer(network: Network, method: ConvolutionMethod, track: int) -> Callable[[Array], Array]:

@@ -86,7 +86,8 @@ def find_threshold(
 ) -> float:
     """The least score that at most a share `p_value` of random sites reaches, by the exact distribution of the score.
 
-    Scores are rounded to steps of a hundredth of a bit; the distribution is built up column by column.
+    Scores are rounded to steps of a hundredth of a bit; the distribution is built up column by column. It is infinite
+    where even the likeliest word is more frequent than that, as words of 6 bp are for 1e-4: then nothing is a hit.
     """
     steps = np.round(log_odds / STEP_BITS).astype(np.int64)
     steps -= steps.min(axis=1, keepdims=True)
@@ -97,11 +98,13 @@ def find_threshold(
             grown[step : step + len(shares)] += share * shares
         shares = grown
     tail = shares[::-1].cumsum()[::-1]
-    reached = np.flatnonzero(tail <= p_value)
-    step = int(reached[0]) if len(reached) else len(tail) - 1
+    # Only scores that a word has: one step past a frequent word, the room for rounding would let it in again.
+    reached = np.flatnonzero((tail <= p_value) & (shares > 0))
+    if not len(reached):
+        return float("inf")
     lowest = float(np.round(log_odds / STEP_BITS).min(axis=1).sum())
     # Half a step a column is what rounding can take away.
-    return (step + lowest) * STEP_BITS - 0.5 * STEP_BITS * len(log_odds)
+    return (int(reached[0]) + lowest) * STEP_BITS - 0.5 * STEP_BITS * len(log_odds)
 
 
 def mark_hits(hits: Sequence[Hit], shape: tuple[int, int]) -> Bool[np.ndarray, "example length"]:

@@ -26,7 +26,8 @@ class Match:
     """A known motif that a matrix is like; `strand` is - where its reverse complement fits.
 
     `p_value` is TOMTOM's, over all offsets and both strands; `q_value` is it corrected for the number of known
-    motifs (Benjamini and Hochberg).
+    motifs (Benjamini and Hochberg). `offset_bp` is where the known motif, turned as `strand` says, begins in the
+    matrix (negative: before it), as in `Resemblance`.
     """
 
     id: str
@@ -111,7 +112,8 @@ def match_motifs(
                     p_value=float(p_values[row, column]),
                     q_value=float(q_values[column]),
                     strand="-" if strands[row, column] else "+",
-                    offset_bp=int(offsets[row, column]),
+                    # TOMTOM counts where the matrix begins in the known motif.
+                    offset_bp=-int(offsets[row, column]),
                     num_columns=int(overlaps[row, column]),
                 )
                 for column in best

@@ -76,7 +76,8 @@ def write_logo_png(
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=7)
     axes.set_ylabel(unit, fontsize=8)
-    axes.set_title(title, fontsize=8, loc="left")
+    # A record's name may hold signs of mathtext.
+    axes.set_title(title, fontsize=8, loc="left", parse_math=False)
     with publish_file(path) as temporary:
         canvas.print_png(os.fspath(temporary), metadata={"Software": None}, pil_kwargs=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,18 +10,22 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from ebox.config import ExplanationConfig
+from ebox.errors import InputError
 from ebox.explanation.attribution import WARN_COMPLETENESS, Attributions
 from ebox.explanation.coverage import check_bigwig, write_bigwig
 from ebox.explanation.discovery import Discovered
-from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, HITS, MOTIFS
+from ebox.explanation.files import BIGWIG, CONTRIBUTIONS, EXPLANATION, FACTS, FORMAT_VERSION, HITS, MOTIFS
+from ebox.explanation.filters import FilterMotif, read_filters
 from ebox.explanation.hits import Hit
 from ebox.explanation.logos import information_heights, logo_svg
+from ebox.explanation.matching import Match
 from ebox.explanation.pictures import write_logo_png
-from ebox.publishing import publish_file
+from ebox.publishing import publish_file, read_json
 from ebox.sequences.codes import encode, one_hot
+from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import write_meme
 from ebox.sequences.places import Interval
 
@@ -30,6 +35,8 @@ METHOD_WORDS = {
     "integrated": "integrated gradients",
     "gradient": "gradient times input",
 }
+# A filter's matrix of fewer sites is mostly chance.
+MIN_FILTER_SITES = 20
 _REFERENCES = {
     "deeplift": "dinucleotide shuffles of the sequence",
     "integrated": "dinucleotide shuffles of the sequence",
@@ -90,10 +97,11 @@ def describe_attribution(found: Attributions, config: ExplanationConfig) -> dict
     }
 
 
-def describe_motif(
-    motif: Discovered, hits: Sequence[Hit], codes: UInt8[np.ndarray, "example length"]
-) -> dict[str, Any]:
-    """A discovered motif as facts; its matrix is the one that the logo, the matches and the hits are of."""
+def describe_motif(motif: Discovered, hits: Sequence[Hit], num_sequences: int, num_searched: int) -> dict[str, Any]:
+    """A discovered motif as facts; its matrix is the one that the logo, the matches and the hits are of.
+
+    Its sites are of the sequences that motifs were looked for in, its hits of all.
+    """
     own = [hit for hit in hits if hit.motif == motif.name]
     return {
         "name": motif.name,
@@ -102,9 +110,9 @@ def describe_motif(
         "width_bp": motif.motif.width,
         "information_bits": round(float(motif.motif.information().sum()), 3),
         "num_sites": len(motif.sites),
-        "share_of_sequences": round(len({site[0] for site in motif.sites}) / max(len(codes), 1), 5),
+        "share_of_sequences": round(len({site[0] for site in motif.sites}) / max(num_searched, 1), 5),
         "num_hits": len(own),
-        "share_with_hit": round(len({hit.example for hit in own}) / max(len(codes), 1), 5),
+        "share_with_hit": round(len({hit.example for hit in own}) / max(num_sequences, 1), 5),
         "mean_contribution": round(float((motif.contributions * motif.probabilities).sum()), 5),
         "probabilities": np.round(motif.probabilities, 5).tolist(),
         "contributions": np.round(motif.contributions, 6).tolist(),
@@ -113,6 +121,38 @@ def describe_motif(
         "put_in": None,
         "destroyed": None,
     }
+
+
+def read_own_filters(run: Path) -> list[FilterMotif]:
+    """The filters of an evaluated run with enough sites to match, in order; none where it was not evaluated."""
+    if not (run / "filters.json").exists():
+        return []
+    return sorted((own for own in read_filters(run) if own.num_sites >= MIN_FILTER_SITES), key=lambda own: own.index)
+
+
+def describe_filters(filters: Sequence[FilterMotif], matches: Sequence[Sequence[Match]]) -> list[dict[str, Any]]:
+    """Filters with the known motifs that their matrices are like, as facts."""
+    return [
+        {
+            "name": name_filter(own),
+            "index": own.index,
+            "consensus": own.consensus,
+            "num_sites": own.num_sites,
+            "matches": [{**asdict(match), "is_find": match.is_find} for match in found],
+        }
+        for own, found in zip(filters, matches, strict=True)
+    ]
+
+
+def name_filter(own: FilterMotif) -> str:
+    """What a filter is called in facts and files."""
+    return f"filter_{own.index}"
+
+
+def write_filters(path: Path, filters: Sequence[FilterMotif]) -> None:
+    """Publish the matrices of filters as MEME."""
+    motifs = [Motif(name_filter(own), own.probabilities, "ebox explain", "", own.num_sites) for own in filters]
+    write_meme(path, motifs)
 
 
 def write_motif_files(
@@ -184,7 +224,12 @@ def format_hits(hits: Sequence[Hit], subject: Explained) -> str:
     lines = []
     for hit in hits:
         place = subject.places[hit.example]
-        chrom, start, end, strand = subject.names[hit.example].split()[0], hit.start, hit.end, hit.strand
+        chrom, start, end, strand = (
+            name_place(subject.names[hit.example], hit.example + 1),
+            hit.start,
+            hit.end,
+            hit.strand,
+        )
         if place is not None:
             chrom = place.chrom
             if place.strand == "-":
@@ -197,6 +242,11 @@ def format_hits(hits: Sequence[Hit], subject: Explained) -> str:
             f"{chrom}\t{start}\t{end}\t{hit.motif}\t{score}\t{strand}\t{hit.score:.3f}\t{hit.contribution:.5f}\n"
         )
     return "".join(lines)
+
+
+def name_place(name: str, number: int) -> str:
+    """The first word of a record's name; of one without a name, its number from 1."""
+    return name.split()[0] if name.strip() else f"record_{number}"
 
 
 def read_discovered(facts: Mapping[str, Any]) -> list[Discovered]:
@@ -212,3 +262,18 @@ def read_discovered(facts: Mapping[str, Any]) -> list[Discovered]:
         )
         for entry in facts["motifs"]
     ]
+
+
+def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the facts of an explained run.
+
+    Raises:
+        InputError: it was not explained, or the file is of another format.
+    """
+    path = Path(run) / EXPLANATION / FACTS
+    facts: Mapping[str, Any] = read_json(path)
+    if facts.get("format") != "ebox-explanation" or facts.get("format_version") != FORMAT_VERSION:
+        raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
+    if facts.get("kind") != "test":
+        raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
+    return dict(facts)

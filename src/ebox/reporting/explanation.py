@@ -17,6 +17,8 @@ NUM_MOTIFS_SHOWN = 8
 NUM_EXAMPLES_SHOWN = 3
 ROW_BP = 50
 MAX_SHOWN_BP = 200
+# The flank of a site reaches some 2 bp past its word, so a second word that stands nearer may only complete the first.
+MIN_CLEAR_GAP_BP = 3
 _STYLES = ("model", "kmer_logistic", "best_pwm", "gc_logistic")
 _STRANDS = {
     "++": "both on one strand",
@@ -25,6 +27,8 @@ _STRANDS = {
     "--": "both turned",
 }
 _SHUFFLED = {"head": "last layers shuffled", "all": "all weights shuffled"}
+# Positions that the first layers find stay strong whatever the last layers do with them.
+_WANTED_OF_SPOILED = {"head": "no limit: this shows how much the last layers matter", "all": "near 0"}
 METHOD_WORDS = {
     "deeplift": "DeepLIFT/SHAP",
     "saturation": "every base changed in turn",
@@ -81,16 +85,20 @@ def _make_sentences(explanation: Mapping[str, Any], motifs: Sequence[Mapping[str
         f"a motif like {first['find']}" if first["find"] else f"a motif, {first['consensus']}, that is like none known"
     )
     verb = "speaks for" if first["sign"] > 0 else "speaks against"
-    sentences.append(
-        f"Above all the network looks for {what}, which {verb} “{explanation['track']}”: it stands in "
-        f"{format_percent(first['share_of_sequences'], 0)} of the sequences explained."
+    where = (
+        f"it stands in {format_percent(first['share_with_hit'], 0)} of the sequences explained"
+        if first["num_hits"]
+        else "no single place of it is good enough to be called a hit"
     )
+    sentences.append(f"Above all the network looks for {what}, which {verb} “{explanation['track']}”: {where}.")
     if first["destroyed"] is not None:
         sentences.append(
             f"Where its real sites are overwritten, the odds that the network gives fall by a factor of "
             f"{first['destroyed_words']}; where as many bases are overwritten elsewhere, by {first['control_words']}."
         )
-    others = [motif["find"] if motif["find"] else f"{motif['consensus']} (unknown)" for motif in motifs[1:4]]
+    # Variants of one motif are found apart, and have the same name.
+    names = dict.fromkeys(motif["find"] if motif["find"] else f"{motif['consensus']} (unknown)" for motif in motifs)
+    others = list(names)[1:4]
     if others:
         sentences.append(f"It also uses {join_words(others)}.")
     return sentences
@@ -102,39 +110,59 @@ def _say_pair(pair: Mapping[str, Any] | None) -> list[str]:
     best, first, second = pair["best"], pair["first"]["label"], pair["second"]["label"]
     strands = _STRANDS[best["arrangement"]]
     sentences = [
-        f"The two count most with {best['gap_bp']} bp between them, {strands}: the odds rise by a factor of "
+        f"The two count most with {best['gap_bp']} bp between them, {strands}: they multiply the odds by "
         f"{_say_factor(best['both'])}. Alone, {first} gives {_say_factor(best['first_alone'])} and {second} "
         f"{_say_factor(best['second_alone'])}."
     ]
-    together = best["interaction"]
-    if together["low"] > 0:
-        sentences.append(
-            f"So the two together do {_say_factor(together)} times as much as the product of what each does alone: "
-            "the network has learned that they belong together."
-        )
+    together, belong = best["interaction"], _belong_together(best)
+    times = f"The two together do {_say_factor(together)} times as much as the product of what each does alone"
+    idle = [name for name, alone in ((first, best["first_alone"]), (second, best["second_alone"])) if alone["low"] <= 0]
+    if belong:
+        sentences.append(f"{times}: the network has learned that they belong together.")
     elif together["high"] < 0:
-        sentences.append("So the two together do less than the product of what each does alone.")
+        sentences.append("The two together do less than the product of what each does alone.")
+    elif together["low"] <= 0:
+        sentences.append("That is not shown to be more than the product of what each does alone.")
+    elif idle:
+        sentences.append(
+            f"{times}, but for {join_words(idle)} alone no rise is certain: that may be a longer word or other "
+            "flanks that the network likes, and does not show that it looks for two motifs."
+        )
     else:
-        sentences.append("That is no more than the product of what each does alone.")
+        sentences.append(
+            f"{times}, but with fewer than {MIN_CLEAR_GAP_BP} bp between them one may only complete the flank of the "
+            "other: this does not show that the network looks for two motifs at a distance."
+        )
     expected = pair.get("expected")
     if expected is not None:
         low, high = expected["gap_bp"]
         same = low <= best["gap_bp"] <= high and best["arrangement"] == expected["arrangement"]
         verdict = "This is where the literature puts it" if same else "The literature puts it elsewhere"
+        verdict = verdict if belong else "Where both are needed, the literature knows a distance"
         sentences.append(
             f"{verdict} ({low} to {high} bp, {_STRANDS[expected['arrangement']]}): {expected['reference']}."
         )
     return sentences
 
 
+def _belong_together(best: Mapping[str, Any]) -> bool:
+    """Whether each does something alone, both do more, and neither stands in the other's flank."""
+    parts = ("first_alone", "second_alone", "interaction")
+    return all(best[part]["low"] > 0 for part in parts) and best["gap_bp"] >= MIN_CLEAR_GAP_BP
+
+
 def list_checks(attribution: Mapping[str, Any], proof: Mapping[str, Any]) -> list[dict[str, str]]:
     """Each check as a row: the question, what was found, and what one would want."""
     error = attribution["completeness_error"]
+    beware = ""
+    if attribution["warning"] is not None:
+        apart = attribution["method"] in ("saturation", "gradient")
+        beware = "; here each base was measured alone" if apart else "; here more points on the way would bring it down"
     rows = [
         _check(
             "Do the contributions add up?",
             f"They miss the difference they explain by {format_percent(error, 1)}",
-            "less than 5 %" + ("" if attribution["warning"] is None else "; here each base was measured alone"),
+            "less than 5 %" + beware,
         )
     ]
     for entry in proof["recovery"] if proof["recovery"] is not None else ():
@@ -157,8 +185,8 @@ def list_checks(attribution: Mapping[str, Any], proof: Mapping[str, Any]) -> lis
         rows.append(
             _check(
                 f"Does a spoiled network ({_SHUFFLED[entry['shuffled']]}) explain itself otherwise?",
-                f"Correlation with the real one {_say(entry['pearson'])}; of ranks {_say(entry['spearman'])}",
-                "near 0, or at least far from 1",
+                _say_spoiled(entry),
+                _WANTED_OF_SPOILED[entry["shuffled"]],
             )
         )
     for entry in proof["agreement"]:
@@ -180,6 +208,13 @@ def list_checks(attribution: Mapping[str, Any], proof: Mapping[str, Any]) -> lis
             )
         )
     return rows
+
+
+def _say_spoiled(entry: Mapping[str, Any]) -> str:
+    numbers = f"{_say(entry['pearson'])}; of ranks {_say(entry['spearman'])}"
+    if entry["shuffled"] == "head":
+        return f"Correlation of strengths with the real one, over {entry['pearson']['num']} draws, {numbers}"
+    return f"Correlation with the real one {numbers}"
 
 
 def draw_learned(learned: Mapping[str, Any] | None) -> dict[str, Any]:

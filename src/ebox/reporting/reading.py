@@ -116,6 +116,8 @@ def _read_explanation(file: Path) -> dict[str, Any] | None:
     value = _read_object(file)
     if value.get("format") != "ebox-explanation" or value.get("format_version") != FORMAT_VERSION:
         raise InputError("is not an explanation of this format", file=file, remedy="run `ebox explain` again")
+    if value.get("kind") != "test":
+        raise InputError("explains sequences of a file, not the test set", file=file, remedy="run `ebox explain` again")
     return value
 
 
