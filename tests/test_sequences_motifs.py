@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.machinery
+import sqlite3
 import sys
 import types
 from pathlib import Path
@@ -184,8 +185,14 @@ def test_an_unknown_matrix_says_how_to_get_all(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_other_matrices_come_from_pyjaspar(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
     class Database:
         release = "JASPAR2026"
+
+        def __init__(self) -> None:
+            self.conn = sqlite3.connect(":memory:")
+            opened.append(self.conn)
 
         def fetch_motif_by_id(self, accession: str) -> object:
             counts = {"A": [1.0, 0.0], "C": [3.0, 0.0], "G": [0.0, 0.0], "T": [0.0, 4.0]}
@@ -205,6 +212,9 @@ def test_other_matrices_come_from_pyjaspar(monkeypatch: pytest.MonkeyPatch) -> N
     for unknown in ("MA9998.1", "no such name"):
         with pytest.raises(InputError, match="is not in JASPAR"):
             load_jaspar(unknown)
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.cursor()
 
 
 def test_files_come_before_jaspar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def list_known_pairs() -> tuple[KnownPair, ...]:
     return (
         KnownPair(
             frozenset({"MA0140"}),
-            # TAL1::TCF3; TCF3, TCF4 and TCF12, which pair with it. Other E-boxes (MYOD1) have GATA partners of their own.
+            # TAL1::TCF3; TCF3, TCF4 and TCF12, which pair with it; other E-boxes (MYOD1) have other partners.
             frozenset({"MA0091", "MA0522", "MA0830", "MA0521"}),
             # GATA1 to GATA6.
             frozenset({"MA0035", "MA0036", "MA0037", "MA0482", "MA0766", "MA1104"}),

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +74,9 @@ def _load_jaspar_group() -> tuple[Motif, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         database = jaspardb()
-        found = database.fetch_motifs(collection="CORE", tax_group=[JASPAR_GROUP])
+        # Its own connection stays open for good, of which Python 3.13 warns.
+        with closing(database.conn):
+            found = database.fetch_motifs(collection="CORE", tax_group=[JASPAR_GROUP])
     motifs = []
     for matrix in found:
         counts = np.array([list(matrix.counts[base]) for base in "ACGT"], np.float64).T

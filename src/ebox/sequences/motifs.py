@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cache
 from importlib.resources import as_file, files
 
@@ -97,11 +98,13 @@ def _load_from_pyjaspar(wanted: str) -> Motif | None:
         # Biopython warns of what is said better here: nothing was found.
         warnings.simplefilter("ignore")
         database = jaspardb()
-        if _ACCESSION.fullmatch(wanted):
-            matrix = database.fetch_motif_by_id(wanted.upper())
-        else:
-            named = database.fetch_motifs_by_name(wanted)
-            matrix = named[0] if named else None
+        # Its own connection stays open for good, of which Python 3.13 warns.
+        with closing(database.conn):
+            if _ACCESSION.fullmatch(wanted):
+                matrix = database.fetch_motif_by_id(wanted.upper())
+            else:
+                named = database.fetch_motifs_by_name(wanted)
+                matrix = named[0] if named else None
     if matrix is None:
         return None
     counts = np.array([list(matrix.counts[base]) for base in "ACGT"], np.float64).T
