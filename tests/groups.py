@@ -35,7 +35,7 @@ SETTINGS = {
     "train.mutation_rate": 0.01,
 }
 # Long enough to be hit in the middle.
-LONG = {"train.max_steps": 1000, "train.checkpoint_every_steps": 100, "train.validations": 1}
+LONG = {"train.max_steps": 600, "train.checkpoint_every_steps": 100, "train.validations": 1}
 
 
 def make_dataset(folder: Path) -> Path:

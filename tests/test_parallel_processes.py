@@ -11,11 +11,21 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import psutil
 import pytest
 
+from ebox.config import ParallelConfig
 from ebox.errors import InputError
-from ebox.parallel.processes import LOOPBACK, CalmCollectives, Membership, is_cluster_task, read_membership
+from ebox.parallel import find_devices
+from ebox.parallel.processes import (
+    LOOPBACK,
+    CalmCollectives,
+    MeetingError,
+    Membership,
+    is_cluster_task,
+    read_membership,
+)
 from ebox.parallel.supervision import share_cores, share_gpus
 from ebox.parity import relative_difference
 from groups import (
@@ -237,6 +247,20 @@ def test_gpus_are_dealt_out_in_order():
 )
 def test_tasks_of_a_cluster_are_told_from_a_lone_process(environment: dict[str, str], expected: bool):
     assert is_cluster_task(environment) is expected
+
+
+@pytest.mark.parametrize(("in_group", "found"), [(True, MeetingError), (False, InputError)])
+def test_a_process_that_lost_another_one_while_it_looked_for_devices_says_so(
+    monkeypatch: pytest.MonkeyPatch, in_group: bool, found: type[InputError]
+):
+    def fail() -> list[jax.Device]:
+        raise RuntimeError("Unable to initialize backend 'cpu': UNAVAILABLE: recvmsg:Connection reset by peer")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: in_group)
+    with pytest.raises(InputError, match="reset by peer") as caught:
+        find_devices(ParallelConfig())
+    assert type(caught.value) is found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads by themselves")

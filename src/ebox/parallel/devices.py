@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ebox.config import ParallelConfig
 from ebox.errors import InputError
+from ebox.parallel.processes import MeetingError
 
 # The axis `data` has two levels: nodes, and the devices of a node. All of it together is the data axis.
 NODE_AXIS, DEVICE_AXIS = "node", "device"
@@ -86,8 +87,12 @@ def _all_devices(platform: Literal["auto", "cpu", "gpu", "tpu"]) -> list[jax.Dev
     try:
         return jax.devices() if platform == "auto" else jax.devices(platform)
     except RuntimeError as error:
-        name = "JAX" if platform == "auto" else f"no {platform.upper()} that JAX"
-        problem = f"{name} can use was found: {str(error).splitlines()[0]}"
+        reason = str(error).splitlines()[0]
+        if jax.distributed.is_initialized() and "UNAVAILABLE" in reason:
+            # The processes of a group tell each other of their devices; one of them is gone, and has said why.
+            raise MeetingError(f"another process of the group is gone: {reason}") from None
+        name = "nothing" if platform == "auto" else f"no {platform.upper()}"
+        problem = f"{name} that JAX can use was found: {reason}"
         raise InputError(problem, remedy=_INSTALL["cpu" if platform == "auto" else platform]) from None
 
 
