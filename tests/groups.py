@@ -14,8 +14,6 @@ import numpy as np
 import psutil
 from safetensors.numpy import load_file
 
-from ebox.sequences import write_fasta
-
 SETTINGS = {
     "model.num_filters": 8,
     "model.filter_width_bp": 7,
@@ -36,28 +34,6 @@ SETTINGS = {
 }
 # Long enough to be hit in the middle.
 LONG = {"train.max_steps": 600, "train.checkpoint_every_steps": 100, "train.validations": 1}
-
-
-def make_dataset(folder: Path) -> Path:
-    """Half of the sequences hold CAGATG somewhere."""
-    from ebox.config import make_config
-    from ebox.datasets.build import build_dataset
-
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, 4, (290, 48), np.uint8)
-    for row in codes[:145]:
-        start = rng.integers(0, 42)
-        row[start : start + 6] = [1, 0, 2, 0, 3, 2]
-    names = [f"s{number}" for number in range(290)]
-    write_fasta(folder / "bound.fa", names[:145], codes[:145])
-    write_fasta(folder / "unbound.fa", names[145:], codes[145:])
-    build_dataset(
-        make_config({}).data,
-        folder / "dataset",
-        positives=folder / "bound.fa",
-        negatives=(folder / "unbound.fa",),
-    )
-    return folder / "dataset"
 
 
 def command_of(dataset: Path, out: Path, settings: Mapping[str, object], *flags: str) -> list[str]:

@@ -18,7 +18,8 @@ import pytest
 
 from ebox.parallel.processes import LOOPBACK, Membership
 from ebox.parallel.watching import EXIT_LOST
-from groups import LONG, command_of, environment, largest_difference, make_dataset, wait_until, workers_of
+from ebox.parity import make_dataset
+from groups import LONG, command_of, environment, largest_difference, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 

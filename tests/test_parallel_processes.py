@@ -27,11 +27,10 @@ from ebox.parallel.processes import (
     read_membership,
 )
 from ebox.parallel.supervision import share_cores, share_gpus
-from ebox.parity import relative_difference
+from ebox.parity import make_dataset, relative_difference
 from groups import (
     LONG,
     largest_difference,
-    make_dataset,
     started,
     train,
     wait_until,

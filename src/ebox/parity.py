@@ -107,7 +107,7 @@ def certify_parity(
     ways += [("processes", number) for number in workers if number <= MOST_PROCESSES]
     with tempfile.TemporaryDirectory(prefix="ebox-parity-") as temporary:
         folder = Path(temporary)
-        _make_dataset(folder)
+        make_dataset(folder)
 
         def train(kind: str, number: int, name: str) -> dict[str, np.ndarray]:
             return _train(folder, folder / f"{kind}-{number}-{name}", platform, kind, number)
@@ -156,8 +156,8 @@ def _count_devices(platform: str, wanted: int) -> int:
     return len(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
 
 
-def _make_dataset(folder: Path) -> None:
-    """Half of the sequences hold CAGATG somewhere."""
+def make_dataset(folder: Path) -> Path:
+    """A small problem: half of the sequences hold CAGATG somewhere. The dataset stands in the folder given back."""
     from ebox.config import DataConfig
     from ebox.datasets.build import build_dataset
     from ebox.sequences import write_fasta
@@ -170,6 +170,7 @@ def _make_dataset(folder: Path) -> None:
     for name, rows in (("bound", codes[:145]), ("unbound", codes[145:])):
         write_fasta(folder / f"{name}.fa", [f"{name}{number}" for number in range(len(rows))], rows)
     build_dataset(DataConfig(), folder / "dataset", positives=folder / "bound.fa", negatives=(folder / "unbound.fa",))
+    return folder / "dataset"
 
 
 def _train(folder: Path, out: Path, platform: str, kind: str, workers: int) -> dict[str, np.ndarray]:
