@@ -37,12 +37,11 @@ def train_in_processes(
         InputError: what a worker could not work with.
         WorkersFailedError: they failed more often than `parallel.max_restarts`.
     """
-    from ebox.parallel.processes import is_cluster_task
-    from ebox.parallel.supervision import GroupPlan, list_gpus, supervise
+    from ebox.parallel.supervision import GroupPlan, supervise
     from ebox.training import run_folder
     from ebox.training.checkpoints import find_checkpoints
 
-    _check_counts(config, is_cluster_task, list_gpus)
+    _check_counts(config)
     prepared = resume
 
     def make_command() -> list[str]:
@@ -95,11 +94,10 @@ def read_result(folder: Path) -> TrainingResult:
     return TrainingResult(network=load_model(folder).network, **known)
 
 
-def _check_counts(
-    config: Config,
-    is_cluster_task: Callable[[Mapping[str, str]], bool],
-    list_gpus: Callable[[Mapping[str, str]], list[str]],
-) -> None:
+def _check_counts(config: Config) -> None:
+    from ebox.parallel.processes import is_cluster_task
+    from ebox.parallel.supervision import list_gpus
+
     parallel = config.parallel
     if is_cluster_task(os.environ):
         raise InputError(

@@ -203,7 +203,8 @@ def _read(build: _Build) -> Examples:
         parts = []
     negative_kind = 1
     for part in raw:
-        build.bound += locate_positives(part)
+        if "matched" in build.made_kinds:
+            build.bound += locate_positives(part)
         source, examples = cut_source(
             part, length_bp, len(build.sources), positive_kind=0, negative_kind=negative_kind, log=build.log
         )

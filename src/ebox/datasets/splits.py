@@ -14,7 +14,7 @@ from ebox.datasets.folder import SPLITS
 from ebox.datasets.similarity import join
 from ebox.errors import InputError
 
-_PART_OF_CHROM = re.compile(r"([^_]+)_.+(?:_random|_alt|_fix|_hap\d+)|([^_]+)_(?:random|hap\d+)")
+_PART_OF_CHROM = re.compile(r"([^_]+)_(?:.+_)?(?:random|alt|fix|hap\d+)")
 
 
 def choose_split(examples: Examples, split: str) -> str:
@@ -69,7 +69,7 @@ def split_by_chrom(
 def find_home_chrom(name: str, listed: Collection[str]) -> str:
     """The chromosome that a contig belongs to by its UCSC name; its own name where it is listed or belongs to none."""
     found = None if name in listed else _PART_OF_CHROM.fullmatch(name)
-    return name if found is None else found[1] or found[2]
+    return name if found is None else found[1]
 
 
 def link_examples(examples: Examples, label: Int64[np.ndarray, " example"]) -> Int64[np.ndarray, " example"]:
