@@ -170,6 +170,11 @@ class TrainConfig(Settings):
         None, description="Stop after so many validations without a better one; none: run to the end."
     )
     keep: Literal["best", "last"] = Field("best", description="Which validated model is kept.")
+    calibrate: bool = Field(
+        True,
+        description="Scale and shift the logits of the kept model on the validation split, so that probabilities mean "
+        "what they say there (Platt 1999); ranking stays.",
+    )
     steps_per_dispatch: PositiveInt = Field(16, description="Steps compiled into one call to the device.")
     log_every_steps: PositiveInt = 64
     checkpoint_every_seconds: Positive = 60.0

@@ -128,32 +128,27 @@ def _fit(
     """Train on the mesh; leave at once where another process of the group is lost."""
     import jax
 
-    from ebox.evaluation.predict import predict as predict_logits
-    from ebox.evaluation.validation import measure_validation
+    from ebox.evaluation.validation import ValidationSplit
     from ebox.parallel import find_local_devices, is_chief, make_mesh
-    from ebox.parallel.processes import gather_rows, own_part
     from ebox.parallel.watching import EXIT_LOST, Watch, leave
     from ebox.training import fit
 
-    rows = data.rows("validation")
-    codes, targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
-    local_mesh = make_mesh(find_local_devices(config.parallel))
-
-    def validate(network: Any) -> Mapping[str, float]:
-        logits = predict_logits(
-            network,
-            codes[own_part(len(codes))],
-            both_strands=config.evaluation.both_strands,
-            batch_size=config.evaluation.batch_size,
-            mesh=local_mesh,
-        )
-        return measure_validation(targets, gather_rows(logits, len(codes)))
-
+    validation = ValidationSplit(data, config.evaluation, make_mesh(find_local_devices(config.parallel)))
     is_group = jax.process_count() > 1
     watch = Watch(config.parallel.stall_seconds) if is_group else None
     shown = on_entry if is_chief() else None
     try:
-        return fit(data, config, folder, mesh, validate, resume=resume, on_entry=shown, watch=watch)
+        return fit(
+            data,
+            config,
+            folder,
+            mesh,
+            validation.measure,
+            calibrate=validation.calibrate if config.train.calibrate else None,
+            resume=resume,
+            on_entry=shown,
+            watch=watch,
+        )
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise InputError(

@@ -1,14 +1,58 @@
-"""The quick look at the validation split during training: loss and ranking, no intervals."""
+"""The validation split during training: a quick look at a network, and at the end its calibration; no intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
+from ebox.config import EvaluationConfig
+from ebox.datasets.folder import Dataset
 from ebox.errors import InputError
+from ebox.evaluation.calibration import fit_calibration
 from ebox.evaluation.metrics import auprc, auroc
+from ebox.evaluation.predict import predict
+from ebox.models import Network, rescale_logits
+from ebox.parallel.processes import gather_rows, own_part
 
 UNKNOWN_TARGET = 255
+
+
+class ValidationSplit:
+    """The validation split in memory; every process of a group predicts its part and gets the whole."""
+
+    def __init__(self, data: Dataset, config: EvaluationConfig, mesh: Mesh) -> None:
+        """Take the split of a dataset, how to predict it, and the devices of this process."""
+        rows = data.rows("validation")
+        self._codes, self._targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
+        self._tracks, self._config, self._mesh = data.tracks, config, mesh
+
+    def predict(self, network: Network) -> Float[np.ndarray, "example track"]:
+        """The logits of the whole split."""
+        own = self._codes[own_part(len(self._codes))]
+        both, size = self._config.both_strands, self._config.batch_size
+        logits = predict(network, own, both_strands=both, batch_size=size, mesh=self._mesh)
+        return gather_rows(logits, len(self._codes))
+
+    def measure(self, network: Network) -> Mapping[str, float]:
+        """See `measure_validation`."""
+        return measure_validation(self._targets, self.predict(network))
+
+    def calibrate(self, network: Network) -> tuple[Network, list[dict[str, Any]]]:
+        """The network with its logits calibrated on this split, and how, track by track, for `training.json`."""
+        logits = self.predict(network)
+        known = self._targets != UNKNOWN_TARGET
+        found = [
+            fit_calibration(self._targets[known[:, track], track] == 1, logits[known[:, track], track])
+            for track in range(logits.shape[1])
+        ]
+        scale, offset = (np.array([getattr(one, name) for one in found], np.float32) for name in ("scale", "offset"))
+        return rescale_logits(network, scale, offset), [
+            {"track": track, **one.facts()} for track, one in zip(self._tracks, found, strict=True)
+        ]
 
 
 def measure_validation(

@@ -10,6 +10,7 @@ from ebox.models.architectures import (
     build_model,
     check_length,
     first_layer_filters,
+    rescale_logits,
 )
 from ebox.models.encoding import one_hot
 from ebox.models.network import Network, Pass, apply_moments, count_parameters, is_trainable
@@ -26,4 +27,5 @@ __all__ = [
     "first_layer_filters",
     "is_trainable",
     "one_hot",
+    "rescale_logits",
 ]

@@ -139,6 +139,18 @@ def first_layer_filters(network: Network) -> Float[np.ndarray, "filter width 4"]
     return np.asarray(network.motifs.convolution.weight, np.float32).transpose(2, 0, 1)
 
 
+def rescale_logits(
+    network: Network, scale: Float[np.ndarray, " track"], offset: Float[np.ndarray, " track"]
+) -> Network:
+    """The network whose logits are those of `network` times `scale` plus `offset`, track by track."""
+    if not isinstance(network, MotifNetwork | ResidualNetwork):
+        raise TypeError(f"{type(network).__name__} has no head")
+    output = network.head.output
+    assert output.bias is not None
+    weight, bias = np.asarray(output.weight) * scale, np.asarray(output.bias) * scale + offset
+    return eqx.tree_at(lambda this: this.head.output, network, Dense(jnp.asarray(weight), jnp.asarray(bias)))
+
+
 def _build_body(config: ModelConfig, rng: np.random.Generator) -> tuple[tuple[Convolution, BatchNorm | None], ...]:
     """One convolution over pooled positions, then one dilated one for each entry of `dilations`."""
     filters = config.num_filters if config.body_filters is None else config.body_filters

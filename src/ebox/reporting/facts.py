@@ -186,6 +186,7 @@ def _describe_training(files: RunFiles) -> dict[str, Any] | None:
 
 def _describe_track(track: Mapping[str, Any], files: RunFiles, kmer: int) -> dict[str, Any]:
     test = track["splits"]["test"]
+    calibrations = {entry["track"]: entry for entry in (files.training or {}).get("calibration", [])}
     baselines = track.get("baselines", {})
     contenders = {MODEL: _get(test, "metrics")} | {
         name: _get(entry.get("splits", {}).get("test", {}), "metrics") for name, entry in baselines.items()
@@ -213,6 +214,7 @@ def _describe_track(track: Mapping[str, Any], files: RunFiles, kmer: int) -> dic
         "comparison": track.get("comparison"),
         "curves": _get(track, "curves"),
         "calibration": [] if track.get("calibration") is None else track["calibration"],
+        "calibrated": calibrations.get(track["track"]),
         "histogram": track.get("histogram"),
         "mistakes": files.mistakes.get(str(track["track"])),
     }

@@ -42,6 +42,7 @@ from ebox.training.state import TrainState, make_hyperparameters, place_state
 from ebox.training.step import NUM_SIGNALS, SAVE, STOP, DispatchMetrics, build_run_chunk, make_plan
 
 Validate = Callable[[Network], Mapping[str, float]]
+Calibrate = Callable[[Network], tuple[Network, list[dict[str, Any]]]]
 OnEntry = Callable[[Mapping[str, Any], int], None]
 
 
@@ -73,6 +74,7 @@ class TrainingResult:
     stopped: str
     best_step: int
     communication: dict[str, Any] = field(default_factory=dict)
+    calibration: list[dict[str, Any]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """All but the network, for `training.json`."""
@@ -86,6 +88,7 @@ def fit(
     mesh: Mesh,
     validate: Validate,
     *,
+    calibrate: Calibrate | None = None,
     resume: bool = False,
     on_entry: OnEntry | None = None,
     watch: Watch | None = None,
@@ -98,6 +101,7 @@ def fit(
         folder: The run folder, for metrics and checkpoints; the first process writes them, all read them.
         mesh: The devices of all processes.
         validate: Measures a network on the validation split: loss, auroc, auprc.
+        calibrate: Calibrates the network that is kept, and says how, a dict a track; none: it stays as it is.
         resume: Go on from the newest checkpoint in `folder`, where there is one.
         on_entry: Called with every entry of the metrics and the number of steps in all.
         watch: Told of every step that was made.
@@ -107,7 +111,7 @@ def fit(
         ResumableError: SIGTERM asked to stop; a checkpoint is saved.
         KeyboardInterrupt: SIGINT did.
     """
-    return _Loop(data, config, folder, mesh, validate, on_entry, watch).run(resume)
+    return _Loop(data, config, folder, mesh, validate, calibrate, on_entry, watch).run(resume)
 
 
 class _Loop:
@@ -120,17 +124,12 @@ class _Loop:
         folder: Path,
         mesh: Mesh,
         validate: Validate,
+        calibrate: Calibrate | None,
         on_entry: OnEntry | None,
         watch: Watch | None,
     ) -> None:
-        self.config, self.folder, self.mesh, self.validate, self.on_entry = (
-            config,
-            folder,
-            mesh,
-            validate,
-            on_entry,
-        )
-        self.watch = watch
+        self.config, self.folder, self.mesh = config, folder, mesh
+        self.validate, self.calibrate, self.on_entry, self.watch = validate, calibrate, on_entry, watch
         train = config.train
         rows = data.rows("train")
         self.codes, self.targets = data.codes[rows], data.targets[rows]
@@ -319,10 +318,13 @@ class _Loop:
             self.watch.beat()
 
     def _finish(self) -> TrainingResult:
+        if self.watch is not None:
+            self.watch.rest()
+        network, calibration = (self.best, []) if self.calibrate is None else self.calibrate(self.best)
         seconds = time.perf_counter() - self.began
         shown = self.standing.step * self.config.train.batch_size
         return TrainingResult(
-            network=self.best,
+            network=network,
             steps=self.standing.step,
             epochs=self.standing.step / self.order.steps_per_epoch,
             seconds=seconds,
@@ -333,6 +335,7 @@ class _Loop:
             communication=describe_communication(
                 self.plan.schedule, self.config.parallel, self.fresh, self.mesh
             ).facts(),
+            calibration=calibration,
         )
 
     def _write(self, entry: dict[str, Any]) -> None:

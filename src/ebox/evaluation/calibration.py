@@ -1,0 +1,60 @@
+"""Platt's calibration: one scale and one offset for the logits of a track, so that probabilities mean what they say."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.optimize import minimize
+
+# Of each class; fewer say too little about two numbers.
+MIN_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the logits of one track are multiplied by and then raised by, or why they stay as they are."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    num_examples: int = 0
+    reason: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """For `training.json`."""
+        return asdict(self)
+
+
+def fit_calibration(targets: Bool[np.ndarray, " examples"], logits: Float[np.ndarray, " examples"]) -> Calibration:
+    """Fit scale and offset by cross-entropy on examples that the network was not trained on.
+
+    The targets are drawn in by one example of each class, as Platt does (Platt 1999), so that the fit is finite
+    where the classes are separated. Ranking, and so AUROC and AUPRC, stay as they are: a scale that is not positive
+    is not taken.
+
+    Args:
+        targets: The class of each example.
+        logits: What the network says of each.
+    """
+    num_examples, num_positive = len(targets), int(np.count_nonzero(targets))
+    if min(num_positive, num_examples - num_positive) < MIN_EXAMPLES:
+        return Calibration(
+            num_examples=num_examples, reason=f"validation has fewer than {MIN_EXAMPLES} examples of a class"
+        )
+    high, low = (num_positive + 1) / (num_positive + 2), 1 / (num_examples - num_positive + 2)
+    aims = np.where(targets, high, low)
+    values = logits.astype(np.float64)
+
+    def loss_and_gradient(choice: Float[np.ndarray, " pair"]) -> tuple[float, Float[np.ndarray, " pair"]]:
+        moved = choice[0] * values + choice[1]
+        loss = np.mean(np.logaddexp(0.0, moved) - aims * moved)
+        excess = 0.5 * (1.0 + np.tanh(0.5 * moved)) - aims
+        return float(loss), np.array([np.mean(excess * values), np.mean(excess)])
+
+    found = minimize(loss_and_gradient, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9})
+    scale, offset = (float(number) for number in found.x)
+    if not (np.isfinite(found.x).all() and scale > 0.0):
+        return Calibration(num_examples=num_examples, reason="the network ranks validation no better than chance")
+    return Calibration(scale, offset, num_examples)
