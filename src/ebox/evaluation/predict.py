@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -18,7 +21,10 @@ from ebox.models.encoding import one_hot, reverse_complement
 from ebox.models.layers import ConvolutionMethod
 from ebox.models.network import Network, Pass
 from ebox.parallel.devices import DATA_AXIS, choose_convolution, find_local_devices, make_mesh, replicate
+from ebox.parallel.environment import count_cores
 from ebox.sequences.codes import N_CODE
+
+MAX_THREADS = 4
 
 Progress = Callable[[str, int, int], None]
 
@@ -94,26 +100,57 @@ def iter_batches(
         phrase: What it is called with.
 
     Yields:
-        The rows, and the job's result on them as NumPy arrays, in order. Memory holds two batches.
+        The rows, and the job's result on them as NumPy arrays, in order. Memory holds a batch a thread, and one more.
     """
     mesh = make_mesh(find_local_devices(ParallelConfig())) if mesh is None else mesh
     batch = -(-min(batch_size, max(num_examples, 1)) // mesh.size) * mesh.size
     arrays, static = eqx.partition(network, eqx.is_array)
     arrays = replicate(arrays, mesh)
     sharding = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
-    waiting: tuple[slice, Any] | None = None
-    for first in range(0, num_examples, batch):
-        rows = slice(first, min(first + batch, num_examples))
-        blocks = tuple(jax.device_put(_pad(block, batch), sharding) for block in read(rows))
-        result = _compile(_Hashable(static), job, mesh, len(blocks))(arrays, *blocks)
-        # Fetched one batch late, so that the next is prepared while the device computes.
-        if waiting is not None:
-            yield _fetch(*waiting)
-        waiting = (rows, result)
-        if progress is not None:
-            progress(phrase, rows.stop, num_examples)
-    if waiting is not None:
-        yield _fetch(*waiting)
+    static = _Hashable(static)
+
+    def work(blocks: tuple[np.ndarray, ...], count: int) -> Any:
+        on_devices = tuple(jax.device_put(_pad(block, batch), sharding) for block in blocks)
+        result = _compile(static, job, mesh, len(blocks))(arrays, *on_devices)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], result)
+
+    threads = _count_threads(mesh)
+    waiting: deque[tuple[slice, Future[Any]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="ebox-batch") as pool:
+        try:
+            for first in range(0, num_examples, batch):
+                rows = slice(first, min(first + batch, num_examples))
+                waiting.append((rows, pool.submit(work, read(rows), rows.stop - rows.start)))
+                # One more than there are threads, so that none waits for the next to be read.
+                if len(waiting) > threads:
+                    yield _take(waiting, progress, phrase, num_examples)
+            while waiting:
+                yield _take(waiting, progress, phrase, num_examples)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _take(
+    waiting: deque[tuple[slice, Future[Any]]], progress: Progress | None, phrase: str, num_examples: int
+) -> tuple[slice, Any]:
+    """The rows and the result of the batch that is due."""
+    rows, future = waiting.popleft()
+    result = future.result()
+    if progress is not None:
+        progress(phrase, rows.stop, num_examples)
+    return rows, result
+
+
+def _count_threads(mesh: Mesh) -> int:
+    """How many batches are computed beside each other.
+
+    On CPU one a core, up to a few: within a batch only the matrix products and the loops that XLA cuts up share the
+    cores, which left a third of two of them idle. On accelerators two, so that one computes while the other is fetched.
+    """
+    if mesh.devices.flat[0].platform != "cpu":
+        return 2
+    return max(1, min(MAX_THREADS, count_cores() // mesh.size))
 
 
 @dataclass(frozen=True)
@@ -141,10 +178,6 @@ def _pad(block: np.ndarray, batch: int) -> np.ndarray:
     return padded
 
 
-def _fetch(rows: slice, result: Any) -> tuple[slice, Any]:
-    return rows, jax.tree.map(lambda leaf: np.asarray(leaf)[: rows.stop - rows.start], result)
-
-
 class _Hashable:
     """A pytree's static part as a cache key: equal when the trees are."""
 
@@ -161,8 +194,8 @@ class _Hashable:
 
 
 @lru_cache(maxsize=16)
-def _compile(static: _Hashable, job: Job, mesh: Mesh, num_blocks: int) -> Callable[..., Any]:
-    """Compile a job over one batch."""
+def _compile(static: _Hashable, job: Job, mesh: Mesh, num_blocks: int) -> _Compiled:
+    """A job over one batch."""
     method = choose_convolution(mesh.devices.flat[0].platform)
 
     def run(arrays: Any, *blocks: Array) -> Any:
@@ -171,4 +204,21 @@ def _compile(static: _Hashable, job: Job, mesh: Mesh, num_blocks: int) -> Callab
 
     sharded = PartitionSpec(DATA_AXIS)
     specs = (PartitionSpec(), *(sharded for _ in range(num_blocks)))
-    return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=sharded, check_vma=False))
+    return _Compiled(jax.jit(jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=sharded, check_vma=False)))
+
+
+@final
+class _Compiled:
+    """A function that is compiled once for each shape, whichever thread comes first."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._known: dict[tuple[tuple[int, ...], ...], Any] = {}
+
+    def __call__(self, arrays: Any, *blocks: Array) -> Any:
+        shapes = tuple(block.shape for block in blocks)
+        with self._lock:
+            if shapes not in self._known:
+                self._known[shapes] = self._function.lower(arrays, *blocks).compile()
+        return self._known[shapes](arrays, *blocks)

@@ -23,6 +23,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from ebox.config import ExplanationConfig
 from ebox.errors import InputError
 from ebox.explanation.matching import Match, match_motifs
+from ebox.explanation.merging import Pattern, merge_alike
 from ebox.publishing import read_json, write_json
 from ebox.sequences.codes import one_hot, reverse_complement
 from ebox.sequences.matrices import Motif
@@ -163,12 +164,11 @@ def main(folder: Path) -> None:
     settings = read_json(folder / "settings.json")
     codes, hypothetical = np.load(folder / "codes.npy"), np.load(folder / "hypothetical.npy")
     both_signs, reason = _find_patterns(codes, hypothetical, settings)
-    patterns = [
-        pattern
-        for sign, of_sign in zip((1, -1), both_signs, strict=True)
-        for pattern in (_describe(entry, sign, codes.shape[1]) for entry in of_sign)
-        if pattern is not None
+    found_patterns = [
+        _read_pattern(entry, sign) for sign, of_sign in zip((1, -1), both_signs, strict=True) for entry in of_sign
     ]
+    described = (_describe(entry, codes.shape[1]) for entry in merge_alike(found_patterns, codes, hypothetical))
+    patterns = [pattern for pattern in described if pattern is not None]
     patterns.sort(key=lambda pattern: (-pattern["sign"], -len(pattern["sites"])))
     known = read_meme(folder / "targets.meme")
     targets = [
@@ -208,26 +208,34 @@ def _find_patterns(
     return (patterns_for, patterns_against), None
 
 
-def _describe(pattern: Any, sign: int, length: int) -> dict[str, Any] | None:
+def _read_pattern(pattern: Any, sign: int) -> Pattern:
+    """A pattern of TF-MoDISco, with all its columns."""
+    sites = tuple(
+        (int(seqlet.example_idx), int(seqlet.start), int(seqlet.end), "-" if seqlet.is_revcomp else "+")
+        for seqlet in pattern.seqlets
+    )
+    shares, contributions = (np.asarray(values, np.float64) for values in (pattern.sequence, pattern.contrib_scores))
+    return Pattern(sign, shares, contributions, sites)
+
+
+def _describe(pattern: Pattern, length: int) -> dict[str, Any] | None:
     """A pattern as plain values, cut to the columns that contribute; none where too few do."""
-    contributions = np.asarray(pattern.contrib_scores, np.float64)
-    strength = np.abs(contributions.sum(axis=1))
-    bits = _information(np.asarray(pattern.sequence, np.float64), len(pattern.seqlets))
+    strength = np.abs(pattern.contributions.sum(axis=1))
+    bits = _information(pattern.shares, len(pattern.sites))
     held = np.flatnonzero((strength >= TRIM_SHARE * strength.max()) & (bits >= LEAST_BITS))
     if len(held) < MIN_COLUMNS:
         return None
     start, stop = int(held[0]), int(held[-1]) + 1
     sites = []
-    for seqlet in pattern.seqlets:
-        first = seqlet.end - stop if seqlet.is_revcomp else seqlet.start + start
+    for example, site_start, site_end, strand in pattern.sites:
+        first = site_end - stop if strand == "-" else site_start + start
         if first >= 0 and first + stop - start <= length:
-            strand = "-" if seqlet.is_revcomp else "+"
-            sites.append((int(seqlet.example_idx), int(first), int(first + stop - start), strand))
-    counts = np.asarray(pattern.sequence, np.float64)[start:stop] * len(pattern.seqlets) + PSEUDOCOUNT
+            sites.append((example, first, first + stop - start, strand))
+    counts = pattern.shares[start:stop] * len(pattern.sites) + PSEUDOCOUNT
     return {
-        "sign": sign,
+        "sign": pattern.sign,
         "probabilities": (counts / counts.sum(axis=1, keepdims=True)).tolist(),
-        "contributions": contributions[start:stop].tolist(),
+        "contributions": pattern.contributions[start:stop].tolist(),
         "sites": sorted(sites),
     }
 

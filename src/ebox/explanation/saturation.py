@@ -2,10 +2,10 @@
 
 A change at one base moves the filters' scores over one filter width, hence a few pooled positions, and each body
 layer widens that by its own reach. So only that window is computed again, and as a difference: the body's
-convolutions are linear, so what they add is the product of the few changed inputs with the filters. With 200 bp, 128
-filters and the default body this takes a seventh of the products of whole passes. Positions are taken by their
-place in the pool (`phase`), so that every window of a phase begins at the same distance from its base. The idea of
-recomputing only the reach of a mutation is that of fastISM (Nair 2022).
+convolutions are linear, so what they add is the full convolution of the few changed inputs, which takes fewer products
+still (`ebox.explanation.spreading`): with 200 bp, 128 filters and the default body a thirteenth of those of whole
+passes. Positions are taken by their place in the pool (`phase`), so that every window of a phase begins at the same
+distance from its base. The idea of recomputing only the reach of a mutation is that of fastISM (Nair 2022).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from ebox.explanation.spreading import Spreading, plan_spreading, spread, transform_filters
 from ebox.explanation.walk import (
     Trace,
     body_of,
@@ -36,9 +37,8 @@ from ebox.models.layers import ConvolutionMethod, activate
 from ebox.sequences.codes import NUM_BASES
 
 NUM_CHANGES = NUM_BASES - 1
-# Measured on 2 cores; each row is three changed sequences.
-ROWS_AT_ONCE = 10
-NUM_LOOPS = 2
+# Each row is three changed sequences; on CPU 10 to 50 are equally fast, and an accelerator takes so many times more.
+ROWS_AT_ONCE = 50
 ITEMS_AT_ONCE = 64
 
 
@@ -91,42 +91,33 @@ def mutate_everywhere(
     short = num_chunks * chunk * pool_bp - length
     bases = jnp.pad(codes, ((0, 0), (0, short)), constant_values=NUM_BASES).reshape(batch, -1, pool_bp)
     plan = _Plan.of(network, trace, chunk)
-    items = jnp.arange(batch * num_chunks * pool_bp)
-
-    def mutate(item: Array) -> Array:
-        sequence, rest = item // (num_chunks * pool_bp), item % (num_chunks * pool_bp)
-        return _mutate_chunk(network, track, bases, plan, sequence, rest // pool_bp * chunk, rest % pool_bp)
-
-    # A few rows at a time, so that what lies between the layers stays in a processor's cache; and several such loops
-    # beside each other, which share the cores. An accelerator takes many at once.
-    if method == "im2col":
-        parts = [jax.lax.map(mutate, part) for part in jnp.array_split(items, min(NUM_LOOPS, len(items)))]
-        changed = jnp.concatenate(parts)
-    else:
-        changed = jax.lax.map(mutate, items, batch_size=ITEMS_AT_ONCE)
-    changed = changed.reshape(batch, num_chunks, pool_bp, chunk, NUM_CHANGES).transpose(0, 1, 3, 2, 4)
-    changed = changed.reshape(batch, -1, NUM_CHANGES)[:, :length]
+    items = jnp.arange(batch * num_chunks)
+    changed = []
+    # A few rows at a time, so that what lies between the layers stays in a processor's cache.
+    for phase in range(pool_bp):
+        mutate = _Phase.of(network, track, plan, bases, phase).mutate
+        at_once = None if method == "im2col" else ITEMS_AT_ONCE
+        rows_of = jax.lax.map(
+            lambda item, of=mutate: of(item // num_chunks, item % num_chunks * chunk), items, batch_size=at_once
+        )
+        changed.append(rows_of.reshape(batch, -1, 1, NUM_CHANGES))
+    joined = jnp.concatenate(changed, axis=2).reshape(batch, -1, NUM_CHANGES)[:, :length]
     # Change k of base b is base b + k; the base itself keeps the logit of the sequence.
     logit = jnp.broadcast_to(trace.logits[:, track, None, None], (batch, length, 1))
     steps = (jnp.arange(NUM_BASES)[None, None] - codes[..., None].astype(jnp.int32)) % NUM_BASES
-    mutated = jnp.take_along_axis(jnp.concatenate([logit, changed], axis=2), steps, axis=2)
+    mutated = jnp.take_along_axis(jnp.concatenate([logit, joined], axis=2), steps, axis=2)
     return trace.logits[:, track], jnp.where((codes < NUM_BASES)[..., None], mutated, logit)
 
 
 class _Plan(NamedTuple):
     """What all chunks share, every array padded at both ends so that a window may reach over them.
 
-    `starts` tells where the pooled window of a phase begins from its base's own pool, `tables` what each base there
-    adds to the scores in the window. `before` and `behind` pool what lies outside a window, where the pooling is not
-    a sum.
+    `before` and `behind` pool what lies outside a window, where the pooling is not a sum.
     """
 
     chunk: int
-    size: int
     length: int
     margin: int
-    starts: Array
-    tables: Float[Array, "phase 4 place score"]
     scanned: Array
     features: Array
     updates: tuple[Array, ...]
@@ -140,14 +131,9 @@ class _Plan(NamedTuple):
     def of(network: MotifNetwork | ResidualNetwork, trace: Trace, chunk: int) -> _Plan:
         """Pad and stack what the chunks read."""
         motifs, pool_bp = network.motifs, network.motifs.pool_bp
-        weight = scan_weight(motifs)
-        width, length = weight.shape[0], trace.features[0].shape[1]
-        left = (width - 1) // 2
-        starts = [(phase - (width - 1 - left)) // pool_bp for phase in range(pool_bp)]
-        size = max((phase + left) // pool_bp - start + 1 for phase, start in enumerate(starts))
-        tables = [_scan_table(weight, pool_bp, phase, start, size) for phase, start in enumerate(starts)]
+        width, length = motifs.convolution.weight.shape[0], trace.features[0].shape[1]
         reach = sum(layer.dilation * (layer.weight.shape[0] - 1) for layer, _ in body_of(network))
-        margin = reach + size + chunk - starts[0]
+        margin = reach + chunk + 2 * (width // pool_bp + 2)
 
         def pad(values: Array, stride: int = 1) -> Array:
             return jnp.pad(values, ((0, 0), (margin * stride, margin * stride), (0, 0)))
@@ -155,14 +141,14 @@ class _Plan(NamedTuple):
         channels = trace.features[-1].shape[2]
         weights = jnp.broadcast_to(position_weights(network.pooling, length), (length, channels))
         outside = [_pool_outside(trace.features[-1], kind) for kind in network.pooling.kinds if kind != "mean"]
+        # By pooled positions, each with the scores of its bases.
+        scanned = jnp.pad(trace.scanned, ((0, 0), (0, -trace.scanned.shape[1] % pool_bp), (0, 0)))
+        scanned = scanned.reshape(scanned.shape[0], -1, pool_bp * scanned.shape[2])
         return _Plan(
             chunk,
-            size,
             length,
             margin,
-            jnp.array(starts),
-            jnp.stack(tables),
-            pad(trace.scanned, pool_bp),
+            pad(scanned),
             pad(trace.features[0]),
             tuple(pad(update) for update in trace.updates),
             pad(trace.features[-1]),
@@ -173,31 +159,80 @@ class _Plan(NamedTuple):
         )
 
 
-def _mutate_chunk(
-    network: MotifNetwork | ResidualNetwork,
-    track: int,
-    bases: Array,
-    plan: _Plan,
-    sequence: Array,
-    row: Array,
-    phase: Array,
-) -> Float[Array, "row change"]:
-    """The logits of the three changes of some bases of a phase, each a pool further than the last."""
-    own = jax.lax.dynamic_slice(bases, (sequence, row, phase), (1, plan.chunk, 1)).reshape(plan.chunk)
-    window = _Window(plan, sequence, row + plan.starts[phase], plan.size)
-    change = _change_motifs(network, own, plan.tables[phase], window)
-    for number, (convolution, norm) in enumerate(body_of(network)):
-        weight = convolution.weight * norm_factor(norm, convolution.weight.shape[2])[None, None]
-        spread = _spread(change, weight, convolution.dilation)
-        left = convolution.dilation * ((weight.shape[0] - 1) // 2)
-        right = convolution.dilation * (weight.shape[0] - 1) - left
-        grown = _Window(plan, sequence, window.start - right, window.size + left + right)
-        before = grown.cut(plan.updates[number])[:, None]
-        update = activate(before + spread, "relu") - activate(before, "relu")
-        if is_residual(weight.shape[1], weight.shape[2]):
-            update = update + jnp.pad(change, ((0, 0), (0, 0), (right, left), (0, 0)))
-        window, change = grown, update * grown.inside()[:, None]
-    return _finish(network, track, plan, window, change)
+class _Layer(NamedTuple):
+    """A body layer: how the windows of a phase spread through it, and its reach to both sides."""
+
+    spreading: Spreading
+    matrices: tuple[Array, ...]
+    left: int
+    right: int
+    is_residual: bool
+
+
+class _Phase(NamedTuple):
+    """The bases of one place in the pool.
+
+    `start` is where the pooled window of a base begins from its own pool, `size` its length, and `table` what each base
+    there adds to the scores in the window.
+    """
+
+    network: MotifNetwork | ResidualNetwork
+    track: int
+    plan: _Plan
+    bases: Array
+    start: int
+    size: int
+    table: Float[Array, "size 4 scores"]
+    layers: tuple[_Layer, ...]
+
+    @staticmethod
+    def of(network: MotifNetwork | ResidualNetwork, track: int, plan: _Plan, bases: Array, phase: int) -> _Phase:
+        """Work out what is constant for a phase; `bases` is (batch, row, phase)."""
+        pool_bp, weight = network.motifs.pool_bp, scan_weight(network.motifs)
+        left = (weight.shape[0] - 1) // 2
+        start = (phase - (weight.shape[0] - 1 - left)) // pool_bp
+        size = (phase + left) // pool_bp - start + 1
+        table = _scan_table(weight, pool_bp, phase, start, size)
+        layers, window = [], size
+        for convolution, norm in body_of(network):
+            filters = convolution.weight * norm_factor(norm, convolution.weight.shape[2])[None, None]
+            width, channels, num_filters = filters.shape
+            spreading = plan_spreading(window, width, convolution.dilation, min(channels, num_filters))
+            to_left = convolution.dilation * ((width - 1) // 2)
+            to_right = convolution.dilation * (width - 1) - to_left
+            is_sum = is_residual(channels, num_filters)
+            layers.append(_Layer(spreading, transform_filters(spreading, filters), to_left, to_right, is_sum))
+            window = spreading.wider
+        return _Phase(network, track, plan, bases[:, :, phase], start, size, table, tuple(layers))
+
+    def mutate(self, sequence: Array, row: Array) -> Float[Array, "row change"]:
+        """The logits of the three changes of some bases, each a pool further than the last."""
+        plan = self.plan
+        own = jax.lax.dynamic_slice(self.bases, (sequence, row), (1, plan.chunk)).reshape(plan.chunk)
+        window = _Window(plan, sequence, row + self.start, self.size)
+        change = self._change_motifs(own, window)
+        for number, layer in enumerate(self.layers):
+            added = spread(layer.spreading, change.reshape(window.size, -1, change.shape[-1]), layer.matrices)
+            grown = _Window(plan, sequence, window.start - layer.right, layer.spreading.wider)
+            added = added.reshape(grown.size, plan.chunk, NUM_CHANGES, -1)
+            before = grown.cut(plan.updates[number])[:, :, None]
+            update = activate(before + added, "relu") - activate(before, "relu")
+            if layer.is_residual:
+                update = update + jnp.pad(change, ((layer.right, layer.left), (0, 0), (0, 0), (0, 0)))
+            window, change = grown, update * grown.inside()[:, :, None]
+        return _finish(self.network, self.track, plan, window, change)
+
+    def _change_motifs(self, own: Array, window: _Window) -> Float[Array, "size row change filter"]:
+        """By how much the activations in the window change."""
+        step = jnp.arange(1, NUM_BASES, dtype=own.dtype)
+        others = (own[:, None] + step[None]) % jnp.uint8(NUM_BASES)
+        difference = (one_hot(others) - one_hot(own)[:, None]).reshape(-1, NUM_BASES)
+        added = jax.lax.batch_matmul(jnp.broadcast_to(difference, (self.size, *difference.shape)), self.table)
+        added = added.reshape(self.size, len(own), NUM_CHANGES, -1)
+        scores = window.cut(self.plan.scanned)[:, :, None] + added
+        flat = scores.reshape(-1, self.network.motifs.pool_bp, scores.shape[-1] // self.network.motifs.pool_bp)
+        after = finish_motifs(self.network.motifs, flat).reshape(self.size, len(own), NUM_CHANGES, -1)
+        return (after - window.cut(self.plan.features)[:, :, None]) * window.inside()[:, :, None]
 
 
 class _Window(NamedTuple):
@@ -208,60 +243,29 @@ class _Window(NamedTuple):
     start: Array
     size: int
 
-    def cut(self, padded: Float[Array, "batch padded channel"], stride: int = 1) -> Float[Array, "row size channel"]:
-        """The values in each row's window; a stride makes each position that many values."""
-        rows, num = self.plan.chunk, self.size * stride
-        first = (self.start + self.plan.margin) * stride
+    def cut(self, padded: Float[Array, "batch padded channel"]) -> Float[Array, "size row channel"]:
+        """The values in each row's window."""
+        rows, first = self.plan.chunk, self.start + self.plan.margin
         sequence = self.sequence if padded.shape[0] > 1 else jnp.zeros_like(self.sequence)
-        shape = (1, (rows - 1) * stride + num, padded.shape[2])
+        shape = (1, rows - 1 + self.size, padded.shape[2])
         held = jax.lax.dynamic_slice(padded, (sequence, first, jnp.zeros_like(first)), shape)[0]
-        return jnp.stack([held[row * stride : row * stride + num] for row in range(rows)])
+        return jnp.stack([held[place : place + rows] for place in range(self.size)])
 
-    def inside(self) -> Float[Array, "row size 1"]:
+    def inside(self) -> Float[Array, "size row 1"]:
         """1 where a position of the window lies in the sequence."""
-        places = self.start + jnp.arange(self.plan.chunk)[:, None] + jnp.arange(self.size)[None]
+        places = self.start + jnp.arange(self.size)[:, None] + jnp.arange(self.plan.chunk)[None]
         return ((places >= 0) & (places < self.plan.length)).astype(jnp.float32)[..., None]
-
-
-def _change_motifs(
-    network: MotifNetwork | ResidualNetwork, bases: Array, table: Float[Array, "4 place score"], window: _Window
-) -> Float[Array, "row change size filter"]:
-    """By how much the activations in the window change."""
-    motifs, pool_bp = network.motifs, network.motifs.pool_bp
-    step = jnp.arange(1, NUM_BASES, dtype=bases.dtype)
-    others = (bases[:, None] + step[None]) % jnp.uint8(NUM_BASES)
-    difference = one_hot(others) - one_hot(bases)[:, None]
-    scores = window.cut(window.plan.scanned, pool_bp)[:, None] + jnp.tensordot(difference, table, 1)
-    flat = scores.reshape(-1, window.size * pool_bp, scores.shape[-1])
-    after = finish_motifs(motifs, flat).reshape(len(bases), NUM_CHANGES, window.size, -1)
-    return (after - window.cut(window.plan.features)[:, None]) * window.inside()[:, None]
 
 
 def _scan_table(
     weight: Float[Array, "width 4 score"], pool_bp: int, phase: int, start: int, size: int
-) -> Float[Array, "4 place score"]:
-    """What each base at the changed position adds to the scores at each place of the window."""
+) -> Float[Array, "size 4 scores"]:
+    """What each base at the changed position adds to the scores at each pooled place of the window."""
     width = weight.shape[0]
     taps = phase - pool_bp * start - np.arange(size * pool_bp) + (width - 1) // 2
     held = (taps >= 0) & (taps < width)
     rows = weight[np.clip(taps, 0, width - 1)] * held[:, None, None].astype(np.float32)
-    return rows.transpose(1, 0, 2)
-
-
-def _spread(
-    change: Float[Array, "row change size channel"], weight: Float[Array, "width channel filter"], dilation: int
-) -> Float[Array, "row change wider filter"]:
-    """What changed inputs add to a convolution's outputs, in the window that they reach."""
-    width, channels, filters = weight.shape
-    rows, changes, size, _ = change.shape
-    joined = weight.transpose(1, 0, 2).reshape(channels, width * filters)
-    products = (change.reshape(-1, channels) @ joined).reshape(rows, changes, size, width, filters)
-    reach = dilation * (width - 1)
-    parts = [
-        jnp.pad(products[:, :, :, tap], ((0, 0), (0, 0), (reach - dilation * tap, dilation * tap), (0, 0)))
-        for tap in range(width)
-    ]
-    return sum(parts[1:], start=parts[0])
+    return rows.reshape(size, pool_bp, NUM_BASES, -1).transpose(0, 2, 1, 3).reshape(size, NUM_BASES, -1)
 
 
 def _finish(
@@ -269,7 +273,7 @@ def _finish(
     track: int,
     plan: _Plan,
     window: _Window,
-    change: Float[Array, "row change size channel"],
+    change: Float[Array, "size row change channel"],
 ) -> Float[Array, "row change"]:
     """From the changes of the last features to the logits."""
     channels = plan.last.shape[2]
@@ -277,7 +281,9 @@ def _finish(
     parts, outside = [], iter(zip(plan.before, plan.behind, strict=True))
     for number, kind in enumerate(network.pooling.kinds):
         if kind == "mean":
-            moved = (change * window.cut(plan.weights)[:, None]).sum(axis=2) / plan.length
+            shares = change * window.cut(plan.weights / plan.length)[:, :, None]
+            # One sum after another: a reduction along the first axis is not vectorised on CPU.
+            moved = sum((shares[place] for place in range(1, window.size)), start=shares[0])
             parts.append(pooled[number * channels : (number + 1) * channels][None, None] + moved)
         else:
             parts.append(_pool_again(window, change, kind, *next(outside)))
@@ -297,7 +303,7 @@ def _pool_outside(features: Float[Array, "batch length channel"], kind: str) -> 
 
 
 def _pool_again(
-    window: _Window, change: Float[Array, "row change size channel"], kind: str, before: Array, behind: Array
+    window: _Window, change: Float[Array, "size row change channel"], kind: str, before: Array, behind: Array
 ) -> Float[Array, "row change channel"]:
     """Pool over all positions anew: before the window, behind it, and in it."""
     plan, is_max = window.plan, kind == "max"
@@ -307,7 +313,7 @@ def _pool_again(
         before[window.sequence, jnp.clip(starts, 0, plan.length)],
         behind[window.sequence, jnp.clip(starts + window.size, 0, plan.length)],
     )
-    values = jnp.where(window.inside()[:, None] > 0, window.cut(plan.last)[:, None] + change, -jnp.inf)
-    inside = values.max(axis=2) if is_max else jax.nn.logsumexp(values, axis=2)
+    values = jnp.where(window.inside()[:, :, None] > 0, window.cut(plan.last)[:, :, None] + change, -jnp.inf)
+    inside = values.max(axis=0) if is_max else jax.nn.logsumexp(values, axis=0)
     pooled = join(inside, outside[:, None])
     return pooled if is_max else pooled - math.log(plan.length)

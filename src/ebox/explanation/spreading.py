@@ -1,0 +1,121 @@
+"""What a few changed inputs add to a convolution's outputs, with fewer products: the full convolution of a window.
+
+A full convolution is a product of polynomials. Toom and Cook's way evaluates both at 6 points, multiplies there, and
+interpolates: 4 inputs with 3 taps take 6 products for 12, 2 inputs with 5 taps 6 for 10. What is left over at the end
+of a window is multiplied directly. The window lies along the first axis, so that evaluating and interpolating are
+matrix products of it with small constant matrices. Source: as `ebox.models.winograd`, whose transforms these are,
+transposed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ebox.models.winograd import MIN_CHANNELS, TILE, WIDTHS, make_transforms
+
+
+@dataclass(frozen=True)
+class Group:
+    """Products with the same few matrices, each of several inputs: `num_matrices` times `num_inputs`."""
+
+    of_filters: Float[np.ndarray, "matrix width"]
+    of_inputs: Float[np.ndarray, "product place"]
+    of_outputs: Float[np.ndarray, "output product"]
+
+    @property
+    def num_matrices(self) -> int:
+        """How many matrices."""
+        return len(self.of_filters)
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """How the full convolution of `size` inputs is computed, and how many outputs it has."""
+
+    size: int
+    wider: int
+    groups: tuple[Group, ...]
+
+    @property
+    def num_products(self) -> int:
+        """Products of an input with a matrix; taken directly they are `size` times the width."""
+        return sum(len(group.of_inputs) for group in self.groups)
+
+
+@lru_cache(maxsize=64)
+def plan_spreading(size: int, width: int, dilation: int, channels: int) -> Spreading:
+    """Choose how to compute the full convolution of `size` places."""
+    wider = size + dilation * (width - 1)
+    step = TILE + 1 - width
+    block = step * dilation
+    # Whole blocks by Toom and Cook, and one more that is not whole where it still saves products.
+    num_blocks, rest = divmod(size, block) if width in WIDTHS and channels >= MIN_CHANNELS else (0, size)
+    if num_blocks * block < size and width in WIDTHS and channels >= MIN_CHANNELS and TILE * dilation < rest * width:
+        num_blocks, rest = num_blocks + 1, 0
+    groups = [_by_points(size, wider, width, dilation, num_blocks)] if num_blocks else []
+    if rest:
+        groups.append(_directly(size, wider, width, dilation, size - rest))
+    return Spreading(size, wider, tuple(groups))
+
+
+def _by_points(size: int, wider: int, width: int, dilation: int, num_blocks: int) -> Group:
+    """Blocks of `step` places in each class of the dilation, 6 products each."""
+    of_inputs, of_filters, of_outputs = make_transforms(width)
+    step, classes = TILE + 1 - width, num_blocks * dilation
+    inputs, outputs = np.zeros((TILE * classes, size)), np.zeros((wider, TILE * classes))
+    for number in range(classes):
+        first = number // dilation * step * dilation + number % dilation
+        for point in range(TILE):
+            product = point * classes + number
+            for tap in range(step):
+                place = first + tap * dilation
+                if place < size:
+                    inputs[product, place] = of_inputs[tap, point]
+            for tap in range(TILE):
+                place = first + tap * dilation
+                if place < wider:
+                    outputs[place, product] = of_outputs[point, tap]
+    # A convolution slides the filter, a product of polynomials turns it round.
+    return Group(of_filters[:, ::-1], inputs, outputs)
+
+
+def _directly(size: int, wider: int, width: int, dilation: int, first: int) -> Group:
+    """Every tap times every place from `first` on."""
+    rest = size - first
+    inputs, outputs = np.zeros((width * rest, size)), np.zeros((wider, width * rest))
+    for tap in range(width):
+        for number in range(rest):
+            inputs[tap * rest + number, first + number] = 1.0
+            outputs[first + number + (width - 1 - tap) * dilation, tap * rest + number] = 1.0
+    return Group(np.eye(width), inputs, outputs)
+
+
+def transform_filters(plan: Spreading, weight: Float[Array, "width channel filter"]) -> tuple[Array, ...]:
+    """The matrices of each group, `(matrix, channel, filter)`; the same for all windows of a size."""
+    return tuple(jnp.tensordot(_constant(group.of_filters), weight, 1) for group in plan.groups)
+
+
+def spread(
+    plan: Spreading, change: Float[Array, "size row channel"], matrices: tuple[Array, ...]
+) -> Float[Array, "wider row filter"]:
+    """The full convolution of each row's window."""
+    size, rows, channels = change.shape
+    flat, total = change.reshape(size, rows * channels), None
+    for group, group_matrices in zip(plan.groups, matrices, strict=True):
+        inputs = _constant(group.of_inputs) @ flat
+        inputs = inputs.reshape(group.num_matrices, -1, channels)
+        products = jax.lax.batch_matmul(inputs, group_matrices)
+        outputs = _constant(group.of_outputs) @ products.reshape(len(group.of_inputs), -1)
+        total = outputs if total is None else total + outputs
+    assert total is not None
+    return total.reshape(plan.wider, rows, -1)
+
+
+def _constant(values: np.ndarray) -> Array:
+    return jnp.asarray(values, jnp.float32)
