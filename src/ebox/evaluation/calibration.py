@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import minimize
 
 # Of each class; fewer say too little about two numbers.
 MIN_EXAMPLES = 20
@@ -38,6 +37,8 @@ def fit_calibration(targets: Bool[np.ndarray, " examples"], logits: Float[np.nda
         targets: The class of each example.
         logits: What the network says of each.
     """
+    from scipy.optimize import minimize
+
     num_examples, num_positive = len(targets), int(np.count_nonzero(targets))
     if min(num_positive, num_examples - num_positive) < MIN_EXAMPLES:
         return Calibration(
