@@ -51,7 +51,7 @@ def discover_many(run: str, count: int, folder: Path) -> dict[str, object]:
     config = ExplanationConfig(max_seqlets=20_000)
     found = attribute(model.network, codes, config, 0, store=folder / "store")
     began = time.perf_counter()
-    motifs = discover(found.codes, found.hypothetical, gather_targets(()), config)
+    found_motifs = discover(found.codes, found.hypothetical, gather_targets(()), config)
     return {
         "sequences": len(codes),
         "seconds": time.perf_counter() - began,
@@ -62,7 +62,7 @@ def discover_many(run: str, count: int, folder: Path) -> dict[str, object]:
                 "sites": len(motif.sites),
                 "best": None if motif.best is None else [motif.best.id, motif.best.name, motif.best.q_value],
             }
-            for motif in motifs
+            for motif in found_motifs.motifs
         ],
     }
 
