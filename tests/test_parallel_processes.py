@@ -18,6 +18,7 @@ import pytest
 from ebox.config import ParallelConfig
 from ebox.errors import InputError
 from ebox.parallel import find_devices
+from ebox.parallel.crews import share_cores, share_gpus
 from ebox.parallel.processes import (
     LOOPBACK,
     CalmCollectives,
@@ -26,7 +27,6 @@ from ebox.parallel.processes import (
     is_cluster_task,
     read_membership,
 )
-from ebox.parallel.supervision import share_cores, share_gpus
 from ebox.parity import make_dataset, relative_difference
 from groups import (
     LONG,

@@ -12,6 +12,7 @@ from ebox.exits import FAILED_CODE, run_app
 from ebox.explain_verb import explain
 from ebox.options import (
     BlacklistOption,
+    ClusterOption,
     ConfigOption,
     DevicesOption,
     EpochsOption,
@@ -32,6 +33,7 @@ from ebox.options import (
     PositivesOption,
     ProcessesOption,
     RankOption,
+    RayWorkersOption,
     ResumeOption,
     SeedOption,
     SetOption,
@@ -105,6 +107,8 @@ def run(
     platform: PlatformOption = None,
     devices: DevicesOption = None,
     processes: ProcessesOption = None,
+    cluster: ClusterOption = None,
+    workers: RayWorkersOption = None,
     exchange: ExchangeOption = None,
     rank: RankOption = None,
     sync: SyncOption = None,
@@ -119,8 +123,8 @@ def run(
     from ebox import console
     from ebox.pipeline import run as run_all
 
-    workers = read_workers(processes, exchange, rank, sync, local_steps, min_workers)
-    settings = read_settings(config, set_, length, negative_kinds, split, epochs, seed, platform, devices, workers)
+    group = read_workers(processes, cluster, workers, exchange, rank, sync, local_steps, min_workers)
+    settings = read_settings(config, set_, length, negative_kinds, split, epochs, seed, platform, devices, group)
     sources = read_sources(positives, negatives, peaks, genome, blacklist, table, train, validation, test)
     with console.Display() as display:
         result = run_all(
@@ -200,6 +204,8 @@ def train(
     platform: PlatformOption = None,
     devices: DevicesOption = None,
     processes: ProcessesOption = None,
+    cluster: ClusterOption = None,
+    workers: RayWorkersOption = None,
     exchange: ExchangeOption = None,
     rank: RankOption = None,
     sync: SyncOption = None,
@@ -213,8 +219,8 @@ def train(
     """Train a network on a dataset folder."""
     from ebox import console, stages
 
-    workers = read_workers(processes, exchange, rank, sync, local_steps, min_workers)
-    settings = read_settings(config, set_, None, None, None, epochs, seed, platform, devices, workers)
+    group = read_workers(processes, cluster, workers, exchange, rank, sync, local_steps, min_workers)
+    settings = read_settings(config, set_, None, None, None, epochs, seed, platform, devices, group)
     with console.Display() as display:
         result = stages.train(
             dataset,

@@ -1,4 +1,4 @@
-"""Training in several processes of this machine: starting them, showing what they tell, and taking over the result."""
+"""Training by workers that ebox starts: starting them, showing what they tell, and taking over the result."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebox.config import Config, format_config
+from ebox.config import Config, ParallelConfig, format_config
 from ebox.errors import InputError
 from ebox.publishing import read_json
 
 if TYPE_CHECKING:
+    from ebox.parallel.supervision import Crew
     from ebox.training import TrainingResult
 
 OnEntry = Callable[[Mapping[str, Any], int], None]
 
 
-def train_in_processes(
+def train_in_group(
     dataset: Path,
     folder: Path,
     config: Config,
@@ -31,10 +33,10 @@ def train_in_processes(
     on_entry: OnEntry | None,
     command: Sequence[str],
 ) -> TrainingResult:
-    """Train with `parallel.processes` workers, and start them again from the last checkpoint when one fails.
+    """Train with workers of this machine or a Ray cluster; start them again from the last checkpoint when one fails.
 
     Raises:
-        InputError: what a worker could not work with.
+        InputError: what a worker could not work with, or a cluster that is not there or has no room.
         WorkersFailedError: they failed more often than `parallel.max_restarts`.
     """
     from ebox.parallel.supervision import GroupPlan, supervise
@@ -44,17 +46,17 @@ def train_in_processes(
     _check_counts(config)
     prepared = resume
 
-    def make_command() -> list[str]:
+    def make_arguments() -> list[str]:
         task = {
-            "dataset": str(dataset),
-            "out": str(folder),
+            "dataset": str(dataset.resolve()),
+            "out": str(folder.resolve()),
             "config": format_config(config),
             # Once the first process has cleared the folder, what stands in it is of this training.
             "resume": prepared,
             "overwrite": overwrite and not prepared,
             "command": list(command),
         }
-        return [sys.executable, "-m", "ebox.worker", json.dumps(task)]
+        return ["-m", "ebox.worker", json.dumps(task)]
 
     def take(message: Mapping[str, Any]) -> None:
         nonlocal prepared
@@ -69,20 +71,39 @@ def train_in_processes(
         found = find_checkpoints(folder)
         return found[-1].name if prepared and found else None
 
-    # A group that starts again finds its compiled steps there.
-    with tempfile.TemporaryDirectory(prefix="ebox-compiled-") as compiled:
+    logs, parallel = (folder / run_folder.LOGS).resolve(), config.parallel
+    with _starting(parallel, make_arguments, logs) as start:
         plan = GroupPlan(
-            make_command,
-            config.parallel.processes,
-            folder / run_folder.LOGS,
+            start,
+            parallel.num_started,
+            logs,
             newest,
-            config.parallel.max_restarts,
-            config.parallel.min_workers,
-            config.parallel.stall_seconds,
-            {"JAX_COMPILATION_CACHE_DIR": compiled} if "JAX_COMPILATION_CACHE_DIR" not in os.environ else {},
+            parallel.max_restarts,
+            parallel.min_workers,
+            parallel.stall_seconds,
         )
         supervise(plan, take, lambda text: warnings.warn(text, RuntimeWarning, stacklevel=2))
     return read_result(folder)
+
+
+@contextmanager
+def _starting(
+    parallel: ParallelConfig, make_arguments: Callable[[], list[str]], logs: Path
+) -> Iterator[Callable[[int], Crew]]:
+    """What starts so many workers, `python ARGUMENTS` each, for as long as this lasts."""
+    if parallel.cluster is not None:
+        from ebox.parallel.cluster import Demand, RayCrew, connect
+
+        with connect(parallel.cluster):
+            demand = Demand.of(parallel.workers, parallel.worker_cpus, parallel.worker_gpus, parallel.platform)
+            yield lambda count: RayCrew(make_arguments(), count, logs, demand)
+        return
+    from ebox.parallel.crews import LocalCrew
+
+    # A group that starts again finds its compiled steps there.
+    with tempfile.TemporaryDirectory(prefix="ebox-compiled-") as compiled:
+        kept = {"JAX_COMPILATION_CACHE_DIR": compiled} if "JAX_COMPILATION_CACHE_DIR" not in os.environ else {}
+        yield lambda count: LocalCrew([sys.executable, *make_arguments()], count, logs, kept)
 
 
 def read_result(folder: Path) -> TrainingResult:
@@ -95,28 +116,28 @@ def read_result(folder: Path) -> TrainingResult:
 
 
 def _check_counts(config: Config) -> None:
+    from ebox.parallel.crews import list_gpus
     from ebox.parallel.processes import is_cluster_task
-    from ebox.parallel.supervision import list_gpus
 
-    parallel = config.parallel
+    parallel, count = config.parallel, config.parallel.num_started
     if is_cluster_task(os.environ):
         raise InputError(
-            "this is one of several tasks of a cluster's job already, so parallel.processes would multiply them",
-            remedy="leave --processes out; the tasks find each other",
+            "this is one of several tasks of a cluster's job already, so each would start workers of its own",
+            remedy="leave --processes and --cluster out; the tasks find each other",
         )
-    if parallel.min_workers is not None and parallel.min_workers > parallel.processes:
+    if parallel.min_workers is not None and parallel.min_workers > count:
         raise InputError(
-            f"parallel.min_workers = {parallel.min_workers} is more than parallel.processes = {parallel.processes}",
+            f"parallel.min_workers = {parallel.min_workers} is more than the {count} workers that are asked for",
             remedy="set it to so many or fewer",
         )
     gpus = list_gpus(os.environ)
-    if gpus and len(gpus) < parallel.processes and parallel.platform in ("auto", "gpu"):
+    if parallel.cluster is None and gpus and len(gpus) < count and parallel.platform in ("auto", "gpu"):
         raise InputError(
-            f"each process needs a GPU of its own: there are {parallel.processes} processes, and GPUs: {len(gpus)}",
+            f"each process needs a GPU of its own: there are {count} processes, and GPUs: {len(gpus)}",
             remedy=f"--processes {len(gpus)}, or --platform cpu",
         )
-    if config.train.batch_size < parallel.processes:
+    if config.train.batch_size < count:
         raise InputError(
-            f"a batch of {config.train.batch_size} can't be shared by {parallel.processes} processes",
-            remedy="set train.batch_size higher or --processes lower",
+            f"a batch of {config.train.batch_size} can't be shared by {count} workers",
+            remedy="set train.batch_size higher, or start fewer",
         )

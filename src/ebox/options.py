@@ -81,6 +81,15 @@ WorkersOption = Annotated[str, typer.Option("--workers", help="With --parity: nu
 ProcessesOption = Annotated[
     int | None, typer.Option("--processes", help="Processes to start on this machine, sharing its cores or GPUs.")
 ]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Train on a Ray cluster: auto, its address, or local.",
+    ),
+]
+RayWorkersOption = Annotated[int | None, typer.Option("--workers", help="How many workers on the Ray cluster.")]
 ExchangeOption = Annotated[
     str | None,
     typer.Option(
@@ -170,15 +179,19 @@ def read_settings(
 
 def read_workers(
     processes: int | None,
+    cluster: str | None,
+    workers: int | None,
     exchange: str | None,
     rank: int | None,
     sync: str | None,
     local_steps: int | None,
     min_workers: int | None,
 ) -> dict[str, Any]:
-    """The flags of training in several processes, by their settings."""
+    """The flags of training with several workers, by their settings."""
     return {
         "parallel.processes": processes,
+        "parallel.cluster": cluster,
+        "parallel.workers": workers,
         "parallel.exchange": exchange,
         "parallel.rank": rank,
         "parallel.sync": sync,

@@ -226,7 +226,7 @@ def _check_early(sources: DatasetSources, config: Config, motif_files: Sequence[
     choose_kinds(config.data, sources)
     gather_motifs(config.evaluation, motif_files)
     # Workers find their own; looking here would take the accelerators from them.
-    if config.parallel.processes == 1:
+    if not config.parallel.starts_workers:
         find_devices(config.parallel)
 
 

@@ -193,6 +193,18 @@ class ParallelConfig(Settings):
         None, description="How many devices of each process; none: all of the platform."
     )
     processes: PositiveInt = Field(1, description="Processes to start on this machine, which share its cores or GPUs.")
+    cluster: str | None = Field(
+        None,
+        description="Train on a Ray cluster: auto (that of this machine), its address, or local (one for the time "
+        "being, of this machine alone); none: no Ray.",
+    )
+    workers: PositiveInt = Field(1, description="How many workers on the Ray cluster.")
+    worker_cpus: PositiveInt | None = Field(
+        None, description="CPUs that Ray keeps for a worker; none: its share of all that the cluster has."
+    )
+    worker_gpus: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="GPUs that Ray keeps for a worker; none: one each, where the cluster has as many."
+    )
     node_devices: PositiveInt | None = Field(
         None, description="Devices of one node, between which the wire is fast; none: those of one process."
     )
@@ -219,6 +231,24 @@ class ParallelConfig(Settings):
         None, description="Go on with fewer workers, down to so many, where one fails again and again; none: all."
     )
     stall_seconds: Positive = Field(25.0, description="A worker that makes no step for so long counts as hung.")
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> ParallelConfig:
+        if self.cluster is None and self.workers > 1:
+            raise ValueError("workers are those of a Ray cluster, so cluster must say which; on one machine: processes")
+        if self.cluster is not None and self.processes > 1:
+            raise ValueError("processes are those of this machine; with cluster, workers says how many")
+        return self
+
+    @property
+    def starts_workers(self) -> bool:
+        """Whether ebox starts the workers itself, here or on a Ray cluster, and looks after them."""
+        return self.cluster is not None or self.processes > 1
+
+    @property
+    def num_started(self) -> int:
+        """How many it starts."""
+        return self.processes if self.cluster is None else self.workers
 
 
 # Settings of `parallel` that change the result, and so belong to the identity of a run.

@@ -54,8 +54,8 @@ def train(
 ) -> TrainingResult:
     """Train a network on a dataset folder and publish it in a run folder.
 
-    With `parallel.processes` it starts so many workers and looks after them; as a task of a cluster's job, or of a
-    group that the environment describes, it trains together with the others, and the first of them writes.
+    With `parallel.processes` or `parallel.cluster` it starts workers and looks after them; as a task of a cluster's
+    job, or of a group that the environment describes, it trains together with the others, and the first of them writes.
 
     Args:
         dataset: A folder made by `build`.
@@ -75,6 +75,7 @@ def train(
     from ebox.datasets.folder import open_dataset
     from ebox.parallel import describe_environment, find_devices, is_chief, join_group, make_mesh
     from ebox.parallel.processes import check_alike, is_member, wait_for_all
+    from ebox.parallel.watching import HEARTBEAT_MORE_SECONDS
     from ebox.training import run_folder, save_model
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.loop import check_trainable
@@ -89,14 +90,14 @@ def train(
         check_resumable(folder, identity)
         if (folder / run_folder.TRAINING).exists():
             check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
-    if config.parallel.processes > 1 and not is_member():
-        from ebox.launch import train_in_processes
+    if config.parallel.starts_workers and not is_member():
+        from ebox.launch import train_in_group
 
         _make_run_folder(folder)
-        return train_in_processes(
+        return train_in_group(
             Path(dataset), folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
         )
-    join_group(heartbeat_seconds=config.parallel.stall_seconds)
+    join_group(heartbeat_seconds=config.parallel.stall_seconds + HEARTBEAT_MORE_SECONDS)
     devices = find_devices(config.parallel)
     mesh = make_mesh(devices, config.parallel.node_devices)
     environment = describe_environment(devices, command)

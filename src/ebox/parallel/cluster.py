@@ -1,0 +1,269 @@
+"""Workers on a Ray cluster: Ray finds the machines, keeps their places and notices when one is lost.
+
+Each worker is the same process as on one machine (`ebox.worker`), started and heard by a Ray actor on its machine, the
+seat. All machines need ebox, and the dataset and the run folder at the same path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from ebox.errors import InputError
+from ebox.parallel.crews import StartedWorker, find_free_port, share_cores
+from ebox.parallel.processes import LOOPBACK, Membership
+from ebox.parallel.supervision import LOST_MACHINE, TooFewPlacesError
+
+PLACE_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
+AUTO, LOCAL = "auto", "local"
+
+
+@contextmanager
+def connect(address: str) -> Iterator[None]:
+    """Be connected to a cluster: `auto`, `local` (one of this machine alone, for the time being), or an address.
+
+    Raises:
+        InputError: Ray is not installed, or no cluster is there.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What ebox starts decides by itself which devices it sees.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        raise InputError("Ray is not installed", remedy='pip install "ebox[cluster]"') from None
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        options |= {"include_dashboard": False, "_node_ip_address": LOOPBACK}
+    try:
+        _check_reachable(os.environ.get("RAY_ADDRESS", "") if address == AUTO else address)
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster is to be found at {address!r}: {str(error).splitlines()[0]}",
+            remedy="start one (ray start --head), give its address, or let --cluster local start one on this machine",
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ConnectionError where nothing listens; Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(error.strerror or str(error)) from None
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a worker needs of its machine."""
+
+    cpus: int
+    gpus: int
+
+    @staticmethod
+    def of(workers: int, cpus: int | None, gpus: int | None, platform: str) -> Demand:
+        """Take what is given; of CPUs else an equal share of the cluster's, of GPUs one where there are enough."""
+        import ray
+
+        there = ray.cluster_resources()
+        has_gpus = platform in ("auto", "gpu") and there.get("GPU", 0.0) >= workers
+        return Demand(
+            max(1, int(there.get("CPU", 1.0)) // workers) if cpus is None else cpus,
+            int(has_gpus) if gpus is None else gpus,
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a seat is."""
+
+    node: str
+    address: str
+
+
+class Seat:
+    """On the machine of a worker: starts it, and tells how it goes. It is made into a Ray actor."""
+
+    def __init__(self) -> None:
+        self._worker: StartedWorker | None = None
+
+    def place(self) -> _Place:
+        """Where this is."""
+        import ray
+
+        return _Place(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+
+    def find_port(self, host: str) -> int:
+        """A free port of this machine."""
+        return find_free_port(host)
+
+    def start(
+        self, arguments: Sequence[str], variables: Mapping[str, str], log: str, number_here: int, count_here: int
+    ) -> None:
+        """Start the worker; it takes its share of the cores among the workers of this machine."""
+        environment = {**os.environ, **variables, **share_cores(number_here, count_here)}
+        self._worker = StartedWorker.start([sys.executable, *arguments], environment, Path(log))
+
+    def look(self) -> tuple[int | None, float, list[dict[str, Any]]]:
+        """Exit code, seconds of silence, and what it has told."""
+        assert self._worker is not None
+        code = self._worker.process.poll()
+        messages = self._worker.read()
+        return code, self._worker.silence(), messages
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, where it still runs."""
+        if self._worker is not None and self._worker.process.poll() is None:
+            self._worker.process.send_signal(number)
+
+    def end(self) -> None:
+        """Kill it, where it still runs."""
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
+
+
+@dataclass(eq=False)
+class _Known:
+    """What was last heard of a seat."""
+
+    seat: Any
+    asked: Any = None
+    code: int | None = None
+    silence: float = 0.0
+    heard: float = 0.0
+
+
+@final
+class RayCrew:
+    """A `Crew` on a Ray cluster that this process is connected to."""
+
+    def __init__(self, arguments: Sequence[str], count: int, logs: Path, demand: Demand) -> None:
+        """Start so many workers, `python ARGUMENTS` each.
+
+        Raises:
+            TooFewPlacesError: the cluster has no room for them.
+        """
+        import ray
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        self._ray = ray
+        bundle = {"CPU": float(demand.cpus)} | ({"GPU": float(demand.gpus)} if demand.gpus else {})
+        self._places = placement_group([bundle] * count, strategy="PACK")
+        self._known: list[_Known] = []
+        try:
+            if not self._places.wait(PLACE_SECONDS):
+                raise self._too_few(count, bundle)
+            for number in range(count):
+                strategy = PlacementGroupSchedulingStrategy(self._places, placement_group_bundle_index=number)
+                make = ray.remote(num_cpus=demand.cpus, num_gpus=demand.gpus, max_restarts=0)(Seat)
+                self._known.append(_Known(make.options(scheduling_strategy=strategy).remote()))
+            self._start(arguments, logs)
+        except BaseException:
+            self.end(0.0)
+            raise
+
+    def _start(self, arguments: Sequence[str], logs: Path) -> None:
+        ray, seats = self._ray, [known.seat for known in self._known]
+        places = ray.get([seat.place.remote() for seat in seats], timeout=PLACE_SECONDS)
+        nodes = [place.node for place in places]
+        host = LOOPBACK if len(set(nodes)) == 1 else places[0].address
+        address = f"{host}:{ray.get(seats[0].find_port.remote(host), timeout=PLACE_SECONDS)}"
+        starts = [
+            seat.start.remote(
+                list(arguments),
+                Membership(address, number, len(seats)).variables(),
+                str(logs / f"worker-{number}.log"),
+                nodes[:number].count(nodes[number]),
+                nodes.count(nodes[number]),
+            )
+            for number, seat in enumerate(seats)
+        ]
+        ray.get(starts, timeout=PLACE_SECONDS)
+        for known in self._known:
+            known.heard = time.monotonic()
+
+    def listen(self, seconds: float) -> Sequence[Mapping[str, Any]]:
+        """See `Crew`."""
+        ray, latest = self._ray, time.monotonic() + seconds
+        for known in self._known:
+            if known.asked is None and known.code is None:
+                known.asked = known.seat.look.remote()
+        waiting = [known for known in self._known if known.asked is not None]
+        messages: list[Mapping[str, Any]] = []
+        if waiting:
+            ready, _ = ray.wait([known.asked for known in waiting], num_returns=len(waiting), timeout=seconds)
+            for known in waiting:
+                if known.asked in ready:
+                    messages += self._take(known)
+        time.sleep(max(0.0, latest - time.monotonic()))
+        return messages
+
+    def _take(self, known: _Known) -> list[dict[str, Any]]:
+        """Take in what a seat answered, or that it is gone."""
+        try:
+            known.code, known.silence, messages = self._ray.get(known.asked)
+        except self._ray.exceptions.RayActorError:
+            known.code, known.silence, messages = LOST_MACHINE, 0.0, []
+        known.asked, known.heard = None, time.monotonic()
+        return messages
+
+    def codes(self) -> Sequence[int | None]:
+        """See `Crew`."""
+        return [known.code for known in self._known]
+
+    def silences(self) -> Sequence[float]:
+        """See `Crew`."""
+        now = time.monotonic()
+        return [0.0 if known.code is not None else known.silence + now - known.heard for known in self._known]
+
+    def send_signal(self, number: int) -> None:
+        """See `Crew`."""
+        for known in self._known:
+            if known.code is None:
+                known.seat.send_signal.remote(number)
+
+    def end(self, seconds: float) -> None:
+        """See `Crew`."""
+        from ray.util.placement_group import remove_placement_group
+
+        latest = time.monotonic() + seconds
+        while None in self.codes() and time.monotonic() < latest:
+            self.listen(0.1)
+        ends = [known.seat.end.remote() for known in self._known if known.code != LOST_MACHINE]
+        self._ray.wait(ends, num_returns=len(ends), timeout=10.0) if ends else None
+        for known in self._known:
+            # Its worker, where it still runs, minds that nobody listens, and goes.
+            self._ray.kill(known.seat)
+        remove_placement_group(self._places)
+
+    def _too_few(self, count: int, bundle: Mapping[str, float]) -> TooFewPlacesError:
+        needs = " and ".join(f"{number:.0f} {name}" for name, number in bundle.items())
+        free = self._ray.available_resources()
+        has = ", ".join(f"{free.get(name, 0.0):.0f} of {self._count(name):.0f} {name}" for name in bundle)
+        return TooFewPlacesError(
+            f"the cluster has no room for {count} workers of {needs} each within {PLACE_SECONDS:.0f} s; free: {has}",
+            remedy="fewer --workers, or other parallel.worker_cpus and parallel.worker_gpus",
+        )
+
+    def _count(self, name: str) -> float:
+        return float(self._ray.cluster_resources().get(name, 0.0))
