@@ -196,7 +196,7 @@ def test_bad_settings_of_a_worker_come_back_as_one_message(dataset: Path, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "flags", "found"),
     [
-        ({"train.batch_size": 2}, ("--processes", "3"), "can't be shared by 3 processes"),
+        ({"train.batch_size": 2}, ("--processes", "3"), "can't be shared by 3 workers"),
         ({}, ("--processes", "2", "--min-workers", "3"), "min_workers = 3 is more than"),
         ({}, ("--processes", "0"), "parallel.processes"),
         ({}, ("--exchange", "int4"), "parallel.exchange"),
