@@ -17,6 +17,7 @@ from ebox.config import make_config
 from ebox.errors import InputError
 from ebox.parallel.cluster import connect
 from ebox.parity import make_dataset
+from ebox.publishing import read_json
 from groups import LONG, command_of, environment, largest_difference, train, wait_until
 
 TWO = ("--cluster", "local", "--workers", "2")
@@ -144,3 +145,39 @@ def test_a_training_on_a_cluster_that_is_told_to_stop_is_saved_and_goes_on(
     again = train(dataset, out, LONG, *TWO, "--resume")
     assert again.returncode == 0, again.stderr
     assert largest_difference(undisturbed, out) == 0.0
+
+
+@pytest.mark.slow
+def test_an_asynchronous_training_goes_on_without_the_worker_it_lost(dataset: Path, tmp_path: Path):
+    pytest.importorskip("ray")
+    out = tmp_path / "run"
+    command = command_of(dataset, out, LONG, *TWO, "--sync", "async")
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_until(lambda: process.poll() is not None or any(out.glob("checkpoints/step-*")))
+        actors = _descendants(process, lambda one: "GradientActor" in " ".join(one.cmdline()))
+        assert len(actors) == 2
+        actors[0].kill()
+        output = process.communicate(timeout=300)[0]
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    assert process.returncode == 0, output
+    assert "steps late on average" in output
+    facts = read_json(out / "training.json")
+    assert facts["steps"] == LONG["train.max_steps"]
+    assert facts["communication"]["staleness"]["max"] <= 4
+    assert sum(facts["communication"]["gradients_by_worker"]) >= facts["steps"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"sync": "async"}, "cluster must say which"),
+        ({"sync": "async", "cluster": "local", "exchange": "int8"}, "exchange must be exact"),
+    ],
+)
+def test_async_is_refused_where_it_makes_no_sense(settings: dict[str, object], problem: str):
+    with pytest.raises(InputError, match=problem):
+        make_config({"parallel": settings})

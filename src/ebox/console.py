@@ -69,6 +69,9 @@ def describe_training(result: TrainingResult) -> str:
             f"{sent['sent_bytes_a_step'] / 1e3:,.1f} kB a step; the gradients alone, exactly, would be "
             f"{sent['exact_bytes_a_step'] / 1e3:,.1f} kB ({sent['ratio']:.1f} times as many)"
         )
+    if "staleness" in sent:
+        late = sent["staleness"]
+        lines.append(f"gradients were {late['mean']:.1f} steps late on average, {late['max']} at most")
     return "\n".join(lines)
 
 

@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from ebox.config import Config, ParallelConfig, format_config
 from ebox.errors import InputError
+from ebox.parallel.cluster import Placed
+from ebox.parallel.ray_pool import take_cores
 from ebox.publishing import read_json
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ebox.parallel.supervision import Crew
     from ebox.training import TrainingResult
+    from ebox.training.asynchronous import GradientComputer, GradientResult, WorkerPool
 
 OnEntry = Callable[[Mapping[str, Any], int], None]
 
@@ -104,6 +109,59 @@ def _starting(
     with tempfile.TemporaryDirectory(prefix="ebox-compiled-") as compiled:
         kept = {"JAX_COMPILATION_CACHE_DIR": compiled} if "JAX_COMPILATION_CACHE_DIR" not in os.environ else {}
         yield lambda count: LocalCrew([sys.executable, *make_arguments()], count, logs, kept)
+
+
+class GradientActor(Placed):
+    """A worker of an asynchronous training; it is made into a Ray actor, and reads the dataset at its first job."""
+
+    def __init__(self, dataset: str, config: str) -> None:
+        self._dataset, self._config = dataset, config
+        self._computer: GradientComputer | None = None
+
+    def compute(self, ticket: int, weights: list[np.ndarray], here: tuple[int, int]) -> GradientResult:
+        """The gradient of a batch."""
+        if self._computer is None:
+            # Before JAX counts the cores.
+            take_cores(*here)
+            from ebox.config import read_config_text
+            from ebox.datasets.folder import open_dataset
+            from ebox.parallel import find_local_devices, make_mesh
+            from ebox.training.asynchronous import GradientComputer
+
+            config, data = read_config_text(self._config), open_dataset(Path(self._dataset))
+            self._computer = GradientComputer(data, config, make_mesh(find_local_devices(config.parallel)))
+        return self._computer.compute(ticket, weights)
+
+
+@contextmanager
+def gradient_pool(dataset: Path, config: Config) -> Iterator[WorkerPool | None]:
+    """The workers of an asynchronous training, for as long as this lasts; none for another.
+
+    Raises:
+        InputError: a cluster that is not there or has no room.
+    """
+    parallel = config.parallel
+    if parallel.sync != "async" or parallel.cluster is None:
+        yield None
+        return
+    from ebox.parallel.cluster import Demand, connect
+    from ebox.parallel.processes import is_cluster_task, is_member
+    from ebox.parallel.ray_pool import RayPool
+
+    if is_member() or is_cluster_task(os.environ):
+        raise InputError(
+            "this is one of several tasks of a group already, and an asynchronous training has one server",
+            remedy="start one process, with --cluster and --workers",
+        )
+    with connect(parallel.cluster):
+        demand = Demand.of(parallel.workers, parallel.worker_cpus, parallel.worker_gpus, parallel.platform)
+        limits = parallel.max_restarts, parallel.stall_seconds
+        texts = str(dataset.resolve()), format_config(config)
+        pool: RayPool[GradientResult] = RayPool(GradientActor, parallel.workers, demand, *limits, *texts)
+        try:
+            yield pool
+        finally:
+            pool.end()
 
 
 def read_result(folder: Path) -> TrainingResult:

@@ -102,7 +102,7 @@ SyncOption = Annotated[
     str | None,
     typer.Option(
         "--sync",
-        help="When workers meet: every-step (default), delayed (a step late) or local.",
+        help="When workers meet: every-step (default), delayed (a step late), local, or async (Ray).",
     ),
 ]
 LocalStepsOption = Annotated[int | None, typer.Option("--local-steps", help="Steps between two meetings (local).")]

@@ -216,10 +216,14 @@ class ParallelConfig(Settings):
     top_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.01, description="Share of the numbers that topk sends."
     )
-    sync: Literal["every-step", "delayed", "local"] = Field(
+    sync: Literal["every-step", "delayed", "local", "async"] = Field(
         "every-step",
         description="every-step; delayed: gradients arrive one step late, while the next are computed; "
-        "local: workers train alone for local_steps, then meet.",
+        "local: workers train alone for local_steps, then meet; async: a server takes the gradients of Ray workers as "
+        "they come, each of a whole batch, which suits workers of unequal speed.",
+    )
+    staleness: Annotated[int, Field(ge=0)] = Field(
+        4, description="By how many steps a gradient may be late (async); no more batches than that are under way."
     )
     local_steps: PositiveInt = Field(16, description="Steps between two meetings (local).")
     outer_rate: Positive = Field(1.0, description="Share of the mean change that a meeting takes over (local).")
@@ -238,12 +242,16 @@ class ParallelConfig(Settings):
             raise ValueError("workers are those of a Ray cluster, so cluster must say which; on one machine: processes")
         if self.cluster is not None and self.processes > 1:
             raise ValueError("processes are those of this machine; with cluster, workers says how many")
+        if self.sync == "async" and self.cluster is None:
+            raise ValueError("sync = async has workers on a Ray cluster, so cluster must say which: auto, or local")
+        if self.sync == "async" and (self.exchange != "exact" or self.hierarchical):
+            raise ValueError("with sync = async gradients travel whole: exchange must be exact, and not hierarchical")
         return self
 
     @property
     def starts_workers(self) -> bool:
-        """Whether ebox starts the workers itself, here or on a Ray cluster, and looks after them."""
-        return self.cluster is not None or self.processes > 1
+        """Whether ebox starts a group of workers itself, here or on a Ray cluster, and looks after it."""
+        return self.sync != "async" and (self.cluster is not None or self.processes > 1)
 
     @property
     def num_started(self) -> int:
@@ -259,6 +267,7 @@ RESULT_SETTINGS = (
     "rank",
     "top_fraction",
     "sync",
+    "staleness",
     "local_steps",
     "outer_rate",
     "outer_momentum",

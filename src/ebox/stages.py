@@ -130,6 +130,7 @@ def _fit(
     import jax
 
     from ebox.evaluation.validation import ValidationSplit
+    from ebox.launch import gradient_pool
     from ebox.parallel import find_local_devices, is_chief, make_mesh
     from ebox.parallel.watching import EXIT_LOST, Watch, leave
     from ebox.training import fit
@@ -139,17 +140,19 @@ def _fit(
     watch = Watch(config.parallel.stall_seconds) if is_group else None
     shown = on_entry if is_chief() else None
     try:
-        return fit(
-            data,
-            config,
-            folder,
-            mesh,
-            validation.measure,
-            calibrate=validation.calibrate if config.train.calibrate else None,
-            resume=resume,
-            on_entry=shown,
-            watch=watch,
-        )
+        with gradient_pool(data.path, config) as pool:
+            return fit(
+                data,
+                config,
+                folder,
+                mesh,
+                validation.measure,
+                calibrate=validation.calibrate if config.train.calibrate else None,
+                resume=resume,
+                on_entry=shown,
+                watch=watch,
+                pool=pool,
+            )
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise InputError(

@@ -92,34 +92,94 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a seat is."""
+class Place:
+    """The machine of an actor."""
 
     node: str
     address: str
 
 
-class Seat:
+class Placed:
+    """What can be asked where it is; the base of what is made into actors."""
+
+    def place(self) -> Place:
+        """Where this is."""
+        import ray
+
+        return Place(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+
+
+@final
+class Places:
+    """Places for so many actors on a cluster, kept by Ray until `end`."""
+
+    def __init__(self, count: int, demand: Demand) -> None:
+        """Ask for the places.
+
+        Raises:
+            TooFewPlacesError: the cluster has no room for them.
+        """
+        from ray.util.placement_group import placement_group
+
+        self._demand = demand
+        bundle = {"CPU": float(demand.cpus)} | ({"GPU": float(demand.gpus)} if demand.gpus else {})
+        self._group = placement_group([bundle] * count, strategy="PACK")
+        try:
+            if not self._group.wait(PLACE_SECONDS):
+                raise _too_few(count, bundle)
+        except BaseException:
+            self.end()
+            raise
+
+    def make(self, number: int, kind: type[Placed], *arguments: Any) -> Any:
+        """Start an actor in place `number`."""
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        actor = ray.remote(num_cpus=self._demand.cpus, num_gpus=self._demand.gpus, max_restarts=0)(kind)
+        where = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=number)
+        return actor.options(scheduling_strategy=where).remote(*arguments)
+
+    def end(self) -> None:
+        """Give the places back."""
+        from ray.util.placement_group import remove_placement_group
+
+        remove_placement_group(self._group)
+
+
+def count_here(places: Sequence[Place]) -> list[tuple[int, int]]:
+    """Of each place: how many before it are on its machine, and how many in all."""
+    nodes = [place.node for place in places]
+    return [(nodes[:number].count(node), nodes.count(node)) for number, node in enumerate(nodes)]
+
+
+def _too_few(count: int, bundle: Mapping[str, float]) -> TooFewPlacesError:
+    import ray
+
+    free, there = ray.available_resources(), ray.cluster_resources()
+    needs = " and ".join(f"{number:.0f} {name}" for name, number in bundle.items())
+    has = ", ".join(f"{free.get(name, 0.0):.0f} of {there.get(name, 0.0):.0f} {name}" for name in bundle)
+    return TooFewPlacesError(
+        f"the cluster has no room for {count} workers of {needs} each within {PLACE_SECONDS:.0f} s; free: {has}",
+        remedy="fewer --workers, or other parallel.worker_cpus and parallel.worker_gpus",
+    )
+
+
+class Seat(Placed):
     """On the machine of a worker: starts it, and tells how it goes. It is made into a Ray actor."""
 
     def __init__(self) -> None:
         self._worker: StartedWorker | None = None
-
-    def place(self) -> _Place:
-        """Where this is."""
-        import ray
-
-        return _Place(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
 
     def find_port(self, host: str) -> int:
         """A free port of this machine."""
         return find_free_port(host)
 
     def start(
-        self, arguments: Sequence[str], variables: Mapping[str, str], log: str, number_here: int, count_here: int
+        self, arguments: Sequence[str], variables: Mapping[str, str], log: str, number_here: int, num_here: int
     ) -> None:
         """Start the worker; it takes its share of the cores among the workers of this machine."""
-        environment = {**os.environ, **variables, **share_cores(number_here, count_here)}
+        environment = {**os.environ, **variables, **share_cores(number_here, num_here)}
         self._worker = StartedWorker.start([sys.executable, *arguments], environment, Path(log))
 
     def look(self) -> tuple[int | None, float, list[dict[str, Any]]]:
@@ -163,20 +223,12 @@ class RayCrew:
             TooFewPlacesError: the cluster has no room for them.
         """
         import ray
-        from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self._ray = ray
-        bundle = {"CPU": float(demand.cpus)} | ({"GPU": float(demand.gpus)} if demand.gpus else {})
-        self._places = placement_group([bundle] * count, strategy="PACK")
         self._known: list[_Known] = []
+        self._places = Places(count, demand)
         try:
-            if not self._places.wait(PLACE_SECONDS):
-                raise self._too_few(count, bundle)
-            for number in range(count):
-                strategy = PlacementGroupSchedulingStrategy(self._places, placement_group_bundle_index=number)
-                make = ray.remote(num_cpus=demand.cpus, num_gpus=demand.gpus, max_restarts=0)(Seat)
-                self._known.append(_Known(make.options(scheduling_strategy=strategy).remote()))
+            self._known = [_Known(self._places.make(number, Seat)) for number in range(count)]
             self._start(arguments, logs)
         except BaseException:
             self.end(0.0)
@@ -185,18 +237,16 @@ class RayCrew:
     def _start(self, arguments: Sequence[str], logs: Path) -> None:
         ray, seats = self._ray, [known.seat for known in self._known]
         places = ray.get([seat.place.remote() for seat in seats], timeout=PLACE_SECONDS)
-        nodes = [place.node for place in places]
-        host = LOOPBACK if len(set(nodes)) == 1 else places[0].address
+        host = LOOPBACK if len({place.node for place in places}) == 1 else places[0].address
         address = f"{host}:{ray.get(seats[0].find_port.remote(host), timeout=PLACE_SECONDS)}"
         starts = [
             seat.start.remote(
                 list(arguments),
                 Membership(address, number, len(seats)).variables(),
                 str(logs / f"worker-{number}.log"),
-                nodes[:number].count(nodes[number]),
-                nodes.count(nodes[number]),
+                *here,
             )
-            for number, seat in enumerate(seats)
+            for number, (seat, here) in enumerate(zip(seats, count_here(places), strict=True))
         ]
         ray.get(starts, timeout=PLACE_SECONDS)
         for known in self._known:
@@ -244,8 +294,6 @@ class RayCrew:
 
     def end(self, seconds: float) -> None:
         """See `Crew`."""
-        from ray.util.placement_group import remove_placement_group
-
         latest = time.monotonic() + seconds
         while None in self.codes() and time.monotonic() < latest:
             self.listen(0.1)
@@ -254,16 +302,4 @@ class RayCrew:
         for known in self._known:
             # Its worker, where it still runs, minds that nobody listens, and goes.
             self._ray.kill(known.seat)
-        remove_placement_group(self._places)
-
-    def _too_few(self, count: int, bundle: Mapping[str, float]) -> TooFewPlacesError:
-        needs = " and ".join(f"{number:.0f} {name}" for name, number in bundle.items())
-        free = self._ray.available_resources()
-        has = ", ".join(f"{free.get(name, 0.0):.0f} of {self._count(name):.0f} {name}" for name in bundle)
-        return TooFewPlacesError(
-            f"the cluster has no room for {count} workers of {needs} each within {PLACE_SECONDS:.0f} s; free: {has}",
-            remedy="fewer --workers, or other parallel.worker_cpus and parallel.worker_gpus",
-        )
-
-    def _count(self, name: str) -> float:
-        return float(self._ray.cluster_resources().get(name, 0.0))
+        self._places.end()

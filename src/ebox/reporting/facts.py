@@ -296,7 +296,16 @@ def _describe_communication(files: RunFiles) -> dict[str, Any] | None:
     sent = (files.training or {}).get("communication")
     if not isinstance(sent, Mapping) or sent.get("workers", 1) < 2:
         return None
-    keys = ("workers", "exchange", "sync", "steps_a_meeting", "sent_bytes_a_step", "exact_bytes_a_step", "ratio")
+    keys = (
+        "workers",
+        "exchange",
+        "sync",
+        "steps_a_meeting",
+        "sent_bytes_a_step",
+        "exact_bytes_a_step",
+        "ratio",
+        "staleness",
+    )
     return {key: sent.get(key) for key in keys}
 
 

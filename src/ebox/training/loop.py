@@ -5,26 +5,26 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import UInt8
 
 from ebox.config import Config
 from ebox.errors import InputError, ResumableError
 from ebox.interruption import Interruption
-from ebox.models import Network, build_model, check_length, count_parameters
+from ebox.models import Network, check_length, count_parameters
 from ebox.parallel.devices import DATA_AXIS, put
 from ebox.parallel.processes import check_alike, is_chief
 from ebox.parallel.watching import Watch
+from ebox.training.asynchronous import AsyncEngine, WorkerPool
 from ebox.training.batches import ChunkPlan, iter_chunks, iter_plans
 from ebox.training.checkpoints import (
     RunIdentity,
@@ -36,29 +36,17 @@ from ebox.training.checkpoints import (
     save_checkpoint,
 )
 from ebox.training.communication import describe_communication
+from ebox.training.problem import Problem, TrainingData, on_host
 from ebox.training.run_folder import MetricsLog
-from ebox.training.sampling import ExampleOrder, make_order
-from ebox.training.state import TrainState, make_hyperparameters, place_state
+from ebox.training.sampling import make_order
+from ebox.training.state import TrainState, place_state
 from ebox.training.step import NUM_SIGNALS, SAVE, STOP, DispatchMetrics, build_run_chunk, make_plan
 
 Validate = Callable[[Network], Mapping[str, float]]
+# A dispatch: its plan, and what makes its steps.
+Dispatch = tuple[ChunkPlan, Callable[[TrainState], tuple[TrainState, DispatchMetrics]]]
 Calibrate = Callable[[Network], tuple[Network, list[dict[str, Any]]]]
 OnEntry = Callable[[Mapping[str, Any], int], None]
-
-
-@runtime_checkable
-class TrainingData(Protocol):
-    """What the loop needs of a dataset."""
-
-    @property
-    def codes(self) -> UInt8[np.ndarray, "example length"]: ...  # noqa: D102
-    @property
-    def targets(self) -> UInt8[np.ndarray, "example track"]: ...  # noqa: D102
-    @property
-    def length_bp(self) -> int: ...  # noqa: D102
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102
-    def rows(self, split: str) -> slice: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -92,6 +80,7 @@ def fit(
     resume: bool = False,
     on_entry: OnEntry | None = None,
     watch: Watch | None = None,
+    pool: WorkerPool | None = None,
 ) -> TrainingResult:
     """Train a network on the train split; every process of a group calls it with the same arguments.
 
@@ -105,13 +94,14 @@ def fit(
         resume: Go on from the newest checkpoint in `folder`, where there is one.
         on_entry: Called with every entry of the metrics and the number of steps in all.
         watch: Told of every step that was made.
+        pool: Workers that compute the gradients, where the training is asynchronous; none: the mesh does.
 
     Raises:
         InputError: nothing to train on, a damaged or foreign checkpoint, or a loss that is not finite.
         ResumableError: SIGTERM asked to stop; a checkpoint is saved.
         KeyboardInterrupt: SIGINT did.
     """
-    return _Loop(data, config, folder, mesh, validate, calibrate, on_entry, watch).run(resume)
+    return _Loop(data, config, folder, mesh, validate, calibrate, on_entry, watch, pool).run(resume)
 
 
 class _Loop:
@@ -127,26 +117,17 @@ class _Loop:
         calibrate: Calibrate | None,
         on_entry: OnEntry | None,
         watch: Watch | None,
+        pool: WorkerPool | None,
     ) -> None:
         self.config, self.folder, self.mesh = config, folder, mesh
         self.validate, self.calibrate, self.on_entry, self.watch = validate, calibrate, on_entry, watch
-        train = config.train
-        rows = data.rows("train")
-        self.codes, self.targets = data.codes[rows], data.targets[rows]
-        self.order = make_order(
-            self.targets,
-            seed=train.seed,
-            batch_size=train.batch_size,
-            negatives_per_positive=train.negatives_per_positive,
-        )
-        self.num_steps = self.order.count_steps(train.epochs, train.max_steps)
-        self.hyper = make_hyperparameters(train, self.num_steps, _positive_weight(config, self.order))
+        self.problem = Problem.of(data, config)
+        self.order, self.num_steps, self.hyper = self.problem.order, self.problem.num_steps, self.problem.hyper
         self.identity = RunIdentity.of(config, data.fingerprint)
         self.log = MetricsLog(folder)
-        self.fresh = _on_host(
-            build_model(config.model, data.targets.shape[1], data.length_bp, np.random.default_rng(train.seed))
-        )
+        self.fresh = self.problem.fresh
         self.plan = make_plan(config, mesh)
+        self.engine = None if pool is None else AsyncEngine(pool, config, mesh, self.num_steps)
         self.standing = Standing()
         self.best = self.fresh
         self.began = self.saved_at = time.perf_counter()
@@ -156,27 +137,12 @@ class _Loop:
     def run(self, resume: bool) -> TrainingResult:
         """Run the steps that are left, then choose the network to keep."""
         state = self._start(resume)
-        chunk_steps = min(self.config.train.steps_per_dispatch, self.num_steps)
-        run_chunk = build_run_chunk(self.mesh, self.plan, chunk_steps)
         stops = self._validation_steps()
-        plans = list(iter_plans(self.standing.step, self.num_steps, chunk_steps, stops))
-        if self._is_exhausted():
-            plans = []
         waiting: tuple[ChunkPlan, DispatchMetrics] | None = None
         interruption = Interruption()
-        chunks = iter_chunks(
-            self.codes,
-            self.targets,
-            self.order,
-            plans,
-            chunk_steps,
-            self.mesh,
-            device_batch_size=self.config.train.device_batch_size,
-        )
-        with interruption, closing(chunks):
-            for plan, chunk in chunks:
-                signals = self._signals(interruption)
-                state, metrics = run_chunk(state, chunk, signals, self.hyper, jnp.asarray(plan.count, jnp.int32))
+        with interruption, closing(self._dispatches(stops, interruption)) as dispatches:
+            for plan, make_steps in dispatches:
+                state, metrics = make_steps(state)
                 self.standing = replace(self.standing, step=plan.first + plan.count)
                 # The metrics of the dispatch before are ready by now; those of this one are not waited for.
                 self._note(waiting)
@@ -201,6 +167,26 @@ class _Loop:
             self._stop(interruption)
         return self._finish()
 
+    def _dispatches(self, stops: frozenset[int], interruption: Interruption) -> Generator[Dispatch, None, None]:
+        """The dispatches that are left."""
+        chunk_steps = min(self.config.train.steps_per_dispatch, self.num_steps)
+        plans = list(iter_plans(self.standing.step, self.num_steps, chunk_steps, stops))
+        if self._is_exhausted():
+            plans = []
+        if self.engine is not None:
+            for plan in plans:
+                yield plan, partial(self.engine.run, plan, self.hyper, self._own_signals(interruption))
+            return
+        run_chunk = build_run_chunk(self.mesh, self.plan, chunk_steps)
+        size = self.config.train.device_batch_size
+        chunks = iter_chunks(
+            self.problem.codes, self.problem.targets, self.order, plans, chunk_steps, self.mesh, device_batch_size=size
+        )
+        with closing(chunks):
+            for plan, chunk in chunks:
+                rest = chunk, self._signals(interruption), self.hyper, jnp.asarray(plan.count, jnp.int32)
+                yield plan, lambda state, rest=rest: run_chunk(state, *rest)
+
     def _start(self, resume: bool) -> TrainState:
         """The state to begin with, on the devices."""
         state = self.plan.schedule.start(self.fresh)
@@ -218,12 +204,16 @@ class _Loop:
 
     def _signals(self, interruption: Interruption) -> jax.Array:
         """What this process tells the others with the next dispatch."""
-        own = np.zeros(NUM_SIGNALS, np.float32)
-        own[STOP] = interruption.asked
-        own[SAVE] = is_chief() and self._is_time_to_save()
+        own = self._own_signals(interruption)
         local = sum(device.process_index == jax.process_index() for device in self.mesh.devices.flat)
         rows: Any = np.repeat(own[None], local, axis=0)
         return put(rows, NamedSharding(self.mesh, PartitionSpec(DATA_AXIS)))
+
+    def _own_signals(self, interruption: Interruption) -> np.ndarray:
+        own = np.zeros(NUM_SIGNALS, np.float32)
+        own[STOP] = interruption.asked
+        own[SAVE] = is_chief() and self._is_time_to_save()
+        return own
 
     def _stop(self, interruption: Interruption) -> None:
         """Leave after a checkpoint, by the signal that this process got, or another one did."""
@@ -292,7 +282,7 @@ class _Loop:
             self.standing = replace(self.standing, best_step=step, best_value=value)
         if self.config.train.keep == "last" or best is None or value >= best:
             # On the host, since the next dispatch is given this memory.
-            self.best, self.standing = _on_host(average), replace(self.standing, kept_step=step)
+            self.best, self.standing = on_host(average), replace(self.standing, kept_step=step)
         epoch, seconds = step / self.order.steps_per_epoch, time.perf_counter() - self.began
         self._write({"kind": "validation", "step": step, "epoch": epoch, **measured, "seconds": seconds})
 
@@ -332,11 +322,14 @@ class _Loop:
             num_parameters=count_parameters(self.fresh),
             stopped="early" if self._is_exhausted() else "end",
             best_step=self.standing.kept_step,
-            communication=describe_communication(
-                self.plan.schedule, self.config.parallel, self.fresh, self.mesh
-            ).facts(),
+            communication=self._describe_communication(),
             calibration=calibration,
         )
+
+    def _describe_communication(self) -> dict[str, Any]:
+        if self.engine is not None:
+            return self.engine.facts(self.fresh)
+        return describe_communication(self.plan.schedule, self.config.parallel, self.fresh, self.mesh).facts()
 
     def _write(self, entry: dict[str, Any]) -> None:
         if is_chief():
@@ -360,16 +353,3 @@ def check_trainable(data: TrainingData, config: Config) -> None:
     rows = data.rows("train")
     make_order(data.targets[rows], seed=0, batch_size=config.train.batch_size, negatives_per_positive=None)
     check_length(config.model, data.length_bp)
-
-
-def _positive_weight(config: Config, order: ExampleOrder) -> float:
-    chosen = config.train.positive_weight
-    if chosen != "balanced":
-        return chosen
-    positives = order.examples_per_epoch - order.negatives_per_epoch
-    return order.negatives_per_epoch / max(positives, 1)
-
-
-def _on_host(network: Network) -> Network:
-    arrays, static = eqx.partition(network, eqx.is_array)
-    return eqx.combine(jax.tree.map(np.array, arrays), static)

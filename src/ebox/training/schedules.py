@@ -59,7 +59,7 @@ class Schedule(abc.ABC):
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
         """The collectives of one meeting, and after how many steps one is held."""
 
-    def _advance(
+    def advance(
         self, core: TrainState, total: Network, moments: tuple[Moments, ...], this: Hyperparameters
     ) -> tuple[TrainState, Array, Array]:
         """Take one optimiser step along a summed gradient; also its norm and the rate."""
@@ -91,7 +91,7 @@ class EveryStepSchedule(Schedule):
         )
         total, carried = self.exchange.reduce(share.gradient, carried)
         moments = merge_moments(share.moments, share.num_examples) if self.device_statistics else share.moments
-        core, norm, rate = self._advance(core, total, moments, this)
+        core, norm, rate = self.advance(core, total, moments, this)
         return core, carried, StepFacts(share.loss, norm, rate)
 
     def regroup(self, carried: Carried, network: Network) -> Carried:
@@ -137,7 +137,7 @@ class DelayedSchedule(Schedule):
         share = share_of_gradient(
             core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
         )
-        core, norm, rate = self._advance(core, total, moments, this)
+        core, norm, rate = self.advance(core, total, moments, this)
         pending = Pending(share.gradient, share.moments, share.num_examples, sent)
         return core, pending, StepFacts(share.loss, norm, rate)
 
@@ -196,7 +196,7 @@ class LocalSchedule(Schedule):
             carried.network, batch, core.step, this, self.a_pass, alone=True, device_statistics=True
         )
         own = TrainState(core.step, carried.network, carried.optimiser, carried.network, None)
-        moved, norm, rate = self._advance(own, share.gradient, share.moments, this)
+        moved, norm, rate = self.advance(own, share.gradient, share.moments, this)
         # Who has no example, of a tail batch, stays where it is.
         here = share.num_examples > 0.0
         before, after = (carried.network, carried.optimiser), (moved.network, moved.optimiser)

@@ -147,6 +147,7 @@ def _build_schedule(config: Config, mesh: Mesh, a_pass: PassPlan) -> Schedule:
             parallel.outer_rate,
             parallel.outer_momentum,
         )
+    # An async server advances as every step does, by the gradients that its workers send it.
     if parallel.sync == "delayed":
         return DelayedSchedule(a_pass, exchange, optimiser, mesh.size, on_device)
     return EveryStepSchedule(a_pass, exchange, optimiser, mesh.size, on_device)

@@ -1,0 +1,269 @@
+"""Asynchronous training: workers of unequal speed compute gradients, and one server takes them as they come.
+
+The server hands out the batches in order, each with the weights of that moment, and makes a step with every gradient
+that comes back. By then the weights have gone on by some steps, the gradient's staleness, which never passes a bound:
+no more batches are under way than that allows, and a gradient waits where a step with it would make an older one too
+late (bounded staleness: Ho 2013). What a worker that is lost was working at goes to another. The result depends on
+who was how fast, so it is not the same twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, final, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array
+
+from ebox.config import Config
+from ebox.models import Network, is_trainable
+from ebox.models.normalisation import Moments
+from ebox.parallel.devices import DATA_AXIS
+from ebox.parallel.exchange import Message, count_numbers
+from ebox.training.batches import ChunkPlan, Shares, make_chunk
+from ebox.training.communication import CommunicationResult
+from ebox.training.gradients import Batch, share_of_gradient
+from ebox.training.problem import Problem, TrainingData
+from ebox.training.schedules import trained_weights
+from ebox.training.state import Hyperparameters, TrainState
+from ebox.training.step import DispatchMetrics, make_plan
+
+Leaves = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class GradientResult:
+    """What a worker gives back: the gradient and the moments of its batch as leaves, and the loss."""
+
+    gradient: Leaves
+    moments: Leaves
+    loss: float
+
+
+@runtime_checkable
+class WorkerPool(Protocol):
+    """Workers that compute gradients; one that is lost is replaced, or missing from then on."""
+
+    def workers(self) -> Sequence[int]:
+        """The numbers of those that are there."""
+
+    def share(self, leaves: Leaves) -> Any:
+        """Make weights known to all, and give what stands for them."""
+
+    def submit(self, worker: int, ticket: int, weights: Any) -> None:
+        """Have a free worker compute the gradient of a batch."""
+
+    def wait(self) -> Sequence[tuple[int, GradientResult | None]]:
+        """Wait for the next that are done: the worker, and its result, None where the worker was lost.
+
+        Raises:
+            WorkersFailedError: none is left.
+        """
+
+
+class GradientComputer:
+    """A worker's side: the gradient of any batch of the order at given weights."""
+
+    def __init__(self, data: TrainingData, config: Config, mesh: Mesh) -> None:
+        """Take the dataset, the settings, and this worker's devices."""
+        self._problem, self._mesh = Problem.of(data, config), mesh
+        self._shares = Shares.of(mesh, config.train.batch_size, config.train.device_batch_size)
+        arrays, self._static = eqx.partition(self._problem.fresh, eqx.is_array)
+        self._structure = jax.tree.structure(arrays)
+        self._compute = jax.jit(self._build(make_plan(config, mesh).schedule.a_pass))
+
+    def _build(self, a_pass: Any) -> Callable[..., Any]:
+        def local(arrays: Any, shares: tuple[Array, ...], known: Array, step: Array, this: Hyperparameters) -> Any:
+            network = eqx.combine(arrays, self._static)
+            codes, targets, mask = (rows[0] for rows in shares)
+            share = share_of_gradient(network, Batch(codes, targets, mask, known[0]), step, this, a_pass)
+            gradient, loss = jax.lax.psum((share.gradient, share.loss), DATA_AXIS)
+            return jax.tree.leaves(gradient), jax.tree.leaves(share.moments), loss
+
+        sharded, everywhere = PartitionSpec(None, DATA_AXIS), PartitionSpec()
+        return jax.shard_map(
+            local,
+            mesh=self._mesh,
+            in_specs=(everywhere, sharded, everywhere, everywhere, everywhere),
+            out_specs=everywhere,
+            check_vma=False,
+        )
+
+    def compute(self, ticket: int, weights: Leaves) -> GradientResult:
+        """The gradient of batch `ticket`."""
+        problem = self._problem
+        chunk = make_chunk(problem.codes, problem.targets, problem.order, ChunkPlan(ticket, 1), 1, self._shares)
+        arrays, step = jax.tree.unflatten(self._structure, weights), jnp.asarray(ticket, jnp.int32)
+        shares = (chunk.codes, chunk.targets, chunk.mask)
+        gradient, moments, loss = self._compute(arrays, shares, chunk.known, step, problem.hyper)
+        return GradientResult(
+            [np.asarray(leaf) for leaf in gradient], [np.asarray(leaf) for leaf in moments], float(loss)
+        )
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """A batch under way: which, the step of the weights it was given, and its gradient once that is there."""
+
+    number: int
+    version: int
+    result: GradientResult | None = None
+
+
+@final
+@dataclass
+class Ledger:
+    """Which batches are under way, and whose gradient may be taken: the bound on staleness, without the numbers.
+
+    With the tickets under way in order of their version, the one of rank r is taken at most r steps from now; so
+    `applied + r - version <= bound` must hold for all, and it is kept by handing out no more than the bound allows and
+    by taking no gradient that would break it for an older one. The oldest can always be taken, so nothing gets stuck.
+    """
+
+    bound: int
+    applied: int
+    under_way: list[_Ticket] = field(default_factory=list)
+    staleness: dict[int, int] = field(default_factory=dict)
+
+    def can_hand_out(self) -> bool:
+        """Whether one more batch may be under way."""
+        return len(self.under_way) <= self.bound
+
+    def hand_out(self, number: int) -> _Ticket:
+        """Put a batch under way with the weights of now."""
+        ticket = _Ticket(number, self.applied)
+        self.under_way.append(ticket)
+        return ticket
+
+    def give_up(self, ticket: _Ticket) -> None:
+        """A batch will not come back."""
+        self.under_way.remove(ticket)
+
+    def drop_from(self, number: int) -> list[_Ticket]:
+        """Give up the batches from this number on."""
+        dropped = [ticket for ticket in self.under_way if ticket.number >= number]
+        self.under_way = [ticket for ticket in self.under_way if ticket.number < number]
+        return dropped
+
+    def take(self, latest: int) -> _Ticket | None:
+        """The next gradient of a batch before `latest` that may be taken now, and count it as taken."""
+        for rank, ticket in enumerate(self.under_way):
+            if ticket.result is not None and ticket.number < latest:
+                self.under_way.pop(rank)
+                late = self.applied - ticket.version
+                self.staleness[late] = self.staleness.get(late, 0) + 1
+                self.applied += 1
+                return ticket
+            # What is younger must wait where one step more is one too many for this one.
+            if self.applied + 1 + rank - ticket.version > self.bound:
+                return None
+        return None
+
+
+@final
+class AsyncEngine:
+    """The server: makes the steps of a training with the gradients of a pool."""
+
+    def __init__(self, pool: WorkerPool, config: Config, mesh: Mesh, num_steps: int) -> None:
+        """Take the workers, the settings, this process's devices, and how many steps there are in all."""
+        self._pool, self._bound, self._num_steps = pool, config.parallel.staleness, num_steps
+        self._schedule = make_plan(config, mesh).schedule
+        self._advance = jax.jit(self._build_advance(), donate_argnums=0)
+        self._ledger = Ledger(self._bound, 0)
+        self._next: int | None = None
+        self._again: list[int] = []
+        self._busy: dict[int, _Ticket] = {}
+        self._counts: dict[int, int] = {}
+        self._weights: tuple[int, Any] = (-1, None)
+
+    def _build_advance(self) -> Callable[..., Any]:
+        def advance(state: TrainState, gradient: list[Array], moments: list[Array], this: Hyperparameters) -> Any:
+            weights, _ = eqx.partition(state.network, is_trainable(state.network))
+            total = jax.tree.unflatten(jax.tree.structure(weights), gradient)
+            pairs = zip(moments[::2], moments[1::2], strict=True)
+            return self._schedule.advance(
+                state, total, tuple(Moments(mean, variance) for mean, variance in pairs), this
+            )
+
+        return advance
+
+    def run(
+        self, plan: ChunkPlan, this: Hyperparameters, signals: np.ndarray, state: TrainState
+    ) -> tuple[TrainState, DispatchMetrics]:
+        """Make the steps of a plan; batches after it may be under way already when this returns."""
+        if self._next is None:
+            self._next = self._ledger.applied = plan.first
+        facts: list[tuple[float, Any, Any]] = []
+        while len(facts) < plan.count:
+            self._hand_out(state)
+            ticket = self._ledger.take(plan.first + plan.count)
+            if ticket is None:
+                if self._busy:
+                    self._wait()
+                else:
+                    # Those of later plans may not be taken yet, and are in the way of one that was handed out again.
+                    self._again += [later.number for later in self._ledger.drop_from(plan.first + plan.count)]
+                continue
+            assert ticket.result is not None
+            state, norm, rate = self._advance(state, ticket.result.gradient, ticket.result.moments, this)
+            facts.append((ticket.result.loss, norm, rate))
+        losses, norms, rates = (jnp.asarray([float(one[place]) for one in facts]) for place in range(3))
+        return state, DispatchMetrics(losses, norms, rates, jnp.asarray(signals))
+
+    def _hand_out(self, state: TrainState) -> None:
+        """Give every free worker a batch, as far as the bound allows."""
+        for worker in self._pool.workers():
+            if worker in self._busy or not self._ledger.can_hand_out():
+                continue
+            if self._again:
+                number = self._again.pop(0)
+            elif self._next is not None and self._next < self._num_steps:
+                number, self._next = self._next, self._next + 1
+            else:
+                return
+            if self._weights[0] != self._ledger.applied:
+                arrays = eqx.filter(state.network, eqx.is_array)
+                self._weights = (
+                    self._ledger.applied,
+                    self._pool.share([np.asarray(leaf) for leaf in jax.tree.leaves(arrays)]),
+                )
+            self._busy[worker] = self._ledger.hand_out(number)
+            self._pool.submit(worker, number, self._weights[1])
+
+    def _wait(self) -> None:
+        for worker, result in self._pool.wait():
+            ticket = self._busy.pop(worker)
+            if result is None:
+                self._ledger.give_up(ticket)
+                self._again.append(ticket.number)
+            else:
+                ticket.result = result
+                self._counts[worker] = self._counts.get(worker, 0) + 1
+
+    def facts(self, network: Network) -> dict[str, Any]:
+        """What passed between server and workers, for `training.json`."""
+        weights = 4 * count_numbers(network)
+        gradient = 4 * count_numbers(trained_weights(network))
+        messages = (
+            Message("weights to a worker", weights, 0.0),
+            Message("gradient to the server", gradient, float(gradient)),
+        )
+        sent = CommunicationResult(
+            max(1, len(self._counts)), "exact", "async", 1.0, messages, float(gradient), float(gradient)
+        )
+        taken = self._ledger.staleness
+        total = max(1, sum(taken.values()))
+        return {
+            **sent.facts(),
+            "staleness": {
+                "bound": self._bound,
+                "mean": sum(late * count for late, count in taken.items()) / total,
+                "max": max(taken, default=0),
+            },
+            "gradients_by_worker": [count for _, count in sorted(self._counts.items())],
+        }
