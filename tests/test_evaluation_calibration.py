@@ -100,3 +100,13 @@ def test_the_published_network_is_calibrated_on_validation(dataset: Path, tmp_pa
     split = ValidationSplit(open_dataset(dataset), make_config({}).evaluation, mesh)
     _, (again,) = split.calibrate(load_model(tmp_path / "run").network)
     assert (again["scale"], again["offset"]) == pytest.approx((1.0, 0.0), abs=2e-3)
+
+
+def test_networks_of_two_widths_are_predicted_one_after_another():
+    codes = np.random.default_rng(1).integers(0, 4, (20, 60), np.uint8)
+    logits = []
+    for num_filters in (4, 8, 4):
+        config = make_config({"model": {"architecture": "motif", "num_filters": num_filters, "dense_units": [4]}}).model
+        logits.append(predict(build_model(config, 1, 60, np.random.default_rng(0)), codes))
+    np.testing.assert_array_equal(logits[0], logits[2])
+    assert not np.allclose(logits[0], logits[1])

@@ -28,7 +28,10 @@ NETWORKS = {
     "one layer": ModelConfig(
         architecture="motif", strands="one", num_filters=8, filter_width_bp=12, pool_bp=5, pooling=("max",)
     ),
-    "both strands": ModelConfig(num_filters=6, strands="both", pooling=("max", "mean"), dilations=(3,)),
+    # Wide enough for the convolutions with fewer products.
+    "both strands": ModelConfig(
+        num_filters=64, strands="both", pooling=("max", "mean"), dilations=(3,), dense_units=(8,)
+    ),
     "no norm": ModelConfig(num_filters=6, body_filters=5, batch_norm=False, activation="relu", pool_bp=1),
     "evidence": ModelConfig(
         architecture="motif",

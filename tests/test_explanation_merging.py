@@ -68,14 +68,31 @@ def test_other_motifs_and_other_signs_stay():
     assert [(pattern.sign, len(pattern.sites)) for pattern in merged] == [(1, 50), (1, 30), (-1, 20)]
 
 
-def test_a_site_that_is_there_already_or_would_reach_over_the_end_is_left_out():
+def test_a_site_that_is_there_already_or_would_reach_over_an_end_is_left_out():
     codes, starts = _plant(EBOX, 30, 4)
     hypothetical = _hypothetical(codes, starts, 8)
     first = _pattern(codes, hypothetical, [(row, start, start + 8, "+") for row, start in enumerate(starts)])
     same = _pattern(codes, hypothetical, list(first.sites[:10]))
     (merged,) = merge_alike([first, same], codes, hypothetical)
     assert merged.sites == first.sites
+    # Two columns further right than the first has them: one at the start would begin before it, one at the end fits.
+    narrow = Pattern(1, first.shares[2:], first.contributions[2:], ((0, 0, 6, "+"), (1, LENGTH - 6, LENGTH, "+")))
+    (merged,) = merge_alike([first, narrow], codes, hypothetical)
+    assert merged.sites == (*first.sites, (1, LENGTH - 8, LENGTH, "+"))
+    wide = Pattern(1, first.shares[:-2], first.contributions[:-2], ((2, LENGTH - 6, LENGTH, "+"), (3, 0, 6, "+")))
+    (merged,) = merge_alike([first, wide], codes, hypothetical)
+    assert merged.sites == (*first.sites, (3, 0, 8, "+"))
     assert move_site((0, 1, 5, "+"), Alignment(1.0, 3, "+"), 8) == (0, -2, 6, "+")
+
+
+def test_joined_contributions_are_the_mean_over_all_sites():
+    codes, starts = _plant(EBOX, 40, 6)
+    strength = np.random.default_rng(7).uniform(0.5, 2.0, 40).astype(np.float32)
+    hypothetical = _hypothetical(codes, starts, 8) * strength[:, None, None]
+    sites = [(row, start, start + 8, "+") for row, start in enumerate(starts)]
+    parts = [_pattern(codes, hypothetical, sites[:25]), _pattern(codes, hypothetical, sites[25:])]
+    (merged,) = merge_alike(parts, codes, hypothetical)
+    np.testing.assert_allclose(merged.contributions, one_hot(EBOX) * strength.mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("offset", [-3, 0, 4])

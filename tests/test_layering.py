@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("reporting",),
     ("preflight",),
     ("prediction", "diagnosis", "parity"),
-    ("launch",),
+    ("launch", "overrides"),
     ("stages",),
     ("worker", "locus"),
     ("explaining",),

@@ -349,6 +349,12 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path):
         _fit(tmp_path, config, resume=True)
 
 
+def test_a_run_may_be_resumed_with_or_without_calibration(tmp_path: Path):
+    first = _fit(tmp_path, _config(max_steps=4, calibrate=False))
+    again = _fit(tmp_path, _config(max_steps=4, calibrate=True), resume=True)
+    assert _largest_difference(first.network, again.network) == 0.0
+
+
 def test_resuming_with_other_settings_or_data_is_refused(tmp_path: Path):
     _fit(tmp_path, _config(max_steps=4))
     with pytest.raises(InputError, match=r"begun with train.batch_size = 30, not 31"):

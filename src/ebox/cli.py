@@ -246,11 +246,17 @@ def evaluate(
 ) -> None:
     """Measure a trained network on the validation and test splits, beside the baselines."""
     from ebox import console, stages
+    from ebox.overrides import read_run_settings
 
-    evaluation, parallel = stages.read_evaluation_settings(run_folder, set_ or (), platform, devices)
+    settings, parallel = read_run_settings(run_folder, "evaluation", set_ or (), platform=platform, devices=devices)
     with console.Display() as display:
         result = stages.evaluate(
-            run_folder, data, evaluation, parallel=parallel, motif_files=motifs or (), progress=display.progress
+            run_folder,
+            data,
+            settings.evaluation,
+            parallel=parallel,
+            motif_files=motifs or (),
+            progress=display.progress,
         )
     console.say(console.describe_evaluation(result.facts))
     console.say(f"evaluation: {result.path}")

@@ -40,8 +40,12 @@ def explain(
 ) -> None:
     """Show what a network learned, and measure how far that can be trusted."""
     from ebox import console, explaining
+    from ebox.overrides import read_run_settings
 
-    chosen: dict[str, Any] = {"method": method, "track": track, "platform": platform, "devices": devices}
+    chosen = {"method": method, "track": track}
+    settings, parallel = read_run_settings(
+        run_folder, "explanation", set_ or (), chosen=chosen, platform=platform, devices=devices
+    )
     files: dict[str, Any] = {
         "fasta": fasta,
         "out": out,
@@ -50,8 +54,15 @@ def explain(
         "planted": planted,
     }
     with console.Display() as display:
-        result = explaining.explain_with(
-            run_folder, set_ or (), chosen, **files, overwrite=overwrite, progress=display.progress
+        result = explaining.explain(
+            run_folder,
+            config=settings.explanation,
+            parallel=parallel,
+            **files,
+            overwrite=overwrite,
+            progress=display.progress,
         )
     console.say(console.describe_explanation(result.facts))
     console.say(f"explanation: {result.folder}")
+    if result.report is not None:
+        console.say(f"report: {result.report}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from ebox.errors import InputError
 from ebox.explanation.files import EXPLANATION, FACTS, FILTERS, FORMAT_VERSION, WORK
 from ebox.explanation.result import ExplanationResult
 from ebox.publishing import check_absent, claim_folder, publish_folder, write_json
+from ebox.stages import report
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -60,6 +61,8 @@ def explain(
     progress: Progress | None = None,
 ) -> ExplanationResult:
     """Explain what a network looks for, and measure how far the explanation can be trusted.
+
+    The report of the run, where there is one, is written again with what was found.
 
     Args:
         run: A run folder with a trained model; evaluated, for the threshold.
@@ -109,51 +112,9 @@ def explain(
     check_absent(target, overwrite=True, mark=FACTS)
     job.check_pair()
     with claim_folder(folder):
-        return job.run(target, targets, other, Path(against) if against is not None else None, planted)
-
-
-def explain_with(
-    run: PathLike, overrides: Sequence[str], chosen: Mapping[str, Any], **arguments: Any
-) -> ExplanationResult:
-    """Explain with the settings of the run, some changed: by `explanation.…=value`, then by what was chosen.
-
-    Args:
-        run: As in `explain`.
-        overrides: Each `explanation.key=value`.
-        chosen: `method`, `track`, `platform` and `devices`; none: as they are.
-        arguments: The others of `explain`.
-    """
-    config, parallel = read_explanation_settings(run, overrides, **chosen)
-    return explain(run, config=config, parallel=parallel, **arguments)
-
-
-def read_explanation_settings(
-    run: PathLike,
-    overrides: Sequence[str] = (),
-    *,
-    method: str | None = None,
-    track: str | None = None,
-    platform: str | None = None,
-    devices: int | None = None,
-) -> tuple[ExplanationConfig, ParallelConfig]:
-    """The explanation settings of a run with some changed, and the devices to use.
-
-    Raises:
-        InputError: no trained model, or an override of another section.
-    """
-    from ebox.training import run_folder
-
-    run_folder.check_run_folder(Path(run))
-    other = [text for text in overrides if not text.strip().startswith("explanation.")]
-    if other:
-        raise InputError(
-            f"--set {other[0]!r} can't change a trained network", remedy="only explanation.… can be set here"
-        )
-    flags = {"parallel.platform": platform, "parallel.devices": devices}
-    chosen = read_config(None, (), {key: value for key, value in flags.items() if value is not None}).parallel
-    own = {"explanation.method": method, "explanation.track": track}
-    own = {key: value for key, value in own.items() if value is not None}
-    return read_config(Path(run) / run_folder.CONFIG, overrides, own).explanation, chosen
+        result = job.run(target, targets, other, Path(against) if against is not None else None, planted)
+    is_of_run = target.resolve() == (folder / EXPLANATION).resolve()
+    return replace(result, report=report(folder)) if is_of_run and (folder / run_folder.REPORT).exists() else result
 
 
 def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:

@@ -244,27 +244,6 @@ def _count_seen(folder: Path, data: Dataset) -> dict[str, int] | None:
     return {"num_examples": int(seen.sum()), "of": len(test)}
 
 
-def read_evaluation_settings(
-    run: PathLike, overrides: Sequence[str] = (), platform: str | None = None, devices: int | None = None
-) -> tuple[EvaluationConfig, ParallelConfig]:
-    """The evaluation settings of a run with some changed, and the devices to use.
-
-    Raises:
-        InputError: no trained model, or an override of another section.
-    """
-    from ebox.training import run_folder
-
-    run_folder.check_run_folder(Path(run))
-    other = [text for text in overrides if not text.strip().startswith("evaluation.")]
-    if other:
-        raise InputError(
-            f"--set {other[0]!r} can't change a trained network", remedy="only evaluation.… can be set here"
-        )
-    flags = {"parallel.platform": platform, "parallel.devices": devices}
-    chosen = read_config(None, (), {key: value for key, value in flags.items() if value is not None}).parallel
-    return read_config(Path(run) / run_folder.CONFIG, overrides).evaluation, chosen
-
-
 def report(run: PathLike, out: PathLike | None = None) -> Path:
     """Write the self-contained HTML report of an evaluated run, and the same facts as JSON beside it."""
     from ebox.reporting.report import write_report

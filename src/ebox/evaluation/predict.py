@@ -214,10 +214,11 @@ class _Compiled:
     def __init__(self, function: Any) -> None:
         self._function = function
         self._lock = threading.Lock()
-        self._known: dict[tuple[tuple[int, ...], ...], Any] = {}
+        self._known: dict[tuple[tuple[Any, ...], ...], Any] = {}
 
     def __call__(self, arrays: Any, *blocks: Array) -> Any:
-        shapes = tuple(block.shape for block in blocks)
+        # Of the weights too: networks of one kind differ in their widths.
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((arrays, blocks)))
         with self._lock:
             if shapes not in self._known:
                 self._known[shapes] = self._function.lower(arrays, *blocks).compile()

@@ -47,10 +47,11 @@ _REFERENCES = {
 
 @dataclass(frozen=True)
 class ExplanationResult:
-    """Where the explanation stands, and the facts in it (docs/explanation.md)."""
+    """Where the explanation stands, the facts in it (docs/explanation.md), and the report, if it was written again."""
 
     folder: Path
     facts: dict[str, Any]
+    report: Path | None = None
 
     @property
     def motifs(self) -> list[dict[str, Any]]:

@@ -86,8 +86,8 @@ def mutate_everywhere(
     batch, length = codes.shape
     pool_bp = network.motifs.pool_bp
     rows = -(-length // pool_bp)
-    chunk = min(ROWS_AT_ONCE, rows)
-    num_chunks = -(-rows // chunk)
+    num_chunks = -(-rows // ROWS_AT_ONCE)
+    chunk = -(-rows // num_chunks)
     short = num_chunks * chunk * pool_bp - length
     bases = jnp.pad(codes, ((0, 0), (0, short)), constant_values=NUM_BASES).reshape(batch, -1, pool_bp)
     plan = _Plan.of(network, trace, chunk)

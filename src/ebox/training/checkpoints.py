@@ -49,8 +49,8 @@ class RunIdentity:
 
     @staticmethod
     def of(config: Config, fingerprint: str) -> RunIdentity:
-        """Take it from the settings; when and how often a run saves itself doesn't count."""
-        free = {"checkpoint_every_seconds", "checkpoint_every_steps", "log_every_steps"}
+        """Take it from the settings; what changes no step doesn't count: saving, logging, calibration at the end."""
+        free = {"checkpoint_every_seconds", "checkpoint_every_steps", "log_every_steps", "calibrate"}
         settings = {
             "model": config.model.model_dump(mode="json"),
             "train": config.train.model_dump(mode="json"),

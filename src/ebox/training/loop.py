@@ -140,32 +140,34 @@ class _Loop:
         stops = self._validation_steps()
         waiting: tuple[ChunkPlan, DispatchMetrics] | None = None
         interruption = Interruption()
-        with interruption, closing(self._dispatches(stops, interruption)) as dispatches:
-            for plan, make_steps in dispatches:
-                state, metrics = make_steps(state)
-                self.standing = replace(self.standing, step=plan.first + plan.count)
-                # The metrics of the dispatch before are ready by now; those of this one are not waited for.
-                self._note(waiting)
-                waiting = (plan, metrics)
-                if self.standing.step in stops:
+        with interruption:
+            with closing(self._dispatches(stops, interruption)) as dispatches:
+                for plan, make_steps in dispatches:
+                    state, metrics = make_steps(state)
+                    self.standing = replace(self.standing, step=plan.first + plan.count)
+                    # The metrics of the dispatch before are ready by now; those of this one are not waited for.
                     self._note(waiting)
-                    waiting = None
-                    self._validate(state.average)
-                    if self._is_exhausted():
-                        break
-                if self.heard.any() or self._is_step_to_save(plan):
-                    # Checked first: a checkpoint is only of steps whose loss was finite.
-                    self._note(waiting)
-                    waiting = None
-                    self._save(state)
-                if self.heard[STOP]:
-                    self._stop(interruption)
-                self.heard[:] = 0.0
-        self._save(state)
+                    waiting = (plan, metrics)
+                    if self.standing.step in stops:
+                        self._note(waiting)
+                        waiting = None
+                        self._validate(state.average)
+                        if self._is_exhausted():
+                            break
+                    if self.heard.any() or self._is_step_to_save(plan):
+                        # Checked first: a checkpoint is only of steps whose loss was finite.
+                        self._note(waiting)
+                        waiting = None
+                        self._save(state)
+                    if self.heard[STOP]:
+                        self._stop(interruption)
+                    self.heard[:] = 0.0
+            self._save(state)
+            network, calibration = self._calibrate()
         # A group has agreed on its end; what comes too late for that lets it finish.
         if interruption.asked and jax.process_count() == 1:
             self._stop(interruption)
-        return self._finish()
+        return self._finish(network, calibration)
 
     def _dispatches(self, stops: frozenset[int], interruption: Interruption) -> Generator[Dispatch, None, None]:
         """The dispatches that are left."""
@@ -307,10 +309,13 @@ class _Loop:
         if self.watch is not None:
             self.watch.beat()
 
-    def _finish(self) -> TrainingResult:
+    def _calibrate(self) -> tuple[Network, list[dict[str, Any]]]:
+        """The network that is kept, calibrated where that is wished."""
         if self.watch is not None:
             self.watch.rest()
-        network, calibration = (self.best, []) if self.calibrate is None else self.calibrate(self.best)
+        return (self.best, []) if self.calibrate is None else self.calibrate(self.best)
+
+    def _finish(self, network: Network, calibration: list[dict[str, Any]]) -> TrainingResult:
         seconds = time.perf_counter() - self.began
         shown = self.standing.step * self.config.train.batch_size
         return TrainingResult(
