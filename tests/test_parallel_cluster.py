@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from ebox.config import make_config
-from ebox.errors import InputError
-from ebox.parallel.cluster import connect
+from ebox.errors import InputError, ResumableError, WorkersFailedError
+from ebox.parallel.cluster import Demand, connect, share_of_cpus
+from ebox.parallel.environment import list_cores
+from ebox.parallel.supervision import GroupPlan, StartFailedError, supervise
 from ebox.parity import make_dataset
 from ebox.publishing import read_json
 from groups import LONG, command_of, environment, largest_difference, train, wait_until
 
+# Not by importing it: what Ray takes over at its import is for ebox to set.
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason='Ray is not installed: pip install "ebox[cluster]"')
 TWO = ("--cluster", "local", "--workers", "2")
 
 
@@ -56,9 +63,101 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, obj
         make_config({"parallel": settings})
 
 
+@pytest.mark.parametrize(
+    ("cpus", "workers", "each"),
+    [([8, 8], 3, 4), ([8, 8], 2, 8), ([16, 4], 3, 5), ([2], 2, 1), ([1], 2, 1), ([64], 1, 64), ([], 4, 1)],
+)
+def test_the_default_share_of_cpus_leaves_room_for_all(cpus: list[int], workers: int, each: int):
+    assert share_of_cpus(cpus, workers) == each
+    if each > 1:
+        assert sum(one // each for one in cpus) >= workers
+
+
+def test_workers_of_one_machine_have_cores_of_their_own():
+    two = Demand(2, 0)
+    cores = list_cores()
+    if len(cores) >= 2:
+        shares = [set(Demand(1, 0).cores(number, 2)) for number in range(2)]
+        assert not shares[0] & shares[1]
+    assert set(two.cores(0, len(cores) + 1)) == set(cores)
+    assert two.variables() == {"CUDA_VISIBLE_DEVICES": ""}
+    assert Demand(2, 1).variables() == {}
+
+
+class _NoCrew:
+    """A crew that is lost while it starts, so often; then one that has done its work."""
+
+    def __init__(self, failures: int, order: int | None = None) -> None:
+        self.failures, self.order, self.counts = failures, order, []  # type: int, int | None, list[int]
+
+    def start(self, count: int, is_stopped: Callable[[], bool]) -> _NoCrew:
+        self.counts.append(count)
+        if self.order is not None:
+            signal.raise_signal(self.order)
+        if len(self.counts) <= self.failures:
+            raise StartFailedError("was lost while it was started")
+        return self
+
+    def listen(self, seconds: float) -> list[dict[str, Any]]:
+        return []
+
+    def codes(self) -> list[int | None]:
+        return [0]
+
+    def silences(self) -> list[float]:
+        return [0.0]
+
+    def send_signal(self, number: int) -> None:
+        pass
+
+    def end(self, seconds: float) -> None:
+        pass
+
+
+def _plan(crew: _NoCrew, **more: Any) -> GroupPlan:
+    return GroupPlan(crew.start, 2, Path("logs"), lambda: None, **more)
+
+
+def test_a_machine_lost_at_the_start_counts_as_a_failure_of_the_attempt():
+    crew, told = _NoCrew(2), []  # type: _NoCrew, list[str]
+    assert supervise(_plan(crew), lambda message: None, told.append) == 2
+    assert len(told) == 2
+    assert "was lost while it was started" in told[0]
+    with pytest.raises(WorkersFailedError, match="already"):
+        supervise(_plan(_NoCrew(9), max_restarts=1), lambda message: None, told.append)
+
+
+@pytest.mark.parametrize(("order", "error"), [(signal.SIGTERM, ResumableError), (signal.SIGINT, KeyboardInterrupt)])
+def test_an_order_to_stop_while_workers_start_is_heeded(order: int, error: type[BaseException]):
+    crew = _NoCrew(9, order)
+    with pytest.raises(error):
+        supervise(_plan(crew), lambda message: None, lambda text: None)
+    assert crew.counts == [2]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_local_cluster_listens_on_loopback_alone_and_leaves_no_handler():
+    before = signal.getsignal(signal.SIGTERM)
+    with connect("local"):
+        pass
+    with connect("local"):
+        me = psutil.Process()
+        listening = {
+            (one.name(), connection.laddr.ip)
+            for one in (me, *me.children(recursive=True))
+            for connection in one.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert any(name == "gcs_server" for name, _ in listening)
+    assert {ip.removeprefix("::ffff:") for _, ip in listening} == {"127.0.0.1"}
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+@needs_ray
 @pytest.mark.slow
 def test_an_address_without_a_cluster_is_an_error_with_the_remedy(dataset: Path, tmp_path: Path):
-    pytest.importorskip("ray")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -69,9 +168,9 @@ def test_an_address_without_a_cluster_is_an_error_with_the_remedy(dataset: Path,
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@needs_ray
 @pytest.mark.slow
 def test_more_workers_than_there_is_room_for_are_refused(dataset: Path, tmp_path: Path):
-    pytest.importorskip("ray")
     room = {"parallel.worker_cpus": psutil.cpu_count() or 1}
     done = train(dataset, tmp_path / "run", room, *TWO)
     assert done.returncode == 2, done.stderr
@@ -97,12 +196,12 @@ def _descendants(process: subprocess.Popen[str], wanted: Callable[[psutil.Proces
     return found
 
 
+@needs_ray
 @pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "reason"), [(_worker, "SIGKILL"), (_seat, "lost with its machine")])
 def test_a_lost_worker_or_machine_leaves_no_trace_in_the_model(
     wanted: Callable[[psutil.Process], bool], reason: str, dataset: Path, tmp_path: Path, undisturbed: Path
 ):
-    pytest.importorskip("ray")
     out = tmp_path / "run"
     command = command_of(dataset, out, LONG, *TWO)
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -123,11 +222,11 @@ def test_a_lost_worker_or_machine_leaves_no_trace_in_the_model(
     wait_until(lambda: not any(worker.is_running() for worker in before))
 
 
+@needs_ray
 @pytest.mark.slow
 def test_a_training_on_a_cluster_that_is_told_to_stop_is_saved_and_goes_on(
     dataset: Path, tmp_path: Path, undisturbed: Path
 ):
-    pytest.importorskip("ray")
     out = tmp_path / "run"
     process = subprocess.Popen(
         command_of(dataset, out, LONG, *TWO),
@@ -147,9 +246,9 @@ def test_a_training_on_a_cluster_that_is_told_to_stop_is_saved_and_goes_on(
     assert largest_difference(undisturbed, out) == 0.0
 
 
+@needs_ray
 @pytest.mark.slow
 def test_an_asynchronous_training_goes_on_without_the_worker_it_lost(dataset: Path, tmp_path: Path):
-    pytest.importorskip("ray")
     out = tmp_path / "run"
     command = command_of(dataset, out, LONG, *TWO, "--sync", "async")
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

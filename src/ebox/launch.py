@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ebox.config import Config, ParallelConfig, format_config
 from ebox.errors import InputError
 from ebox.parallel.cluster import Placed
-from ebox.parallel.ray_pool import take_cores
+from ebox.parallel.ray_pool import Here
 from ebox.publishing import read_json
 
 if TYPE_CHECKING:
@@ -94,21 +94,21 @@ def train_in_group(
 @contextmanager
 def _starting(
     parallel: ParallelConfig, make_arguments: Callable[[], list[str]], logs: Path
-) -> Iterator[Callable[[int], Crew]]:
-    """What starts so many workers, `python ARGUMENTS` each, for as long as this lasts."""
+) -> Iterator[Callable[[int, Callable[[], bool]], Crew]]:
+    """What starts so many workers, `python ARGUMENTS` each, for as long as this lasts (see `GroupPlan.start`)."""
     if parallel.cluster is not None:
         from ebox.parallel.cluster import Demand, RayCrew, connect
 
         with connect(parallel.cluster):
             demand = Demand.of(parallel.workers, parallel.worker_cpus, parallel.worker_gpus, parallel.platform)
-            yield lambda count: RayCrew(make_arguments(), count, logs, demand)
+            yield lambda count, is_stopped: RayCrew(make_arguments(), count, logs, demand, is_stopped)
         return
     from ebox.parallel.crews import LocalCrew
 
     # A group that starts again finds its compiled steps there.
     with tempfile.TemporaryDirectory(prefix="ebox-compiled-") as compiled:
         kept = {"JAX_COMPILATION_CACHE_DIR": compiled} if "JAX_COMPILATION_CACHE_DIR" not in os.environ else {}
-        yield lambda count: LocalCrew([sys.executable, *make_arguments()], count, logs, kept)
+        yield lambda count, is_stopped: LocalCrew([sys.executable, *make_arguments()], count, logs, kept)
 
 
 class GradientActor(Placed):
@@ -118,11 +118,11 @@ class GradientActor(Placed):
         self._dataset, self._config = dataset, config
         self._computer: GradientComputer | None = None
 
-    def compute(self, ticket: int, weights: list[np.ndarray], here: tuple[int, int]) -> GradientResult:
+    def compute(self, ticket: int, weights: list[np.ndarray], here: Here) -> GradientResult:
         """The gradient of a batch."""
         if self._computer is None:
             # Before JAX counts the cores.
-            take_cores(*here)
+            here.take()
             from ebox.config import read_config_text
             from ebox.datasets.folder import open_dataset
             from ebox.parallel import find_local_devices, make_mesh

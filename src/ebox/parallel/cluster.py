@@ -8,57 +8,116 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from ebox.errors import InputError
-from ebox.parallel.crews import StartedWorker, find_free_port, share_cores
+from ebox.parallel.crews import StartedWorker, find_free_port
+from ebox.parallel.environment import list_cores
 from ebox.parallel.processes import LOOPBACK, Membership
-from ebox.parallel.supervision import LOST_MACHINE, TooFewPlacesError
+from ebox.parallel.supervision import LOST_MACHINE, StartFailedError, TooFewPlacesError
+from ebox.parallel.watching import CORES
 
 PLACE_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 AUTO, LOCAL = "auto", "local"
+# Ray takes these over when it is imported: one token for all local clusters of this process.
+LOCAL_VARIABLES = {
+    # Ray's own way to stay on loopback.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 
 
 @contextmanager
 def connect(address: str) -> Iterator[None]:
     """Be connected to a cluster: `auto`, `local` (one of this machine alone, for the time being), or an address.
 
+    A local one listens on loopback alone, and only to who knows its token. Where this program is connected to a
+    cluster already, that one is taken.
+
     Raises:
-        InputError: Ray is not installed, or no cluster is there.
+        InputError: Ray is not installed, no cluster is there, or another one is connected.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # What ebox starts decides by itself which devices it sees.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError:
-        raise InputError("Ray is not installed", remedy='pip install "ebox[cluster]"') from None
-    if ray.is_initialized():
-        yield
-        return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     if address == LOCAL:
-        options |= {"include_dashboard": False, "_node_ip_address": LOOPBACK}
+        variables |= LOCAL_VARIABLES
+    with _variables(variables):
+        try:
+            import ray
+        except ImportError:
+            raise InputError("Ray is not installed", remedy='pip install "ebox[cluster]"') from None
+        if ray.is_initialized():
+            _check_connected(address, ray.get_runtime_context().gcs_address)
+            yield
+            return
+        handler = signal.getsignal(signal.SIGTERM)
+        _open(address)
+        try:
+            # Ray would have it end this program, also when the cluster is long gone.
+            _handle_sigterm(handler)
+            yield
+        finally:
+            ray.shutdown()
+            _handle_sigterm(handler)
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment for the time being."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _handle_sigterm(handler: Any) -> None:
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _open(address: str) -> None:
+    """Connect this process."""
+    import ray
+
+    options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    if address == LOCAL and ray._private.ray_constants.ENABLE_RAY_CLUSTER:
+        raise InputError(
+            "Ray was imported by this program before, and would listen beyond this machine",
+            remedy="import ray after ebox has trained, or start a cluster yourself and give its address",
+        )
     try:
         _check_reachable(os.environ.get("RAY_ADDRESS", "") if address == AUTO else address)
-        ray.init(address=address, **options)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"no Ray cluster is to be found at {address!r}: {str(error).splitlines()[0]}",
             remedy="start one (ray start --head), give its address, or let --cluster local start one on this machine",
         ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+
+
+def _check_connected(address: str, connected: str) -> None:
+    if address not in (AUTO, LOCAL, connected):
+        raise InputError(
+            f"this program is connected to the Ray cluster at {connected} already, not to {address}",
+            remedy="call ray.shutdown() first, or give that address",
+        )
 
 
 def _check_reachable(address: str) -> None:
@@ -80,15 +139,41 @@ class Demand:
 
     @staticmethod
     def of(workers: int, cpus: int | None, gpus: int | None, platform: str) -> Demand:
-        """Take what is given; of CPUs else an equal share of the cluster's, of GPUs one where there are enough."""
+        """Take what is given; of CPUs else as many as all can have, of GPUs one where the cluster has any.
+
+        Raises:
+            InputError: GPUs are wanted, or there, but too few.
+        """
         import ray
 
-        there = ray.cluster_resources()
-        has_gpus = platform in ("auto", "gpu") and there.get("GPU", 0.0) >= workers
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        num_gpus = int(sum(machine.get("GPU", 0.0) for machine in machines))
+        if gpus is None:
+            gpus = int(platform == "gpu" or (platform == "auto" and num_gpus > 0))
+        if gpus * workers > num_gpus:
+            raise InputError(
+                f"the {workers} workers want {gpus * workers} GPUs, and the cluster has {num_gpus}",
+                remedy=f"--workers {max(1, num_gpus)}, or --platform cpu",
+            )
         return Demand(
-            max(1, int(there.get("CPU", 1.0)) // workers) if cpus is None else cpus,
-            int(has_gpus) if gpus is None else gpus,
+            share_of_cpus([int(machine.get("CPU", 0.0)) for machine in machines], workers) if cpus is None else cpus,
+            gpus,
         )
+
+    def cores(self, number_here: int, num_here: int) -> list[int]:
+        """The cores of the machine for one of so many workers on it; all where they don't suffice for all."""
+        cores = list_cores()
+        size = min(self.cpus, len(cores) // num_here)
+        return cores[number_here * size : (number_here + 1) * size] if size else cores
+
+    def variables(self) -> dict[str, str]:
+        """What hides the GPUs from who wants none."""
+        return {} if self.gpus else {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def share_of_cpus(cpus: Sequence[int], workers: int) -> int:
+    """The most CPUs that each of so many workers can have, on machines with so many; 1 where even that is too much."""
+    return next((size for size in range(max(cpus, default=1), 1, -1) if sum(one // size for one in cpus) >= workers), 1)
 
 
 @dataclass(frozen=True)
@@ -113,8 +198,8 @@ class Placed:
 class Places:
     """Places for so many actors on a cluster, kept by Ray until `end`."""
 
-    def __init__(self, count: int, demand: Demand) -> None:
-        """Ask for the places.
+    def __init__(self, count: int, demand: Demand, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Ask for the places, and wait for them for a while, or until told to stop.
 
         Raises:
             TooFewPlacesError: the cluster has no room for them.
@@ -125,8 +210,10 @@ class Places:
         bundle = {"CPU": float(demand.cpus)} | ({"GPU": float(demand.gpus)} if demand.gpus else {})
         self._group = placement_group([bundle] * count, strategy="PACK")
         try:
-            if not self._group.wait(PLACE_SECONDS):
-                raise _too_few(count, bundle)
+            latest = time.monotonic() + PLACE_SECONDS
+            while not self._group.wait(1.0):
+                if is_stopped() or time.monotonic() > latest:
+                    raise _too_few(count, bundle)
         except BaseException:
             self.end()
             raise
@@ -176,10 +263,18 @@ class Seat(Placed):
         return find_free_port(host)
 
     def start(
-        self, arguments: Sequence[str], variables: Mapping[str, str], log: str, number_here: int, num_here: int
+        self,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        log: str,
+        demand: Demand,
+        number_here: int,
+        num_here: int,
     ) -> None:
-        """Start the worker; it takes its share of the cores among the workers of this machine."""
-        environment = {**os.environ, **variables, **share_cores(number_here, num_here)}
+        """Start the worker, on its share of the cores of this machine."""
+        cores = ",".join(map(str, demand.cores(number_here, num_here)))
+        pinned = {CORES: cores} if sys.platform == "linux" else {}
+        environment = {**os.environ, **variables, **demand.variables(), **pinned}
         self._worker = StartedWorker.start([sys.executable, *arguments], environment, Path(log))
 
     def look(self) -> tuple[int | None, float, list[dict[str, Any]]]:
@@ -216,20 +311,33 @@ class _Known:
 class RayCrew:
     """A `Crew` on a Ray cluster that this process is connected to."""
 
-    def __init__(self, arguments: Sequence[str], count: int, logs: Path, demand: Demand) -> None:
+    def __init__(
+        self, arguments: Sequence[str], count: int, logs: Path, demand: Demand, is_stopped: Callable[[], bool]
+    ) -> None:
         """Start so many workers, `python ARGUMENTS` each.
 
         Raises:
             TooFewPlacesError: the cluster has no room for them.
+            StartFailedError: a machine was lost meanwhile.
+            InputError: a machine can't start one.
         """
         import ray
 
-        self._ray = ray
+        self._ray, self._demand = ray, demand
         self._known: list[_Known] = []
-        self._places = Places(count, demand)
+        self._places = Places(count, demand, is_stopped)
         try:
             self._known = [_Known(self._places.make(number, Seat)) for number in range(count)]
             self._start(arguments, logs)
+        except ray.exceptions.RayTaskError as error:
+            self.end(0.0)
+            raise InputError(
+                f"a machine of the cluster can't start a worker: {str(error.cause).splitlines()[-1]}",
+                remedy="see that every machine has this ebox, and reaches both folders at the same path",
+            ) from None
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            self.end(0.0)
+            raise StartFailedError(f"was lost while it was started ({type(error).__name__})") from None
         except BaseException:
             self.end(0.0)
             raise
@@ -244,6 +352,7 @@ class RayCrew:
                 list(arguments),
                 Membership(address, number, len(seats)).variables(),
                 str(logs / f"worker-{number}.log"),
+                self._demand,
                 *here,
             )
             for number, (seat, here) in enumerate(zip(seats, count_here(places), strict=True))
@@ -274,6 +383,8 @@ class RayCrew:
             known.code, known.silence, messages = self._ray.get(known.asked)
         except self._ray.exceptions.RayActorError:
             known.code, known.silence, messages = LOST_MACHINE, 0.0, []
+        except self._ray.exceptions.RayTaskError as error:
+            raise InputError(f"a machine of the cluster can't look after its worker: {error.cause}") from None
         known.asked, known.heard = None, time.monotonic()
         return messages
 

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar, final
 
 from ebox.errors import WorkersFailedError
 from ebox.parallel.cluster import Demand, Placed, Places, count_here
-from ebox.parallel.environment import list_cores
 
 Result = TypeVar("Result")
 LOOK_SECONDS = 1.0
@@ -20,12 +19,19 @@ FIRST_SECONDS = 300.0
 PATIENCE = 10.0
 
 
-def take_cores(number_here: int, num_here: int) -> None:
-    """Keep this process to its share of the cores among the actors of its machine; before anything counts them."""
-    cores = list_cores()
-    if hasattr(os, "sched_setaffinity") and len(cores) >= num_here:
-        first, last = (number * len(cores) // num_here for number in (number_here, number_here + 1))
-        os.sched_setaffinity(0, cores[first:last])
+@dataclass(frozen=True)
+class Here:
+    """What an actor may use of its machine."""
+
+    demand: Demand
+    number: int
+    num: int
+
+    def take(self) -> None:
+        """Keep this process to it; before JAX looks at its devices."""
+        os.environ.update(self.demand.variables())
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.demand.cores(self.number, self.num))
 
 
 @dataclass(eq=False)
@@ -34,7 +40,7 @@ class _Actor:
 
     handle: Any
     asked: Any
-    here: tuple[int, int] | None = None
+    here: Here | None = None
     job: Any = None
     since: float = 0.0
     num_done: int = 0
@@ -63,7 +69,7 @@ class RayPool(Generic[Result]):
             self._actors = {number: self._make(number) for number in range(count)}
             where = ray.get([actor.asked for actor in self._actors.values()], timeout=FIRST_SECONDS)
             # One that replaces another takes over its cores.
-            self._here = count_here(where)
+            self._here = [Here(demand, *counts) for counts in count_here(where)]
             self._welcome()
         except BaseException:
             self.end()

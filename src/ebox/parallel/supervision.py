@@ -26,6 +26,10 @@ class TooFewPlacesError(InputError):
     """There is no room for so many workers."""
 
 
+class StartFailedError(Exception):
+    """Workers were lost while they were being started, which counts as a failure of the attempt."""
+
+
 @runtime_checkable
 class Crew(Protocol):
     """The workers of one attempt, which run from its making to its `end`."""
@@ -51,7 +55,7 @@ class GroupPlan:
     """What to start, and how much may go wrong.
 
     Args:
-        start: Starts so many workers.
+        start: Starts so many workers; while it waits for room it asks whether to stop waiting.
         num_workers: How many.
         logs: Folder in which they print.
         newest_checkpoint: Names the newest checkpoint, to see whether a failed attempt got on.
@@ -60,7 +64,7 @@ class GroupPlan:
         stall_seconds: A worker without a sign of life for so long counts as hung.
     """
 
-    start: Callable[[int], Crew]
+    start: Callable[[int, Callable[[], bool]], Crew]
     num_workers: int
     logs: Path
     newest_checkpoint: Callable[[], str | None]
@@ -105,9 +109,14 @@ def _supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart, or
     least = plan.num_workers if plan.min_workers is None else plan.min_workers
     while True:
         before = plan.newest_checkpoint()
+        orders.check()
         try:
             failure = _Group(plan, count, on_message, orders).run()
+        except StartFailedError as error:
+            orders.check()
+            failure = _Failure(0, str(error))
         except TooFewPlacesError:
+            orders.check()
             # At the start the wish counts; later, what is gone for good is done without.
             if restarts == 0 or count == least:
                 raise
@@ -157,6 +166,17 @@ class _Orders:
         self.number, self.at = number, time.monotonic()
         self.pass_on()
 
+    def is_given(self) -> bool:
+        """Whether one of them came."""
+        return self.number is not None
+
+    def check(self) -> None:
+        """End as was ordered, where no worker is left that would save first."""
+        if self.number == signal.SIGTERM:
+            raise ResumableError
+        if self.number is not None:
+            raise KeyboardInterrupt
+
     def pass_on(self) -> None:
         """Tell the workers that live; one that is told twice minds it once."""
         if self.number is not None and self.crew is not None:
@@ -174,7 +194,7 @@ class _Group:
 
     def run(self) -> _Failure | None:
         """Start, wait and clean up; what failed, if anything did."""
-        crew = self.plan.start(self.count)
+        crew = self.plan.start(self.count, self.orders.is_given)
         try:
             self.orders.crew = crew
             self.orders.pass_on()
@@ -232,9 +252,7 @@ class _Group:
         since = self._first_failure(now) if broken else self.orders.at
         if any(code is None for code in codes) and now - since < patience:
             return
-        if self.orders.number == signal.SIGTERM:
-            raise ResumableError
-        raise KeyboardInterrupt
+        self.orders.check()
 
     def _listen(self, crew: Crew, seconds: float) -> None:
         """Take in what the workers tell, for up to so long."""
