@@ -23,17 +23,16 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from ebox.config import ExplanationConfig
 from ebox.errors import InputError
 from ebox.explanation.matching import Match, match_motifs
-from ebox.explanation.merging import Pattern, merge_alike
+from ebox.explanation.merging import TRIM_SHARE, Pattern, merge_alike
 from ebox.publishing import read_json, write_json
 from ebox.sequences.codes import one_hot, reverse_complement
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import read_meme, write_meme
 
 Progress = Callable[[str, int, int], None]
-# A motif is cut to the columns between the first and the last whose contribution reaches this share of the greatest
-# and which carry so many bits beyond what as many random sites would. With fewer such columns it is none: TOMTOM finds
-# flat matrices very like the flat flanks of known ones.
-TRIM_SHARE = 0.15
+# A motif is cut to the columns between the first and the last that contribute (TRIM_SHARE) and carry so many bits
+# beyond what as many random sites would. With fewer such columns it is none: TOMTOM finds flat matrices very like the
+# flat flanks of known ones.
 LEAST_BITS = 0.25
 MIN_COLUMNS = 4
 # Discovery on more sequences finds nothing new, and takes hours.
