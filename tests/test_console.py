@@ -1,4 +1,6 @@
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +34,18 @@ def test_streams_that_were_closed_are_written_to_in_vain(monkeypatch: pytest.Mon
         display.progress("cleaning", 1, 1)
     say("done")
     note("done")
+
+
+def test_what_is_done_all_at_once_shows_the_time_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with (tmp_path / "said").open("w+") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Display() as display:
+            display.progress("finding motifs", 0, 1)
+            now = 140.0
+            display.progress("finding motifs", 0, 1)
+            now = 160.0
+            display.progress("finding motifs", 1, 1)
+    said = (tmp_path / "said").read_text()
+    assert said == "finding motifs: 40 s so far\nfinding motifs: 1 of 1\n"

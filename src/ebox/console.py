@@ -148,7 +148,9 @@ class Display:
             self._said[phrase] = now
         elif now - last >= QUIET_SECONDS or (done >= total and now - last >= 1.0):
             self._said[phrase] = now
-            note(f"{phrase}: {done:,} of {total:,}{self._describe_rest(phrase, now, done, total)}")
+            # Of what is done all at once only the time is known.
+            far = f"{now - already[0]:.0f} s so far" if total == 1 > done else f"{done:,} of {total:,}"
+            note(f"{phrase}: {far}{self._describe_rest(phrase, now, done, total)}")
 
     def _describe_rest(self, phrase: str, now: float, done: int, total: int) -> str:
         """The time left at the speed since the first word of a phrase."""
