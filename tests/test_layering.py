@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("explanation", "planning"),
     ("reporting",),
     ("preflight",),
-    ("prediction", "diagnosis", "parity"),
+    ("prediction", "diagnosis", "parity", "scaling"),
     ("launch", "overrides"),
     ("stages",),
     ("worker", "locus"),
@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("console",),
     ("options", "exits"),
-    ("explain_verb",),
+    ("explain_verb", "doctor_verb"),
     ("cli",),
 )
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}

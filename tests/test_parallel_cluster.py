@@ -18,8 +18,9 @@ import pytest
 
 from ebox.config import make_config
 from ebox.errors import InputError, ResumableError, WorkersFailedError
-from ebox.parallel.cluster import Demand, connect, share_of_cpus
+from ebox.parallel.cluster import Demand, share_of_cpus
 from ebox.parallel.environment import list_cores
+from ebox.parallel.ray_connection import connect
 from ebox.parallel.supervision import GroupPlan, StartFailedError, supervise
 from ebox.parity import make_dataset
 from ebox.publishing import read_json

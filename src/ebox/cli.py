@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ebox.exits import FAILED_CODE, run_app
+from ebox.doctor_verb import doctor
+from ebox.exits import run_app
 from ebox.explain_verb import explain
 from ebox.options import (
     BlacklistOption,
@@ -17,7 +18,6 @@ from ebox.options import (
     DevicesOption,
     EpochsOption,
     ExchangeOption,
-    ForOption,
     GenomeOption,
     KindsOption,
     LengthOption,
@@ -27,7 +27,6 @@ from ebox.options import (
     NegativesOption,
     OutOption,
     OverwriteOption,
-    ParityOption,
     PeaksOption,
     PlatformOption,
     PositivesOption,
@@ -41,10 +40,8 @@ from ebox.options import (
     SyncOption,
     TableOption,
     TestTableOption,
-    TopologyOption,
     TrainTableOption,
     ValidationTableOption,
-    WorkersOption,
     read_settings,
     read_sources,
     read_workers,
@@ -280,6 +277,7 @@ def predict(
 
 
 app.command(short_help="Show what a network learned, and how sure that is.")(explain)
+app.command(short_help="Say what is here, what is missing, what it would take.")(doctor)
 
 
 @app.command(short_help="Write the self-contained HTML report of a run.")
@@ -317,33 +315,6 @@ def simulate(
     console.say(f"simulation: {out}")
 
 
-@app.command(short_help="Say what is here, what is missing, what it would take.")
-def doctor(
-    topology: TopologyOption = None,
-    dataset: ForOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    parity: ParityOption = False,
-    workers: WorkersOption = "2,4,8",
-    platform: PlatformOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="With --parity: JSON file for the certificate.")] = None,
-) -> None:
-    """Say what is here and what is missing; with --for, what a training would take, here or on a --topology.
-
-    With --parity, certify that one worker and several train the same model on this machine.
-    """
-    from ebox import console
-
-    if parity:
-        _certify(workers, platform, out)
-        return
-    from ebox.diagnosis import doctor as examine
-
-    result = examine(topology, dataset, config, set_ or ())
-    console.say(console.describe_findings(result))
-    raise typer.Exit(0 if result.healthy else 2)
-
-
 @app.command()
 def config(
     file: Annotated[Path | None, typer.Option("--config", help="Settings file to start from.")] = None,
@@ -354,23 +325,6 @@ def config(
     from ebox.config import describe_config, read_config
 
     console.say(describe_config(read_config(file, set_ or ())))
-
-
-def _certify(workers: str, platform: str | None, out: Path | None) -> None:
-    """Make the certificate of 1 against N, show it and keep it; code 1 where it does not hold."""
-    from ebox import console
-    from ebox.parity import certify_parity, read_numbers, write_parity
-
-    with console.Display() as display:
-        result = certify_parity(
-            read_numbers(workers), platform="cpu" if platform is None else platform, progress=display.progress
-        )
-    console.say(console.describe_parity(result))
-    if out is not None:
-        write_parity(result, out)
-        console.say(f"certificate: {out}")
-    if not result.holds:
-        raise typer.Exit(FAILED_CODE)
 
 
 def main() -> None:

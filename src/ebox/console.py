@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ebox.planning import TopologyResult
     from ebox.prediction import PredictionResult
     from ebox.preflight import PreflightResult
+    from ebox.scaling import GrowthResult
     from ebox.sequences.ceiling import CeilingResult
     from ebox.training import TrainingResult
 
@@ -72,6 +73,22 @@ def describe_training(result: TrainingResult) -> str:
     if "staleness" in sent:
         late = sent["staleness"]
         lines.append(f"gradients were {late['mean']:.1f} steps late on average, {late['max']} at most")
+    return "\n".join(lines)
+
+
+def describe_growth(result: GrowthResult) -> str:
+    """The curve of a training over workers as a table."""
+    fit = result.fit
+    lines = [
+        f"fitted to {len(fit.points)} measured steps; error on a step left out {fit.median_left_out_error:.1%} "
+        f"(median), {fit.worst_left_out_error:.1%} (worst)",
+        f"predicted for a link of {result.link_bytes_per_second * 8 / 1e9:g} Gbit/s, each worker keeping its examples:",
+        " workers   a step    speed-up   efficiency",
+    ]
+    lines += [
+        f"{point.workers:8,} {point.seconds * 1e3:7.1f} ms {point.speedup:9.1f} {point.efficiency:11.0%}"
+        for point in result.weak
+    ]
     return "\n".join(lines)
 
 

@@ -97,7 +97,8 @@ def _starting(
 ) -> Iterator[Callable[[int, Callable[[], bool]], Crew]]:
     """What starts so many workers, `python ARGUMENTS` each, for as long as this lasts (see `GroupPlan.start`)."""
     if parallel.cluster is not None:
-        from ebox.parallel.cluster import Demand, RayCrew, connect
+        from ebox.parallel.cluster import Demand, RayCrew
+        from ebox.parallel.ray_connection import connect
 
         with connect(parallel.cluster):
             demand = Demand.of(parallel.workers, parallel.worker_cpus, parallel.worker_gpus, parallel.platform)
@@ -144,8 +145,9 @@ def gradient_pool(dataset: Path, config: Config) -> Iterator[WorkerPool | None]:
     if parallel.sync != "async" or parallel.cluster is None:
         yield None
         return
-    from ebox.parallel.cluster import Demand, connect
+    from ebox.parallel.cluster import Demand
     from ebox.parallel.processes import is_cluster_task, is_member
+    from ebox.parallel.ray_connection import connect
     from ebox.parallel.ray_pool import RayPool
 
     if is_member() or is_cluster_task(os.environ):

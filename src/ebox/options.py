@@ -77,6 +77,10 @@ ForOption = Annotated[Path | None, typer.Option("--for", help="Dataset folder: w
 ParityOption = Annotated[
     bool, typer.Option("--parity", help="Train a fixed problem with 1 and N workers, and compare.")
 ]
+ScalingOption = Annotated[
+    bool, typer.Option("--scaling", help="With --for: measure steps here, and predict them for up to 256 workers.")
+]
+LinkOption = Annotated[str, typer.Option("--link", help="With --scaling: the network between workers, as 10gbit.")]
 WorkersOption = Annotated[str, typer.Option("--workers", help="With --parity: numbers of workers, as 2,4,8.")]
 ProcessesOption = Annotated[
     int | None, typer.Option("--processes", help="Processes to start on this machine, sharing its cores or GPUs.")

@@ -48,6 +48,7 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
         "environment": None if files.environment is None else _describe_environment(files.environment),
         "communication": _describe_communication(files),
         "parity": _describe_parity(files.parity),
+        "scaling": _describe_scaling(files.scaling),
         "commands": _list_commands(files),
         "absent": list(files.absent),
     }
@@ -307,6 +308,15 @@ def _describe_communication(files: RunFiles) -> dict[str, Any] | None:
         "staleness",
     )
     return {key: sent.get(key) for key in keys}
+
+
+def _describe_scaling(scaling: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What `ebox doctor --scaling` measured, where it was put into the run folder."""
+    if scaling is None or scaling.get("format") != "ebox-scaling":
+        return None
+    keys = ("median_left_out_error", "worst_left_out_error", "link_bytes_per_second", "weak")
+    measured = {"num_points": len(scaling["points"]), "most": max(point["workers"] for point in scaling["points"])}
+    return {**{key: scaling[key] for key in keys}, **measured, "cpu": scaling["environment"]["cpu"]}
 
 
 def _describe_parity(parity: Mapping[str, Any] | None) -> dict[str, Any] | None:

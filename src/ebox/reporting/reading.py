@@ -33,6 +33,7 @@ class RunFiles:
     explanation: Mapping[str, Any] | None
     simulation: Mapping[str, Any] | None
     parity: Mapping[str, Any] | None
+    scaling: Mapping[str, Any] | None
     mistakes: Mapping[str, Mapping[str, list[dict[str, Any]]]]
     absent: tuple[str, ...]
 
@@ -51,8 +52,8 @@ def read_run_files(folder: Path) -> RunFiles:
     _check_present(folder / names.DATASET, "train again: it is written when training begins")
     _check_present(folder / names.EVALUATION, f"measure the model first: `ebox evaluate {folder}`")
     optional = (names.ENVIRONMENT, names.TRAINING, names.QUALITY, names.FILTERS, names.SIMULATION)
-    certificate = (names.PARITY,)
-    found = {name: _read_object(folder / name) for name in (*optional, *certificate) if (folder / name).exists()}
+    measured = (names.PARITY, names.SCALING)
+    found = {name: _read_object(folder / name) for name in (*optional, *measured) if (folder / name).exists()}
     evaluation = _read_evaluation(folder / names.EVALUATION)
     metrics = _read_metrics(folder / names.METRICS)
     predictions = folder / names.PREDICTIONS
@@ -74,6 +75,7 @@ def read_run_files(folder: Path) -> RunFiles:
         explanation=_read_explanation(folder / EXPLANATION / FACTS),
         simulation=found.get(names.SIMULATION),
         parity=found.get(names.PARITY),
+        scaling=found.get(names.SCALING),
         mistakes=_read_mistakes(predictions, evaluation) if predictions.exists() else {},
         absent=tuple(name for name in (*optional, names.METRICS, names.PREDICTIONS) if name not in present),
     )

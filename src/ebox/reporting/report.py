@@ -146,5 +146,7 @@ def _draw(facts: Mapping[str, Any]) -> dict[str, Any]:
     if facts["training"] is not None:
         for metric in ("loss", "auroc"):
             drawings[f"training-{metric}"] = figures.draw_training(f"training-{metric}", facts["training"], metric)
+    if facts["scaling"] is not None:
+        drawings["scaling"] = figures.draw_scaling("scaling", facts["scaling"]["weak"])
     shown = [] if facts["filters"] is None else figures.draw_filters("filter", facts["filters"])
     return {"figures": drawings, "filters": shown}

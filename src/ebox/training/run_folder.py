@@ -23,6 +23,8 @@ PREDICTIONS = "predictions.parquet"
 FILTERS = "filters.json"
 # The certificate of `ebox doctor --parity --out RUN/parity.json`; not of the training, so never cleared.
 PARITY = "parity.json"
+# What `ebox doctor --scaling --out RUN/scaling.json` measured; never cleared either.
+SCALING = "scaling.json"
 REPORT = "report.html"
 REPORT_FACTS = "report.json"
 CHECKPOINTS = "checkpoints"
