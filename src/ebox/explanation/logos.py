@@ -29,7 +29,7 @@ GLYPHS = {
 }
 _CELL_WIDTH = 20.0
 _PLOT_HEIGHT = 64.0
-_LEFT_MARGIN = 26.0
+_LEFT_MARGIN = 36.0
 _BOTTOM_MARGIN = 16.0
 _TOP_MARGIN = 5.0
 _MIN_LETTER_HEIGHT = 0.15  # in the units of the drawing: smaller letters cannot be seen
