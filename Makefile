@@ -9,7 +9,7 @@ demo: $(READY)
 	$(BIN)/ebox demo
 
 test: $(READY)
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow

@@ -25,6 +25,23 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 
+# Files that take long by themselves: begun first, none of them is left over for one worker at the end.
+LONG_FILES = (
+    "test_readme",
+    "test_parallel_processes",
+    "test_cli",
+    "test_preflight",
+    "test_explaining",
+    "test_training_schedules",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of long files first, in that order; the others stay as they are."""
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of the real data, or a skip that says how to get it."""
