@@ -45,7 +45,8 @@ def test_every_batch_is_taken_once_and_none_too_late(bound: int, speeds: list[in
                 is_busy = any(other == worker for _, other, _ in arrivals)
                 if is_busy or not ledger.can_hand_out() or (not again and following == total):
                     continue
-                number = again.pop(0) if again else following
+                number = min(again) if again else following
+                again = [other for other in again if other != number]
                 following = max(following, number + 1)
                 heapq.heappush(arrivals, (clock + speed, worker, ledger.hand_out(number)))
             ticket = ledger.take(latest)

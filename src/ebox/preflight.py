@@ -117,36 +117,26 @@ def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float
     import jax.numpy as jnp
     import numpy as np
 
-    from ebox.models import build_model
     from ebox.training.batches import Shares, iter_plans, make_chunk, put_chunk
-    from ebox.training.sampling import make_order
-    from ebox.training.state import make_hyperparameters, place_state
+    from ebox.training.problem import Problem
+    from ebox.training.state import place_state
     from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
 
-    train, rows = config.train, data.rows("train")
-    codes, targets = data.codes[rows], data.targets[rows]
-    order = make_order(
-        targets,
-        seed=train.seed,
-        batch_size=train.batch_size,
-        negatives_per_positive=train.negatives_per_positive,
-    )
-    num_steps = order.count_steps(train.epochs, train.max_steps)
-    plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, num_steps)
-    run, hyper = build_run_chunk(mesh, plan, steps), make_hyperparameters(train, num_steps, 1.0)
-    network = build_model(config.model, targets.shape[1], data.length_bp, np.random.default_rng(0))
+    train, problem = config.train, Problem.of(data, config)
+    plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, problem.num_steps)
+    run = build_run_chunk(mesh, plan, steps)
     state, shares = (
-        place_state(plan.schedule.start(network), mesh),
+        place_state(plan.schedule.start(problem.fresh), mesh),
         Shares.of(mesh, train.batch_size, train.device_batch_size),
     )
     signals, seconds = jnp.zeros((mesh.size, NUM_SIGNALS)), []
     for one in list(iter_plans(0, steps * (WARM_UP + TIMED), steps, frozenset())):
         began = time.perf_counter()
-        chunk = put_chunk(make_chunk(codes, targets, order, one, steps, shares), mesh)
-        state, metrics = run(state, chunk, signals, hyper, jnp.asarray(one.count, jnp.int32))
+        chunk = put_chunk(make_chunk(problem.codes, problem.targets, problem.order, one, steps, shares), mesh)
+        state, metrics = run(state, chunk, signals, problem.hyper, jnp.asarray(one.count, jnp.int32))
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - began)
-    return seconds[0], float(np.median(seconds[WARM_UP:])) / steps, num_steps
+    return seconds[0], float(np.median(seconds[WARM_UP:])) / steps, problem.num_steps
 
 
 def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> CompilationResult:

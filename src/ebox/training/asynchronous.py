@@ -221,7 +221,9 @@ class AsyncEngine:
             if worker in self._busy or not self._ledger.can_hand_out():
                 continue
             if self._again:
-                number = self._again.pop(0)
+                # The oldest first: it is the one that others wait for.
+                number = min(self._again)
+                self._again.remove(number)
             elif self._next is not None and self._next < self._num_steps:
                 number, self._next = self._next, self._next + 1
             else:
