@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import socket
 import subprocess
@@ -24,7 +24,7 @@ from ebox.parallel.ray_connection import connect
 from ebox.parallel.supervision import GroupPlan, StartFailedError, supervise
 from ebox.parity import make_dataset
 from ebox.publishing import read_json
-from groups import LONG, command_of, environment, largest_difference, train, wait_until
+from groups import LONG, largest_difference, started, train, wait_until
 
 # Not by importing it: what Ray takes over at its import is for ebox to set.
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason='Ray is not installed: pip install "ebox[cluster]"')
@@ -136,24 +136,38 @@ def test_an_order_to_stop_while_workers_start_is_heeded(order: int, error: type[
     assert crew.counts == [2]
 
 
+# In a process of its own: Ray forks, which one that runs JAX must not.
+LISTENERS = """
+import json, os, signal
+import psutil
+from ebox.parallel.ray_connection import connect
+
+before = signal.getsignal(signal.SIGTERM)
+with connect("local"):
+    pass
+with connect("local"):
+    me = psutil.Process()
+    listening = [
+        (one.name(), connection.laddr.ip)
+        for one in (me, *me.children(recursive=True))
+        for connection in one.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+same = signal.getsignal(signal.SIGTERM) is before
+print(json.dumps({"listening": listening, "same_handler": same, "token_left": "RAY_AUTH_TOKEN" in os.environ}))
+"""
+
+
 @needs_ray
 @pytest.mark.slow
 def test_a_local_cluster_listens_on_loopback_alone_and_leaves_no_handler():
-    before = signal.getsignal(signal.SIGTERM)
-    with connect("local"):
-        pass
-    with connect("local"):
-        me = psutil.Process()
-        listening = {
-            (one.name(), connection.laddr.ip)
-            for one in (me, *me.children(recursive=True))
-            for connection in one.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
-    assert any(name == "gcs_server" for name, _ in listening)
-    assert {ip.removeprefix("::ffff:") for _, ip in listening} == {"127.0.0.1"}
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert "RAY_AUTH_TOKEN" not in os.environ
+    done = subprocess.run([sys.executable, "-c", LISTENERS], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert any(name == "gcs_server" for name, _ in found["listening"])
+    assert {ip.removeprefix("::ffff:") for _, ip in found["listening"]} == {"127.0.0.1"}
+    assert found["same_handler"]
+    assert not found["token_left"]
 
 
 @needs_ray
@@ -204,18 +218,11 @@ def test_a_lost_worker_or_machine_leaves_no_trace_in_the_model(
     wanted: Callable[[psutil.Process], bool], reason: str, dataset: Path, tmp_path: Path, undisturbed: Path
 ):
     out = tmp_path / "run"
-    command = command_of(dataset, out, LONG, *TWO)
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        wait_until(lambda: process.poll() is not None or any(out.glob("checkpoints/step-*")))
+    with started(dataset, out, LONG, *TWO) as process:
         before = _descendants(process, _worker)
         assert len(before) == 2
         _descendants(process, wanted)[-1].kill()
         output = process.communicate(timeout=300)[0]
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
     assert process.returncode == 0, output
     assert reason in output
     assert "starting again with 2 workers from step-" in output
@@ -229,17 +236,10 @@ def test_a_training_on_a_cluster_that_is_told_to_stop_is_saved_and_goes_on(
     dataset: Path, tmp_path: Path, undisturbed: Path
 ):
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        command_of(dataset, out, LONG, *TWO),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_until(lambda: process.poll() is not None or any(out.glob("checkpoints/step-*")))
-    process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    output = process.communicate(timeout=100)[0]
+    with started(dataset, out, LONG, *TWO) as process:
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        output = process.communicate(timeout=100)[0]
     assert process.returncode == 75, output
     assert time.monotonic() - began < 60
     again = train(dataset, out, LONG, *TWO, "--resume")
@@ -251,18 +251,11 @@ def test_a_training_on_a_cluster_that_is_told_to_stop_is_saved_and_goes_on(
 @pytest.mark.slow
 def test_an_asynchronous_training_goes_on_without_the_worker_it_lost(dataset: Path, tmp_path: Path):
     out = tmp_path / "run"
-    command = command_of(dataset, out, LONG, *TWO, "--sync", "async")
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        wait_until(lambda: process.poll() is not None or any(out.glob("checkpoints/step-*")))
+    with started(dataset, out, LONG, *TWO, "--sync", "async") as process:
         actors = _descendants(process, lambda one: "GradientActor" in " ".join(one.cmdline()))
         assert len(actors) == 2
         actors[0].kill()
         output = process.communicate(timeout=300)[0]
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
     assert process.returncode == 0, output
     assert "steps late on average" in output
     facts = read_json(out / "training.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -72,9 +73,7 @@ def _certify(workers: str, platform: str | None, out: Path | None) -> None:
         raise typer.Exit(FAILED_CODE)
 
 
-def _grow(
-    dataset: Path | None, file: Path | None, overrides: list[str] | tuple[()], link: str, out: Path | None
-) -> None:
+def _grow(dataset: Path | None, file: Path | None, overrides: Sequence[str], link: str, out: Path | None) -> None:
     """Measure how a training grows with the workers, show it and keep it."""
     from ebox import console
     from ebox.config import read_config

@@ -21,7 +21,7 @@ from ebox.publishing import read_json
 if TYPE_CHECKING:
     import numpy as np
 
-    from ebox.parallel.supervision import Crew
+    from ebox.parallel.supervision import StartCrew
     from ebox.training import TrainingResult
     from ebox.training.asynchronous import GradientComputer, GradientResult, WorkerPool
 
@@ -92,16 +92,14 @@ def train_in_group(
 
 
 @contextmanager
-def _starting(
-    parallel: ParallelConfig, make_arguments: Callable[[], list[str]], logs: Path
-) -> Iterator[Callable[[int, Callable[[], bool]], Crew]]:
-    """What starts so many workers, `python ARGUMENTS` each, for as long as this lasts (see `GroupPlan.start`)."""
+def _starting(parallel: ParallelConfig, make_arguments: Callable[[], list[str]], logs: Path) -> Iterator[StartCrew]:
+    """What starts so many workers, `python ARGUMENTS` each, for as long as this lasts."""
     if parallel.cluster is not None:
         from ebox.parallel.cluster import Demand, RayCrew
         from ebox.parallel.ray_connection import connect
 
         with connect(parallel.cluster):
-            demand = Demand.of(parallel.workers, parallel.worker_cpus, parallel.worker_gpus, parallel.platform)
+            demand = Demand.of(parallel)
             yield lambda count, is_stopped: RayCrew(make_arguments(), count, logs, demand, is_stopped)
         return
     from ebox.parallel.crews import LocalCrew
@@ -156,7 +154,7 @@ def gradient_pool(dataset: Path, config: Config) -> Iterator[WorkerPool | None]:
             remedy="start one process, with --cluster and --workers",
         )
     with connect(parallel.cluster):
-        demand = Demand.of(parallel.workers, parallel.worker_cpus, parallel.worker_gpus, parallel.platform)
+        demand = Demand.of(parallel)
         limits = parallel.max_restarts, parallel.stall_seconds
         texts = str(dataset.resolve()), format_config(config)
         pool: RayPool[GradientResult] = RayPool(GradientActor, parallel.workers, demand, *limits, *texts)

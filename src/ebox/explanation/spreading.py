@@ -22,7 +22,7 @@ from ebox.models.winograd import MIN_CHANNELS, TILE, WIDTHS, make_transforms
 
 @dataclass(frozen=True)
 class Group:
-    """Products with the same few matrices, each of several inputs: `num_matrices` times `num_inputs`."""
+    """Products with the same few matrices, each with equally many inputs: all of the first matrix, then the next."""
 
     of_filters: Float[np.ndarray, "matrix width"]
     of_inputs: Float[np.ndarray, "product place"]
@@ -54,10 +54,12 @@ def plan_spreading(size: int, width: int, dilation: int, channels: int) -> Sprea
     wider = size + dilation * (width - 1)
     step = TILE + 1 - width
     block = step * dilation
-    # Whole blocks by Toom and Cook, and one more that is not whole where it still saves products.
-    num_blocks, rest = divmod(size, block) if width in WIDTHS and channels >= MIN_CHANNELS else (0, size)
-    if num_blocks * block < size and width in WIDTHS and channels >= MIN_CHANNELS and TILE * dilation < rest * width:
-        num_blocks, rest = num_blocks + 1, 0
+    num_blocks, rest = 0, size
+    if width in WIDTHS and channels >= MIN_CHANNELS:
+        # Whole blocks by Toom and Cook, and one more that is not whole where it still saves products.
+        num_blocks, rest = divmod(size, block)
+        if TILE * dilation < rest * width:
+            num_blocks, rest = num_blocks + 1, 0
     groups = [_by_points(size, wider, width, dilation, num_blocks)] if num_blocks else []
     if rest:
         groups.append(_directly(size, wider, width, dilation, size - rest))

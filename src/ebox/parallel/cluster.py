@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from ebox.config import ParallelConfig
 from ebox.errors import InputError
 from ebox.parallel.crews import StartedWorker, find_free_port
 from ebox.parallel.environment import list_cores
@@ -32,7 +33,7 @@ class Demand:
     gpus: int
 
     @staticmethod
-    def of(workers: int, cpus: int | None, gpus: int | None, platform: str) -> Demand:
+    def of(parallel: ParallelConfig) -> Demand:
         """Take what is given; of CPUs else as many as all can have, of GPUs one where the cluster has any.
 
         Raises:
@@ -42,17 +43,17 @@ class Demand:
 
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         num_gpus = int(sum(machine.get("GPU", 0.0) for machine in machines))
+        workers, cpus, gpus = parallel.workers, parallel.worker_cpus, parallel.worker_gpus
         if gpus is None:
-            gpus = int(platform == "gpu" or (platform == "auto" and num_gpus > 0))
+            gpus = int(parallel.platform == "gpu" or (parallel.platform == "auto" and num_gpus > 0))
         if gpus * workers > num_gpus:
             raise InputError(
                 f"the {workers} workers want {gpus * workers} GPUs, and the cluster has {num_gpus}",
                 remedy=f"--workers {max(1, num_gpus)}, or --platform cpu",
             )
-        return Demand(
-            share_of_cpus([int(machine.get("CPU", 0.0)) for machine in machines], workers) if cpus is None else cpus,
-            gpus,
-        )
+        if cpus is None:
+            cpus = share_of_cpus([int(machine.get("CPU", 0.0)) for machine in machines], workers)
+        return Demand(cpus, gpus)
 
     def cores(self, number_here: int, num_here: int) -> list[int]:
         """The cores of the machine for one of so many workers on it; all where they don't suffice for all."""
@@ -132,6 +133,18 @@ def count_here(places: Sequence[Place]) -> list[tuple[int, int]]:
     """Of each place: how many before it are on its machine, and how many in all."""
     nodes = [place.node for place in places]
     return [(nodes[:number].count(node), nodes.count(node)) for number, node in enumerate(nodes)]
+
+
+def explain_task_error(error: Any) -> InputError:
+    """What went wrong in an actor (a RayTaskError) as an error that a user can act on."""
+    cause = error.cause
+    if isinstance(cause, InputError):
+        return cause
+    lines = str(cause).strip().splitlines()
+    return InputError(
+        f"a machine of the cluster can't do its part: {type(cause).__name__}: {lines[-1] if lines else 'no message'}",
+        remedy="see that every machine has this ebox, and reaches both folders at the same path",
+    )
 
 
 def _too_few(count: int, bundle: Mapping[str, float]) -> TooFewPlacesError:
@@ -223,17 +236,12 @@ class RayCrew:
         try:
             self._known = [_Known(self._places.make(number, Seat)) for number in range(count)]
             self._start(arguments, logs)
-        except ray.exceptions.RayTaskError as error:
+        except BaseException as error:
             self.end(0.0)
-            raise InputError(
-                f"a machine of the cluster can't start a worker: {str(error.cause).splitlines()[-1]}",
-                remedy="see that every machine has this ebox, and reaches both folders at the same path",
-            ) from None
-        except (ray.exceptions.RayError, TimeoutError) as error:
-            self.end(0.0)
-            raise StartFailedError(f"was lost while it was started ({type(error).__name__})") from None
-        except BaseException:
-            self.end(0.0)
+            if isinstance(error, ray.exceptions.RayTaskError):
+                raise explain_task_error(error) from None
+            if isinstance(error, ray.exceptions.RayError | TimeoutError):
+                raise StartFailedError(f"was lost while it was started ({type(error).__name__})") from None
             raise
 
     def _start(self, arguments: Sequence[str], logs: Path) -> None:
@@ -278,7 +286,7 @@ class RayCrew:
         except self._ray.exceptions.RayActorError:
             known.code, known.silence, messages = LOST_MACHINE, 0.0, []
         except self._ray.exceptions.RayTaskError as error:
-            raise InputError(f"a machine of the cluster can't look after its worker: {error.cause}") from None
+            raise explain_task_error(error) from None
         known.asked, known.heard = None, time.monotonic()
         return messages
 
@@ -303,7 +311,8 @@ class RayCrew:
         while None in self.codes() and time.monotonic() < latest:
             self.listen(0.1)
         ends = [known.seat.end.remote() for known in self._known if known.code != LOST_MACHINE]
-        self._ray.wait(ends, num_returns=len(ends), timeout=10.0) if ends else None
+        if ends:
+            self._ray.wait(ends, num_returns=len(ends), timeout=10.0)
         for known in self._known:
             # Its worker, where it still runs, minds that nobody listens, and goes.
             self._ray.kill(known.seat)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, final
 
 from ebox.errors import WorkersFailedError
-from ebox.parallel.cluster import Demand, Placed, Places, count_here
+from ebox.parallel.cluster import Demand, Placed, Places, count_here, explain_task_error
 
 Result = TypeVar("Result")
 LOOK_SECONDS = 1.0
@@ -64,6 +64,7 @@ class RayPool(Generic[Result]):
         self._kind, self._arguments = kind, arguments
         self._restarts_left, self._stall_seconds = max_restarts, stall_seconds
         self._slowest = 0.0
+        self._actors: dict[int, _Actor] = {}
         self._places = Places(count, demand)
         try:
             self._actors = {number: self._make(number) for number in range(count)}
@@ -97,6 +98,7 @@ class RayPool(Generic[Result]):
 
         Raises:
             WorkersFailedError: none is left.
+            InputError: what one could not work with.
         """
         while True:
             self._welcome()
@@ -123,6 +125,8 @@ class RayPool(Generic[Result]):
         except self._ray.exceptions.RayActorError:
             self._lose(number)
             return None
+        except self._ray.exceptions.RayTaskError as error:
+            raise explain_task_error(error) from None
         if actor.num_done:
             self._slowest = max(self._slowest, time.monotonic() - actor.since)
         actor.job, actor.num_done = None, actor.num_done + 1
@@ -157,6 +161,6 @@ class RayPool(Generic[Result]):
 
     def end(self) -> None:
         """Let go of the actors and their places."""
-        for actor in getattr(self, "_actors", {}).values():
+        for actor in self._actors.values():
             self._ray.kill(actor.handle)
         self._places.end()

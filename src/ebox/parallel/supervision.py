@@ -50,12 +50,16 @@ class Crew(Protocol):
         """Give the workers so long to end by themselves, kill those that have not, and let go of everything."""
 
 
+# Starts so many workers; while it waits for room it asks whether to stop waiting.
+StartCrew = Callable[[int, Callable[[], bool]], Crew]
+
+
 @dataclass(frozen=True)
 class GroupPlan:
     """What to start, and how much may go wrong.
 
     Args:
-        start: Starts so many workers; while it waits for room it asks whether to stop waiting.
+        start: What starts them.
         num_workers: How many.
         logs: Folder in which they print.
         newest_checkpoint: Names the newest checkpoint, to see whether a failed attempt got on.
@@ -64,7 +68,7 @@ class GroupPlan:
         stall_seconds: A worker without a sign of life for so long counts as hung.
     """
 
-    start: Callable[[int, Callable[[], bool]], Crew]
+    start: StartCrew
     num_workers: int
     logs: Path
     newest_checkpoint: Callable[[], str | None]
