@@ -15,7 +15,18 @@ from ebox import __version__
 from ebox.parallel.environment import count_cores, find_cpu_name, find_versions
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("jax", "jaxlib", "numpy", "torch", "lightning", "scikit-learn", "tangermeme", "modisco-lite", "memelite")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "jax-cuda13-plugin",
+    "numpy",
+    "torch",
+    "lightning",
+    "scikit-learn",
+    "tangermeme",
+    "modisco-lite",
+    "memelite",
+)
 
 
 def describe_machine() -> dict[str, Any]:

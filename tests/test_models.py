@@ -83,10 +83,10 @@ def test_winograd_tiles_give_the_same_numbers_and_gradients(width: int, dilation
     weight = jax.random.normal(jax.random.key(1), (width, 64, 64)) / np.sqrt(width * 64)
     cotangent = jax.random.normal(jax.random.key(2), (2, length, 64))
     results = {}
-    for method in ("im2col", "native"):
+    for method in ("winograd", "native"):
         outputs, pull = jax.vjp(lambda x, w, method=method: convolve(x, w, dilation, method), inputs, weight)
         results[method] = (outputs, *pull(cotangent))
-    for tiles, native in zip(results["im2col"], results["native"], strict=True):
+    for tiles, native in zip(results["winograd"], results["native"], strict=True):
         np.testing.assert_allclose(tiles, native, atol=1e-5 * float(np.abs(native).max()))
 
 
@@ -100,7 +100,7 @@ def test_convolution_is_correlation_with_zero_padding():
 @pytest.mark.parametrize("config", ARCHITECTURES, ids=lambda config: f"{config.architecture}-{config.strands}")
 def test_both_forms_give_the_same_logits(config: ModelConfig):
     network, codes = _network(config), _codes()
-    columns, _ = _apply(network, codes, Pass(method="im2col"))
+    columns, _ = _apply(network, codes, Pass(method="winograd"))
     native, _ = _apply(network, codes, Pass(method="native"))
     assert columns.shape == (6, 2)
     np.testing.assert_allclose(columns, native, atol=1e-4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -40,26 +40,34 @@ class Trained:
     signals: np.ndarray
 
 
-def _train(config: Config, devices: int, signals: np.ndarray | None = None, steps: int = STEPS) -> Trained:
-    """Some steps, one dispatch a step, and the state after each."""
+def _train(
+    config: Config,
+    devices: int,
+    signals: np.ndarray | None = None,
+    steps: int = STEPS,
+    *,
+    chunk_steps: int = 1,
+    whole_chunks: bool = False,
+) -> Trained:
+    """Some steps in dispatches that end after every `chunk_steps` and after step 6, and the state after each."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 4, (200, 40), np.uint8)
     targets = (np.arange(200) % 2).astype(np.uint8)[:, None]
     codes[targets[:, 0] == 1, 10:16] = [1, 0, 2, 0, 3, 2]
     mesh = make_mesh(find_devices(ParallelConfig(devices=devices)), config.parallel.node_devices)
-    plan = make_plan(config, mesh)
-    run = build_run_chunk(mesh, plan, 1)
+    plan = replace(make_plan(config, mesh), whole_chunks=whole_chunks)
+    run = build_run_chunk(mesh, plan, chunk_steps)
     order = make_order(targets, seed=0, batch_size=config.train.batch_size, negatives_per_positive=None)
     hyper = make_hyperparameters(config.train, steps, 1.0)
     state = place_state(plan.schedule.start(build_model(config.model, 1, 40, np.random.default_rng(0))), mesh)
     told = jnp.zeros((devices, NUM_SIGNALS)) if signals is None else jnp.asarray(signals)
     states, losses = [], []
-    plans = list(iter_plans(0, steps, 1, frozenset()))
+    plans = list(iter_plans(0, steps, chunk_steps, frozenset({6})))
     size = config.train.device_batch_size
-    for _, chunk in iter_chunks(codes, targets, order, plans, 1, mesh, device_batch_size=size):
-        state, metrics = run(state, chunk, told, hyper, jnp.asarray(1, jnp.int32))
+    for one, chunk in iter_chunks(codes, targets, order, plans, chunk_steps, mesh, device_batch_size=size):
+        state, metrics = run(state, chunk, told, hyper, jnp.asarray(one.count, jnp.int32))
         states.append(jax.tree.map(lambda leaf: np.array(leaf) if eqx.is_array(leaf) else leaf, state))
-        losses.append(float(metrics.loss[0]))
+        losses += np.asarray(metrics.loss)[: one.count].tolist()
     return Trained(states, np.array(losses), np.asarray(metrics.signals))
 
 
@@ -79,6 +87,22 @@ def test_compressed_training_stays_near_the_exact_one(exchange: str):
     assert np.isfinite(compressed.losses).all()
     assert _difference(exact.states[-1].network, compressed.states[-1].network) > 0.0
     assert abs(exact.losses[-6:].mean() - compressed.losses[-6:].mean()) < 0.05
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    [{}, {"exchange": "powersgd", "rank": 2}, {"sync": "delayed"}, {"sync": "local", "local_steps": 3}],
+    ids=["every-step", "powersgd", "delayed", "local"],
+)
+def test_an_accelerator_that_runs_whole_chunks_drops_what_lies_past_their_end(parallel: dict[str, Any]):
+    counted = _train(_config(**parallel), 2, steps=10, chunk_steps=4)
+    whole = _train(_config(**parallel), 2, steps=10, chunk_steps=4, whole_chunks=True)
+    assert len(counted.states) == len(whole.states) == 4
+    for one, other in zip(counted.states, whole.states, strict=True):
+        assert int(one.step) == int(other.step)
+        # A step that was not dropped would move the weights by about the learning rate, 1e-3.
+        assert _difference(one, other) < 1e-5
+    np.testing.assert_allclose(whole.losses, counted.losses, rtol=1e-5)
 
 
 def test_a_hierarchical_exact_exchange_is_the_flat_one():

@@ -96,7 +96,7 @@ def mutate_everywhere(
     # A few rows at a time, so that what lies between the layers stays in a processor's cache.
     for phase in range(pool_bp):
         mutate = _Phase.of(network, track, plan, bases, phase).mutate
-        at_once = None if method == "im2col" else ITEMS_AT_ONCE
+        at_once = None if method == "winograd" else ITEMS_AT_ONCE
         rows_of = jax.lax.map(
             lambda item, of=mutate: of(item // num_chunks, item % num_chunks * chunk), items, batch_size=at_once
         )

@@ -1,4 +1,4 @@
-"""Layers of the networks: convolution in two equal forms, pooling, dense."""
+"""Layers of the networks: convolution in three equal forms, pooling, dense."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from ebox.models.normalisation import per_channel
 from ebox.models.winograd import MIN_CHANNELS, WIDTHS, convolve_winograd
 
-ConvolutionMethod = Literal["im2col", "native"]
+ConvolutionMethod = Literal["winograd", "im2col", "native"]
 EXPONENT_LIMIT = 6.0
 
 
@@ -46,14 +46,14 @@ def convolve(
     dilation: int,
     method: ConvolutionMethod,
 ) -> Float[Array, "batch length filter"]:
-    """Convolve with zero padding to the same length; both methods give the same numbers to rounding.
+    """Convolve with zero padding to the same length; all methods give the same numbers to rounding.
 
-    `im2col` is for CPU: it gathers the columns and multiplies once, and where there are many channels it multiplies
-    by Winograd's tiles instead. XLA's own convolution, inside a compiled loop of steps, is 30 times slower there.
-    `native` leaves it to the compiler, as accelerators want it.
+    `native` leaves it to the compiler, as TPUs want it. `im2col` gathers the columns and multiplies once. `winograd` is
+    for CPU: Winograd's tiles where there are many channels, columns elsewhere. XLA's own convolution, inside a compiled
+    loop of steps, is 30 times slower there; on a GPU the library's dilated ones are slow in the backward pass.
     """
     width, channels, filters = weight.shape
-    if method == "im2col" and width in WIDTHS and min(channels, filters) >= MIN_CHANNELS:
+    if method == "winograd" and width in WIDTHS and min(channels, filters) >= MIN_CHANNELS:
         return convolve_winograd(inputs, weight, dilation)
     left = dilation * ((width - 1) // 2)
     right = dilation * (width - 1) - left

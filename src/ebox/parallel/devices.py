@@ -119,6 +119,6 @@ def put(tree: Tree, sharding: NamedSharding) -> Tree:
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.array(leaf)), tree)
 
 
-def choose_convolution(platform: str) -> Literal["im2col", "native"]:
-    """Columns and a matrix product on CPU, the compiler's own convolution elsewhere; equal to rounding."""
-    return "im2col" if platform == "cpu" else "native"
+def choose_convolution(platform: str) -> Literal["winograd", "native"]:
+    """Tiles and columns on CPU, the compiler's own convolution elsewhere; equal to rounding."""
+    return "winograd" if platform == "cpu" else "native"
