@@ -189,6 +189,8 @@ def measure(ways: list[Way], rounds: int) -> dict[Way, list[float]]:
             seconds[way] = []
         else:
             print(f"{way.name} failed: {said}", flush=True)
+            pipes[way].close()
+            processes[ways.index(way)].terminate()
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", flush=True)
         for way in list(seconds):

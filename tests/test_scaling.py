@@ -7,14 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ebox.config import make_config
 from ebox.errors import InputError
 from ebox.parity import make_dataset
-from ebox.planning import ScalingPoint, StepCase, fit_scaling, scaling_curve
-from ebox.scaling import GrowthResult, measure_growth, read_link, write_growth
+from ebox.planning import ScalingPoint, StepCase
+from ebox.scaling import GrowthResult, describe_case, follow_growth, measure_growth, read_link, write_growth
 from groups import SETTINGS, environment
 
 
@@ -36,8 +37,11 @@ def test_without_a_dataset_the_error_says_what_to_give():
         measure_growth(None, make_config({}), 1.25e9)
 
 
-def make_growth() -> GrowthResult:
-    """A fit to steps that follow the model, without measuring."""
+ENVIRONMENT = dict.fromkeys(("ebox", "python", "packages", "platform", "cpu", "num_cores"), "any")
+
+
+def make_growth(link: float = 1.25e9, **parallel: Any) -> GrowthResult:
+    """What follows from steps that follow the model, without measuring."""
     points = [
         ScalingPoint(
             StepCase(workers, size, 800_000, float("inf"), messages=11),
@@ -46,9 +50,43 @@ def make_growth() -> GrowthResult:
         for workers in (1, 2)
         for size in (16, 32, 64)
     ]
-    fit, case = fit_scaling(points), StepCase(1, 64, 800_000, 1.25e9, 5e-5, 11)
-    weak, strong = scaling_curve(fit, case, growth="weak"), scaling_curve(fit, case)
-    return GrowthResult(fit, 1.25e9, weak, strong, {"cpu": "a processor", "num_cores": 2})
+    return follow_growth(points, make_config({"parallel": parallel}), link, ENVIRONMENT)
+
+
+def test_a_slower_link_makes_for_slower_steps_of_all_but_one_worker():
+    fast, slow = make_growth(1.25e9), make_growth(1.25e7)
+    assert slow.weak[0].seconds == pytest.approx(fast.weak[0].seconds)
+    # Two workers send 800 kB each, once.
+    assert slow.weak[1].seconds - fast.weak[1].seconds == pytest.approx(0.8 / 12.5 - 0.8 / 1250, rel=1e-3)
+
+
+def test_an_exchange_that_is_delayed_hides_behind_the_work():
+    plain, delayed = make_growth(1.25e7), make_growth(1.25e7, sync="delayed")
+    assert delayed.weak[1].seconds < plain.weak[1].seconds
+    assert delayed.weak[1].seconds >= plain.weak[1].exchange_seconds
+
+
+def test_what_a_training_exchanged_is_counted_as_rings():
+    ring = {"collective": "all-reduce", "payload_bytes": 800, "sent_bytes": 800.0}
+    halves = [{"collective": "all-to-all", "payload_bytes": 200, "sent_bytes": 100.0}] * 2
+    exact = describe_case({"messages": [ring], "steps_a_meeting": 1.0}, 2, 32)
+    int8 = describe_case({"messages": halves, "steps_a_meeting": 16.0}, 2, 32)
+    assert (exact.message_bytes, exact.messages, exact.steps_per_exchange) == (800.0, 1, 1)
+    assert (int8.message_bytes, int8.messages, int8.steps_per_exchange) == (200.0, 1, 16)
+    assert describe_case({"messages": [], "steps_a_meeting": 1.0}, 1, 32).message_bytes == 0.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"parallel": {"cluster": "local", "workers": 2}}, "Ray cluster"),
+        ({"parallel": {"platform": "gpu"}}, "this machine's cores"),
+        ({"train": {"batch_size": 1}}, "too small"),
+    ],
+)
+def test_what_can_not_be_measured_here_is_refused(tmp_path: Path, settings: dict[str, Any], problem: str):
+    with pytest.raises(InputError, match=problem):
+        measure_growth(make_dataset(tmp_path), make_config(settings), 1.25e9)
 
 
 def test_what_was_measured_is_published_as_json(tmp_path: Path):
@@ -59,8 +97,9 @@ def test_what_was_measured_is_published_as_json(tmp_path: Path):
     assert facts["weak"][-1]["speedup"] > facts["strong"][-1]["speedup"]
     assert facts["median_left_out_error"] < 0.01
     text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
-    for key in facts:
-        assert f"`{key}`" in text
+    told = text[text.index("scaling.json") :]
+    for key in (*facts, *facts["points"][0]):
+        assert f"`{key}`" in told
 
 
 @pytest.mark.slow

@@ -46,6 +46,16 @@ class InputError(Exception):
         return f"{where}{self.problem}{remedy}"
 
 
+def explain_memory(error: Exception) -> InputError | None:
+    """Where an error of JAX says that the memory of a device is used up: what to do about it."""
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    return InputError(
+        "the memory of a device does not suffice for this batch",
+        remedy="set train.device_batch_size (gradients are then accumulated), or a smaller train.batch_size",
+    )
+
+
 class WorkersFailedError(Exception):
     """The workers of a group failed more often than they may. The command line exits with code 1."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import tempfile
 import warnings
@@ -12,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebox import __version__
 from ebox.config import Config, ParallelConfig, format_config
-from ebox.errors import InputError
+from ebox.errors import InputError, explain_memory
 from ebox.parallel.cluster import Placed
 from ebox.parallel.ray_pool import Here
 from ebox.publishing import read_json
@@ -68,7 +70,7 @@ def train_in_group(
         if message["kind"] == "prepared":
             prepared = True
         elif message["kind"] == "warning":
-            warnings.warn(message["text"], RuntimeWarning, stacklevel=2)
+            _warn(message["text"])
         elif message["kind"] == "entry" and on_entry is not None:
             on_entry(message["entry"], message["num_steps"])
 
@@ -87,7 +89,7 @@ def train_in_group(
             parallel.min_workers,
             parallel.stall_seconds,
         )
-        supervise(plan, take, lambda text: warnings.warn(text, RuntimeWarning, stacklevel=2))
+        supervise(plan, take, _warn)
     return read_result(folder)
 
 
@@ -113,8 +115,9 @@ def _starting(parallel: ParallelConfig, make_arguments: Callable[[], list[str]],
 class GradientActor(Placed):
     """A worker of an asynchronous training; it is made into a Ray actor, and reads the dataset at its first job."""
 
-    def __init__(self, dataset: str, config: str) -> None:
+    def __init__(self, dataset: str, fingerprint: str, version: str, config: str) -> None:
         self._dataset, self._config = dataset, config
+        self._wanted = {"the dataset's fingerprint": fingerprint, "ebox": version}
         self._computer: GradientComputer | None = None
 
     def compute(self, ticket: int, weights: list[np.ndarray], here: Here) -> GradientResult:
@@ -122,22 +125,40 @@ class GradientActor(Placed):
         if self._computer is None:
             # Before JAX counts the cores.
             here.take()
-            from ebox.config import read_config_text
-            from ebox.datasets.folder import open_dataset
-            from ebox.parallel import find_local_devices, make_mesh
-            from ebox.training.asynchronous import GradientComputer
+            self._computer = self._prepare()
+        import jax
 
-            config, data = read_config_text(self._config), open_dataset(Path(self._dataset))
-            self._computer = GradientComputer(data, config, make_mesh(find_local_devices(config.parallel)))
-        return self._computer.compute(ticket, weights)
+        try:
+            return self._computer.compute(ticket, weights)
+        except jax.errors.JaxRuntimeError as error:
+            raise explain_memory(error) or error from None
+
+    def _prepare(self) -> GradientComputer:
+        from ebox.config import read_config_text
+        from ebox.datasets.folder import open_dataset
+        from ebox.parallel import find_local_devices, make_mesh
+        from ebox.training.asynchronous import GradientComputer
+
+        config, data = read_config_text(self._config), open_dataset(Path(self._dataset))
+        for name, found in {"the dataset's fingerprint": data.fingerprint, "ebox": __version__}.items():
+            if found != self._wanted[name]:
+                raise InputError(
+                    f"{socket.gethostname()} has {name} = {found}, and the server has {self._wanted[name]}",
+                    file=self._dataset,
+                    remedy="have the same ebox, and the same dataset at the same path, on every machine",
+                )
+        return GradientComputer(data, config, make_mesh(find_local_devices(config.parallel)))
 
 
 @contextmanager
-def gradient_pool(dataset: Path, config: Config) -> Iterator[WorkerPool | None]:
+def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[WorkerPool | None]:
     """The workers of an asynchronous training, for as long as this lasts; none for another.
 
+    To be entered before JAX looks at its devices: a local cluster is started by a fork, which JAX's threads don't
+    survive.
+
     Raises:
-        InputError: a cluster that is not there or has no room.
+        InputError: a cluster that is not there or has no room, or this process is a task of a group.
     """
     parallel = config.parallel
     if parallel.sync != "async" or parallel.cluster is None:
@@ -146,22 +167,28 @@ def gradient_pool(dataset: Path, config: Config) -> Iterator[WorkerPool | None]:
     from ebox.parallel.cluster import Demand
     from ebox.parallel.processes import is_cluster_task, is_member
     from ebox.parallel.ray_connection import connect
-    from ebox.parallel.ray_pool import RayPool
+    from ebox.parallel.ray_pool import Limits, RayPool
 
     if is_member() or is_cluster_task(os.environ):
         raise InputError(
             "this is one of several tasks of a group already, and an asynchronous training has one server",
             remedy="start one process, with --cluster and --workers",
         )
+    _check_least(parallel)
+    limits = Limits(parallel.workers, parallel.min_workers or 1, parallel.max_restarts, parallel.stall_seconds)
+    texts = str(dataset.resolve()), fingerprint, __version__, format_config(config)
     with connect(parallel.cluster):
-        demand = Demand.of(parallel)
-        limits = parallel.max_restarts, parallel.stall_seconds
-        texts = str(dataset.resolve()), format_config(config)
-        pool: RayPool[GradientResult] = RayPool(GradientActor, parallel.workers, demand, *limits, *texts)
+        pool: RayPool[GradientResult] = RayPool(GradientActor, Demand.of(parallel), limits, _warn, *texts)
+        # The server works on a device beside its workers: it must not take all of its memory.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         try:
             yield pool
         finally:
             pool.end()
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def read_result(folder: Path) -> TrainingResult:
@@ -183,11 +210,7 @@ def _check_counts(config: Config) -> None:
             "this is one of several tasks of a cluster's job already, so each would start workers of its own",
             remedy="leave --processes and --cluster out; the tasks find each other",
         )
-    if parallel.min_workers is not None and parallel.min_workers > count:
-        raise InputError(
-            f"parallel.min_workers = {parallel.min_workers} is more than the {count} workers that are asked for",
-            remedy="set it to so many or fewer",
-        )
+    _check_least(parallel)
     gpus = list_gpus(os.environ)
     if parallel.cluster is None and gpus and len(gpus) < count and parallel.platform in ("auto", "gpu"):
         raise InputError(
@@ -198,4 +221,13 @@ def _check_counts(config: Config) -> None:
         raise InputError(
             f"a batch of {config.train.batch_size} can't be shared by {count} workers",
             remedy="set train.batch_size higher, or start fewer",
+        )
+
+
+def _check_least(parallel: ParallelConfig) -> None:
+    if parallel.min_workers is not None and parallel.min_workers > parallel.num_started:
+        raise InputError(
+            f"parallel.min_workers = {parallel.min_workers} is more than the {parallel.num_started} workers that are "
+            "asked for",
+            remedy="set it to so many or fewer",
         )

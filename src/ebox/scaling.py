@@ -8,12 +8,13 @@ is as busy as with a group. What a network between machines would add is compute
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 from ebox.config import Config, format_config
 from ebox.errors import InputError
 from ebox.planning import CurvePoint, ScalingPoint, ScalingResult, StepCase, fit_scaling, scaling_curve
+from ebox.planning.costs import exchange_volume
 from ebox.publishing import read_json, write_json
 
 Progress = Callable[[str, int, int], None]
@@ -107,6 +109,7 @@ def measure_growth(
     from ebox.parallel.environment import list_cores
 
     open_dataset(dataset)
+    _check_measurable(config)
     cores = list_cores()
     if sys.platform != "linux" or len(cores) < 2:
         raise InputError(
@@ -115,7 +118,7 @@ def measure_growth(
         )
     most = 2 ** min(MOST_WORKERS.bit_length() - 1, len(cores).bit_length() - 1)
     groups = [2**power for power in range(most.bit_length())]
-    cases = [(workers, max(1, round(config.train.batch_size * share))) for workers in groups for share in SIZES]
+    cases = [(workers, round(config.train.batch_size * share)) for workers in groups for share in SIZES]
     points = []
     with tempfile.TemporaryDirectory(prefix="ebox-scaling-") as temporary:
         for done, (workers, examples) in enumerate(cases):
@@ -128,10 +131,24 @@ def measure_growth(
         environment = read_json(place / "0" / "environment.json")
     if progress is not None:
         progress("measuring steps", len(cases), len(cases))
+    return follow_growth(points, config, link, environment)
+
+
+def follow_growth(
+    points: Sequence[ScalingPoint], config: Config, link: float, environment: Mapping[str, Any]
+) -> GrowthResult:
+    """Fit the model to measured steps, the last of them of the most workers, and follow it to 256 workers.
+
+    Args:
+        points: The steps.
+        config: The settings of the training.
+        link: Of the network between the workers of the curve, bytes a second and way.
+        environment: Of the machine that was measured.
+    """
     fit = _with_link(fit_scaling(points))
-    last = points[-1].case
-    case = StepCase(1, config.train.batch_size, last.message_bytes, link, LATENCY_SECONDS, last.messages)
-    curve = partial(scaling_curve, fit, case)
+    batch, last = config.train.batch_size, points[-1].case
+    case = replace(last, workers=1, examples=batch, bandwidth=link, latency=LATENCY_SECONDS)
+    curve = partial(scaling_curve, fit, case, overlapped=config.parallel.sync == "delayed")
     kept = ("ebox", "python", "packages", "platform", "cpu", "num_cores")
     chosen = {key: environment[key] for key in kept}
     return GrowthResult(fit, link, curve(growth="weak"), curve(growth="strong"), chosen)
@@ -140,6 +157,26 @@ def measure_growth(
 def write_growth(result: GrowthResult, path: Path) -> None:
     """Publish the measurement, the fit and the curves as JSON."""
     write_json(path, result.facts())
+
+
+def _check_measurable(config: Config) -> None:
+    """Raise InputError for settings whose growth can't be told from steps of processes of this machine."""
+    parallel, batch = config.parallel, config.train.batch_size
+    if parallel.cluster is not None:
+        raise InputError(
+            "the steps to measure are those of processes of this machine, and the settings ask for a Ray cluster",
+            remedy="leave --cluster and sync = async out for this",
+        )
+    if parallel.platform not in ("auto", "cpu"):
+        raise InputError(
+            f"the steps to measure are those of this machine's cores, and the platform is to be {parallel.platform!r}",
+            remedy="leave the platform out; for accelerators see `ebox doctor --topology`",
+        )
+    if round(batch * SIZES[0]) < 1:
+        raise InputError(
+            f"a batch of {batch} is too small to tell fixed costs from those of an example",
+            remedy=f"set train.batch_size to {round(1 / SIZES[0])} or more",
+        )
 
 
 def _start(
@@ -152,8 +189,11 @@ def _start(
         "max_steps": STEPS,
         "validations": 1,
         "log_every_steps": LOG_STEPS,
+        # An entry of the log comes after whole dispatches.
+        "steps_per_dispatch": min(config.train.steps_per_dispatch, LOG_STEPS),
         "batch_size": workers * examples,
         "checkpoint_every_seconds": 1e6,
+        "checkpoint_every_steps": None,
         "calibrate": False,
     }
     settings = config.model_copy(
@@ -196,10 +236,20 @@ def _read_point(place: Path, workers: int, examples: int) -> ScalingPoint:
         entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         rates = [entry["sequences_per_second"] for entry in entries if entry["kind"] == "train"][SKIPPED_ENTRIES:]
         seconds.append(median(workers * examples / rate for rate in rates))
-    messages = read_json(place / "0" / "training.json")["communication"]["messages"]
-    size = sum(message["payload_bytes"] for message in messages)
-    case = StepCase(workers, examples, size, float("inf"), messages=max(1, len(messages)))
+    case = describe_case(read_json(place / "0" / "training.json")["communication"], workers, examples)
     return ScalingPoint(case, sum(seconds) / len(seconds))
+
+
+def describe_case(communication: Mapping[str, Any], workers: int, examples: int) -> StepCase:
+    """What a training exchanged, as rings: with the bytes and rounds that halves and gathers have in truth."""
+    messages = communication["messages"]
+    volume, steps = exchange_volume("ring", workers), int(communication["steps_a_meeting"])
+    size = sum(message["sent_bytes"] for message in messages) / volume if volume else 0.0
+    # An all-reduce goes around the ring twice, any other collective once.
+    times = sum(1.0 if message["collective"] == "all-reduce" else 0.5 for message in messages)
+    return StepCase(
+        workers, examples, size, float("inf"), messages=max(1, math.ceil(times)), steps_per_exchange=max(1, steps)
+    )
 
 
 def _with_link(fit: ScalingResult) -> ScalingResult:

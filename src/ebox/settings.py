@@ -222,8 +222,8 @@ class ParallelConfig(Settings):
         "local: workers train alone for local_steps, then meet; async: a server takes the gradients of Ray workers as "
         "they come, each of a whole batch, which suits workers of unequal speed.",
     )
-    staleness: Annotated[int, Field(ge=0)] = Field(
-        4, description="By how many steps a gradient may be late (async); no more batches than that are under way."
+    staleness: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="By how many steps a gradient may be late (async); none: twice the number of workers."
     )
     local_steps: PositiveInt = Field(16, description="Steps between two meetings (local).")
     outer_rate: Positive = Field(1.0, description="Share of the mean change that a meeting takes over (local).")
@@ -232,7 +232,7 @@ class ParallelConfig(Settings):
         3, description="How often a failed group of workers starts again from its last checkpoint."
     )
     min_workers: PositiveInt | None = Field(
-        None, description="Go on with fewer workers, down to so many, where one fails again and again; none: all."
+        None, description="Go on with fewer workers, down to so many, where one fails again and again; none: all (async: one)."
     )
     stall_seconds: Positive = Field(25.0, description="A worker that makes no step for so long counts as hung.")
 
@@ -246,7 +246,17 @@ class ParallelConfig(Settings):
             raise ValueError("sync = async has workers on a Ray cluster, so cluster must say which: auto, or local")
         if self.sync == "async" and (self.exchange != "exact" or self.hierarchical):
             raise ValueError("with sync = async gradients travel whole: exchange must be exact, and not hierarchical")
+        if self.sync == "async" and self.most_staleness < self.workers - 1:
+            raise ValueError(
+                f"staleness = {self.staleness} lets {self.most_staleness + 1} workers compute at a time, and there are "
+                f"{self.workers}: set it to {self.workers - 1} or more"
+            )
         return self
+
+    @property
+    def most_staleness(self) -> int:
+        """By how many steps a gradient may be late, with sync = async; one more batch may be under way."""
+        return 2 * self.workers if self.staleness is None else self.staleness
 
     @property
     def starts_workers(self) -> bool:

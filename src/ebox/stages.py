@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebox.config import Config, EvaluationConfig, ParallelConfig, read_config, write_config
-from ebox.errors import InputError
+from ebox.errors import InputError, explain_memory
 from ebox.publishing import check_absent, claim_folder, find_command, publish_file, read_json, write_json
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ebox.datasets.folder import Dataset
     from ebox.training import LoadedModel, TrainingResult
+    from ebox.training.asynchronous import WorkerPool
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -73,6 +74,7 @@ def train(
         WorkersFailedError: the workers failed more often than `parallel.max_restarts`.
     """
     from ebox.datasets.folder import open_dataset
+    from ebox.launch import gradient_pool, train_in_group
     from ebox.parallel import describe_environment, find_devices, is_chief, join_group, make_mesh
     from ebox.parallel.processes import check_alike, is_member, wait_for_all
     from ebox.parallel.watching import HEARTBEAT_MORE_SECONDS
@@ -91,74 +93,81 @@ def train(
         if (folder / run_folder.TRAINING).exists():
             check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
     if config.parallel.starts_workers and not is_member():
-        from ebox.launch import train_in_group
-
         _make_run_folder(folder)
         return train_in_group(
             Path(dataset), folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
         )
     join_group(heartbeat_seconds=config.parallel.stall_seconds + HEARTBEAT_MORE_SECONDS)
-    devices = find_devices(config.parallel)
-    mesh = make_mesh(devices, config.parallel.node_devices)
-    environment = describe_environment(devices, command)
-    check_alike({"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, data.fingerprint)})
-    if is_chief():
-        _make_run_folder(folder)
-    with claim_folder(folder) if is_chief() else nullcontext():
+    with gradient_pool(Path(dataset), data.fingerprint, config) as pool:
+        # A server leaves the devices to its workers, but for one.
+        of_server = config.parallel.model_copy(update={"platform": "auto", "devices": 1})
+        devices = find_devices(config.parallel if pool is None else of_server)
+        mesh = make_mesh(devices, config.parallel.node_devices)
+        environment = describe_environment(devices, command)
+        check_alike(
+            {"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, data.fingerprint)}
+        )
         if is_chief():
-            _clear_for_training(folder, resume=resume, overwrite=overwrite)
-            if on_prepared is not None:
-                on_prepared()
-            # First, since it marks the folder as a run folder.
-            write_json(folder / run_folder.ENVIRONMENT, environment)
-            write_config(config, folder / run_folder.CONFIG)
-            write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
-            write_json(folder / run_folder.QUALITY, data.quality)
-        wait_for_all("prepared")
-        result = _fit(data, config, folder, mesh, resume=resume, on_entry=on_entry)
-        if is_chief():
-            save_model(folder, result.network, config, data.tracks, data.length_bp)
-            write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
-        wait_for_all("trained")
+            _make_run_folder(folder)
+        with claim_folder(folder) if is_chief() else nullcontext():
+            if is_chief():
+                _clear_for_training(folder, resume=resume, overwrite=overwrite)
+                if on_prepared is not None:
+                    on_prepared()
+                # First, since it marks the folder as a run folder.
+                write_json(folder / run_folder.ENVIRONMENT, environment)
+                write_config(config, folder / run_folder.CONFIG)
+                write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
+                write_json(folder / run_folder.QUALITY, data.quality)
+            wait_for_all("prepared")
+            result = _fit(data, config, folder, mesh, pool, resume=resume, on_entry=on_entry)
+            if is_chief():
+                save_model(folder, result.network, config, data.tracks, data.length_bp)
+                write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
+            wait_for_all("trained")
     return result
 
 
 def _fit(
-    data: Dataset, config: Config, folder: Path, mesh: Mesh, *, resume: bool, on_entry: OnEntry | None
+    data: Dataset,
+    config: Config,
+    folder: Path,
+    mesh: Mesh,
+    pool: WorkerPool | None,
+    *,
+    resume: bool,
+    on_entry: OnEntry | None,
 ) -> TrainingResult:
     """Train on the mesh; leave at once where another process of the group is lost."""
     import jax
 
     from ebox.evaluation.validation import ValidationSplit
-    from ebox.launch import gradient_pool
-    from ebox.parallel import find_local_devices, is_chief, make_mesh
+    from ebox.parallel import is_chief, make_mesh
     from ebox.parallel.watching import EXIT_LOST, Watch, leave
     from ebox.training import fit
 
-    validation = ValidationSplit(data, config.evaluation, make_mesh(find_local_devices(config.parallel)))
+    own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    validation = ValidationSplit(data, config.evaluation, make_mesh(own))
     is_group = jax.process_count() > 1
     watch = Watch(config.parallel.stall_seconds) if is_group else None
     shown = on_entry if is_chief() else None
     try:
-        with gradient_pool(data.path, config) as pool:
-            return fit(
-                data,
-                config,
-                folder,
-                mesh,
-                validation.measure,
-                calibrate=validation.calibrate if config.train.calibrate else None,
-                resume=resume,
-                on_entry=shown,
-                watch=watch,
-                pool=pool,
-            )
+        return fit(
+            data,
+            config,
+            folder,
+            mesh,
+            validation.measure,
+            calibrate=validation.calibrate if config.train.calibrate else None,
+            resume=resume,
+            on_entry=shown,
+            watch=watch,
+            pool=pool,
+        )
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise InputError(
-                "the memory of a device does not suffice for this batch",
-                remedy="set train.device_batch_size (gradients are then accumulated), or a smaller train.batch_size",
-            ) from None
+        short = explain_memory(error)
+        if short is not None:
+            raise short from None
         if not is_group:
             raise
         leave(EXIT_LOST, f"lost another process of the group; `--resume` goes on from the last checkpoint\n{error}")

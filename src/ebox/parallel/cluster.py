@@ -135,9 +135,9 @@ def count_here(places: Sequence[Place]) -> list[tuple[int, int]]:
     return [(nodes[:number].count(node), nodes.count(node)) for number, node in enumerate(nodes)]
 
 
-def explain_task_error(error: Any) -> InputError:
-    """What went wrong in an actor (a RayTaskError) as an error that a user can act on."""
-    cause = error.cause
+def explain_error(error: Any) -> InputError:
+    """What went wrong in an actor, or when it was made (a RayError), as an error that a user can act on."""
+    cause = getattr(error, "cause", error)
     if isinstance(cause, InputError):
         return cause
     lines = str(cause).strip().splitlines()
@@ -145,6 +145,13 @@ def explain_task_error(error: Any) -> InputError:
         f"a machine of the cluster can't do its part: {type(cause).__name__}: {lines[-1] if lines else 'no message'}",
         remedy="see that every machine has this ebox, and reaches both folders at the same path",
     )
+
+
+def _is_beyond_repair(error: Any) -> bool:
+    """Whether another start would end in the same way: what an actor ran failed, or its making did."""
+    import ray
+
+    return isinstance(error, ray.exceptions.RayTaskError) or bool(getattr(error, "actor_init_failed", False))
 
 
 def _too_few(count: int, bundle: Mapping[str, float]) -> TooFewPlacesError:
@@ -238,8 +245,8 @@ class RayCrew:
             self._start(arguments, logs)
         except BaseException as error:
             self.end(0.0)
-            if isinstance(error, ray.exceptions.RayTaskError):
-                raise explain_task_error(error) from None
+            if _is_beyond_repair(error):
+                raise explain_error(error) from None
             if isinstance(error, ray.exceptions.RayError | TimeoutError):
                 raise StartFailedError(f"was lost while it was started ({type(error).__name__})") from None
             raise
@@ -286,7 +293,7 @@ class RayCrew:
         except self._ray.exceptions.RayActorError:
             known.code, known.silence, messages = LOST_MACHINE, 0.0, []
         except self._ray.exceptions.RayTaskError as error:
-            raise explain_task_error(error) from None
+            raise explain_error(error) from None
         known.asked, known.heard = None, time.monotonic()
         return messages
 

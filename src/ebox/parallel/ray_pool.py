@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, final
 
 from ebox.errors import WorkersFailedError
-from ebox.parallel.cluster import Demand, Placed, Places, count_here, explain_task_error
+from ebox.parallel.cluster import Demand, Placed, Places, count_here, explain_error
 
 Result = TypeVar("Result")
+Tell = Callable[[str], None]
 LOOK_SECONDS = 1.0
 # To start and to compile.
 FIRST_SECONDS = 300.0
@@ -34,9 +35,26 @@ class Here:
             os.sched_setaffinity(0, self.demand.cores(self.number, self.num))
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How many actors there are, and when which is given up.
+
+    Args:
+        count: To start with.
+        least: With fewer the work ends.
+        max_restarts: How many may be started in the place of one that is lost.
+        stall_seconds: Without an answer an actor counts as hung after this, and `PATIENCE` times its slowest job.
+    """
+
+    count: int
+    least: int
+    max_restarts: int
+    stall_seconds: float
+
+
 @dataclass(eq=False)
 class _Actor:
-    """An actor: the answer that it is there, then where it is, and since when it has been working at a job."""
+    """An actor: the answer that it is there, then where it is, and since when it starts or works at a job."""
 
     handle: Any
     asked: Any
@@ -50,35 +68,44 @@ class _Actor:
 class RayPool(Generic[Result]):
     """Actors of one class, whose method `compute(job, shared, here)` gives the results."""
 
-    def __init__(
-        self, kind: type[Placed], count: int, demand: Demand, max_restarts: int, stall_seconds: float, *arguments: Any
-    ) -> None:
-        """Start so many actors, `kind(*arguments)` each.
+    def __init__(self, kind: type[Placed], demand: Demand, limits: Limits, tell: Tell, *arguments: Any) -> None:
+        """Start actors, `kind(*arguments)` each.
+
+        Args:
+            kind: Their class.
+            demand: What each needs of its machine.
+            limits: How many there are, and when which is given up.
+            tell: Told of each that was lost.
+            arguments: Of the class.
 
         Raises:
             TooFewPlacesError: the cluster has no room for them.
+            InputError: a machine can't do its part.
         """
         import ray
 
         self._ray = ray
         self._kind, self._arguments = kind, arguments
-        self._restarts_left, self._stall_seconds = max_restarts, stall_seconds
-        self._slowest = 0.0
+        self._limits, self._tell = limits, tell
+        self._restarts_left = limits.max_restarts
+        self._slowest, self._left_at = 0.0, time.monotonic()
         self._actors: dict[int, _Actor] = {}
-        self._places = Places(count, demand)
+        self._places = Places(limits.count, demand)
         try:
-            self._actors = {number: self._make(number) for number in range(count)}
+            self._actors = {number: self._make(number) for number in range(limits.count)}
             where = ray.get([actor.asked for actor in self._actors.values()], timeout=FIRST_SECONDS)
             # One that replaces another takes over its cores.
             self._here = [Here(demand, *counts) for counts in count_here(where)]
             self._welcome()
-        except BaseException:
+        except BaseException as error:
             self.end()
+            if isinstance(error, ray.exceptions.RayError):
+                raise explain_error(error) from None
             raise
 
     def _make(self, number: int) -> _Actor:
         handle = self._places.make(number, self._kind, *self._arguments)
-        return _Actor(handle, handle.place.remote())
+        return _Actor(handle, handle.place.remote(), since=time.monotonic())
 
     def workers(self) -> Sequence[int]:
         """The numbers of those that are there."""
@@ -94,39 +121,60 @@ class RayPool(Generic[Result]):
         actor.job, actor.since = actor.handle.compute.remote(job, shared, actor.here), time.monotonic()
 
     def wait(self) -> Sequence[tuple[int, Result | None]]:
-        """Wait for the next results; None of an actor that was lost or hung.
+        """Wait for the next results, None of an actor that was lost or hung; or, where none has a job, for an actor.
 
         Raises:
-            WorkersFailedError: none is left.
+            WorkersFailedError: fewer are left than there must be.
             InputError: what one could not work with.
         """
-        while True:
-            self._welcome()
-            jobs = {actor.job: number for number, actor in self._actors.items() if actor.job is not None}
-            if not self._actors:
-                raise WorkersFailedError(
-                    "all workers on the Ray cluster were lost, more often than they may start again"
-                )
-            if not jobs:
-                time.sleep(0.1)
-                continue
-            ready, _ = self._ray.wait(list(jobs), num_returns=1, timeout=LOOK_SECONDS)
-            results = [(jobs[job], self._take(jobs[job])) for job in ready]
-            for number in self._find_hung():
-                self._lose(number)
-                results.append((number, None))
-            if results:
-                return results
+        # The time between two calls is not that of the actors: the caller may have validated.
+        away = time.monotonic() - self._left_at
+        for actor in self._actors.values():
+            actor.since += away
+        try:
+            while True:
+                has_come = self._welcome()
+                self._check_left()
+                jobs = {actor.job: number for number, actor in self._actors.items() if actor.job is not None}
+                if not jobs and has_come:
+                    return []
+                results = self._collect(jobs)
+                if results:
+                    return results
+        finally:
+            self._left_at = time.monotonic()
+
+    def _collect(self, jobs: Mapping[Any, int]) -> list[tuple[int, Result | None]]:
+        """What is done by now, or soon."""
+        if not jobs:
+            time.sleep(0.1)
+            return []
+        self._ray.wait(list(jobs), num_returns=1, timeout=LOOK_SECONDS)
+        ready, _ = self._ray.wait(list(jobs), num_returns=len(jobs), timeout=0)
+        results = [(jobs[job], self._take(jobs[job])) for job in ready]
+        for number in self._find_hung():
+            self._lose(number, "did not answer")
+            results.append((number, None))
+        return results
+
+    def _check_left(self) -> None:
+        left = len(self._actors)
+        if left < self._limits.least:
+            raise WorkersFailedError(
+                f"{left} of {self._limits.count} workers on the Ray cluster are left, which is fewer than "
+                f"{self._limits.least}; the others were lost more often than they may start again "
+                f"(parallel.max_restarts = {self._limits.max_restarts}); `--resume` goes on from the last checkpoint"
+            )
 
     def _take(self, number: int) -> Result | None:
         actor = self._actors[number]
         try:
             result: Result = self._ray.get(actor.job)
-        except self._ray.exceptions.RayActorError:
-            self._lose(number)
-            return None
         except self._ray.exceptions.RayTaskError as error:
-            raise explain_task_error(error) from None
+            raise explain_error(error) from None
+        except self._ray.exceptions.RayError as error:
+            self._lose(number, f"is gone ({type(error).__name__})")
+            return None
         if actor.num_done:
             self._slowest = max(self._slowest, time.monotonic() - actor.since)
         actor.job, actor.num_done = None, actor.num_done + 1
@@ -135,29 +183,38 @@ class RayPool(Generic[Result]):
     def _find_hung(self) -> list[int]:
         now, hung = time.monotonic(), []
         for number, actor in self._actors.items():
-            patience = max(self._stall_seconds, PATIENCE * self._slowest)
+            patience = max(self._limits.stall_seconds, PATIENCE * self._slowest)
             limit = patience if actor.num_done else max(patience, FIRST_SECONDS)
             if actor.job is not None and now - actor.since > limit:
                 hung.append(number)
         return hung
 
-    def _lose(self, number: int) -> None:
+    def _lose(self, number: int, why: str) -> None:
         """Replace an actor, or do without it from now on."""
         self._ray.kill(self._actors.pop(number).handle)
+        follows = f"the others go on; there are {len(self._actors)} of {self._limits.count}"
         if self._restarts_left > 0:
             self._restarts_left -= 1
             self._actors[number] = self._make(number)
+            follows = f"starting another in its place (of parallel.max_restarts, {self._restarts_left} are left)"
+        self._tell(f"worker {number} {why}: {follows}")
 
-    def _welcome(self) -> None:
-        """See which of those that were started are there."""
+    def _welcome(self) -> bool:
+        """See which of those that were started are there; whether one has come."""
+        has_come = False
         for number, actor in list(self._actors.items()):
-            if actor.here is None and self._ray.wait([actor.asked], timeout=0)[0]:
+            if actor.here is not None:
+                continue
+            if self._ray.wait([actor.asked], timeout=0)[0]:
                 try:
                     self._ray.get(actor.asked)
-                except self._ray.exceptions.RayActorError:
-                    self._lose(number)
+                except self._ray.exceptions.RayError as error:
+                    self._lose(number, f"did not start ({type(error).__name__})")
                 else:
-                    actor.here = self._here[number]
+                    actor.here, has_come = self._here[number], True
+            elif time.monotonic() - actor.since > FIRST_SECONDS:
+                self._lose(number, f"did not start within {FIRST_SECONDS:.0f} s")
+        return has_come
 
     def end(self) -> None:
         """Let go of the actors and their places."""

@@ -6,7 +6,7 @@
 
 `rounds` and `volume` are those of `ebox.planning.costs`, `slowest` that of `ebox.planning.stragglers`. For a given
 spread it is linear in the four costs, so they are found by non-negative least squares on relative errors, and the
-spread by a search over one number: there is no local optimum to be caught in.
+spread by a search over one number.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class StepCase:
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """A measured step: the case, and its mean time in seconds."""
+    """A measured step: the case, and its typical time in seconds."""
 
     case: StepCase
     seconds: Real

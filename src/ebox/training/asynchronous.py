@@ -31,7 +31,7 @@ from ebox.training.gradients import Batch, share_of_gradient
 from ebox.training.problem import Problem, TrainingData
 from ebox.training.schedules import trained_weights
 from ebox.training.state import Hyperparameters, TrainState
-from ebox.training.step import DispatchMetrics, make_plan
+from ebox.training.step import DispatchMetrics, compiler_options, make_plan
 
 Leaves = list[np.ndarray]
 
@@ -61,8 +61,10 @@ class WorkerPool(Protocol):
     def wait(self) -> Sequence[tuple[int, GradientResult | None]]:
         """Wait for the next that are done: the worker, and its result, None where the worker was lost.
 
+        Where none is at work, wait for one to be there.
+
         Raises:
-            WorkersFailedError: none is left.
+            WorkersFailedError: too few are left.
         """
 
 
@@ -75,13 +77,17 @@ class GradientComputer:
         self._shares = Shares.of(mesh, config.train.batch_size, config.train.device_batch_size)
         arrays, self._static = eqx.partition(self._problem.fresh, eqx.is_array)
         self._structure = jax.tree.structure(arrays)
-        self._compute = jax.jit(self._build(make_plan(config, mesh).schedule.a_pass))
+        self._plan = make_plan(config, mesh)
+        self._compute = jax.jit(self._build(), compiler_options=compiler_options(mesh))
 
-    def _build(self, a_pass: Any) -> Callable[..., Any]:
+    def _build(self) -> Callable[..., Any]:
+        a_pass = self._plan.schedule.a_pass
+
         def local(arrays: Any, shares: tuple[Array, ...], known: Array, step: Array, this: Hyperparameters) -> Any:
             network = eqx.combine(arrays, self._static)
             codes, targets, mask = (rows[0] for rows in shares)
-            share = share_of_gradient(network, Batch(codes, targets, mask, known[0]), step, this, a_pass)
+            with self._plan.precision():
+                share = share_of_gradient(network, Batch(codes, targets, mask, known[0]), step, this, a_pass)
             gradient, loss = jax.lax.psum((share.gradient, share.loss), DATA_AXIS)
             return jax.tree.leaves(gradient), jax.tree.leaves(share.moments), loss
 
@@ -171,7 +177,8 @@ class AsyncEngine:
 
     def __init__(self, pool: WorkerPool, config: Config, mesh: Mesh, num_steps: int) -> None:
         """Take the workers, the settings, this process's devices, and how many steps there are in all."""
-        self._pool, self._bound, self._num_steps = pool, config.parallel.staleness, num_steps
+        self._pool, self._bound, self._num_steps = pool, config.parallel.most_staleness, num_steps
+        self._num_workers = config.parallel.workers
         self._schedule = make_plan(config, mesh).schedule
         self._advance = jax.jit(self._build_advance(), donate_argnums=0)
         self._ledger = Ledger(self._bound, 0)
@@ -203,7 +210,7 @@ class AsyncEngine:
             self._hand_out(state)
             ticket = self._ledger.take(plan.first + plan.count)
             if ticket is None:
-                if self._busy:
+                if self._busy or not self._pool.workers():
                     self._wait()
                 else:
                     # Those of later plans may not be taken yet, and are in the way of one that was handed out again.
@@ -248,16 +255,16 @@ class AsyncEngine:
                 self._counts[worker] = self._counts.get(worker, 0) + 1
 
     def facts(self, network: Network) -> dict[str, Any]:
-        """What passed between server and workers, for `training.json`."""
+        """What passed between server and workers since this start of the training, for `training.json`."""
         weights = 4 * count_numbers(network)
         gradient = 4 * count_numbers(trained_weights(network))
         messages = (
             Message("weights to a worker", weights, 0.0),
             Message("gradient to the server", gradient, float(gradient)),
         )
-        sent = CommunicationResult(
-            max(1, len(self._counts)), "exact", "async", 1.0, messages, float(gradient), float(gradient)
-        )
+        # One worker sends its gradient for each step, the others nothing.
+        each = gradient / self._num_workers
+        sent = CommunicationResult(self._num_workers, "exact", "async", 1.0, messages, each, each)
         taken = self._ledger.staleness
         total = max(1, sum(taken.values()))
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,6 +53,10 @@ class StepPlan:
     schedule: Schedule
     full_precision: bool
     whole_chunks: bool
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """How matrices are multiplied while a step is traced: accelerators would take fewer bits of float32."""
+        return jax.default_matmul_precision("highest" if self.full_precision else "default")
 
 
 def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPlan:
@@ -113,8 +118,7 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
             made = (*state, facts)
             return jax.tree.map(partial(jnp.where, place < count), made, carry) if plan.whole_chunks else made
 
-        # Accelerators would otherwise multiply float32 in fewer bits.
-        with jax.default_matmul_precision("highest" if plan.full_precision else "default"):
+        with plan.precision():
             start = (core, drop_row_axis(carried), StepFacts(blank, blank, blank))
             steps = chunk_steps if plan.whole_chunks else count
             core, carried, facts = jax.lax.fori_loop(0, steps, body, start)
@@ -138,8 +142,12 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
         )
         return core.with_carried(carried), metrics
 
-    options = CPU_COMPILER_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
-    return jax.jit(run, donate_argnums=0, compiler_options=options)
+    return jax.jit(run, donate_argnums=0, compiler_options=compiler_options(mesh))
+
+
+def compiler_options(mesh: Mesh) -> dict[str, Any] | None:
+    """Those for the devices of a mesh."""
+    return CPU_COMPILER_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
 
 
 def drop_row_axis(rows: Any) -> Any:
