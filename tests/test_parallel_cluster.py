@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -16,8 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
+from ebox import __version__
 from ebox.config import make_config
+from ebox.datasets.folder import open_dataset
 from ebox.errors import InputError, ResumableError, WorkersFailedError
+from ebox.launch import GradientActor
 from ebox.parallel.cluster import Demand, share_of_cpus
 from ebox.parallel.environment import list_cores
 from ebox.parallel.ray_connection import connect
@@ -257,11 +261,31 @@ def test_an_asynchronous_training_goes_on_without_the_worker_it_lost(dataset: Pa
         actors[0].kill()
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
+    assert re.search(r"worker \d is gone .*: starting another in its place", output)
     assert "steps late on average" in output
     facts = read_json(out / "training.json")
     assert facts["steps"] == LONG["train.max_steps"]
     assert facts["communication"]["staleness"]["max"] <= 4
     assert sum(facts["communication"]["gradients_by_worker"]) >= facts["steps"]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_asynchronous_training_ends_where_too_few_workers_are_left(dataset: Path, tmp_path: Path):
+    more = ("--sync", "async", "--min-workers", "2", "--set", "parallel.max_restarts=0")
+    with started(dataset, tmp_path / "run", LONG, *TWO, *more) as process:
+        _descendants(process, lambda one: "GradientActor" in " ".join(one.cmdline()))[0].kill()
+        output = process.communicate(timeout=300)[0]
+    assert process.returncode == 1, output
+    assert "1 of 2 workers on the Ray cluster are left" in output
+
+
+def test_a_worker_that_has_another_dataset_or_ebox_is_refused(dataset: Path):
+    fingerprint = open_dataset(dataset).fingerprint
+    with pytest.raises(InputError, match="has the dataset's fingerprint = "):
+        GradientActor(str(dataset), "another", __version__, "").place()
+    with pytest.raises(InputError, match=f"has ebox = {re.escape(__version__)}, and the server has 0.0.0"):
+        GradientActor(str(dataset), fingerprint, "0.0.0", "").place()
 
 
 @pytest.mark.parametrize(

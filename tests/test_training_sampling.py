@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebox.errors import InputError
-from ebox.training.batches import ChunkPlan, Shares, iter_plans, make_chunk
+from ebox.training.batches import ChunkPlan, Shares, even_chunk_steps, iter_plans, make_chunk
 from ebox.training.sampling import PADDING_ROW, ExampleOrder, make_order
 
 
@@ -74,6 +76,24 @@ def test_plans_cover_every_step_once_and_stop_where_asked():
 def test_plans_of_a_resumed_run_are_those_of_a_whole_one():
     whole = list(iter_plans(0, 100, 16, frozenset({30, 60})))
     assert list(iter_plans(48, 100, 16, frozenset({30, 60}))) == [plan for plan in whole if plan.first >= 48]
+
+
+@given(
+    most=st.integers(1, 64), num_steps=st.integers(20, 2000), validations=st.integers(1, 12), first=st.integers(0, 19)
+)
+@settings(deadline=None)
+def test_whole_chunks_hold_less_than_a_step_of_padding_each(most: int, num_steps: int, validations: int, first: int):
+    ends = [-(-num_steps * number // validations) for number in range(validations + 1)]
+    stops, longest = frozenset(ends[1:]), max(end - begin for begin, end in itertools.pairwise(ends))
+    chunk_steps = even_chunk_steps(most, num_steps, stops)
+    assert chunk_steps <= most
+    whole = list(iter_plans(0, num_steps, chunk_steps, stops, from_stops=True))
+    assert len(whole) * chunk_steps <= validations * (longest + -(-longest // most) - 1)
+    rest = list(iter_plans(first, num_steps, chunk_steps, stops, from_stops=True))
+    for plans, begin in ((whole, 0), (rest, first)):
+        assert [plan.first for plan in plans] == [begin, *(plan.first + plan.count for plan in plans[:-1])]
+        assert sum(plan.count for plan in plans) == num_steps - begin
+        assert {stop for stop in stops if stop > begin} <= {plan.first + plan.count for plan in plans}
 
 
 def test_the_tail_batch_is_padded_and_masked():

@@ -11,14 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from ebox.config import Config, ParallelConfig, make_config
 from ebox.models import build_model
+from ebox.models.normalisation import Moments
 from ebox.parallel import find_devices, make_mesh
+from ebox.parallel.devices import DATA_AXIS
 from ebox.training.batches import Shares, iter_chunks, iter_plans
 from ebox.training.communication import describe_communication
 from ebox.training.sampling import make_order
-from ebox.training.schedules import trained_weights
+from ebox.training.schedules import merge_moments, trained_weights
 from ebox.training.state import TrainState, make_hyperparameters, move_average, place_state, rate_factor
 from ebox.training.step import NUM_SIGNALS, STOP, build_run_chunk, make_plan
 
@@ -189,12 +192,33 @@ def test_pieces_of_a_batch_are_whole_and_equal():
     assert [(part.start, part.stop) for part in own] == [(0, 30), (30, 60)]
 
 
+def test_moments_far_from_zero_are_merged_without_loss():
+    rng, counts = np.random.default_rng(0), np.array([3.0, 5.0, 0.0, 8.0], np.float32)
+    means = (1000.0 + 0.1 * rng.standard_normal((4, 6))).astype(np.float32)
+    variances = rng.uniform(0.01, 0.02, (4, 6)).astype(np.float32)
+    near = Moments(jnp.full(6, 1000.0), jnp.ones(6))
+
+    def merge(mean: jax.Array, variance: jax.Array, count: jax.Array) -> Moments:
+        return merge_moments((Moments(mean[0], variance[0]),), count[0], (near,))[0]
+
+    rows, mesh = PartitionSpec(DATA_AXIS), make_mesh(find_devices(ParallelConfig(devices=4)))
+    everywhere = PartitionSpec()
+    merged = jax.shard_map(merge, mesh=mesh, in_specs=(rows, rows, rows), out_specs=everywhere, check_vma=False)(
+        means, variances, counts
+    )
+    share = (counts / counts.sum()).astype(np.float64)[:, None]
+    mean = (share * means.astype(np.float64)).sum(axis=0)
+    spread = (share * (variances + (means.astype(np.float64) - mean) ** 2)).sum(axis=0)
+    np.testing.assert_allclose(merged.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(merged.variance, spread, rtol=1e-5)
+
+
 def test_device_statistics_save_messages():
     config = _config({"batch_statistics": "device"})
     mesh = make_mesh(find_devices(ParallelConfig(devices=4)))
     network = build_model(config.model, 1, 40, np.random.default_rng(0))
     both = [make_plan(one, mesh).schedule.messages(network)[0] for one in (config, _config())]
-    assert len(both[0]) == 4
+    assert len(both[0]) == 2
     assert len(both[0]) < len(both[1])
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ebox import __version__
 from ebox.config import Config, ParallelConfig, format_config
 from ebox.errors import InputError, explain_memory
-from ebox.parallel.cluster import Placed
+from ebox.parallel.cluster import Place, Placed
 from ebox.parallel.ray_pool import Here
 from ebox.publishing import read_json
 
@@ -120,6 +120,24 @@ class GradientActor(Placed):
         self._wanted = {"the dataset's fingerprint": fingerprint, "ebox": version}
         self._computer: GradientComputer | None = None
 
+    def place(self) -> Place:
+        """Where this is, once it is known to have what the server has.
+
+        Raises:
+            InputError: another ebox, or another dataset.
+        """
+        from ebox.datasets.folder import open_dataset
+
+        fingerprint = open_dataset(Path(self._dataset)).fingerprint
+        for name, found in {"the dataset's fingerprint": fingerprint, "ebox": __version__}.items():
+            if found != self._wanted[name]:
+                raise InputError(
+                    f"{socket.gethostname()} has {name} = {found}, and the server has {self._wanted[name]}",
+                    file=self._dataset,
+                    remedy="have the same ebox, and the same dataset at the same path, on every machine",
+                )
+        return super().place()
+
     def compute(self, ticket: int, weights: list[np.ndarray], here: Here) -> GradientResult:
         """The gradient of a batch."""
         if self._computer is None:
@@ -131,7 +149,10 @@ class GradientActor(Placed):
         try:
             return self._computer.compute(ticket, weights)
         except jax.errors.JaxRuntimeError as error:
-            raise explain_memory(error) or error from None
+            short = explain_memory(error)
+            if short is None:
+                raise
+            raise short from None
 
     def _prepare(self) -> GradientComputer:
         from ebox.config import read_config_text
@@ -140,13 +161,6 @@ class GradientActor(Placed):
         from ebox.training.asynchronous import GradientComputer
 
         config, data = read_config_text(self._config), open_dataset(Path(self._dataset))
-        for name, found in {"the dataset's fingerprint": data.fingerprint, "ebox": __version__}.items():
-            if found != self._wanted[name]:
-                raise InputError(
-                    f"{socket.gethostname()} has {name} = {found}, and the server has {self._wanted[name]}",
-                    file=self._dataset,
-                    remedy="have the same ebox, and the same dataset at the same path, on every machine",
-                )
         return GradientComputer(data, config, make_mesh(find_local_devices(config.parallel)))
 
 
@@ -166,7 +180,7 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
         return
     from ebox.parallel.cluster import Demand
     from ebox.parallel.processes import is_cluster_task, is_member
-    from ebox.parallel.ray_connection import connect
+    from ebox.parallel.ray_connection import connect, set_variables
     from ebox.parallel.ray_pool import Limits, RayPool
 
     if is_member() or is_cluster_task(os.environ):
@@ -175,14 +189,15 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
             remedy="start one process, with --cluster and --workers",
         )
     _check_least(parallel)
-    limits = Limits(parallel.workers, parallel.min_workers or 1, parallel.max_restarts, parallel.stall_seconds)
+    least = 1 if parallel.min_workers is None else parallel.min_workers
+    limits = Limits(parallel.workers, least, parallel.max_restarts, parallel.stall_seconds)
     texts = str(dataset.resolve()), fingerprint, __version__, format_config(config)
     with connect(parallel.cluster):
         pool: RayPool[GradientResult] = RayPool(GradientActor, Demand.of(parallel), limits, _warn, *texts)
-        # The server works on a device beside its workers: it must not take all of its memory.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         try:
-            yield pool
+            # The server works on a device beside its workers: it must not take all of its memory.
+            with set_variables({"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}):
+                yield pool
         finally:
             pool.end()
 

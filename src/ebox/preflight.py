@@ -82,9 +82,9 @@ def check_training(dataset: Path | str, config: Config | None = None) -> Preflig
     mesh = make_mesh(devices, config.parallel.node_devices)
     compile_seconds, step_seconds, num_steps = _time_steps(data, config, mesh)
     free = _free_bytes(devices[0], len(devices))
-    small, begin = _compile(data, config, mesh, config.train.batch_size), _growing_batch(config, mesh)
-    from_here = small if begin == config.train.batch_size else _compile(data, config, mesh, begin)
-    large = _compile(data, config, mesh, 4 * begin)
+    sizes = _two_batches(config, mesh)
+    small, large = (_compile(data, config, mesh, size) for size in sizes)
+    chosen = small if sizes[0] == config.train.batch_size else large
     return PreflightResult(
         devices=f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
         num_examples=data.rows("train").stop - data.rows("train").start,
@@ -96,22 +96,28 @@ def check_training(dataset: Path | str, config: Config | None = None) -> Preflig
         compile_seconds=compile_seconds,
         step_seconds=step_seconds,
         training_seconds=num_steps * step_seconds,
-        step_bytes=small.memory.total,
+        step_bytes=chosen.memory.total,
         free_bytes=free,
-        largest_batch_size=find_largest_batch(from_here, large, free, len(devices)),
-        remarks=tuple(_remark(config, mesh, small.memory.total, free)),
+        largest_batch_size=find_largest_batch(small, large, free, len(devices)),
+        remarks=tuple(_remark(config, mesh, chosen.memory.total, free)),
     )
 
 
-def _growing_batch(config: Config, mesh: Mesh) -> int:
-    """A batch from which on larger ones are computed in the same way, so that their memory grows evenly."""
+def _two_batches(config: Config, mesh: Mesh) -> tuple[int, int]:
+    """That of the settings and another, both computed in the same way, so that memory grows evenly between them.
+
+    On a GPU in bfloat16 larger batches are convolved in another way, which needs less memory: where the settings are
+    below the switch, what fits by their way fits.
+    """
     import jax.numpy as jnp
 
     from ebox.training.step import NATIVE_EXAMPLES, make_plan
 
+    batch, switch = config.train.batch_size, NATIVE_EXAMPLES * mesh.size
     is_low = make_plan(config, mesh).schedule.a_pass.dtype == jnp.bfloat16
-    least = NATIVE_EXAMPLES * mesh.size if mesh.devices.flat[0].platform == "gpu" and is_low else 0
-    return max(config.train.batch_size, least)
+    if mesh.devices.flat[0].platform == "gpu" and is_low and batch < switch <= 4 * batch:
+        return batch // 4, batch
+    return batch, 4 * batch
 
 
 def find_largest_batch(small: CompilationResult, large: CompilationResult, free_bytes: int, num_devices: int) -> int:

@@ -232,7 +232,8 @@ class ParallelConfig(Settings):
         3, description="How often a failed group of workers starts again from its last checkpoint."
     )
     min_workers: PositiveInt | None = Field(
-        None, description="Go on with fewer workers, down to so many, where one fails again and again; none: all (async: one)."
+        None,
+        description="Go on with fewer workers, down to so many, where one fails again and again; none: all (async: 1).",
     )
     stall_seconds: Positive = Field(25.0, description="A worker that makes no step for so long counts as hung.")
 
@@ -269,7 +270,8 @@ class ParallelConfig(Settings):
         return self.processes if self.cluster is None else self.workers
 
 
-# Settings of `parallel` that change the result, and so belong to the identity of a run.
+# Settings of `parallel` that change the result, and so belong to the identity of a run. How late gradients are is not
+# the same twice, and hangs on the workers: a resumed run may have others.
 RESULT_SETTINGS = (
     "exchange",
     "hierarchical",
@@ -277,7 +279,6 @@ RESULT_SETTINGS = (
     "rank",
     "top_fraction",
     "sync",
-    "staleness",
     "local_steps",
     "outer_rate",
     "outer_momentum",

@@ -97,12 +97,13 @@ def train(
         return train_in_group(
             Path(dataset), folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
         )
+    if not is_member():
+        _check_clearable(folder, resume=resume, overwrite=overwrite)
     join_group(heartbeat_seconds=config.parallel.stall_seconds + HEARTBEAT_MORE_SECONDS)
     with gradient_pool(Path(dataset), data.fingerprint, config) as pool:
-        # A server leaves the devices to its workers, but for one.
-        of_server = config.parallel.model_copy(update={"platform": "auto", "devices": 1})
-        devices = find_devices(config.parallel if pool is None else of_server)
-        mesh = make_mesh(devices, config.parallel.node_devices)
+        parallel = config.parallel if pool is None else _parallel_of_server(config.parallel)
+        devices = find_devices(parallel)
+        mesh = make_mesh(devices, parallel.node_devices)
         environment = describe_environment(devices, command)
         check_alike(
             {"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, data.fingerprint)}
@@ -275,8 +276,14 @@ def _make_run_folder(folder: Path) -> None:
         raise InputError(f"can't be written: {error.strerror}", file=folder, remedy="choose another --out") from None
 
 
-def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Keep the run folder for a resumed run, or clear the files of an earlier training; never those of others."""
+def _parallel_of_server(parallel: ParallelConfig) -> ParallelConfig:
+    """The server of an asynchronous training leaves the devices to its workers, but for one of any platform."""
+    platform = "cpu" if parallel.platform == "cpu" else "auto"
+    return parallel.model_copy(update={"platform": platform, "devices": 1, "node_devices": None})
+
+
+def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Whether an earlier training is to be cleared away; raise InputError where it may not be."""
     from ebox.training import run_folder
 
     present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
@@ -286,8 +293,15 @@ def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
             file=folder,
             remedy="choose another --out",
         )
-    if present and not resume:
-        check_absent(folder, overwrite=overwrite)
+    if not present or resume:
+        return False
+    check_absent(folder, overwrite=overwrite)
+    return True
+
+
+def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Keep the run folder for a resumed run, or clear the files of an earlier training; never those of others."""
+    if _check_clearable(folder, resume=resume, overwrite=overwrite):
         clear_run(folder)
 
 

@@ -38,7 +38,7 @@ def connect(address: str) -> Iterator[None]:
     variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     if address == LOCAL:
         variables |= LOCAL_VARIABLES
-    with _variables(variables):
+    with set_variables(variables):
         try:
             import ray
         except ImportError:
@@ -59,7 +59,7 @@ def connect(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
+def set_variables(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of the environment for the time being."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -121,22 +121,22 @@ class RayPool(Generic[Result]):
         actor.job, actor.since = actor.handle.compute.remote(job, shared, actor.here), time.monotonic()
 
     def wait(self) -> Sequence[tuple[int, Result | None]]:
-        """Wait for the next results, None of an actor that was lost or hung; or, where none has a job, for an actor.
+        """Wait for the next results, None of an actor that was lost or hung; none where an actor has come instead.
 
         Raises:
             WorkersFailedError: fewer are left than there must be.
             InputError: what one could not work with.
         """
         # The time between two calls is not that of the actors: the caller may have validated.
-        away = time.monotonic() - self._left_at
+        now = time.monotonic()
         for actor in self._actors.values():
-            actor.since += away
+            actor.since += now - max(actor.since, self._left_at)
         try:
             while True:
                 has_come = self._welcome()
                 self._check_left()
                 jobs = {actor.job: number for number, actor in self._actors.items() if actor.job is not None}
-                if not jobs and has_come:
+                if has_come:
                     return []
                 results = self._collect(jobs)
                 if results:
@@ -208,6 +208,8 @@ class RayPool(Generic[Result]):
             if self._ray.wait([actor.asked], timeout=0)[0]:
                 try:
                     self._ray.get(actor.asked)
+                except self._ray.exceptions.RayTaskError as error:
+                    raise explain_error(error) from None
                 except self._ray.exceptions.RayError as error:
                     self._lose(number, f"did not start ({type(error).__name__})")
                 else:

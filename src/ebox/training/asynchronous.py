@@ -61,7 +61,7 @@ class WorkerPool(Protocol):
     def wait(self) -> Sequence[tuple[int, GradientResult | None]]:
         """Wait for the next that are done: the worker, and its result, None where the worker was lost.
 
-        Where none is at work, wait for one to be there.
+        Where one has come to be there, that ends the waiting too, without a result.
 
         Raises:
             WorkersFailedError: too few are left.
@@ -264,7 +264,7 @@ class AsyncEngine:
         )
         # One worker sends its gradient for each step, the others nothing.
         each = gradient / self._num_workers
-        sent = CommunicationResult(self._num_workers, "exact", "async", 1.0, messages, each, each)
+        sent = CommunicationResult(self._num_workers, "exact", "async", float(self._num_workers), messages, each, each)
         taken = self._ledger.staleness
         total = max(1, sum(taken.values()))
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -75,17 +76,33 @@ class Shares:
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """A dispatch: the steps from `first` on, `count` of them; the rest of the chunk is padding that is not run."""
+    """A dispatch: the steps from `first` on, `count` of them; the rest of the chunk is padding that changes nothing."""
 
     first: int
     count: int
 
 
-def iter_plans(first_step: int, num_steps: int, chunk_steps: int, stops: frozenset[int]) -> Iterator[ChunkPlan]:
-    """Cut the steps into dispatches that end at every multiple of `chunk_steps` and at every step of `stops`."""
+def even_chunk_steps(most: int, num_steps: int, stops: frozenset[int]) -> int:
+    """The length of a dispatch, `most` or shorter, with which the stretches between stops hold little padding.
+
+    For devices that run whole chunks: every stretch begins with a new chunk there (`iter_plans` with `from_stops`).
+    """
+    ends = sorted({0, num_steps, *(stop for stop in stops if 0 < stop < num_steps)})
+    longest = max(end - begin for begin, end in itertools.pairwise(ends))
+    return -(-longest // -(-longest // most))
+
+
+def iter_plans(
+    first_step: int, num_steps: int, chunk_steps: int, stops: frozenset[int], *, from_stops: bool = False
+) -> Iterator[ChunkPlan]:
+    """Cut the steps into dispatches that end at every step of `stops` and at every multiple of `chunk_steps`.
+
+    With `from_stops` the multiples are counted from the last stop, not from the first step of all.
+    """
     step = first_step
     while step < num_steps:
-        end = min(num_steps, (step // chunk_steps + 1) * chunk_steps)
+        base = max((stop for stop in stops if stop <= step), default=0) if from_stops else 0
+        end = min(num_steps, base + ((step - base) // chunk_steps + 1) * chunk_steps)
         end = min([end, *(stop for stop in stops if step < stop < end)])
         yield ChunkPlan(step, end - step)
         step = end

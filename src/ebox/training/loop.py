@@ -25,7 +25,7 @@ from ebox.parallel.devices import DATA_AXIS, put
 from ebox.parallel.processes import check_alike, is_chief
 from ebox.parallel.watching import Watch
 from ebox.training.asynchronous import AsyncEngine, WorkerPool
-from ebox.training.batches import ChunkPlan, iter_chunks, iter_plans
+from ebox.training.batches import ChunkPlan, even_chunk_steps, iter_chunks, iter_plans
 from ebox.training.checkpoints import (
     RunIdentity,
     Standing,
@@ -171,8 +171,10 @@ class _Loop:
 
     def _dispatches(self, stops: frozenset[int], interruption: Interruption) -> Generator[Dispatch, None, None]:
         """The dispatches that are left."""
-        chunk_steps = min(self.config.train.steps_per_dispatch, self.num_steps)
-        plans = list(iter_plans(self.standing.step, self.num_steps, chunk_steps, stops))
+        chunk_steps, is_whole = min(self.config.train.steps_per_dispatch, self.num_steps), self.plan.whole_chunks
+        if is_whole:
+            chunk_steps = even_chunk_steps(chunk_steps, self.num_steps, stops)
+        plans = list(iter_plans(self.standing.step, self.num_steps, chunk_steps, stops, from_stops=is_whole))
         if self._is_exhausted():
             plans = []
         if self.engine is not None:

@@ -90,7 +90,9 @@ class EveryStepSchedule(Schedule):
             core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
         )
         total, carried = self.exchange.reduce(share.gradient, carried)
-        moments = merge_moments(share.moments, share.num_examples) if self.device_statistics else share.moments
+        moments = share.moments
+        if self.device_statistics:
+            moments = merge_moments(moments, share.num_examples, running_moments(core.network))
         core, norm, rate = self.advance(core, total, moments, this)
         return core, carried, StepFacts(share.loss, norm, rate)
 
@@ -122,7 +124,7 @@ class DelayedSchedule(Schedule):
         """See `Schedule`."""
         weights = trained_weights(network)
         zeros = jax.tree.map(lambda leaf: np.zeros((self.workers, *leaf.shape), np.float32), weights)
-        running = tuple(norm.running for norm in network.norms())
+        running = running_moments(network)
         moments = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], self.workers, axis=0), running)
         counts = np.ones(self.workers, np.float32)
         carried = Pending(zeros, moments, counts, self.exchange.start(weights))
@@ -133,7 +135,9 @@ class DelayedSchedule(Schedule):
     ) -> tuple[TrainState, Pending, StepFacts]:
         """See `Schedule`."""
         total, sent = self.exchange.reduce(carried.gradient, carried.exchange)
-        moments = merge_moments(carried.moments, carried.num_examples) if self.device_statistics else carried.moments
+        moments = carried.moments
+        if self.device_statistics:
+            moments = merge_moments(moments, carried.num_examples, running_moments(core.network))
         share = share_of_gradient(
             core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
         )
@@ -222,8 +226,8 @@ class LocalSchedule(Schedule):
             total,
             velocity,
         )
-        running = tuple(norm.running for norm in walked.network.norms())
-        common = apply_moments(eqx.combine(anchor, fixed), merge_moments(running, jnp.ones(())), momentum=1.0)
+        moments = merge_moments(running_moments(walked.network), jnp.ones(()), running_moments(core.network))
+        common = apply_moments(eqx.combine(anchor, fixed), moments, momentum=1.0)
         average = move_average(core.average, common, core.step, this.ema_decay, steps=self.local_steps)
         met = TrainState(core.step, common, velocity, average, None)
         return met, Wanderer(common, walked.optimiser, carried)
@@ -238,8 +242,7 @@ class LocalSchedule(Schedule):
 
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
         """See `Schedule`."""
-        half = 2 * count_numbers([norm.running for norm in network.norms()])
-        moments = (all_reduce_message(half, self.workers), all_reduce_message(half, self.workers))
+        moments = _moments_message(network, self.workers)
         return (*self.exchange.messages(trained_weights(network)), *moments), float(self.local_steps)
 
 
@@ -248,15 +251,33 @@ def trained_weights(network: Network) -> Network:
     return eqx.filter(network, is_trainable(network))
 
 
-def merge_moments(moments: tuple[Moments, ...], count: Array) -> tuple[Moments, ...]:
-    """The moments of all devices taken together, each weighed by the examples behind its own."""
+def running_moments(network: Network) -> tuple[Moments, ...]:
+    """Those of the batch normalisations of a network, in order."""
+    return tuple(norm.running for norm in network.norms())
+
+
+def merge_moments(moments: tuple[Moments, ...], count: Array, near: tuple[Moments, ...]) -> tuple[Moments, ...]:
+    """The moments of all devices taken together, each weighed by the examples behind its own, in one message.
+
+    What is sent are differences from moments `near` them that all devices hold alike: the mean square of the
+    differences loses no digits where a mean is far from zero (shifted data: Chan 1983).
+    """
     if not moments:
         return moments
-    total = jax.lax.psum(count, DATA_AXIS)
-    weight = count / jnp.maximum(total, 1.0)
-    means = jax.lax.psum([weight * one.mean for one in moments], DATA_AXIS)
-    spread = [weight * (one.variance + (one.mean - mean) ** 2) for one, mean in zip(moments, means, strict=True)]
-    return tuple(map(Moments, means, jax.lax.psum(spread, DATA_AXIS)))
+    places = [close.mean for close in near]
+    apart = [one.mean - place for one, place in zip(moments, places, strict=True)]
+    squares = [one.variance + difference**2 for one, difference in zip(moments, apart, strict=True)]
+    total = jax.lax.psum(jnp.concatenate([count[None], *(count * part for part in (*apart, *squares))]), DATA_AXIS)
+    ends = np.cumsum([part.size for part in (*apart, *squares)])[:-1]
+    parts = jnp.split(total[1:] / jnp.maximum(total[0], 1.0), ends)
+    merged = zip(places, parts[: len(apart)], parts[len(apart) :], strict=True)
+    return tuple(Moments(place + mean, jnp.maximum(square - mean**2, 0.0)) for place, mean, square in merged)
+
+
+def _moments_message(network: Network, workers: int) -> tuple[Message, ...]:
+    """That of `merge_moments`: the count, the means, the squares."""
+    numbers = count_numbers(running_moments(network))
+    return (all_reduce_message(4 * (1 + numbers), workers),) if numbers else ()
 
 
 def deal_sum(rows: np.ndarray, workers: int) -> np.ndarray:
@@ -275,8 +296,7 @@ def _statistics(network: Network, schedule: EveryStepSchedule | DelayedSchedule)
     """The messages of the batch normalisations of one step."""
     sizes, workers = [norm.scale.size for norm in network.norms()], schedule.workers
     if schedule.device_statistics:
-        # The count; then all means, then all variances.
-        return tuple(all_reduce_message(4 * numbers, workers) for numbers in (1, sum(sizes), sum(sizes)) if sizes)
+        return _moments_message(network, workers)
     sizes = sizes * schedule.a_pass.micro_batches
     backward = [all_reduce_message(4 * 2 * size, workers) for size in sizes]
     if workers <= GATHERED_DEVICES:
