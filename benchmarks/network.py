@@ -1,13 +1,14 @@
 """Training over slow links: exchange, synchronisation and rate of the network, on four nodes that this machine plays.
 
-    sudo python benchmarks/network.py [--ways exact,int8] [--epochs 4] [--rounds 1]
+    sudo python benchmarks/network.py [--ways "exact;int8"] [--epochs 4] [--rounds 1] [--name network]
 
 Needs Linux, root and iproute2: every worker is `ebox train` in a network namespace with a shaped link of its own, and
 finds the others as on a cluster. For each way to train, the real TAL1 set is trained once with a free network, which
 gives the AUROC by step: what is learned does not depend on the rate of the links. Then it is timed with free links and
 with each rate. Bytes are those that the interface of a worker counted, headers included, between two entries of the
 log. The time to an AUROC is the steps to it times the seconds of a step. Four workers share the cores, so a step is
-never faster than the work of all four on them. Writes results/network.json.
+never faster than the work of all four on them. With --epochs 0 nothing is learned, and only steps are timed.
+Writes results/NAME.json.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ def describe(way: str, curve: list[tuple[int, float]], times: dict[str, list[Tim
         }
     return {
         "settings": WAYS[way],
-        "final_auroc": curve[-1][1],
-        "best_auroc": max(auroc for _, auroc in curve),
+        "final_auroc": curve[-1][1] if curve else None,
+        "best_auroc": max((auroc for _, auroc in curve), default=None),
         "steps_to_auroc": reached,
         "links": links,
     }
@@ -157,11 +158,10 @@ def show(found: dict[str, Any]) -> None:
             seconds, sent = link["step_seconds"]["median"], link["sent_bytes_a_step"]["median"]
             share = f"{free / seconds:5.2f} of exact, free" if free else ""
             goal = "never" if link["seconds_to_auroc"] is None else f"{link['seconds_to_auroc']:.0f} s"
-            print(
-                f"{way:<26} {rate:<8} {seconds * 1e3:7.1f} ms {sent / 1e3:9.1f} kB  AUROC {GOAL_AUROC} after {goal}, "
-                f"final {facts['final_auroc']:.4f}  {share}",
-                flush=True,
-            )
+            learned = ""
+            if facts["final_auroc"] is not None:
+                learned = f"AUROC {GOAL_AUROC} after {goal}, final {facts['final_auroc']:.4f}"
+            print(f"{way:<26} {rate:<8} {seconds * 1e3:7.1f} ms {sent / 1e3:9.1f} kB  {learned}  {share}", flush=True)
 
 
 def main() -> None:
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--ways", default=";".join(WAYS), help="separated by semicolons")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--name", default="network", help="of the result")
     options = parser.parse_args()
     machine, data, found = describe_machine(), find_data() / "tal1", dict[str, Any]()
     print(machine, flush=True)
@@ -190,13 +191,15 @@ def main() -> None:
                         shape_links(rate, NODES)
                     rounds = [time_steps(folder / "data", folder, WAYS[way]) for _ in range(options.rounds)]
                 times["free" if rate is None else rate] = rounds
-            with network(NODES):
-                curve = learn(folder / "data", folder, WAYS[way], options.epochs)
+            curve = []
+            if options.epochs:
+                with network(NODES):
+                    curve = learn(folder / "data", folder, WAYS[way], options.epochs)
             found[way] = describe(way, curve, times)
             show({way: found[way]})
     show(found)
     keep(
-        "network",
+        options.name,
         {"nodes": NODES, "epochs": options.epochs, "goal_auroc": GOAL_AUROC, "timed_steps": TIMED_STEPS, "ways": found},
     )
 

@@ -261,12 +261,17 @@ def report(run: PathLike, out: PathLike | None = None) -> Path:
     return write_report(Path(run), None if out is None else Path(out))
 
 
-def _make_run_folder(folder: Path) -> None:
-    """Make the run folder where it is not there, and see that it can be written."""
+def _check_no_other(folder: Path) -> None:
+    """Raise InputError where a run folder is to be, and something else is."""
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
     if (folder / "manifest.json").exists():
         raise InputError("is a dataset folder", file=folder, remedy="choose another --out for the run")
+
+
+def _make_run_folder(folder: Path) -> None:
+    """Make the run folder where it is not there, and see that it can be written."""
+    _check_no_other(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
@@ -286,6 +291,7 @@ def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Whether an earlier training is to be cleared away; raise InputError where it may not be."""
     from ebox.training import run_folder
 
+    _check_no_other(folder)
     present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
     if present and not (folder / run_folder.ENVIRONMENT).is_file():
         raise InputError(
