@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -62,10 +63,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = psutil.Process(process.pid).children()
-    return sorted(
-        (one for one in found if "ebox.worker" in one.cmdline()), key=lambda one: one.environ()["EBOX_PROCESS"]
-    )
+    """The workers that live now, in order; one that ends while it is looked at is none."""
+    found: dict[str, psutil.Process] = {}
+    for one in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.Error):
+            if "ebox.worker" in one.cmdline():
+                found[one.environ()["EBOX_PROCESS"]] = one
+    return [found[number] for number in sorted(found)]
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
