@@ -52,7 +52,9 @@ def started(dataset: Path, out: Path, settings: Mapping[str, object], *flags: st
             for child in psutil.Process(process.pid).children(recursive=True):
                 child.kill()
             process.kill()
-        process.communicate()
+        # A test that took the output has waited for its end too.
+        if process.stdout is not None and not process.stdout.closed:
+            process.communicate()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
