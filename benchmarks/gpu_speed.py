@@ -79,37 +79,11 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 def prepare_ebox(way: Way) -> Work:
     """Ebox's own loop."""
-    import jax
-    import jax.numpy as jnp
+    from training_speed import prepare_loop
 
-    from ebox.models import build_model
-    from ebox.parallel import find_devices, make_mesh, replicate
-    from ebox.training.batches import iter_chunks, iter_plans
-    from ebox.training.sampling import ExampleOrder
-    from ebox.training.state import make_hyperparameters
-    from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
-
-    codes, labels = load()
     train = {"batch_size": way.batch, "precision": way.precision}
     config = make_config({"model": {"num_filters": FILTERS}, "train": train, "parallel": {"platform": "gpu"}})
-    mesh = make_mesh(find_devices(config.parallel)[:1])
-    order = ExampleOrder(labels == 1, 0, way.batch, None)
-    chunk_steps = config.train.steps_per_dispatch
-    plan_of_steps = make_plan(config, mesh)
-    run_chunk = build_run_chunk(mesh, plan_of_steps, chunk_steps)
-    signals = jnp.zeros((mesh.size, NUM_SIGNALS))
-    hyper = make_hyperparameters(config.train, 10_000, 1.0)
-    network = build_model(config.model, 1, LENGTH, np.random.default_rng(0))
-    state: Any = replicate(plan_of_steps.schedule.start(network), mesh)
-
-    def work(steps: int) -> None:
-        nonlocal state
-        plans, metrics = list(iter_plans(0, steps, chunk_steps, frozenset())), None
-        for plan, chunk in iter_chunks(codes, labels[:, None], order, plans, chunk_steps, mesh):
-            state, metrics = run_chunk(state, chunk, signals, hyper, jnp.asarray(plan.count, jnp.int32))
-        jax.block_until_ready(metrics)
-
-    return work
+    return prepare_loop(*load(), config)
 
 
 def prepare_torch(way: Way) -> Work:

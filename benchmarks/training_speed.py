@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ebox.config import make_config
+from ebox.config import Config, make_config
 from ebox.models import build_model, count_parameters
 from ebox.parallel import find_devices, make_mesh, replicate
 from ebox.sequences import read_fasta
@@ -119,11 +120,10 @@ class OneHotItems(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return one_hot, torch.tensor(float(self.labels[row]))
 
 
-def prepare_ebox(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callable[[], None]:
-    """A function that makes STEPS steps with ebox's own loop."""
-    config = make_config({"model": {"num_filters": filters}, "train": {"batch_size": BATCH}})
-    mesh = make_mesh(find_devices(config.parallel))
-    order = ExampleOrder(labels == 1, 0, BATCH, None)
+def prepare_loop(codes: np.ndarray, labels: np.ndarray, config: Config) -> Callable[[int], None]:
+    """A function that makes so many steps with ebox's own loop, on one device."""
+    mesh = make_mesh(find_devices(config.parallel)[:1])
+    order = ExampleOrder(labels == 1, 0, config.train.batch_size, None)
     chunk_steps = config.train.steps_per_dispatch
     plan_of_steps = make_plan(config, mesh)
     run_chunk = build_run_chunk(mesh, plan_of_steps, chunk_steps)
@@ -133,15 +133,20 @@ def prepare_ebox(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callabl
     state: Any = replicate(plan_of_steps.schedule.start(network), mesh)
     print(f"ebox: {count_parameters(network):,} parameters")
 
-    def work() -> None:
+    def work(steps: int) -> None:
         nonlocal state
-        plans = list(iter_plans(0, STEPS, chunk_steps, frozenset()))
-        metrics = None
+        plans, metrics = list(iter_plans(0, steps, chunk_steps, frozenset())), None
         for plan, chunk in iter_chunks(codes, labels[:, None], order, plans, chunk_steps, mesh):
             state, metrics = run_chunk(state, chunk, signals, hyper, jnp.asarray(plan.count, jnp.int32))
         jax.block_until_ready(metrics)
 
     return work
+
+
+def prepare_ebox(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callable[[], None]:
+    """A function that makes STEPS steps with ebox's own loop."""
+    config = make_config({"model": {"num_filters": filters}, "train": {"batch_size": BATCH}})
+    return partial(prepare_loop(codes, labels, config), STEPS)
 
 
 def prepare_eager(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callable[[], None]:

@@ -113,7 +113,7 @@ def _starting(parallel: ParallelConfig, make_arguments: Callable[[], list[str]],
 
 
 class GradientActor(Placed):
-    """A worker of an asynchronous training; it is made into a Ray actor, and reads the dataset at its first job."""
+    """A worker of an asynchronous training; it is made into a Ray actor, and meets JAX at its first job."""
 
     def __init__(self, dataset: str, fingerprint: str, version: str, config: str) -> None:
         self._dataset, self._config = dataset, config
@@ -200,6 +200,12 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
                 yield pool
         finally:
             pool.end()
+
+
+def parallel_of_server(parallel: ParallelConfig) -> ParallelConfig:
+    """The server of an asynchronous training leaves the devices to its workers, but for one of any platform."""
+    platform = "cpu" if parallel.platform == "cpu" else "auto"
+    return parallel.model_copy(update={"platform": platform, "devices": 1, "node_devices": None})
 
 
 def _warn(text: str) -> None:

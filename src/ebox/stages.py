@@ -74,7 +74,7 @@ def train(
         WorkersFailedError: the workers failed more often than `parallel.max_restarts`.
     """
     from ebox.datasets.folder import open_dataset
-    from ebox.launch import gradient_pool, train_in_group
+    from ebox.launch import gradient_pool, parallel_of_server, train_in_group
     from ebox.parallel import describe_environment, find_devices, is_chief, join_group, make_mesh
     from ebox.parallel.processes import check_alike, is_member, wait_for_all
     from ebox.parallel.watching import HEARTBEAT_MORE_SECONDS
@@ -101,7 +101,7 @@ def train(
         _check_clearable(folder, resume=resume, overwrite=overwrite)
     join_group(heartbeat_seconds=config.parallel.stall_seconds + HEARTBEAT_MORE_SECONDS)
     with gradient_pool(Path(dataset), data.fingerprint, config) as pool:
-        parallel = config.parallel if pool is None else _parallel_of_server(config.parallel)
+        parallel = config.parallel if pool is None else parallel_of_server(config.parallel)
         devices = find_devices(parallel)
         mesh = make_mesh(devices, parallel.node_devices)
         environment = describe_environment(devices, command)
@@ -279,12 +279,6 @@ def _make_run_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"can't be written: {error.strerror}", file=folder, remedy="choose another --out") from None
-
-
-def _parallel_of_server(parallel: ParallelConfig) -> ParallelConfig:
-    """The server of an asynchronous training leaves the devices to its workers, but for one of any platform."""
-    platform = "cpu" if parallel.platform == "cpu" else "auto"
-    return parallel.model_copy(update={"platform": platform, "devices": 1, "node_devices": None})
 
 
 def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
