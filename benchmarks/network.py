@@ -39,16 +39,17 @@ TIMED_STEPS = 288
 LOG_STEPS = 48
 GOAL_AUROC = 0.93
 
-DEVICE = "train.batch_statistics='device'"
+# Groups of as many examples as a worker has: no message but the gradient's.
+GROUPS = ("train.batch_statistics='group'", "train.group_examples=16")
 WAYS: dict[str, tuple[str, ...]] = {
     "exact": (),
-    "exact, device statistics": (DEVICE,),
-    "half": ("parallel.exchange='half'", DEVICE),
-    "int8": ("parallel.exchange='int8'", DEVICE),
-    "topk": ("parallel.exchange='topk'", DEVICE),
-    "powersgd": ("parallel.exchange='powersgd'", DEVICE),
-    "exact, delayed": ("parallel.sync='delayed'", DEVICE),
-    "powersgd, delayed": ("parallel.exchange='powersgd'", "parallel.sync='delayed'", DEVICE),
+    "exact, groups": GROUPS,
+    "half": ("parallel.exchange='half'", *GROUPS),
+    "int8": ("parallel.exchange='int8'", *GROUPS),
+    "topk": ("parallel.exchange='topk'", *GROUPS),
+    "powersgd": ("parallel.exchange='powersgd'", *GROUPS),
+    "exact, delayed": ("parallel.sync='delayed'", *GROUPS),
+    "powersgd, delayed": ("parallel.exchange='powersgd'", "parallel.sync='delayed'", *GROUPS),
     "exact, local 16": ("parallel.sync='local'", "parallel.local_steps=16"),
     "int8, local 16": ("parallel.exchange='int8'", "parallel.sync='local'", "parallel.local_steps=16"),
 }

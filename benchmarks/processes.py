@@ -1,11 +1,11 @@
 """What communication costs on one machine: two workers that train together, against two that train alone.
 
-    python benchmarks/processes.py [--rounds 5] [--ways default,delayed]
+    python benchmarks/processes.py [--rounds 5] [--ways "default;groups"]
 
 Each worker has a core of its own. Together they share a global batch; alone each takes batches of half the size, so the
 work of a worker is the same. The rounds alternate, and the ratio is taken round by round. The ways to train differ in
 what they send: the default sends the gradient and the moments of every batch normalisation, forward and backward, at
-every step. Writes results/processes.json.
+every step; with groups, which here are the halves of the batch, the gradient is all. Writes results/processes.json.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from ebox.datasets.build import build_dataset
 from machine import describe_machine, find_data, keep, summarise
 
 EXAMPLES = 30_720
+GROUPS = "train.batch_statistics='group'"
 # Name, global batch, settings of the group.
 WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
     "default": (64, ()),
     "batch of 256": (256, ()),
-    "device statistics": (64, ("train.batch_statistics='device'",)),
-    "delayed": (64, ("parallel.sync='delayed'", "train.batch_statistics='device'")),
+    "groups": (64, (GROUPS,)),
+    "delayed, groups": (64, ("parallel.sync='delayed'", GROUPS)),
     "local": (64, ("parallel.sync='local'",)),
 }
 
@@ -81,10 +82,10 @@ def main() -> None:
     """Alternate, print, keep."""
     parser = argparse.ArgumentParser(description="Communication efficiency of two workers on one machine")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ways", default=",".join(WAYS), help=f"of {', '.join(WAYS)}")
+    parser.add_argument("--ways", default=";".join(WAYS), help=f"of {'; '.join(WAYS)}")
     options = parser.parse_args()
     print(describe_machine(), flush=True)
-    cores, ways = sorted(os.sched_getaffinity(0))[:2], options.ways.split(",")
+    cores, ways = sorted(os.sched_getaffinity(0))[:2], options.ways.split(";")
     data, pairs = find_data() / "tal1", {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -18,6 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("sequences",),
     ("datasets",),
+    ("collectives",),
     ("models",),
     ("parallel",),
     ("training",),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
-from ebox.config import ModelConfig
+from ebox.collectives import Link
+from ebox.config import ModelConfig, ParallelConfig
 from ebox.errors import InputError
 from ebox.models import (
     Network,
@@ -22,8 +27,9 @@ from ebox.models import (
 )
 from ebox.models.encoding import mutate, reverse_complement, shift
 from ebox.models.layers import convolve, max_pool, maximum_over
-from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments
+from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments, Statistics
 from ebox.models.pooling import GlobalPooling, position_bumps
+from ebox.parallel import DATA_AXIS, find_devices, make_mesh
 
 SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": (8,), "position_basis": 3}
 ARCHITECTURES = [
@@ -131,7 +137,7 @@ def test_masked_examples_change_no_moment_and_no_other_logit(config: ModelConfig
 def test_batch_moments_are_those_of_numpy(centre: float):
     values = jax.random.normal(jax.random.key(0), (4, 9, 3)) * 5.0 + centre
     norm = BatchNorm.create(3)
-    outputs, moments = norm.by_batch(values, jnp.array([True, True, False, True]), None)
+    outputs, moments = norm.by_batch(values, jnp.array([True, True, False, True]), Statistics())
     kept = np.asarray(values)[[0, 1, 3]].reshape(-1, 3)
     np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=1e-6)
     np.testing.assert_allclose(moments.variance, kept.var(0), rtol=1e-5)
@@ -156,11 +162,62 @@ def test_gradient_of_batch_normalisation_is_that_of_its_formula():
 
     def by_layer(values: jax.Array, scale: jax.Array, offset: jax.Array) -> jax.Array:
         norm = BatchNorm(scale, offset, Moments(jnp.zeros(3), jnp.ones(3)))
-        return (pull * norm.by_batch(values, mask, None)[0]).sum()
+        return (pull * norm.by_batch(values, mask, Statistics())[0]).sum()
 
     expected = jax.grad(by_formula, (0, 1, 2))(values, scale, offset)
     for one, two in zip(jax.grad(by_layer, (0, 1, 2))(values, scale, offset), expected, strict=True):
         np.testing.assert_allclose(one, two, atol=2e-5)
+
+
+def test_groups_are_normalised_each_by_itself():
+    values = jax.random.normal(jax.random.key(0), (6, 9, 3)) * jnp.arange(1.0, 7.0)[:, None, None] + 2.0
+    mask = jnp.array([True, True, False, True, True, False])
+    outputs, moments = BatchNorm.create(3).by_batch(values, mask, Statistics(group_examples=2))
+    for first in (0, 2, 4):
+        part = slice(first, first + 2)
+        expected, _ = BatchNorm.create(3).by_batch(values[part], mask[part], Statistics())
+        np.testing.assert_allclose(outputs[part], expected, atol=1e-5)
+    kept = np.asarray(values)[np.asarray(mask)].reshape(-1, 3)
+    np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(moments.variance, kept.var(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("statistics", [Statistics(group_examples=2), Statistics()], ids=["groups", "device"])
+def test_padding_alone_stays_small_through_many_layers(statistics: Statistics):
+    network = build_model(ModelConfig(**SMALL, dilations=(1,) * 12), 1, 40, np.random.default_rng(0))
+    codes = jax.random.randint(jax.random.key(0), (4, 40), 0, 4, jnp.uint8)
+    full = jnp.array([True, True, False, False]) & (statistics.group_examples is not None)
+    logits, moments = _apply(network, codes, Pass(jax.random.split(jax.random.key(1), 4), full, statistics=statistics))
+    assert (jnp.abs(logits) < 100.0).all()
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(moments))
+
+
+@pytest.mark.parametrize("group", [2, 3, 6, None])
+@pytest.mark.parametrize("swaps", [False, True])
+def test_groups_across_devices_are_those_of_one_device(group: int | None, swaps: bool):
+    # The last group of three holds padding alone, and others of its examples lie on two devices.
+    values = jax.random.normal(jax.random.key(0), (12, 5, 3)) * 2.0 + 3.0
+    pull = jax.random.normal(jax.random.key(1), (12, 5, 3))
+    mask = jnp.array([True] * 7 + [False, True, False, False, False])
+    norm = BatchNorm(jnp.array([0.5, 1.0, 2.0]), jnp.zeros(3), Moments(jnp.zeros(3), jnp.ones(3)))
+    mesh = make_mesh(find_devices(ParallelConfig(devices=4)))
+    rows, everywhere = PartitionSpec(DATA_AXIS), PartitionSpec()
+
+    def pass_over(values: jax.Array, mask: jax.Array, pull: jax.Array, statistics: Statistics) -> tuple[Any, ...]:
+        pull = pull * mask.astype(jnp.float32)[:, None, None]
+        outputs, back, moments = jax.vjp(lambda inputs: norm.by_batch(inputs, mask, statistics), values, has_aux=True)
+        return outputs, *back(pull), moments
+
+    across = jax.shard_map(
+        partial(pass_over, statistics=Statistics(Link(DATA_AXIS, swaps), group)),
+        mesh=mesh,
+        in_specs=(rows, rows, rows),
+        out_specs=(rows, rows, everywhere),
+        check_vma=False,
+    )
+    found, expected = across(values, mask, pull), pass_over(values, mask, pull, Statistics(group_examples=group))
+    for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-6)
 
 
 def test_log_mean_exp_pooling_is_the_log_likelihood_ratio_of_one_site_anywhere():

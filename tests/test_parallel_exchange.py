@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from ebox.collectives import Link
 from ebox.config import ParallelConfig
 from ebox.parallel import DATA_AXIS, Exchange, build_exchange, find_devices, make_mesh
 from ebox.parallel.exchange import count_numbers
@@ -121,6 +123,61 @@ def test_a_sum_past_the_range_of_float16_is_cut_and_not_infinite(workers: int):
     shares = {name: np.full((workers, *leaf.shape), 500.0, np.float32) for name, leaf in LIKE.items()}
     total, _ = _compile(exchange, mesh)(shares, None)
     assert all(np.isfinite(leaf).all() and (np.asarray(leaf) > 50.0).all() for leaf in jax.tree.leaves(total))
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_swaps_round_what_is_computed_just_before_alike_everywhere(workers: int):
+    # A product and a sum in one instruction round once; the partner adds the rounded product.
+    mesh, rows = make_mesh(find_devices(ParallelConfig(devices=workers))), PartitionSpec(DATA_AXIS)
+    link = Link(DATA_AXIS, swaps=True)
+    values = np.random.default_rng(0).standard_normal((workers, 3000)).astype(np.float32)
+    makers = [lambda a: a * 3.3, lambda a: a * a, lambda a: jnp.concatenate([a[0] * 0.3, jnp.ones(1)])[None]]
+    for make in makers:
+        mapped = jax.shard_map(
+            lambda a, make=make: link.sum(make(a)), mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
+        )
+        found = np.asarray(jax.jit(mapped)(values))
+        for row in found[1:]:
+            np.testing.assert_array_equal(row, found[0])
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 8])
+@pytest.mark.parametrize("numbers", [5, 40_000])
+def test_swaps_give_every_device_the_same_bits(workers: int, numbers: int):
+    mesh, rows = make_mesh(find_devices(ParallelConfig(devices=workers))), PartitionSpec(DATA_AXIS)
+    link = Link(DATA_AXIS, swaps=True)
+    run = jax.jit(jax.shard_map(link.sum, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
+    values = np.random.default_rng(0).standard_normal((workers, numbers)).astype(np.float32)
+    found, text = np.asarray(run(values)), run.lower(values).compile().as_text()
+    np.testing.assert_allclose(found[0], values.sum(axis=0), atol=1e-5)
+    for row in found[1:]:
+        np.testing.assert_array_equal(row, found[0])
+    # Two always swap, four and eight do for short vectors; three can't.
+    rounds = {2: 1, 4: 2, 8: 3}.get(workers, 0) if workers == 2 or numbers == 5 else 0
+    # One more is from each device to itself.
+    assert len(re.findall(r" collective-permute\(", text)) == rounds + bool(rounds)
+    assert len(re.findall(r" all-reduce\(", text)) == (0 if rounds else 1)
+
+
+@pytest.mark.parametrize(("kind", "nodes", "node_devices", "hierarchical"), CASES)
+def test_what_travels_beside_is_summed_exactly(kind: str, nodes: int, node_devices: int, hierarchical: bool):
+    exchange, mesh = _build(kind, nodes, node_devices, hierarchical=hierarchical)
+    shares, rows = _shares(mesh.size, 0), PartitionSpec(DATA_AXIS)
+    beside = np.random.default_rng(1).standard_normal((mesh.size, 11)).astype(np.float32)
+
+    def run(*args: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[None], exchange.reduce_beside(*jax.tree.map(lambda leaf: leaf[0], args)))
+
+    mapped = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
+    args = (shares, exchange.start(LIKE), beside)
+    total, _, summed = mapped(*args)
+    plain, _ = _compile(exchange, mesh)(*args[:2])
+    for row in np.asarray(summed):
+        np.testing.assert_allclose(row, beside.sum(axis=0), atol=1e-5)
+    for name in LIKE:
+        np.testing.assert_allclose(total[name], plain[name], atol=1e-5)
+    said = sum(message.payload_bytes for message in exchange.messages_beside(LIKE, 11))
+    assert said == sum(message.payload_bytes for message in exchange.messages(LIKE)) + 44
 
 
 def _wire_bytes(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import signal
 import sys
@@ -70,6 +71,19 @@ def test_several_processes_give_the_model_of_one(dataset: Path, tmp_path: Path, 
     facts = (tmp_path / "run" / "environment.json").read_text()
     assert f'"num_processes": {processes}' in facts
     assert "step 50/50" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_with_whole_groups_give_the_model_of_one(dataset: Path, tmp_path: Path, processes: int):
+    # Batches of 32 hold four groups of 8.
+    settings = {"train.batch_statistics": "group", "train.group_examples": 8, "train.batch_size": 32}
+    assert train(dataset, tmp_path / "alone", settings).returncode == 0
+    done = train(dataset, tmp_path / "run", settings, "--processes", str(processes))
+    assert done.returncode == 0, done.stderr
+    assert relative_difference(weights(tmp_path / "alone"), weights(tmp_path / "run")) < 1e-6
+    messages = json.loads((tmp_path / "run" / "training.json").read_text())["communication"]["messages"]
+    assert len(messages) == 1
 
 
 def test_a_killed_worker_leaves_no_trace_in_the_model(dataset: Path, tmp_path: Path, undisturbed: Path):

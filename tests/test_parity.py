@@ -23,8 +23,14 @@ def test_a_certificate_holds_only_if_all_of_it_does(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_one_and_several_workers_train_the_same_model_here():
-    result = certify_parity((2, 8))
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("train.batch_statistics=group", "train.group_examples=8")],
+    ids=["global", "groups on several workers"],
+)
+def test_one_and_several_workers_train_the_same_model_here(overrides: tuple[str, ...]):
+    result = certify_parity((2, 8), overrides=overrides)
+    assert result.facts()["overrides"] == list(overrides)
     assert [(case.workers, case.kind) for case in result.cases] == [
         (2, "devices"),
         (8, "devices"),
@@ -32,6 +38,11 @@ def test_one_and_several_workers_train_the_same_model_here():
     ]
     assert result.holds, result.cases
     assert any(case.relative_difference > 0.0 for case in result.cases)
+
+
+def test_a_certificate_with_unknown_settings_is_refused():
+    with pytest.raises(InputError, match="batch_statistic"):
+        certify_parity((2,), overrides=("train.batch_statistic=group",))
 
 
 def test_a_training_that_fails_says_why():

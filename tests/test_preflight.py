@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ebox.datasets.build import build_dataset
 from ebox.diagnosis import doctor
 from ebox.errors import InputError
 from ebox.planning.compilation import StepShape, compile_train_step
-from ebox.preflight import check_training, find_largest_batch
+from ebox.preflight import _remark_on_statistics, check_training, find_largest_batch
 from ebox.sequences import write_fasta
 
 SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": [8], "dilations": [2]}
@@ -41,6 +42,22 @@ def test_a_training_is_foreseen(dataset: Path):
     text = describe_preflight(found)
     assert "8 x cpu (cpu)" in text
     assert "largest batch" in text
+
+
+@pytest.mark.parametrize(
+    ("train", "remark"),
+    [
+        ({"batch_size": 64}, "two messages a layer at every step; with train.batch_statistics=group"),
+        ({"batch_size": 64, "batch_statistics": "group"}, "set train.group_examples=16"),
+        ({"batch_size": 30, "batch_statistics": "group"}, "set a train.batch_size that the workers share evenly"),
+        ({"batch_size": 64, "batch_statistics": "group", "group_examples": 16}, None),
+        ({"batch_size": 64, "batch_statistics": "device"}, None),
+    ],
+)
+def test_what_normalisation_waits_for_is_said(train: dict[str, Any], remark: str | None):
+    found = list(_remark_on_statistics(make_config({"train": train}), 4))
+    assert len(found) == (remark is not None)
+    assert all(remark in one for one in found)
 
 
 def test_the_largest_batch_is_that_which_the_compiler_would_still_fit():

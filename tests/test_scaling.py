@@ -69,6 +69,10 @@ def test_an_exchange_that_is_delayed_hides_behind_the_work():
 def test_what_a_training_exchanged_is_counted_as_rings():
     ring = {"collective": "all-reduce", "payload_bytes": 800, "sent_bytes": 800.0}
     halves = [{"collective": "all-to-all", "payload_bytes": 200, "sent_bytes": 100.0}] * 2
+    swaps = {"messages": [{"collective": "swaps", "payload_bytes": 800, "sent_bytes": 1600.0}] * 6}
+    few = describe_case({**swaps, "steps_a_meeting": 1.0}, 4, 32)
+    # Two rounds each, and a ring of four has six; 1,600 bytes sent are those of a ring of 1,067.
+    assert (few.message_bytes, few.messages) == (pytest.approx(6 * 1600.0 / 1.5), 2)
     exact = describe_case({"messages": [ring], "steps_a_meeting": 1.0}, 2, 32)
     int8 = describe_case({"messages": halves, "steps_a_meeting": 16.0}, 2, 32)
     assert (exact.message_bytes, exact.messages, exact.steps_per_exchange) == (800.0, 1, 1)

@@ -14,6 +14,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from ebox.config import Config, ParallelConfig, make_config
+from ebox.errors import InputError
 from ebox.models import build_model
 from ebox.models.normalisation import Moments
 from ebox.parallel import find_devices, make_mesh
@@ -21,11 +22,12 @@ from ebox.parallel.devices import DATA_AXIS
 from ebox.training.batches import Shares, iter_chunks, iter_plans
 from ebox.training.communication import describe_communication
 from ebox.training.sampling import make_order
-from ebox.training.schedules import merge_moments, trained_weights
+from ebox.training.schedules import deal_moments, merge_moments, trained_weights
 from ebox.training.state import TrainState, make_hyperparameters, move_average, place_state, rate_factor
-from ebox.training.step import NUM_SIGNALS, STOP, build_run_chunk, make_plan
+from ebox.training.step import NUM_SIGNALS, STOP, build_run_chunk, even_group, make_plan
 
 STEPS = 24
+GROUPS = {"batch_statistics": "group", "group_examples": 8}
 
 
 def _config(train: dict[str, Any] | None = None, model: dict[str, Any] | None = None, **parallel: Any) -> Config:
@@ -213,13 +215,57 @@ def test_moments_far_from_zero_are_merged_without_loss():
     np.testing.assert_allclose(merged.variance, spread, rtol=1e-5)
 
 
-def test_device_statistics_save_messages():
-    config = _config({"batch_statistics": "device"})
-    mesh = make_mesh(find_devices(ParallelConfig(devices=4)))
+@pytest.mark.parametrize(
+    ("statistics", "devices", "messages"),
+    [({"batch_statistics": "device"}, 4, 1), (GROUPS, 4, 1), (GROUPS, 8, 9), ({"batch_statistics": "global"}, 4, 9)],
+)
+def test_a_step_sends_one_message_where_no_group_lies_on_two_devices(
+    statistics: dict[str, Any], devices: int, messages: int
+):
+    config = _config(statistics)
+    mesh = make_mesh(find_devices(ParallelConfig(devices=devices)))
     network = build_model(config.model, 1, 40, np.random.default_rng(0))
-    both = [make_plan(one, mesh).schedule.messages(network)[0] for one in (config, _config())]
-    assert len(both[0]) == 2
-    assert len(both[0]) < len(both[1])
+    assert len(make_plan(config, mesh).schedule.messages(network)[0]) == messages
+
+
+# Batches of 30 are cut into groups of 6, which lie on two devices where there are 2, 3 or 8, and don't where there
+# are 5. Of 200 examples the last batch has 20.
+def test_groups_give_one_and_several_devices_the_same_model():
+    config = _config({**GROUPS, "batch_size": 30})
+    one = _train(config, 1).states[-1].network
+    for devices in (2, 3, 5, 8):
+        assert _difference(one, _train(config, devices).states[-1].network) < 2e-5
+
+
+def test_groups_give_pieces_of_a_batch_the_model_of_the_whole():
+    whole = _train(_config(GROUPS), 2).states[-1].network
+    pieces = _train(_config({**GROUPS, "device_batch_size": 8}), 2).states[-1].network
+    assert _difference(whole, pieces) < 2e-5
+
+
+def test_pieces_that_would_make_groups_hang_on_the_devices_are_refused():
+    mesh = make_mesh(find_devices(ParallelConfig(devices=1)))
+    with pytest.raises(InputError, match="11 examples at once, which are no whole groups of 8"):
+        make_plan(_config({**GROUPS, "device_batch_size": 12}), mesh)
+
+
+def test_moments_of_groups_are_dealt_out_with_what_lies_between_them():
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal((count, 6)) + 5.0 * count for count in (3, 9, 4)]
+    leaves = [np.array([*(getattr(part, of)(axis=0) for part in values), np.zeros(6)]) for of in ("mean", "var")]
+    rows = jax.tree.unflatten(jax.tree.structure(Moments(jnp.zeros(1), jnp.ones(1))), leaves)
+    dealt, everything = deal_moments(rows, np.array([3.0, 9.0, 4.0, 0.0]), 2), np.concatenate(values)
+    for row in (0, 1):
+        np.testing.assert_allclose(dealt.mean[row], everything.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(dealt.variance[row], everything.var(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch", "most", "size"),
+    [(64, 32, 32), (64, 16, 16), (100, 32, 25), (67, 32, 23), (20, 32, 20), (1, 32, 1), (200, 32, 25), (62, 32, 31)],
+)
+def test_a_batch_is_cut_into_even_groups(batch: int, most: int, size: int):
+    assert even_group(batch, most) == size
 
 
 @pytest.mark.parametrize("sync", ["every-step", "delayed", "local"])
@@ -232,6 +278,7 @@ def test_other_numbers_of_devices_go_on_from_what_was_carried(sync: str):
     fresh = schedule.start(state.network).carried
     assert [leaf.shape for leaf in jax.tree.leaves(carried)] == [leaf.shape for leaf in jax.tree.leaves(fresh)]
     if sync == "delayed":
+        assert _difference(schedule.regroup(carried, state.network).moments, carried.moments) < 1e-6
         before = jax.tree.map(lambda rows: rows.sum(axis=0), state.carried.gradient)
         after = jax.tree.map(lambda rows: rows.sum(axis=0), carried.gradient)
         assert _difference(before, after) < 1e-5

@@ -94,7 +94,8 @@ def describe_growth(result: GrowthResult) -> str:
 
 def describe_parity(result: ParityResult) -> str:
     """The certificate of 1 against N as a table."""
-    lines = ["against one worker, after 50 steps of a fixed problem:"]
+    chosen = f" with {', '.join(result.overrides)}" if result.overrides else ""
+    lines = [f"against one worker, after 50 steps of a fixed problem{chosen}:"]
     for case in result.cases:
         verdict = "holds" if case.holds else "DOES NOT HOLD"
         rerun = "equal to the bit" if case.rerun_is_equal else "DIFFERENT"

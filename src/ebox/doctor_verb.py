@@ -44,7 +44,7 @@ def doctor(
     from ebox import console
 
     if parity:
-        _certify(workers, platform, out)
+        _certify(workers, platform, config, set_ or (), out)
         return
     if scaling:
         _grow(dataset, config, set_ or (), link, out)
@@ -56,14 +56,24 @@ def doctor(
     raise typer.Exit(0 if result.healthy else 2)
 
 
-def _certify(workers: str, platform: str | None, out: Path | None) -> None:
+def _certify(
+    workers: str, platform: str | None, config: Path | None, overrides: Sequence[str], out: Path | None
+) -> None:
     """Make the certificate of 1 against N, show it and keep it; code 1 where it does not hold."""
     from ebox import console
+    from ebox.errors import InputError
     from ebox.parity import certify_parity, read_numbers, write_parity
 
+    if config is not None:
+        raise InputError(
+            "--parity trains a fixed problem, in which --config has no part", remedy="give what shall differ with --set"
+        )
     with console.Display() as display:
         result = certify_parity(
-            read_numbers(workers), platform="cpu" if platform is None else platform, progress=display.progress
+            read_numbers(workers),
+            platform="cpu" if platform is None else platform,
+            overrides=overrides,
+            progress=display.progress,
         )
     console.say(console.describe_parity(result))
     if out is not None:

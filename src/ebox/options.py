@@ -75,7 +75,7 @@ DevicesOption = Annotated[int | None, typer.Option("--devices", help="How many l
 TopologyOption = Annotated[str | None, typer.Option("--topology", help="Machines not here: v5e:4x4, h100:8, cpu:4.")]
 ForOption = Annotated[Path | None, typer.Option("--for", help="Dataset folder: what training on it would take.")]
 ParityOption = Annotated[
-    bool, typer.Option("--parity", help="Train a fixed problem with 1 and N workers, and compare.")
+    bool, typer.Option("--parity", help="Train a fixed problem (with --set too) with 1 and N workers, and compare.")
 ]
 ScalingOption = Annotated[
     bool, typer.Option("--scaling", help="With --for: measure steps here, and predict them for up to 256 workers.")

@@ -70,6 +70,7 @@ class ParityResult:
 
     cases: tuple[ParityCase, ...]
     environment: dict[str, Any]
+    overrides: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -83,6 +84,7 @@ class ParityResult:
             "format_version": PARITY_FORMAT_VERSION,
             "steps": STEPS,
             "tolerance": TOLERANCE,
+            "overrides": list(self.overrides),
             "holds": self.holds,
             "cases": [asdict(case) for case in self.cases],
             "environment": self.environment,
@@ -90,17 +92,22 @@ class ParityResult:
 
 
 def certify_parity(
-    workers: Sequence[int] = (2, 4, 8), *, platform: str = "cpu", progress: Progress | None = None
+    workers: Sequence[int] = (2, 4, 8),
+    *,
+    platform: str = "cpu",
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> ParityResult:
     """Train a fixed problem for 50 steps with one worker and with several, twice each, and compare the models.
 
     Args:
         workers: Numbers of workers to try, as devices of one process and, up to four, as processes.
         platform: cpu: several devices are parts of the processor; gpu or tpu: those that are here.
+        overrides: What differs from the settings of the problem, as `section.key=value`.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
-        InputError: a training failed; the message holds what it said.
+        InputError: bad overrides, or a training failed; the message holds what it said.
     """
     most = _count_devices(platform, max(workers))
     ways = [("devices", number) for number in workers if number <= most]
@@ -110,7 +117,7 @@ def certify_parity(
         make_dataset(folder)
 
         def train(kind: str, number: int, name: str) -> dict[str, np.ndarray]:
-            return _train(folder, folder / f"{kind}-{number}-{name}", platform, kind, number)
+            return _train(folder, folder / f"{kind}-{number}-{name}", platform, kind, number, overrides)
 
         alone, cases = train("devices", 1, "first"), []
         environment = read_json(folder / "devices-1-first" / "environment.json")
@@ -121,7 +128,7 @@ def certify_parity(
             if progress is not None:
                 progress("training 1 against N", done, len(ways))
     kept = ("ebox", "python", "packages", "platform", "devices", "cpu", "num_cores")
-    return ParityResult(tuple(cases), {key: environment[key] for key in kept})
+    return ParityResult(tuple(cases), {key: environment[key] for key in kept}, tuple(overrides))
 
 
 def write_parity(result: ParityResult, path: Path) -> None:
@@ -173,12 +180,14 @@ def make_dataset(folder: Path) -> Path:
     return folder / "dataset"
 
 
-def _train(folder: Path, out: Path, platform: str, kind: str, workers: int) -> dict[str, np.ndarray]:
+def _train(
+    folder: Path, out: Path, platform: str, kind: str, workers: int, overrides: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Train in a process of its own; the parameters of the model."""
     from safetensors.numpy import load_file
 
-    settings = {**SETTINGS, f"parallel.{kind}": workers}
-    chosen = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    settings = [f"{key}={value}" for key, value in {**SETTINGS, f"parallel.{kind}": workers}.items()]
+    chosen = [part for setting in (*settings, *overrides) for part in ("--set", setting)]
     command = [sys.executable, "-m", "ebox.cli", "train", str(folder / "dataset"), "--out", str(out)]
     done = subprocess.run(
         [*command, "--platform", platform, *chosen],

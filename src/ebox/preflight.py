@@ -180,6 +180,7 @@ def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Ite
     from ebox.parallel.environment import count_cores
 
     platform, processes = mesh.devices.flat[0].platform, config.parallel.processes
+    workers = max(processes, config.parallel.workers) * mesh.size
     if step_bytes > USABLE_SHARE * free_bytes:
         yield "a step needs more memory than is free; set train.device_batch_size, and gradients are accumulated"
     if processes > count_cores():
@@ -187,7 +188,34 @@ def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Ite
     if config.train.batch_size % mesh.size:
         places = -(-config.train.batch_size // mesh.size) * mesh.size
         yield f"a batch of {config.train.batch_size} leaves places on {mesh.size} devices empty; {places} fills them"
+    if workers > 1 and config.model.batch_norm:
+        yield from _remark_on_statistics(config, workers)
     if platform == "cpu" and os.getloadavg()[0] > 0.5 * count_cores():
         yield f"the machine is busy (load {os.getloadavg()[0]:.1f}), so the time is that of a busy machine"
     if platform == "cpu" and config.train.precision == "bfloat16":
         yield "bfloat16 is slower than float32 on most processors; time both, or leave train.precision at auto"
+
+
+def _remark_on_statistics(config: Config, workers: int) -> Iterable[str]:
+    """What batch normalisation sends between workers, beside the gradient."""
+    from ebox.training.batches import Shares
+    from ebox.training.step import even_group
+
+    train = config.train
+    if config.parallel.sync in {"local", "async"} or train.batch_statistics == "device":
+        return
+    if train.batch_statistics == "global":
+        yield (
+            "batch normalisation by the whole batch waits for two messages a layer at every step; with "
+            "train.batch_statistics=group, workers that hold whole groups send none"
+        )
+        return
+    group = even_group(train.batch_size, train.group_examples)
+    piece = Shares(train.batch_size, workers, train.device_batch_size).piece_size
+    if piece % group:
+        fits = [most for most in range(piece, 7, -1) if piece % even_group(train.batch_size, most) == 0]
+        remedy = f"train.group_examples={fits[0]}" if fits else "a train.batch_size that the workers share evenly"
+        yield (
+            f"each of {workers} workers takes {piece} examples, which are no whole groups of {group}, so batch "
+            f"normalisation waits for two messages a layer, longer ones than without groups; set {remedy}"
+        )

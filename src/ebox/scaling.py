@@ -24,7 +24,7 @@ from typing import Any
 from ebox.config import Config, format_config
 from ebox.errors import InputError
 from ebox.planning import CurvePoint, ScalingPoint, ScalingResult, StepCase, fit_scaling, scaling_curve
-from ebox.planning.costs import exchange_volume
+from ebox.planning.costs import exchange_rounds, exchange_volume
 from ebox.publishing import read_json, write_json
 
 Progress = Callable[[str, int, int], None]
@@ -245,11 +245,18 @@ def describe_case(communication: Mapping[str, Any], workers: int, examples: int)
     messages = communication["messages"]
     volume, steps = exchange_volume("ring", workers), int(communication["steps_a_meeting"])
     size = sum(message["sent_bytes"] for message in messages) / volume if volume else 0.0
-    # An all-reduce goes around the ring twice, any other collective once.
-    times = sum(1.0 if message["collective"] == "all-reduce" else 0.5 for message in messages)
+    times = sum(_ring_share(message["collective"], workers) for message in messages)
     return StepCase(
         workers, examples, size, float("inf"), messages=max(1, math.ceil(times)), steps_per_exchange=max(1, steps)
     )
+
+
+def _ring_share(collective: str, workers: int) -> float:
+    """Rounds of a collective as a share of those of an all-reduce around the ring."""
+    if collective == "swaps":
+        return exchange_rounds("doubling", workers) / exchange_rounds("ring", workers)
+    # An all-reduce goes around the ring twice, its halves and an all-to-all once.
+    return {"all-reduce": 1.0, "all-gather": 0.5, "reduce-scatter": 0.5, "all-to-all": 0.5}[collective]
 
 
 def _with_link(fit: ScalingResult) -> ScalingResult:

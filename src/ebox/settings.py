@@ -130,10 +130,14 @@ class TrainConfig(Settings):
         description="The most examples that a device takes at once; gradients of more are accumulated, and batch "
         "normalisation then works by what all devices take at once. none: the whole share.",
     )
-    batch_statistics: Literal["global", "device"] = Field(
+    batch_statistics: Literal["global", "group", "device"] = Field(
         "global",
-        description="What batch normalisation normalises by: the whole batch, or each device its own share, which "
-        "saves two small messages a layer and makes the result depend on the number of devices.",
+        description="What batch normalisation normalises by: the whole batch; groups of it, which need no message "
+        "between devices that hold whole ones; or each device its own share, which saves two small messages a layer "
+        "and makes the result depend on the number of devices.",
+    )
+    group_examples: PositiveInt = Field(
+        32, description="The most examples of a group, where batch_statistics is group; the batch is cut evenly."
     )
     rate_scaling: Literal["constant", "linear", "sqrt"] = Field(
         "constant", description="How learning_rate grows with batch_size / rate_batch_size."

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float
 
 from ebox.models.layers import ConvolutionMethod
-from ebox.models.normalisation import AxisName, BatchNorm, Moments
+from ebox.models.normalisation import BatchNorm, Moments, Statistics
 
 
 class Pass(eqx.Module):
@@ -24,7 +24,7 @@ class Pass(eqx.Module):
     mask: Bool[Array, " batch"] | None = None  # false: padding, which no sum may see
     dropout: Float[Array, ""] | float = 0.0
     filter_dropout: Float[Array, ""] | float = 0.0
-    axis_name: AxisName = eqx.field(static=True, default=None)
+    statistics: Statistics = eqx.field(static=True, default=Statistics())
     method: ConvolutionMethod = eqx.field(static=True, default="native")
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
 
@@ -60,7 +60,7 @@ class Recorder:
         if not self.this.training:
             return norm(inputs)
         assert self.this.mask is not None
-        outputs, moments = norm.by_batch(inputs, self.this.mask, self.this.axis_name)
+        outputs, moments = norm.by_batch(inputs, self.this.mask, self.this.statistics)
         self.moments.append(moments)
         return outputs
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from ebox.collectives import Link
 
 BATCH_NORM_EPSILON = 1e-5
 # Up to so many devices the moments of all travel to all: one message, of a length that grows with their number.
 GATHERED_DEVICES = 16
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Which examples of a training pass are normalised together.
+
+    Args:
+        link: The devices whose examples count, in the order of their shares; none: this device's alone.
+        group_examples: Of those examples so many, neighbours, are normalised together; none: all of them.
+    """
+
+    link: Link | None = None
+    group_examples: int | None = None
 
 
 class Moments(eqx.Module):
@@ -39,13 +55,10 @@ class BatchNorm(eqx.Module):
         return _scale(inputs, self.scale, self.offset, self.running)
 
     def by_batch(
-        self, inputs: Float[Array, "batch *length channel"], mask: Bool[Array, " batch"], axis_name: AxisName
+        self, inputs: Float[Array, "batch *length channel"], mask: Bool[Array, " batch"], statistics: Statistics
     ) -> tuple[Float[Array, "batch *length channel"], Moments]:
-        """Normalise by the unmasked examples of all devices on `axis_name`, and give the moments seen."""
-        return normalise_batch(axis_name, inputs, self.scale, self.offset, mask.astype(jnp.float32))
-
-
-AxisName = str | tuple[str, ...] | None
+        """Normalise by the unmasked examples that `statistics` puts together, and give the moments of all of them."""
+        return normalise_batch(statistics, inputs, self.scale, self.offset, mask.astype(jnp.float32))
 
 
 def per_channel(vector: Float[Array, " channel"], like: Array) -> Array:
@@ -55,50 +68,101 @@ def per_channel(vector: Float[Array, " channel"], like: Array) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def normalise_batch(
-    axis_name: AxisName,
+    statistics: Statistics,
     inputs: Float[Array, "batch *length channel"],
     scale: Float[Array, " channel"],
     offset: Float[Array, " channel"],
     weights: Float[Array, " batch"],
 ) -> tuple[Float[Array, "batch *length channel"], Moments]:
-    """Normalise by the weighted moments of the global batch.
+    """Normalise each group of examples by its weighted moments, and give those of all groups together.
 
     No gradient goes into the moments given out or into `weights`.
     """
-    moments, _ = _moments(inputs, weights, axis_name)
-    return _scale(inputs, scale, offset, moments), moments
+    (outputs, moments), _ = _forward(statistics, inputs, scale, offset, weights)
+    return outputs, moments
 
 
 def _forward(
-    axis_name: AxisName, inputs: Array, scale: Array, offset: Array, weights: Array
+    statistics: Statistics, inputs: Array, scale: Array, offset: Array, weights: Array
 ) -> tuple[tuple[Array, Moments], tuple[Array, ...]]:
-    moments, count = _moments(inputs, weights, axis_name)
-    factor = jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
-    saved = (inputs, scale, moments.mean, factor, count, weights)
-    return (_scale(inputs, scale, offset, moments), moments), saved
+    groups = Groups.of(statistics, inputs.shape[0])
+    counts, means, variances = _moments(groups, inputs, weights)
+    # Padding that forms a group of its own would grow from layer to layer, to NaN.
+    factors = jnp.where(counts > 0.0, jax.lax.rsqrt(variances + BATCH_NORM_EPSILON), 0.0)
+    values = inputs.astype(jnp.float32)
+    normal = (values - groups.spread(means, values)) * groups.spread(factors * scale[None], values)
+    outputs = (normal + per_channel(offset, values)).astype(inputs.dtype)
+    saved = (inputs, scale, means, factors, counts, weights)
+    return (outputs, _join_groups(counts, means, variances)), saved
 
 
 def _backward(
-    axis_name: AxisName, saved: tuple[Array, ...], gradient: tuple[Array, Moments]
+    statistics: Statistics, saved: tuple[Array, ...], gradient: tuple[Array, Moments]
 ) -> tuple[Array, Array, Array, Array]:
-    """The shares of scale and offset stay this device's own, as of any weight; that of the inputs needs global sums."""
-    inputs, scale, mean, factor, count, weights = saved
+    """The shares of scale and offset stay this device's own, as of any weight; that of the inputs needs group sums."""
+    inputs, scale, means, factors, counts, weights = saved
+    groups = Groups.of(statistics, inputs.shape[0])
     change = gradient[0].astype(jnp.float32)
     values = inputs.astype(jnp.float32)
-    normal = (values - per_channel(mean, values)) * per_channel(factor, values)
-    of_offset, of_scale = sum_examples(change), sum_examples(change * normal)
-    total = _sum_over(jnp.concatenate([of_offset, of_scale]), axis_name) / count
-    mean_change, mean_product = jnp.split(total, 2)
-    taken = per_channel(mean_change, values) + normal * per_channel(mean_product, values)
-    of_inputs = per_channel(scale * factor, values) * (change - _per_example(weights, values) * taken)
+    normal = (values - groups.spread(means, values)) * groups.spread(factors, values)
+    sums = groups.sum(jnp.concatenate([sum_positions(change), sum_positions(change * normal)], axis=1))
+    of_offset, of_scale = jnp.split(sums.sum(axis=0), 2)
+    mean_changes, mean_products = jnp.split(groups.sum_devices(sums) / jnp.maximum(counts, 1.0), 2, axis=1)
+    taken = groups.spread(mean_changes, values) + normal * groups.spread(mean_products, values)
+    of_inputs = groups.spread(factors * scale[None], values) * (change - _per_example(weights, values) * taken)
     return of_inputs.astype(inputs.dtype), of_scale, of_offset, jnp.zeros_like(weights)
 
 
 normalise_batch.defvjp(_forward, _backward)
 
 
-def _moments(inputs: Array, weights: Array, axis_name: AxisName) -> tuple[Moments, Array]:
-    """Moments over the global batch, and the number of values a channel behind them.
+@dataclass(frozen=True)
+class Groups:
+    """Where the examples of a device stand in the groups: group g holds the places g * size to (g + 1) * size - 1."""
+
+    link: Link | None
+    count: int
+    size: int
+    num_examples: int  # of this device
+
+    @staticmethod
+    def of(statistics: Statistics, num_examples: int) -> Groups:
+        """Those of a device that holds so many examples; all devices on the axis hold as many."""
+        link = statistics.link
+        total = num_examples * (1 if link is None else link.size)
+        size = min(total, statistics.group_examples or total)
+        return Groups(link, -(-total // size), size, num_examples)
+
+    def sum(self, each: Float[Array, "batch channel"]) -> Float[Array, "group channel"]:
+        """Add up this device's examples of every group."""
+        if self.count == 1:
+            return each.sum(axis=0, keepdims=True)
+        if self._are_whole:
+            return each.reshape(self.count, self.size, -1).sum(axis=1)
+        belongs = self._numbers()[:, None] == jnp.arange(self.count)[None]
+        return jnp.where(belongs[..., None], each[:, None], 0.0).sum(axis=0)
+
+    def sum_devices(self, sums: Float[Array, "group channel"]) -> Float[Array, "group channel"]:
+        """Add up the sums of the devices."""
+        return sums if self.link is None else self.link.sum(sums)
+
+    def spread(self, rows: Float[Array, "group channel"], like: Array) -> Array:
+        """Give every example the row of its group, in the rank of `like`."""
+        if self.count > 1:
+            rows = jnp.repeat(rows, self.size, axis=0) if self._are_whole else rows[self._numbers()]
+        return rows.reshape(len(rows), *(1,) * (like.ndim - 2), rows.shape[1])
+
+    @property
+    def _are_whole(self) -> bool:
+        return self.link is None and self.count * self.size == self.num_examples
+
+    def _numbers(self) -> Int[Array, " batch"]:
+        first = 0 if self.link is None else self.link.place * self.num_examples
+        return (first + jnp.arange(self.num_examples)) // self.size
+
+
+def _moments(groups: Groups, inputs: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Number of values a channel, mean and variance of each group, a row each.
 
     Each device takes its own in two passes, and they are merged by their differences (Chan 1983). E[x^2] - E[x]^2 would
     lose digits where the mean is far from zero, and with them the sameness of 1 and N devices.
@@ -106,30 +170,38 @@ def _moments(inputs: Array, weights: Array, axis_name: AxisName) -> tuple[Moment
     values = inputs.astype(jnp.float32)
     each = _per_example(weights, values)
     positions = inputs.size // (inputs.shape[0] * inputs.shape[-1])
-    count = (weights.sum() * positions)[None]
-    sums = sum_examples(values * each)
-    mean = sums / jnp.maximum(count, 1.0)
-    squares = sum_examples(each * (values - per_channel(mean, values)) ** 2)
-    if axis_name is None:
-        count = jnp.maximum(count, 1.0)
-        return Moments(mean, squares / count), count
-    return _merge(count, sums, squares, axis_name)
+    counts = groups.sum(weights[:, None]) * positions
+    sums = groups.sum(sum_positions(values * each))
+    means = sums / jnp.maximum(counts, 1.0)
+    squares = groups.sum(sum_positions(each * (values - groups.spread(means, values)) ** 2))
+    if groups.link is None:
+        return counts, means, squares / jnp.maximum(counts, 1.0)
+    return _merge_devices(counts, sums, squares, groups.link)
 
 
-def _merge(count: Array, sums: Array, squares: Array, axis_name: AxisName) -> tuple[Moments, Array]:
+def _merge_devices(counts: Array, sums: Array, squares: Array, link: Link) -> tuple[Array, Array, Array]:
     """Merge the devices' moments: few send all of theirs in one message, many meet twice in sums."""
-    if jax.lax.axis_size(axis_name) <= GATHERED_DEVICES:
-        rows = jax.lax.all_gather(jnp.concatenate([count, sums, squares]), axis_name)
-        counts, all_sums, all_squares = rows[:, :1], *jnp.split(rows[:, 1:], 2, axis=1)
-        total = jnp.maximum(counts.sum(axis=0), 1.0)
-        centre = all_sums.sum(axis=0) / total
-        spread = all_squares + counts * (all_sums / jnp.maximum(counts, 1.0) - centre[None]) ** 2
-        return Moments(centre, spread.sum(axis=0) / total), total
-    totals = jax.lax.psum(jnp.concatenate([count, sums]), axis_name)
-    total = jnp.maximum(totals[:1], 1.0)
-    centre = totals[1:] / total
-    spread = jax.lax.psum(squares + count * (sums / jnp.maximum(count, 1.0) - centre) ** 2, axis_name)
-    return Moments(centre, spread / total), total
+    means = sums / jnp.maximum(counts, 1.0)
+    if link.size <= GATHERED_DEVICES:
+        rows = jax.lax.all_gather(jnp.concatenate([counts, sums, squares], axis=1), link.axis)
+        all_counts, all_sums, all_squares = rows[..., :1], *jnp.split(rows[..., 1:], 2, axis=2)
+        totals = all_counts.sum(axis=0)
+        centres = all_sums.sum(axis=0) / jnp.maximum(totals, 1.0)
+        apart = all_sums / jnp.maximum(all_counts, 1.0) - centres[None]
+        return totals, centres, (all_squares + all_counts * apart**2).sum(axis=0) / jnp.maximum(totals, 1.0)
+    added = link.sum(jnp.concatenate([counts, sums], axis=1))
+    totals, centres = added[:, :1], added[:, 1:] / jnp.maximum(added[:, :1], 1.0)
+    spread = link.sum(squares + counts * (means - centres) ** 2)
+    return totals, centres, spread / jnp.maximum(totals, 1.0)
+
+
+def _join_groups(counts: Array, means: Array, variances: Array) -> Moments:
+    """The moments of all groups together."""
+    if len(counts) == 1:
+        return Moments(means[0], variances[0])
+    shares = counts / jnp.maximum(counts.sum(), 1.0)
+    mean = (shares * means).sum(axis=0)
+    return Moments(mean, (shares * (variances + (means - mean[None]) ** 2)).sum(axis=0))
 
 
 def _scale(inputs: Array, scale: Array, offset: Array, moments: Moments) -> Array:
@@ -143,15 +215,10 @@ def _per_example(weights: Array, like: Array) -> Array:
     return weights.reshape((-1,) + (1,) * (like.ndim - 1))
 
 
-def sum_examples(values: Float[Array, "batch *length channel"]) -> Float[Array, " channel"]:
-    """Sum over positions and then over examples, in that order.
+def sum_positions(values: Float[Array, "batch *length channel"]) -> Float[Array, "batch channel"]:
+    """Sum the positions of each example, before examples are added up.
 
     The sums of the examples are then the same bits on any number of devices, and only their few additions round
     differently.
     """
-    each = jax.lax.optimization_barrier(values.sum(tuple(range(1, values.ndim - 1))))
-    return each.sum(axis=0)
-
-
-def _sum_over(value: Array, axis_name: AxisName) -> Array:
-    return value if axis_name is None else jax.lax.psum(value, axis_name)
+    return jax.lax.optimization_barrier(values.sum(tuple(range(1, values.ndim - 1))))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from jax.sharding import Mesh
 
+from ebox.collectives import Link
 from ebox.config import ParallelConfig
 from ebox.parallel.compression import Int8Exchange, TopKExchange
 from ebox.parallel.devices import DATA_AXIS, DEVICE_AXIS, NODE_AXIS
-from ebox.parallel.exchange import AxisName, ExactExchange, Exchange, HalfExchange, HierarchicalExchange, VectorExchange
+from ebox.parallel.exchange import ExactExchange, Exchange, HalfExchange, HierarchicalExchange, VectorExchange
 from ebox.parallel.lowrank import PowerExchange
 
 
@@ -19,18 +20,25 @@ def build_exchange(config: ParallelConfig, mesh: Mesh) -> Exchange:
     nodes, node_devices = mesh.shape[NODE_AXIS], mesh.shape[DEVICE_AXIS]
     senders = nodes if config.hierarchical else mesh.size
     if senders == 1 or config.exchange == "exact":
-        return ExactExchange(mesh.size)
+        return ExactExchange(mesh.size, find_link(mesh))
     if config.exchange == "powersgd":
-        return PowerExchange(mesh.size, config.rank, node_devices, config.hierarchical)
-    axis: AxisName = NODE_AXIS if config.hierarchical else DATA_AXIS
+        return PowerExchange(mesh.size, config.rank, node_devices, config.hierarchical, find_link(mesh))
+    link = Link(NODE_AXIS) if config.hierarchical else find_link(mesh)
     platform = mesh.devices.flat[0].platform
-    between = _build_vector_exchange(config, senders, axis, platform)
-    return HierarchicalExchange(nodes, node_devices, between) if config.hierarchical else between
+    between = _build_vector_exchange(config, senders, link, platform)
+    return HierarchicalExchange(mesh.size, node_devices, between, find_link(mesh)) if config.hierarchical else between
 
 
-def _build_vector_exchange(config: ParallelConfig, workers: int, axis: AxisName, platform: str) -> VectorExchange:
+def find_link(mesh: Mesh) -> Link:
+    """That of all devices of a mesh: CPU processes of one device each swap."""
+    devices = mesh.devices.ravel().tolist()
+    processes = {device.process_index for device in devices}
+    return Link(DATA_AXIS, swaps=devices[0].platform == "cpu" and 1 < len(processes) == len(devices))
+
+
+def _build_vector_exchange(config: ParallelConfig, workers: int, link: Link, platform: str) -> VectorExchange:
     if config.exchange == "half":
-        return HalfExchange(workers, platform != "cpu", axis)
+        return HalfExchange(workers, platform != "cpu", link)
     if config.exchange == "int8":
-        return Int8Exchange(workers, axis)
-    return TopKExchange(workers, axis, config.top_fraction)
+        return Int8Exchange(workers, link)
+    return TopKExchange(workers, link, config.top_fraction)

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, UInt8
 
-from ebox.parallel.devices import DATA_AXIS
-from ebox.parallel.exchange import AxisName, Carried, Message, Vector, VectorExchange, half_message
+from ebox.collectives import Link
+from ebox.parallel.exchange import DATA_LINK, Carried, Message, Vector, VectorExchange, half_message
 
 INT8_BLOCK = 512
 
@@ -34,7 +34,7 @@ class CompressedExchange(VectorExchange):
     """What the compressed exchanges share: pieces, owners and error feedback."""
 
     workers: int
-    axis: AxisName = DATA_AXIS
+    link: Link = DATA_LINK
 
     @abc.abstractmethod
     def piece_length(self, length: int) -> int:
@@ -58,11 +58,11 @@ class CompressedExchange(VectorExchange):
         wanted = jnp.pad(share, (0, piece * self.workers - length)) + carried.share
         message = self.encode(wanted.reshape(self.workers, piece))
         left = wanted - self.decode(message, piece).reshape(-1)
-        received = jax.lax.all_to_all(message, self.axis, 0, 0, tiled=True)
+        received = jax.lax.all_to_all(message, self.link.axis, 0, 0, tiled=True)
         total = self.decode(received, piece).sum(axis=0) + carried.owned
         sent = self.encode(total[None])
         owned_left = total - self.decode(sent, piece)[0]
-        everything = jax.lax.all_gather(sent[0], self.axis)
+        everything = jax.lax.all_gather(sent[0], self.link.axis)
         return self.decode(everything, piece).reshape(-1)[:length], Residuals(left, owned_left)
 
     def start_vector(self, length: int) -> Residuals:

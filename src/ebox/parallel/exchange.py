@@ -16,12 +16,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from ebox.collectives import Link
 from ebox.parallel.devices import DATA_AXIS, DEVICE_AXIS, NODE_AXIS
 
 Tree = TypeVar("Tree")
 Carried = Any
-AxisName = str | tuple[str, ...]
 Vector = Float[Array, " number"]
+
+DATA_LINK = Link(DATA_AXIS)
 
 # Gradients of a mean loss are about 1e-6 to 1; this brings them into the middle of float16's range.
 HALF_SCALE = 1024.0
@@ -32,7 +34,7 @@ HALF_GREATEST = 65504.0
 class Message:
     """One collective of an exchange: its name, the bytes of what is exchanged, and those that each worker sends.
 
-    The bytes sent are those of the ring algorithms (Patarasuk and Yuan 2009), which no algorithm can undercut:
+    But for swaps, the bytes sent are those of the ring algorithms (Patarasuk and Yuan 2009), which none can undercut:
     2 (n - 1) / n of the payload for an all-reduce, (n - 1) / n for its two halves and for an all-to-all.
     """
 
@@ -41,8 +43,10 @@ class Message:
     sent_bytes: float
 
 
-def all_reduce_message(payload_bytes: int, workers: int) -> Message:
-    """An all-reduce over so many workers."""
+def sum_message(payload_bytes: int, workers: int, link: Link = DATA_LINK) -> Message:
+    """A sum over so many workers: an all-reduce, or swaps of the whole payload."""
+    if link.is_swapped(workers, payload_bytes):
+        return Message("swaps", payload_bytes, float(payload_bytes * (workers.bit_length() - 1)))
     return Message("all-reduce", payload_bytes, 2 * payload_bytes * (workers - 1) / workers)
 
 
@@ -54,6 +58,9 @@ def half_message(collective: str, payload_bytes: int, workers: int) -> Message:
 class Exchange(abc.ABC):
     """A way to sum trees over the devices; to be called under `shard_map`."""
 
+    workers: int
+    link: Link
+
     @abc.abstractmethod
     def start(self, like: Any) -> Carried:
         """What is carried into the first step, a row a device (NumPy, leading axis `device`); None: nothing."""
@@ -62,6 +69,10 @@ class Exchange(abc.ABC):
     def reduce(self, share: Tree, carried: Carried) -> tuple[Tree, Carried]:
         """Sum the devices' shares; `carried` is this device's row, without its leading axis."""
 
+    def reduce_beside(self, share: Tree, carried: Carried, beside: Vector) -> tuple[Tree, Carried, Vector]:
+        """Sum the shares as `reduce` does, and a short vector exactly: in the same message where that is exact too."""
+        return *self.reduce(share, carried), self.link.sum(beside)
+
     @abc.abstractmethod
     def regroup(self, carried: Carried, like: Any) -> Carried:
         """Deal what other numbers of devices carried out over the devices of this exchange; the sum stays."""
@@ -69,6 +80,10 @@ class Exchange(abc.ABC):
     @abc.abstractmethod
     def messages(self, like: Any) -> tuple[Message, ...]:
         """The collectives of one reduction between workers."""
+
+    def messages_beside(self, like: Any, length: int) -> tuple[Message, ...]:
+        """Those of `reduce_beside` with a vector of `length`."""
+        return (*self.messages(like), sum_message(4 * length, self.workers, self.link))
 
 
 class VectorExchange(Exchange):
@@ -114,15 +129,24 @@ class ExactExchange(VectorExchange):
     """An All-Reduce in float32."""
 
     workers: int
-    axis: AxisName = DATA_AXIS
+    link: Link = DATA_LINK
+
+    def reduce_beside(self, share: Tree, carried: Carried, beside: Vector) -> tuple[Tree, Carried, Vector]:
+        """See `Exchange`."""
+        (total, summed), carried = self.reduce((share, beside), carried)
+        return total, carried, summed
+
+    def messages_beside(self, like: Any, length: int) -> tuple[Message, ...]:
+        """See `Exchange`."""
+        return self.vector_messages(count_numbers(like) + length)
 
     def reduce_vector(self, share: Vector, carried: Carried) -> tuple[Vector, Carried]:
         """See `VectorExchange`."""
-        return jax.lax.psum(share, self.axis), carried
+        return self.link.sum(share), carried
 
     def vector_messages(self, length: int) -> tuple[Message, ...]:
         """See `VectorExchange`."""
-        return (all_reduce_message(4 * length, self.workers),)
+        return (sum_message(4 * length, self.workers, self.link),)
 
 
 @dataclass(frozen=True)
@@ -134,21 +158,21 @@ class HalfExchange(VectorExchange):
 
     workers: int
     bfloat16: bool
-    axis: AxisName = DATA_AXIS
+    link: Link = DATA_LINK
 
     def reduce_vector(self, share: Vector, carried: Carried) -> tuple[Vector, Carried]:
         """See `VectorExchange`."""
         if self.bfloat16:
-            return jax.lax.psum(share.astype(jnp.bfloat16), self.axis).astype(jnp.float32), carried
+            return self.link.sum(share.astype(jnp.bfloat16)).astype(jnp.float32), carried
         # Rounded down, so that the sum can't pass the range. What isn't finite must stay so: the loop stops on it.
         greatest = float(np.nextafter(np.float16(HALF_GREATEST / self.workers), np.float16(0.0)))
         cut = jnp.clip(share * HALF_SCALE, -greatest, greatest)
         scaled = jnp.where(jnp.isfinite(share), cut, jnp.nan).astype(jnp.float16)
-        return jax.lax.psum(scaled, self.axis).astype(jnp.float32) / HALF_SCALE, carried
+        return self.link.sum(scaled).astype(jnp.float32) / HALF_SCALE, carried
 
     def vector_messages(self, length: int) -> tuple[Message, ...]:
         """See `VectorExchange`."""
-        return (all_reduce_message(2 * length, self.workers),)
+        return (sum_message(2 * length, self.workers, self.link),)
 
 
 @dataclass(frozen=True)
@@ -159,9 +183,10 @@ class HierarchicalExchange(VectorExchange):
     same piece on other nodes, and the pieces are joined again (all-gather): a byte leaves a node once.
     """
 
-    nodes: int
+    workers: int
     node_devices: int
     between: VectorExchange
+    link: Link = DATA_LINK
 
     def reduce_vector(self, share: Vector, carried: Carried) -> tuple[Vector, Carried]:
         """See `VectorExchange`."""

@@ -11,8 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ebox.parallel.devices import DATA_AXIS, DEVICE_AXIS
-from ebox.parallel.exchange import Carried, Exchange, Message, Tree, all_reduce_message, sum_over_nodes
+from ebox.collectives import Link, split_like
+from ebox.parallel.devices import DEVICE_AXIS
+from ebox.parallel.exchange import (
+    DATA_LINK,
+    Carried,
+    Exchange,
+    Message,
+    Tree,
+    Vector,
+    sum_message,
+    sum_over_nodes,
+)
 
 
 class LowRankState(eqx.Module):
@@ -36,9 +46,21 @@ class PowerExchange(Exchange):
     rank: int
     node_devices: int = 1
     hierarchical: bool = False
+    link: Link = DATA_LINK
 
     def reduce(self, share: Tree, carried: Carried) -> tuple[Tree, Carried]:
         """See `Exchange`."""
+        total, carried, _ = self._reduce(share, carried, [])
+        return total, carried
+
+    def reduce_beside(self, share: Tree, carried: Carried, beside: Vector) -> tuple[Tree, Carried, Vector]:
+        """See `Exchange`."""
+        if self.hierarchical:
+            return *self.reduce(share, carried), self.link.sum(beside)
+        total, carried, (summed,) = self._reduce(share, carried, [beside])
+        return total, carried, summed
+
+    def _reduce(self, share: Tree, carried: Carried, beside: list[Vector]) -> tuple[Tree, Carried, list[Vector]]:
         leaves, structure = jax.tree.flatten(share)
         if self.hierarchical:
             leaves = jax.lax.psum(leaves, DEVICE_AXIS)
@@ -51,7 +73,7 @@ class PowerExchange(Exchange):
         ]
         thin = [matrix @ columns for matrix, columns in zip(matrices, carried.directions, strict=True)]
         whole = [leaf for leaf, yes in zip(leaves, chosen, strict=True) if not yes]
-        sums = self._sum([*thin, *whole])
+        sums = self._sum([*thin, *whole, *beside])
         bases = [jnp.linalg.qr(columns)[0] for columns in sums[: len(thin)]]
         directions = self._sum([matrix.T @ base for matrix, base in zip(matrices, bases, strict=True)])
         totals = [base @ columns.T for base, columns in zip(bases, directions, strict=True)]
@@ -61,7 +83,7 @@ class PowerExchange(Exchange):
         summed = [
             next(big).reshape(leaf.shape) if yes else next(small) for leaf, yes in zip(leaves, chosen, strict=True)
         ]
-        return jax.tree.unflatten(structure, summed), LowRankState(left, tuple(directions))
+        return jax.tree.unflatten(structure, summed), LowRankState(left, tuple(directions)), list(small)
 
     def start(self, like: Any) -> LowRankState:
         """See `Exchange`."""
@@ -87,7 +109,16 @@ class PowerExchange(Exchange):
 
     def messages(self, like: Any) -> tuple[Message, ...]:
         """See `Exchange`."""
-        first = second = 0
+        return self._messages(like, 0)
+
+    def messages_beside(self, like: Any, length: int) -> tuple[Message, ...]:
+        """See `Exchange`."""
+        if self.hierarchical:
+            return (*self.messages(like), sum_message(4 * length, self.workers, self.link))
+        return self._messages(like, length)
+
+    def _messages(self, like: Any, beside: int) -> tuple[Message, ...]:
+        first, second = beside, 0
         for leaf in jax.tree.leaves(like):
             rows, columns = _matrix_shape(leaf)
             compressed = self._is_compressed(leaf)
@@ -95,16 +126,15 @@ class PowerExchange(Exchange):
             second += columns * self.rank if compressed else 0
         senders = self.workers // self.node_devices if self.hierarchical else self.workers
         pieces = self.node_devices if self.hierarchical else 1
-        return tuple(all_reduce_message(-(-4 * numbers // pieces), senders) for numbers in (first, second) if numbers)
+        link = DATA_LINK if self.hierarchical else self.link
+        return tuple(sum_message(-(-4 * numbers // pieces), senders, link) for numbers in (first, second) if numbers)
 
     def _sum(self, parts: list[Array]) -> list[Array]:
         """Sum several arrays over the workers in one message; none, where no matrix is worth compressing, need none."""
-        if not parts:
-            return []
+        if not (self.hierarchical and parts):
+            return self.link.sum_parts(parts)
         vector = jnp.concatenate([part.reshape(-1) for part in parts])
-        total = sum_over_nodes(vector, self.node_devices) if self.hierarchical else jax.lax.psum(vector, DATA_AXIS)
-        ends = np.cumsum([part.size for part in parts])[:-1]
-        return [piece.reshape(part.shape) for piece, part in zip(jnp.split(total, ends), parts, strict=True)]
+        return split_like(sum_over_nodes(vector, self.node_devices), parts)
 
     def _is_compressed(self, leaf: Any) -> bool:
         rows, columns = _matrix_shape(leaf)

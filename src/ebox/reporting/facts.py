@@ -323,7 +323,7 @@ def _describe_parity(parity: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The certificate of `ebox doctor --parity`, where one was put into the run folder."""
     if parity is None or parity.get("format") != "ebox-parity":
         return None
-    keys = ("steps", "tolerance", "holds", "cases")
+    keys = ("steps", "tolerance", "overrides", "holds", "cases")
     return {key: parity.get(key) for key in keys}
 
 

@@ -29,7 +29,7 @@ from ebox.training.batches import ChunkPlan, Shares, make_chunk
 from ebox.training.communication import CommunicationResult
 from ebox.training.gradients import Batch, share_of_gradient
 from ebox.training.problem import Problem, TrainingData
-from ebox.training.schedules import trained_weights
+from ebox.training.schedules import merge_moments, running_moments, trained_weights
 from ebox.training.state import Hyperparameters, TrainState
 from ebox.training.step import DispatchMetrics, compiler_options, make_plan
 
@@ -89,7 +89,10 @@ class GradientComputer:
             with self._plan.precision():
                 share = share_of_gradient(network, Batch(codes, targets, mask, known[0]), step, this, a_pass)
             gradient, loss = jax.lax.psum((share.gradient, share.loss), DATA_AXIS)
-            return jax.tree.leaves(gradient), jax.tree.leaves(share.moments), loss
+            moments = share.moments
+            if self._plan.schedule.are_moments_apart:
+                moments = merge_moments(moments, share.num_examples, running_moments(network))
+            return jax.tree.leaves(gradient), jax.tree.leaves(moments), loss
 
         sharded, everywhere = PartitionSpec(None, DATA_AXIS), PartitionSpec()
         return jax.shard_map(

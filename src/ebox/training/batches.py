@@ -68,6 +68,11 @@ class Shares:
         return -(-self.batch_size // pieces) * pieces
 
     @property
+    def piece_size(self) -> int:
+        """Examples, padding included, that a device takes at once."""
+        return self.padded_batch_size // (self.num_devices * self.micro_batches)
+
+    @property
     def own(self) -> slice:
         """Places of a global batch that this process prepares."""
         size = self.padded_batch_size // self.num_processes

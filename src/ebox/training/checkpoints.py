@@ -150,13 +150,18 @@ def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:
         )
     for section, values in now["settings"].items():
         for key, value in values.items():
-            old = saved.get("settings", {}).get(section, {}).get(key)
+            # A setting that is younger than the run was at its default then.
+            old = saved.get("settings", {}).get(section, {}).get(key, _default(section, key))
             if old != value:
                 raise OtherRunError(
                     f"this run was begun with {section}.{key} = {old}, not {value}",
                     file=place,
                     remedy="resume with the same settings, or choose another --out",
                 )
+
+
+def _default(section: str, key: str) -> Any:
+    return Config().model_dump(mode="json")[section].get(key)
 
 
 def _check_version(place: Path, facts: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ def describe_communication(
 ) -> CommunicationResult:
     """Add up what a schedule sends between the devices of a mesh."""
     messages, steps = schedule.messages(network)
-    exact = ExactExchange(mesh.size).messages(trained_weights(network))
+    exact = ExactExchange(mesh.size, schedule.exchange.link).messages(trained_weights(network))
     alone = mesh.size == 1
     return CommunicationResult(
         workers=mesh.size,

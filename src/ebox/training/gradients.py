@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
 from ebox.models.layers import ConvolutionMethod
 from ebox.models.network import Network, Pass, is_trainable
-from ebox.models.normalisation import AxisName, Moments
+from ebox.models.normalisation import Moments, Statistics
 from ebox.parallel.devices import DATA_AXIS
 from ebox.training.sampling import UNKNOWN_TARGET
 from ebox.training.state import Hyperparameters
@@ -46,6 +46,13 @@ class PassPlan:
     method: ConvolutionMethod
     dtype: DTypeLike
     micro_batches: int
+    piece_size: int  # examples of a micro-batch on each device
+    statistics: Statistics
+
+    def num_groups(self, workers: int) -> int:
+        """How many groups of examples are normalised by statistics of their own, in a pass of so many workers."""
+        total = self.piece_size * workers
+        return -(-total // (self.statistics.group_examples or total))
 
 
 def augment(
@@ -98,7 +105,6 @@ def share_of_gradient(
     plan: PassPlan,
     *,
     alone: bool = False,
-    device_statistics: bool = False,
 ) -> Share:
     """Pass over this device's part of the batch; to be called under `shard_map` on the data axis.
 
@@ -108,18 +114,16 @@ def share_of_gradient(
         step: The step, counted from 0.
         this: Rates and weights.
         plan: What is constant.
-        alone: Give the gradient of this device's own mean loss, not its share of the global one.
-        device_statistics: Normalise by this device's examples, not by those of the global batch.
+        alone: Give the gradient of this device's own mean loss, by its own statistics, not its share of the global one.
     """
     keys = _example_keys(this.key, step, batch.codes.shape[0])
-    axis_name = None if device_statistics else DATA_AXIS
     if alone:
         total = masked_loss_weight(batch.targets, batch.mask, this)
     else:
         total = batch.known[0] + this.positive_weight * batch.known[1]
     if plan.micro_batches == 1:
-        return _pass(network, batch, keys, total, this, plan, axis_name)
-    return _accumulate(network, batch, keys, total, this, plan, axis_name)
+        return _pass(network, batch, keys, total, this, plan)
+    return _accumulate(network, batch, keys, total, this, plan)
 
 
 def _pass(
@@ -129,13 +133,12 @@ def _pass(
     total: Array,
     this: Hyperparameters,
     plan: PassPlan,
-    axis_name: AxisName,
 ) -> Share:
     """One forward and backward pass."""
     with jax.named_scope("augment"):
         inputs = one_hot(augment(batch.codes, keys, plan, this.mutation_rate), plan.dtype)
     weights, fixed = eqx.partition(network, is_trainable(network))
-    one_pass = Pass(keys, batch.mask, this.dropout, this.filter_dropout, axis_name, plan.method, plan.dtype)
+    one_pass = Pass(keys, batch.mask, this.dropout, this.filter_dropout, plan.statistics, plan.method, plan.dtype)
 
     def share_of_loss(weights: Network) -> tuple[Array, tuple[Moments, ...]]:
         logits, moments = eqx.combine(weights, fixed)(inputs, one_pass)
@@ -152,7 +155,6 @@ def _accumulate(
     total: Array,
     this: Hyperparameters,
     plan: PassPlan,
-    axis_name: AxisName,
 ) -> Share:
     """Pass over the micro-batches one after another and add up; each is normalised by its own statistics."""
 
@@ -161,12 +163,13 @@ def _accumulate(
 
     def one(piece: tuple[Array, Array, Array, Array]) -> Share:
         codes, targets, mask, piece_keys = piece
-        return _pass(network, Batch(codes, targets, mask, batch.known), piece_keys, total, this, plan, axis_name)
+        return _pass(network, Batch(codes, targets, mask, batch.known), piece_keys, total, this, plan)
 
     shares = jax.lax.map(one, (cut(batch.codes), cut(batch.targets), cut(batch.mask), cut(keys)))
     gradient, loss = jax.tree.map(lambda values: values.sum(axis=0), (shares.gradient, shares.loss))
     counts = shares.num_examples
-    behind = counts if axis_name is None else jax.lax.psum(counts, axis_name)
+    link = plan.statistics.link
+    behind = counts if link is None else link.sum(counts)
     moments = tuple(_join(piece, behind) for piece in shares.moments)
     return Share(gradient, loss, moments, counts.sum())
 

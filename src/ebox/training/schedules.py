@@ -13,10 +13,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from ebox.collectives import split_like
 from ebox.models.network import Network, apply_moments, is_trainable
 from ebox.models.normalisation import GATHERED_DEVICES, Moments
 from ebox.parallel.devices import DATA_AXIS
-from ebox.parallel.exchange import Carried, Exchange, Message, all_reduce_message, count_numbers, half_message
+from ebox.parallel.exchange import Carried, Exchange, Message, count_numbers, half_message, sum_message
 from ebox.training.gradients import Batch, PassPlan, share_of_gradient
 from ebox.training.state import Hyperparameters, TrainState, descend, learning_rate_at, move_average, start_optimiser
 
@@ -41,6 +42,11 @@ class Schedule(abc.ABC):
     optimiser: optax.GradientTransformation
     workers: int
 
+    @property
+    def are_moments_apart(self) -> bool:
+        """Whether a pass gives each device the moments of its own examples alone."""
+        return self.a_pass.statistics.link is None
+
     @abc.abstractmethod
     def start(self, network: Network) -> TrainState:
         """The state before the first step, with a row a device (NumPy) in `carried`."""
@@ -54,6 +60,22 @@ class Schedule(abc.ABC):
     @abc.abstractmethod
     def regroup(self, carried: Carried, network: Network) -> Carried:
         """Deal what other numbers of devices carried over the devices of this schedule (NumPy)."""
+
+    def meet(
+        self, core: TrainState, share: Network, carried: Carried, moments: tuple[Moments, ...], count: Array
+    ) -> tuple[Network, Carried, tuple[Moments, ...]]:
+        """Sum shares of a gradient, and put moments of `count` examples together where devices have their own."""
+        if not (self.are_moments_apart and moments):
+            return *self.exchange.reduce(share, carried), moments
+        near = running_moments(core.network)
+        total, carried, summed = self.exchange.reduce_beside(share, carried, pack_moments(moments, count, near))
+        return total, carried, unpack_moments(summed, near)
+
+    def meeting_messages(self, network: Network) -> tuple[Message, ...]:
+        """The collectives of `meet`."""
+        numbers = count_numbers(running_moments(network)) if self.are_moments_apart else 0
+        weights = trained_weights(network)
+        return self.exchange.messages_beside(weights, 1 + numbers) if numbers else self.exchange.messages(weights)
 
     @abc.abstractmethod
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
@@ -75,8 +97,6 @@ class Schedule(abc.ABC):
 class EveryStepSchedule(Schedule):
     """Synchronous: every step waits for the sum of its gradients."""
 
-    device_statistics: bool = False
-
     def start(self, network: Network) -> TrainState:
         """See `Schedule`."""
         carried = self.exchange.start(trained_weights(network))
@@ -86,13 +106,8 @@ class EveryStepSchedule(Schedule):
         self, core: TrainState, carried: Carried, batch: Batch, this: Hyperparameters
     ) -> tuple[TrainState, Carried, StepFacts]:
         """See `Schedule`."""
-        share = share_of_gradient(
-            core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
-        )
-        total, carried = self.exchange.reduce(share.gradient, carried)
-        moments = share.moments
-        if self.device_statistics:
-            moments = merge_moments(moments, share.num_examples, running_moments(core.network))
+        share = share_of_gradient(core.network, batch, core.step, this, self.a_pass)
+        total, carried, moments = self.meet(core, share.gradient, carried, share.moments, share.num_examples)
         core, norm, rate = self.advance(core, total, moments, this)
         return core, carried, StepFacts(share.loss, norm, rate)
 
@@ -102,7 +117,7 @@ class EveryStepSchedule(Schedule):
 
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
         """See `Schedule`."""
-        return (*self.exchange.messages(trained_weights(network)), *_statistics(network, self)), 1.0
+        return (*self.meeting_messages(network), *_statistics(network, self)), 1.0
 
 
 class Pending(eqx.Module):
@@ -118,8 +133,6 @@ class Pending(eqx.Module):
 class DelayedSchedule(Schedule):
     """The sum of a step's gradients is awaited only in the step after it: the exchange overlaps the computing."""
 
-    device_statistics: bool = False
-
     def start(self, network: Network) -> TrainState:
         """See `Schedule`."""
         weights = trained_weights(network)
@@ -134,13 +147,10 @@ class DelayedSchedule(Schedule):
         self, core: TrainState, carried: Pending, batch: Batch, this: Hyperparameters
     ) -> tuple[TrainState, Pending, StepFacts]:
         """See `Schedule`."""
-        total, sent = self.exchange.reduce(carried.gradient, carried.exchange)
-        moments = carried.moments
-        if self.device_statistics:
-            moments = merge_moments(moments, carried.num_examples, running_moments(core.network))
-        share = share_of_gradient(
-            core.network, batch, core.step, this, self.a_pass, device_statistics=self.device_statistics
+        total, sent, moments = self.meet(
+            core, carried.gradient, carried.exchange, carried.moments, carried.num_examples
         )
+        share = share_of_gradient(core.network, batch, core.step, this, self.a_pass)
         core, norm, rate = self.advance(core, total, moments, this)
         pending = Pending(share.gradient, share.moments, share.num_examples, sent)
         return core, pending, StepFacts(share.loss, norm, rate)
@@ -149,14 +159,14 @@ class DelayedSchedule(Schedule):
         """See `Schedule`."""
         return Pending(
             jax.tree.map(lambda rows: deal_sum(rows, self.workers), carried.gradient),
-            jax.tree.map(lambda rows: deal_mean(rows, self.workers), carried.moments),
+            tuple(deal_moments(moments, carried.num_examples, self.workers) for moments in carried.moments),
             np.ones(self.workers, np.float32),
             self.exchange.regroup(carried.exchange, trained_weights(network)),
         )
 
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
         """See `Schedule`."""
-        return (*self.exchange.messages(trained_weights(network)), *_statistics(network, self)), 1.0
+        return (*self.meeting_messages(network), *_statistics(network, self)), 1.0
 
 
 class Wanderer(eqx.Module):
@@ -196,9 +206,7 @@ class LocalSchedule(Schedule):
         self, core: TrainState, carried: Wanderer, batch: Batch, this: Hyperparameters
     ) -> tuple[TrainState, Wanderer, StepFacts]:
         """See `Schedule`."""
-        share = share_of_gradient(
-            carried.network, batch, core.step, this, self.a_pass, alone=True, device_statistics=True
-        )
+        share = share_of_gradient(carried.network, batch, core.step, this, self.a_pass, alone=True)
         own = TrainState(core.step, carried.network, carried.optimiser, carried.network, None)
         moved, norm, rate = self.advance(own, share.gradient, share.moments, this)
         # Who has no example, of a tail batch, stays where it is.
@@ -218,7 +226,9 @@ class LocalSchedule(Schedule):
         anchor, _ = eqx.partition(core.network, trainable)
         found, fixed = eqx.partition(walked.network, trainable)
         change = jax.tree.map(lambda old, new: (old - new) / self.workers, anchor, found)
-        total, carried = self.exchange.reduce(change, walked.exchange)
+        total, carried, moments = self.meet(
+            core, change, walked.exchange, running_moments(walked.network), jnp.ones(())
+        )
         velocity = jax.tree.map(lambda old, new: self.outer_momentum * old + new, core.optimiser, total)
         anchor = jax.tree.map(
             lambda weight, pull, speed: weight - self.outer_rate * (pull + self.outer_momentum * speed),
@@ -226,7 +236,6 @@ class LocalSchedule(Schedule):
             total,
             velocity,
         )
-        moments = merge_moments(running_moments(walked.network), jnp.ones(()), running_moments(core.network))
         common = apply_moments(eqx.combine(anchor, fixed), moments, momentum=1.0)
         average = move_average(core.average, common, core.step, this.ema_decay, steps=self.local_steps)
         met = TrainState(core.step, common, velocity, average, None)
@@ -242,8 +251,7 @@ class LocalSchedule(Schedule):
 
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
         """See `Schedule`."""
-        moments = _moments_message(network, self.workers)
-        return (*self.exchange.messages(trained_weights(network)), *moments), float(self.local_steps)
+        return self.meeting_messages(network), float(self.local_steps)
 
 
 def trained_weights(network: Network) -> Network:
@@ -257,27 +265,28 @@ def running_moments(network: Network) -> tuple[Moments, ...]:
 
 
 def merge_moments(moments: tuple[Moments, ...], count: Array, near: tuple[Moments, ...]) -> tuple[Moments, ...]:
-    """The moments of all devices taken together, each weighed by the examples behind its own, in one message.
+    """The moments of all devices taken together, each weighed by the examples behind its own, in one message."""
+    return unpack_moments(jax.lax.psum(pack_moments(moments, count, near), DATA_AXIS), near) if moments else moments
+
+
+def pack_moments(moments: tuple[Moments, ...], count: Array, near: tuple[Moments, ...]) -> Float[Array, " number"]:
+    """A vector whose sum over the devices tells their moments taken together, each weighed by its examples.
 
     What is sent are differences from moments `near` them that all devices hold alike: the mean square of the
     differences loses no digits where a mean is far from zero (shifted data: Chan 1983).
     """
-    if not moments:
-        return moments
     places = [close.mean for close in near]
     apart = [one.mean - place for one, place in zip(moments, places, strict=True)]
     squares = [one.variance + difference**2 for one, difference in zip(moments, apart, strict=True)]
-    total = jax.lax.psum(jnp.concatenate([count[None], *(count * part for part in (*apart, *squares))]), DATA_AXIS)
-    ends = np.cumsum([part.size for part in (*apart, *squares)])[:-1]
-    parts = jnp.split(total[1:] / jnp.maximum(total[0], 1.0), ends)
-    merged = zip(places, parts[: len(apart)], parts[len(apart) :], strict=True)
+    return jnp.concatenate([count[None], *(count * part for part in (*apart, *squares))])
+
+
+def unpack_moments(total: Float[Array, " number"], near: tuple[Moments, ...]) -> tuple[Moments, ...]:
+    """The moments that a sum of packed ones tells."""
+    places = [close.mean for close in near]
+    parts = split_like(total[1:] / jnp.maximum(total[0], 1.0), [*places, *places])
+    merged = zip(places, parts[: len(places)], parts[len(places) :], strict=True)
     return tuple(Moments(place + mean, jnp.maximum(square - mean**2, 0.0)) for place, mean, square in merged)
-
-
-def _moments_message(network: Network, workers: int) -> tuple[Message, ...]:
-    """That of `merge_moments`: the count, the means, the squares."""
-    numbers = count_numbers(running_moments(network))
-    return (all_reduce_message(4 * (1 + numbers), workers),) if numbers else ()
 
 
 def deal_sum(rows: np.ndarray, workers: int) -> np.ndarray:
@@ -292,14 +301,29 @@ def deal_mean(rows: np.ndarray, workers: int) -> np.ndarray:
     return np.repeat(mean.astype(rows.dtype), workers, axis=0)
 
 
+def deal_moments(rows: Moments, counts: np.ndarray, workers: int) -> Moments:
+    """Rows for other numbers of devices, each the moments of all devices that were, weighed by their examples."""
+    counts = np.asarray(counts, np.float64)
+    shares = (counts / max(counts.sum(), 1.0))[:, None]
+    means, variances = np.asarray(rows.mean, np.float64), np.asarray(rows.variance, np.float64)
+    mean = (shares * means).sum(axis=0)
+    variance = (shares * (variances + (means - mean[None]) ** 2)).sum(axis=0)
+    dealt = [np.repeat(one[None].astype(np.float32), workers, axis=0) for one in (mean, variance)]
+    # As leaves: a `Moments` made anew takes no rows.
+    return jax.tree.unflatten(jax.tree.structure(rows), dealt)
+
+
 def _statistics(network: Network, schedule: EveryStepSchedule | DelayedSchedule) -> tuple[Message, ...]:
-    """The messages of the batch normalisations of one step."""
+    """The messages of the batch normalisations within one step."""
     sizes, workers = [norm.scale.size for norm in network.norms()], schedule.workers
-    if schedule.device_statistics:
-        return _moments_message(network, workers)
+    link = schedule.a_pass.statistics.link
+    if link is None:
+        return ()
     sizes = sizes * schedule.a_pass.micro_batches
-    backward = [all_reduce_message(4 * 2 * size, workers) for size in sizes]
+    groups = schedule.a_pass.num_groups(workers)
+    backward = [sum_message(4 * groups * 2 * size, workers, link) for size in sizes]
     if workers <= GATHERED_DEVICES:
-        return (*(half_message("all-gather", 4 * workers * (2 * size + 1), workers) for size in sizes), *backward)
-    means = [all_reduce_message(4 * (size + 1), workers) for size in sizes]
-    return (*means, *(all_reduce_message(4 * size, workers) for size in sizes), *backward)
+        rows = [4 * workers * groups * (2 * size + 1) for size in sizes]
+        return (*(half_message("all-gather", row, workers) for row in rows), *backward)
+    means = [sum_message(4 * groups * (size + 1), workers, link) for size in sizes]
+    return (*means, *(sum_message(4 * groups * size, workers, link) for size in sizes), *backward)

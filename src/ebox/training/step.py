@@ -14,9 +14,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
+from ebox.collectives import Link
 from ebox.config import Config
+from ebox.errors import InputError
 from ebox.models.layers import ConvolutionMethod
-from ebox.parallel.choice import build_exchange
+from ebox.models.normalisation import Statistics
+from ebox.parallel.choice import build_exchange, find_link
 from ebox.parallel.devices import DATA_AXIS, choose_convolution
 from ebox.training.batches import Chunk, Shares
 from ebox.training.gradients import Batch, PassPlan
@@ -64,14 +67,17 @@ def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPl
     train, platform = config.train, mesh.devices.flat[0].platform if platform is None else platform
     low = jnp.bfloat16 if platform != "cpu" else jnp.float32
     dtype = {"auto": low, "float32": jnp.float32, "bfloat16": jnp.bfloat16}[train.precision]
+    link = find_link(mesh)
     shares = Shares(train.batch_size, mesh.size, train.device_batch_size)
     a_pass = PassPlan(
         train.reverse_complement,
         train.shift_bp,
         train.mutation_rate > 0.0,
-        _choose_convolution(platform, dtype, shares.padded_batch_size // (shares.num_devices * shares.micro_batches)),
+        _choose_convolution(platform, dtype, shares.piece_size),
         dtype,
         shares.micro_batches,
+        shares.piece_size,
+        _choose_statistics(config, shares, link),
     )
     return StepPlan(_build_schedule(config, mesh, a_pass), dtype == jnp.float32, platform != "cpu")
 
@@ -86,6 +92,36 @@ def _choose_convolution(platform: str, dtype: DTypeLike, examples: int) -> Convo
     if platform != "gpu":
         return choose_convolution(platform)
     return "native" if dtype == jnp.bfloat16 and examples >= NATIVE_EXAMPLES else "im2col"
+
+
+def _choose_statistics(config: Config, shares: Shares, link: Link) -> Statistics:
+    """Groups that no device shares with another need no message; `local` workers never share.
+
+    Raises:
+        InputError: a device takes no whole groups at once, so that they would hang on the number of devices.
+    """
+    train = config.train
+    shared = link if config.parallel.sync != "local" else None
+    if train.batch_statistics == "device":
+        return Statistics()
+    if train.batch_statistics == "global":
+        return Statistics(shared)
+    size = even_group(train.batch_size, train.group_examples)
+    is_whole = shares.piece_size % size == 0
+    if shares.micro_batches > 1 and not is_whole:
+        raise InputError(
+            f"with train.device_batch_size = {train.device_batch_size} a device takes {shares.piece_size} examples at "
+            f"once, which are no whole groups of {size}",
+            remedy="set train.device_batch_size to a multiple of the group that divides a device's share of the batch, "
+            "or train.group_examples or train.batch_statistics to others",
+        )
+    return Statistics(None if is_whole else shared, size)
+
+
+def even_group(batch_size: int, most: int) -> int:
+    """Examples of a group, `most` or fewer: a divisor of the batch above half of that, or groups as even as can be."""
+    divisors = (size for size in range(min(most, batch_size), most // 2, -1) if batch_size % size == 0)
+    return next(divisors, -(-batch_size // -(-batch_size // most)))
 
 
 def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
@@ -122,8 +158,9 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
             start = (core, drop_row_axis(carried), StepFacts(blank, blank, blank))
             steps = chunk_steps if plan.whole_chunks else count
             core, carried, facts = jax.lax.fori_loop(0, steps, body, start)
-        return core, add_row_axis(carried), _sum_facts(facts, signals, mesh.size)
+        return core, add_row_axis(carried), _sum_facts(facts, signals, link)
 
+    link = find_link(mesh)
     everywhere, rows, sharded = PartitionSpec(), PartitionSpec(DATA_AXIS), PartitionSpec(None, DATA_AXIS)
     over_devices = jax.shard_map(
         run_local,
@@ -160,16 +197,15 @@ def add_row_axis(row: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[None], row)
 
 
-def _sum_facts(facts: StepFacts, signals: Array, num_devices: int) -> DispatchMetrics:
+def _sum_facts(facts: StepFacts, signals: Array, link: Link) -> DispatchMetrics:
     """Sum losses and signals over the devices, once a dispatch."""
-    loss, norm, signals = jax.lax.psum((facts.loss, facts.gradient_norm / num_devices, signals[0]), DATA_AXIS)
+    loss, norm, signals = link.sum_parts([facts.loss, facts.gradient_norm / link.size, signals[0]])
     return DispatchMetrics(loss, norm, facts.learning_rate, signals)
 
 
 def _build_schedule(config: Config, mesh: Mesh, a_pass: PassPlan) -> Schedule:
     parallel = config.parallel
     exchange, optimiser = build_exchange(parallel, mesh), make_optimiser(config.train)
-    on_device = config.train.batch_statistics == "device"
     if parallel.sync == "local":
         return LocalSchedule(
             a_pass,
@@ -182,5 +218,5 @@ def _build_schedule(config: Config, mesh: Mesh, a_pass: PassPlan) -> Schedule:
         )
     # An async server advances as every step does, by the gradients that its workers send it.
     if parallel.sync == "delayed":
-        return DelayedSchedule(a_pass, exchange, optimiser, mesh.size, on_device)
-    return EveryStepSchedule(a_pass, exchange, optimiser, mesh.size, on_device)
+        return DelayedSchedule(a_pass, exchange, optimiser, mesh.size)
+    return EveryStepSchedule(a_pass, exchange, optimiser, mesh.size)
