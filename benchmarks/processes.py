@@ -24,13 +24,14 @@ from ebox.config import make_config
 from ebox.datasets.build import build_dataset
 from machine import describe_machine, find_data, keep, summarise
 
-EXAMPLES = 30_720
+EXAMPLES = 20_480
 GROUPS = "train.batch_statistics='group'"
 # Name, global batch, settings of the group.
 WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
     "default": (64, ()),
-    "batch of 256": (256, ()),
     "groups": (64, (GROUPS,)),
+    "groups, batch of 128": (128, (GROUPS,)),
+    "batch of 256": (256, ()),
     "delayed, groups": (64, ("parallel.sync='delayed'", GROUPS)),
     "local": (64, ("parallel.sync='local'",)),
 }
