@@ -214,6 +214,11 @@ def test_bad_settings_of_a_worker_come_back_as_one_message(dataset: Path, tmp_pa
         ({}, ("--processes", "2", "--min-workers", "3"), "min_workers = 3 is more than"),
         ({}, ("--processes", "0"), "parallel.processes"),
         ({}, ("--exchange", "int4"), "parallel.exchange"),
+        (
+            {"train.batch_statistics": "group", "train.group_examples": 10, "train.device_batch_size": 8},
+            (),
+            "which are no whole groups of 10",
+        ),
     ],
 )
 def test_impossible_groups_are_refused_before_anything_is_written(

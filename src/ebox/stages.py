@@ -81,6 +81,7 @@ def train(
     from ebox.training import run_folder, save_model
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.loop import check_trainable
+    from ebox.training.step import make_plan
 
     config = Config() if config is None else config
     folder, command = Path(out), find_command(command)
@@ -104,6 +105,7 @@ def train(
         parallel = config.parallel if pool is None else parallel_of_server(config.parallel)
         devices = find_devices(parallel)
         mesh = make_mesh(devices, parallel.node_devices)
+        make_plan(config, mesh)
         environment = describe_environment(devices, command)
         check_alike(
             {"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, data.fingerprint)}
