@@ -128,7 +128,7 @@ class TrainConfig(Settings):
     device_batch_size: PositiveInt | None = Field(
         None,
         description="The most examples that a device takes at once; gradients of more are accumulated, and batch "
-        "normalisation then works by what all devices take at once. none: the whole share.",
+        "normalisation then works by what all devices take at once, or by groups of it. none: the whole share.",
     )
     batch_statistics: Literal["global", "group", "device"] = Field(
         "global",

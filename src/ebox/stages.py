@@ -105,7 +105,7 @@ def train(
         parallel = config.parallel if pool is None else parallel_of_server(config.parallel)
         devices = find_devices(parallel)
         mesh = make_mesh(devices, parallel.node_devices)
-        make_plan(config, mesh)
+        make_plan(config, mesh)  # refuses what these devices can't do
         environment = describe_environment(devices, command)
         check_alike(
             {"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, data.fingerprint)}

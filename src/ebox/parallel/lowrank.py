@@ -56,7 +56,7 @@ class PowerExchange(Exchange):
     def reduce_beside(self, share: Tree, carried: Carried, beside: Vector) -> tuple[Tree, Carried, Vector]:
         """See `Exchange`."""
         if self.hierarchical:
-            return *self.reduce(share, carried), self.link.sum(beside)
+            return super().reduce_beside(share, carried, beside)
         total, carried, (summed,) = self._reduce(share, carried, [beside])
         return total, carried, summed
 
@@ -114,7 +114,7 @@ class PowerExchange(Exchange):
     def messages_beside(self, like: Any, length: int) -> tuple[Message, ...]:
         """See `Exchange`."""
         if self.hierarchical:
-            return (*self.messages(like), sum_message(4 * length, self.workers, self.link))
+            return super().messages_beside(like, length)
         return self._messages(like, length)
 
     def _messages(self, like: Any, beside: int) -> tuple[Message, ...]:
