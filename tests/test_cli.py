@@ -91,6 +91,7 @@ def test_the_doctor_compiles_the_step_for_machines_that_are_not_here():
     assert "--topology" in refused(ebox("doctor", "--set", "train.epochs=2"))
 
 
+@pytest.mark.slow
 def test_a_whole_session_by_hand(tmp_path: Path):
     simulated = ebox(
         *("simulate", "--motif", "MA0140.3", "--out", tmp_path / "s"),
@@ -217,6 +218,7 @@ def test_an_out_below_a_file_is_named(tmp_path: Path):
     assert "not a folder" in message or "--out" in message
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on(tmp_path: Path):
     import signal
 

@@ -99,6 +99,7 @@ def test_the_report_shows_the_explanation_with_its_checks(fresh: Path):
     assert json.loads((fresh / "report.json").read_text())["learned"]["checks"]
 
 
+@pytest.mark.slow
 def test_the_same_explanation_twice(fresh: Path):
     config = QUICK.model_copy(update={"proof": False})
     first, second = (ebox.explain(fresh, config=config, **one_device()).facts for _ in range(2))

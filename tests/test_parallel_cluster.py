@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,11 @@ def test_workers_of_one_machine_have_cores_of_their_own():
 
 
 class _NoCrew:
-    """A crew that is lost while it starts, so often; then one that has done its work."""
+    """A crew that is lost while it starts, so often; then one that has done its work, but for odd numbers."""
 
     def __init__(self, failures: int, order: int | None = None) -> None:
         self.failures, self.order, self.counts = failures, order, []  # type: int, int | None, list[int]
+        self.told: list[dict[str, Any]] = []
 
     def start(self, count: int, is_stopped: Callable[[], bool]) -> _NoCrew:
         self.counts.append(count)
@@ -101,6 +103,8 @@ class _NoCrew:
             signal.raise_signal(self.order)
         if len(self.counts) <= self.failures:
             raise StartFailedError("was lost while it was started")
+        if count % 2:
+            raise InputError("they don't come out even")
         return self
 
     def listen(self, seconds: float) -> list[dict[str, Any]]:
@@ -115,8 +119,8 @@ class _NoCrew:
     def send_signal(self, number: int) -> None:
         pass
 
-    def end(self, seconds: float) -> None:
-        pass
+    def end(self, seconds: float) -> list[dict[str, Any]]:
+        return self.told
 
 
 def _plan(crew: _NoCrew, **more: Any) -> GroupPlan:
@@ -130,6 +134,26 @@ def test_a_machine_lost_at_the_start_counts_as_a_failure_of_the_attempt():
     assert "was lost while it was started" in told[0]
     with pytest.raises(WorkersFailedError, match="already"):
         supervise(_plan(_NoCrew(9), max_restarts=1), lambda message: None, told.append)
+
+
+def test_fewer_workers_that_are_no_group_make_way_for_still_fewer():
+    crew, told = _NoCrew(2), []  # type: _NoCrew, list[str]
+    plan = replace(_plan(crew), num_workers=4, min_workers=2)
+    assert supervise(plan, lambda message: None, told.append) == 2
+    assert crew.counts == [4, 4, 3, 2]
+    assert told[-1] == "3 workers can't go on (they don't come out even); starting again with 2"
+    # What is wrong from the start, or with the fewest, is an error.
+    with pytest.raises(InputError, match="come out even"):
+        supervise(replace(_plan(_NoCrew(0)), num_workers=3, min_workers=1), lambda message: None, told.append)
+    with pytest.raises(InputError, match="come out even"):
+        supervise(replace(_plan(_NoCrew(2)), num_workers=4, min_workers=3), lambda message: None, told.append)
+
+
+def test_what_workers_told_last_is_heard():
+    crew, heard = _NoCrew(0), []  # type: _NoCrew, list[Any]
+    crew.told = [{"kind": "prepared"}]
+    supervise(_plan(crew), heard.append, lambda text: None)
+    assert heard == [{"kind": "prepared"}]
 
 
 @pytest.mark.parametrize(("order", "error"), [(signal.SIGTERM, ResumableError), (signal.SIGINT, KeyboardInterrupt)])

@@ -15,7 +15,9 @@ from jax.sharding import PartitionSpec
 from ebox.collectives import Link
 from ebox.config import ParallelConfig
 from ebox.parallel import DATA_AXIS, Exchange, build_exchange, find_devices, make_mesh
-from ebox.parallel.exchange import count_numbers
+from ebox.parallel.devices import NODE_AXIS
+from ebox.parallel.exchange import ExactExchange, HierarchicalExchange, count_numbers
+from ebox.parallel.processes import Membership, is_on_loopback
 
 LIKE = {"matrix": np.zeros((96, 64), np.float32), "filters": np.zeros((5, 32, 48), np.float32), "vector": np.zeros(37)}
 LIKE = {name: leaf.astype(np.float32) for name, leaf in LIKE.items()}
@@ -65,6 +67,14 @@ def test_all_devices_get_the_same_sum(kind: str, nodes: int, node_devices: int, 
         if kind in ("exact", "half"):
             tolerance = 1e-6 if kind == "exact" else 2e-3
             np.testing.assert_allclose(leaf[0], shares[name].sum(axis=0), atol=tolerance * mesh.size * 0.1)
+
+
+def test_sums_inside_and_then_between_nodes_are_those_of_all():
+    _, mesh = _build("exact", 4, 2)
+    levels, shares = HierarchicalExchange(8, 2, ExactExchange(4, Link(NODE_AXIS))), _shares(8, 0)
+    total, _ = _compile(levels, mesh)(shares, levels.start(LIKE))
+    for name, leaf in total.items():
+        np.testing.assert_allclose(leaf, np.broadcast_to(shares[name].sum(axis=0), leaf.shape), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -141,19 +151,36 @@ def test_swaps_round_what_is_computed_just_before_alike_everywhere(workers: int)
             np.testing.assert_array_equal(row, found[0])
 
 
-@pytest.mark.parametrize("workers", [2, 3, 4, 8])
-@pytest.mark.parametrize("numbers", [5, 40_000])
-def test_swaps_give_every_device_the_same_bits(workers: int, numbers: int):
+@pytest.mark.parametrize(
+    ("workers", "numbers", "rounds"),
+    [(2, 5, 1), (2, 40_000, 0), (3, 5, 0), (4, 5, 2), (4, 40_000, 0), (8, 5, 3), (8, 40_000, 0)],
+)
+def test_short_vectors_are_swapped(workers: int, numbers: int, rounds: int):
+    _check_swaps(Link(DATA_AXIS, swaps=True), workers, numbers, rounds)
+
+
+@pytest.mark.parametrize(("workers", "rounds"), [(2, 1), (4, 0)])
+def test_two_on_one_machine_swap_long_vectors_too(workers: int, rounds: int):
+    _check_swaps(Link(DATA_AXIS, swaps=True, on_one_machine=True), workers, 40_000, rounds)
+
+
+def test_only_processes_that_meet_on_loopback_are_taken_to_be_on_one_machine(monkeypatch: pytest.MonkeyPatch):
+    assert not is_on_loopback()
+    for address, on_one in (("127.0.0.1:1234", True), ("10.0.0.1:1234", False)):
+        for name, value in Membership(address, 0, 2).variables().items():
+            monkeypatch.setenv(name, value)
+        assert is_on_loopback() is on_one
+
+
+def _check_swaps(link: Link, workers: int, numbers: int, rounds: int) -> None:
+    """Every device gets the same bits, in so many rounds or by one all-reduce."""
     mesh, rows = make_mesh(find_devices(ParallelConfig(devices=workers))), PartitionSpec(DATA_AXIS)
-    link = Link(DATA_AXIS, swaps=True)
     run = jax.jit(jax.shard_map(link.sum, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
     values = np.random.default_rng(0).standard_normal((workers, numbers)).astype(np.float32)
     found, text = np.asarray(run(values)), run.lower(values).compile().as_text()
     np.testing.assert_allclose(found[0], values.sum(axis=0), atol=1e-5)
     for row in found[1:]:
         np.testing.assert_array_equal(row, found[0])
-    # Two always swap, four and eight do for short vectors; three can't.
-    rounds = {2: 1, 4: 2, 8: 3}.get(workers, 0) if workers == 2 or numbers == 5 else 0
     # One more is from each device to itself.
     assert len(re.findall(r" collective-permute\(", text)) == rounds + bool(rounds)
     assert len(re.findall(r" all-reduce\(", text)) == (0 if rounds else 1)

@@ -60,6 +60,7 @@ def test_what_normalisation_waits_for_is_said(train: dict[str, Any], remark: str
     assert all(remark in one for one in found)
 
 
+@pytest.mark.slow
 def test_the_largest_batch_is_that_which_the_compiler_would_still_fit():
     from ebox.config import ParallelConfig
     from ebox.parallel import find_devices, make_mesh

@@ -55,8 +55,8 @@ def _run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-# Three trainings by groups of processes take longer than all the other commands together.
-LONG = re.compile("--parity|--exchange")
+# Trainings by groups of processes take longer than all the other commands together.
+LONG = re.compile("--parity|--processes")
 
 
 def test_every_command_runs(place: Path):
@@ -68,7 +68,7 @@ def test_every_command_runs(place: Path):
 @pytest.mark.slow
 def test_every_long_command_runs(place: Path):
     chosen = [command for command in _commands() if LONG.search(command) or re.match("ebox (simulate|build)", command)]
-    assert len(chosen) == 4
+    assert len(chosen) == 5
     _run_commands(place, chosen)
 
 

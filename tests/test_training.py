@@ -8,145 +8,69 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
-from ebox.config import Config, ParallelConfig, make_config
+from ebox.config import ParallelConfig, make_config
 from ebox.errors import InputError
 from ebox.evaluation.predict import predict
-from ebox.evaluation.validation import measure_validation
-from ebox.models import Network
 from ebox.parallel import find_devices, make_mesh
-from ebox.training import TrainingResult, fit, load_model, save_model
+from ebox.training import TrainingResult, load_model, save_model
 from ebox.training.checkpoints import find_checkpoints
-from ebox.training.run_folder import MetricsLog
+from ebox.training.run_folder import CHECKPOINTS, MetricsLog
 from ebox.training.tensors import TENSORS
-
-NUM_TRAIN, NUM_VALIDATION = 203, 60
-
-
-@dataclass(frozen=True)
-class PlantedData:
-    """Half of the sequences hold CAGATG somewhere."""
-
-    codes: np.ndarray
-    targets: np.ndarray
-    fingerprint: str = "planted"
-
-    @property
-    def length_bp(self) -> int:
-        return self.codes.shape[1]
-
-    def rows(self, split: str) -> slice:
-        return slice(0, NUM_TRAIN) if split == "train" else slice(NUM_TRAIN, NUM_TRAIN + NUM_VALIDATION)
-
-
-def _planted(tracks: int = 1, length: int = 48) -> PlantedData:
-    rng = np.random.default_rng(0)
-    count = NUM_TRAIN + NUM_VALIDATION
-    codes = rng.integers(0, 4, (count, length), np.uint8)
-    targets = rng.integers(0, 2, (count, tracks)).astype(np.uint8)
-    for row in np.flatnonzero(targets[:, 0]):
-        start = rng.integers(0, length - 6)
-        codes[row, start : start + 6] = [1, 0, 2, 0, 3, 2]
-    return PlantedData(codes, targets)
-
-
-def _config(**train: Any) -> Config:
-    settings = {
-        "seed": 3,
-        "batch_size": 30,
-        "max_steps": 50,
-        "validations": 2,
-        "steps_per_dispatch": 4,
-        "learning_rate": 3e-3,
-        "negatives_per_positive": None,
-        "log_every_steps": 10,
-        **train,
-    }
-    model = {
-        "num_filters": 8,
-        "filter_width_bp": 7,
-        "dense_units": [8],
-        "dilations": [2],
-        "position_basis": 3,
-    }
-    return make_config({"model": model, "train": settings})
-
-
-def _fit(
-    folder: Path,
-    config: Config,
-    devices: int = 1,
-    data: PlantedData | None = None,
-    *,
-    resume: bool = False,
-    **more: Any,
-) -> TrainingResult:
-    data = _planted() if data is None else data
-    mesh = make_mesh(find_devices(ParallelConfig(devices=devices)))
-    rows = data.rows("validation")
-
-    def validate(network: Network) -> Mapping[str, float]:
-        return measure_validation(data.targets[rows], predict(network, data.codes[rows], mesh=mesh))
-
-    folder.mkdir(exist_ok=True)
-    return fit(data, config, folder, mesh, validate, resume=resume, **more)
-
-
-def _leaves(network: Network) -> list[np.ndarray]:
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(network)]
-
-
-def _largest_difference(one: Network, other: Network) -> float:
-    """Relative to the size of each parameter array."""
-    return max(
-        float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12))
-        for a, b in zip(_leaves(one), _leaves(other), strict=True)
-    )
+from planted import (
+    NUM_TRAIN,
+    NUM_VALIDATION,
+    PlantedData,
+    fit_small,
+    largest_difference,
+    leaves_of,
+    planted,
+    small_config,
+)
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     """One device, 50 steps, tail batches and all augmentations."""
-    return _fit(tmp_path_factory.mktemp("alone"), _config(mutation_rate=0.01, ema_decay=0.9))
+    return fit_small(tmp_path_factory.mktemp("alone"), small_config(mutation_rate=0.01, ema_decay=0.9))
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_one_and_many_devices_give_the_same_model(devices: int, alone: TrainingResult, tmp_path: Path):
-    many = _fit(tmp_path, _config(mutation_rate=0.01, ema_decay=0.9), devices)
-    assert _largest_difference(alone.network, many.network) < 1e-6
+    many = fit_small(tmp_path, small_config(mutation_rate=0.01, ema_decay=0.9), devices)
+    assert largest_difference(alone.network, many.network) < 1e-6
 
 
+@pytest.mark.slow
 def test_one_and_two_devices_agree_with_many_channels_too(tmp_path: Path):
     config = make_config(
         {
             "model": {"num_filters": 64, "filter_width_bp": 7, "dense_units": [8], "dilations": [2]},
-            "train": _config(max_steps=10).train.model_dump(),
+            "train": small_config(max_steps=10).train.model_dump(),
         }
     )
-    one, two = _fit(tmp_path / "one", config), _fit(tmp_path / "two", config, 2)
-    assert _largest_difference(one.network, two.network) < 5e-6
+    one, two = fit_small(tmp_path / "one", config), fit_small(tmp_path / "two", config, 2)
+    assert largest_difference(one.network, two.network) < 5e-6
 
 
 def test_a_rerun_is_equal_to_the_bit(alone: TrainingResult, tmp_path: Path):
-    again = _fit(tmp_path, _config(mutation_rate=0.01, ema_decay=0.9))
-    assert _largest_difference(alone.network, again.network) == 0.0
+    again = fit_small(tmp_path, small_config(mutation_rate=0.01, ema_decay=0.9))
+    assert largest_difference(alone.network, again.network) == 0.0
 
 
 def test_another_seed_gives_another_model(alone: TrainingResult, tmp_path: Path):
-    other = _fit(tmp_path, _config(seed=4, mutation_rate=0.01, ema_decay=0.9))
-    assert _largest_difference(alone.network, other.network) > 1e-3
+    other = fit_small(tmp_path, small_config(seed=4, mutation_rate=0.01, ema_decay=0.9))
+    assert largest_difference(alone.network, other.network) > 1e-3
 
 
 def test_how_many_steps_a_dispatch_makes_no_difference(alone: TrainingResult, tmp_path: Path):
-    other = _fit(tmp_path, _config(steps_per_dispatch=7, mutation_rate=0.01, ema_decay=0.9))
-    assert _largest_difference(alone.network, other.network) == 0.0
+    other = fit_small(tmp_path, small_config(steps_per_dispatch=7, mutation_rate=0.01, ema_decay=0.9))
+    assert largest_difference(alone.network, other.network) == 0.0
 
 
 class _Interruption(BaseException):
@@ -155,22 +79,22 @@ class _Interruption(BaseException):
 
 @pytest.mark.parametrize("at", [20, 30])
 def test_interrupted_equals_uninterrupted_to_the_bit(at: int, alone: TrainingResult, tmp_path: Path):
-    config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
+    config = small_config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
 
     def interrupt(entry: Mapping[str, Any], num_steps: int) -> None:
         if entry["step"] >= at:
             raise _Interruption
 
     with pytest.raises(_Interruption):
-        _fit(tmp_path, config, on_entry=interrupt)
-    resumed = _fit(tmp_path, config, resume=True)
-    assert _largest_difference(alone.network, resumed.network) == 0.0
+        fit_small(tmp_path, config, on_entry=interrupt)
+    resumed = fit_small(tmp_path, config, resume=True)
+    assert largest_difference(alone.network, resumed.network) == 0.0
     steps = [entry["step"] for entry in MetricsLog(tmp_path).read() if entry["kind"] == "train"]
     assert steps == sorted(set(steps))
 
 
 def test_an_interrupt_ends_the_dispatch_is_saved_and_the_resumed_run_is_equal(alone: TrainingResult, tmp_path: Path):
-    config = _config(mutation_rate=0.01, ema_decay=0.9)
+    config = small_config(mutation_rate=0.01, ema_decay=0.9)
     seen: list[int] = []
 
     def interrupt(entry: Mapping[str, Any], num_steps: int) -> None:
@@ -179,119 +103,125 @@ def test_an_interrupt_ends_the_dispatch_is_saved_and_the_resumed_run_is_equal(al
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        _fit(tmp_path, config, on_entry=interrupt)
+        fit_small(tmp_path, config, on_entry=interrupt)
     (place,) = find_checkpoints(tmp_path)
     assert seen[1] <= int(place.name[5:]) < 50
-    resumed = _fit(tmp_path, config, resume=True)
-    assert _largest_difference(alone.network, resumed.network) == 0.0
+    resumed = fit_small(tmp_path, config, resume=True)
+    assert largest_difference(alone.network, resumed.network) == 0.0
 
 
 @pytest.mark.parametrize("error", [_Interruption, KeyboardInterrupt])
 def test_an_interrupted_validation_is_made_up_for(error: type[BaseException], alone: TrainingResult, tmp_path: Path):
-    config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
+    config = small_config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
 
     def interrupt(entry: Mapping[str, Any], num_steps: int) -> None:
         if entry["kind"] == "validation":
             raise error
 
     with pytest.raises(error):
-        _fit(tmp_path, config, on_entry=interrupt)
-    resumed = _fit(tmp_path, config, resume=True)
+        fit_small(tmp_path, config, on_entry=interrupt)
+    resumed = fit_small(tmp_path, config, resume=True)
     assert resumed.best_step == alone.best_step > 0
-    assert _largest_difference(alone.network, resumed.network) == 0.0
+    assert largest_difference(alone.network, resumed.network) == 0.0
 
 
-def test_metrics_of_a_run_killed_before_its_first_checkpoint_are_not_doubled(tmp_path: Path):
-    config = _config(max_steps=20)
+def test_a_killed_run_leaves_no_metrics_twice_and_no_half_checkpoint(tmp_path: Path):
+    config = small_config(max_steps=20)
+    half = tmp_path / CHECKPOINTS / ".step-000000008.x1y2.tmp"
+    half.mkdir(parents=True)
+    (half / TENSORS).write_bytes(b"half")
     with (tmp_path / "metrics.jsonl").open("w") as stream:
         stream.write('{"kind": "train", "step": 10}\n{"kind": "tra')
-    _fit(tmp_path, config, resume=True)
+    fit_small(tmp_path, config, resume=True)
     assert [entry["step"] for entry in MetricsLog(tmp_path).read() if entry["kind"] == "train"] == [10, 20]
     assert all(line.startswith('{"kind"') for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert list((tmp_path / CHECKPOINTS).iterdir()) == find_checkpoints(tmp_path)
 
 
 def test_patience_counts_also_where_the_last_network_is_kept(tmp_path: Path):
-    config = _config(max_steps=50, validations=10, patience=1, keep="last", learning_rate=1e-9, ema_decay=0.0)
-    result = _fit(tmp_path, config)
+    config = small_config(max_steps=50, validations=10, patience=1, keep="last", learning_rate=1e-9, ema_decay=0.0)
+    result = fit_small(tmp_path, config)
     assert (result.stopped, result.steps, result.best_step) == ("early", 10, 10)
 
 
 def test_bfloat16_stays_near_float32(tmp_path: Path):
-    exact = _fit(tmp_path / "exact", _config(max_steps=1, learning_rate=1e-12, batch_size=200))
-    short = _fit(tmp_path / "short", _config(max_steps=1, learning_rate=1e-12, batch_size=200, precision="bfloat16"))
+    exact = fit_small(tmp_path / "exact", small_config(max_steps=1, learning_rate=1e-12, batch_size=200))
+    short = fit_small(
+        tmp_path / "short", small_config(max_steps=1, learning_rate=1e-12, batch_size=200, precision="bfloat16")
+    )
     losses = [
         next(entry["loss"] for entry in MetricsLog(tmp_path / name).read() if entry["kind"] == "train")
         for name in ("exact", "short")
     ]
     assert abs(losses[0] - losses[1]) < 0.02
-    assert all(leaf.dtype == np.float32 for leaf in _leaves(short.network))
-    assert _largest_difference(exact.network.motifs.convolution, short.network.motifs.convolution) < 1e-6
+    assert all(leaf.dtype == np.float32 for leaf in leaves_of(short.network))
+    assert largest_difference(exact.network.motifs.convolution, short.network.motifs.convolution) < 1e-6
 
 
 def test_a_run_resumed_on_more_devices_stays_close(alone: TrainingResult, tmp_path: Path):
-    config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
+    config = small_config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
 
     def interrupt(entry: Mapping[str, Any], num_steps: int) -> None:
         if entry["step"] >= 20:
             raise _Interruption
 
     with pytest.raises(_Interruption):
-        _fit(tmp_path, config, on_entry=interrupt)
-    resumed = _fit(tmp_path, config, devices=4, resume=True)
-    assert _largest_difference(alone.network, resumed.network) < 1e-5
+        fit_small(tmp_path, config, on_entry=interrupt)
+    resumed = fit_small(tmp_path, config, devices=4, resume=True)
+    assert largest_difference(alone.network, resumed.network) < 1e-5
 
 
 def test_the_planted_motif_is_learned(tmp_path: Path):
-    _fit(tmp_path, _config(max_steps=400, shift_bp=0, dropout=0.0, filter_dropout=0.0, validations=4))
+    fit_small(tmp_path, small_config(max_steps=400, shift_bp=0, dropout=0.0, filter_dropout=0.0, validations=4))
     validations = [entry for entry in MetricsLog(tmp_path).read() if entry["kind"] == "validation"]
     assert [entry["step"] for entry in validations] == [100, 200, 300, 400]
     assert validations[-1]["auroc"] > 0.9
 
 
 def test_an_unknown_target_has_no_influence(tmp_path: Path):
-    data = _planted(tracks=2)
+    data = planted(tracks=2)
     data.targets[:, 1] = 255
     changed = PlantedData(data.codes, data.targets)
-    result = _fit(tmp_path, _config(max_steps=5), data=changed)
-    fresh = _fit(tmp_path / "other", _config(max_steps=1, learning_rate=1e-12), data=changed)
+    result = fit_small(tmp_path, small_config(max_steps=5), data=changed)
+    fresh = fit_small(tmp_path / "other", small_config(max_steps=1, learning_rate=1e-12), data=changed)
     np.testing.assert_allclose(result.network.head.output.bias[1], fresh.network.head.output.bias[1], atol=1e-7)
     assert abs(float(result.network.head.output.bias[0])) > 1e-6
 
 
 def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path):
     rng = np.random.default_rng(0)
-    noise = PlantedData(_planted().codes, rng.integers(0, 2, (NUM_TRAIN + NUM_VALIDATION, 1)).astype(np.uint8))
-    config = _config(max_steps=2000, validations=200, patience=3, monitor="loss", shift_bp=0, ema_decay=0.0)
-    result = _fit(tmp_path, config, data=noise)
+    noise = PlantedData(planted().codes, rng.integers(0, 2, (NUM_TRAIN + NUM_VALIDATION, 1)).astype(np.uint8))
+    config = small_config(max_steps=2000, validations=200, patience=3, monitor="loss", shift_bp=0, ema_decay=0.0)
+    result = fit_small(tmp_path, config, data=noise)
     assert result.stopped == "early"
     assert result.steps < 2000
     assert result.best_step == result.steps - 30
-    resumed = _fit(tmp_path, config, data=noise, resume=True)
+    resumed = fit_small(tmp_path, config, data=noise, resume=True)
     assert resumed.steps == result.steps
-    assert _largest_difference(result.network, resumed.network) == 0.0
+    assert largest_difference(result.network, resumed.network) == 0.0
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_no_bad_checkpoint(tmp_path: Path):
     with pytest.raises(
         InputError, match=r"loss of step \d+ \(batch \d+ of epoch \d+\) is not finite; there was no checkpoint yet"
     ):
-        _fit(
+        fit_small(
             tmp_path,
-            _config(learning_rate=1e30, warmup_fraction=0.0, checkpoint_every_steps=1, batch_size=20),
+            small_config(learning_rate=1e30, warmup_fraction=0.0, checkpoint_every_steps=1, batch_size=20),
         )
 
 
 def test_a_model_read_back_gives_the_same_logits(alone: TrainingResult, tmp_path: Path):
-    config = _config()
+    config = small_config()
     save_model(tmp_path, alone.network, config, ("bound",), 48)
     loaded = load_model(tmp_path)
-    codes = _planted().codes[:20]
+    codes = planted().codes[:20]
     np.testing.assert_array_equal(predict(loaded.network, codes), predict(alone.network, codes))
     assert (loaded.tracks, loaded.length_bp, loaded.config) == (("bound",), 48, config.model)
 
 
 def test_prediction_does_not_depend_on_batches_or_devices(alone: TrainingResult):
-    codes = _planted().codes[:37]
+    codes = planted().codes[:37]
     whole = predict(alone.network, codes)
     eight = make_mesh(find_devices(ParallelConfig(devices=8)))
     np.testing.assert_allclose(predict(alone.network, codes, batch_size=5), whole, atol=1e-5)
@@ -301,7 +231,7 @@ def test_prediction_does_not_depend_on_batches_or_devices(alone: TrainingResult)
 
 @pytest.mark.parametrize("size", [0, 1, 7, 100, 5000, -1])
 def test_a_damaged_model_is_refused(size: int, alone: TrainingResult, tmp_path: Path):
-    save_model(tmp_path, alone.network, _config(), ("bound",), 48)
+    save_model(tmp_path, alone.network, small_config(), ("bound",), 48)
     file = tmp_path / "model" / TENSORS
     data = file.read_bytes()
     file.write_bytes(data[:size] if size >= 0 else data[:-1] + bytes([data[-1] ^ 1]))
@@ -310,7 +240,7 @@ def test_a_damaged_model_is_refused(size: int, alone: TrainingResult, tmp_path: 
 
 
 def test_a_model_of_another_format_version_is_refused(alone: TrainingResult, tmp_path: Path):
-    save_model(tmp_path, alone.network, _config(), ("bound",), 48)
+    save_model(tmp_path, alone.network, small_config(), ("bound",), 48)
     facts = tmp_path / "model" / "facts.json"
     facts.write_text(facts.read_text().replace('"format_version": 1', '"format_version": 9'))
     with pytest.raises(InputError, match=r"model format 9; this ebox .* reads 1"):
@@ -325,43 +255,43 @@ def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path):
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(alone: TrainingResult, tmp_path: Path):
-    config = _config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
-    _fit(tmp_path, config)
+    config = small_config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
+    fit_small(tmp_path, config)
     before, newest = find_checkpoints(tmp_path)
     (newest / TENSORS).write_bytes((newest / TENSORS).read_bytes()[:1000])
     with pytest.warns(RuntimeWarning, match=r"skipping a damaged checkpoint.*is corrupt"):
-        resumed = _fit(tmp_path, config, resume=True)
-    assert _largest_difference(alone.network, resumed.network) == 0.0
+        resumed = fit_small(tmp_path, config, resume=True)
+    assert largest_difference(alone.network, resumed.network) == 0.0
     for place in find_checkpoints(tmp_path):
         (place / TENSORS).write_bytes(b"")
     with pytest.warns(RuntimeWarning), pytest.raises(InputError, match="none of its 2 checkpoints is whole"):
-        _fit(tmp_path, config, resume=True)
+        fit_small(tmp_path, config, resume=True)
     assert before.exists()
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path):
-    config = _config(max_steps=4)
-    _fit(tmp_path, config)
+    config = small_config(max_steps=4)
+    fit_small(tmp_path, config)
     (place,) = find_checkpoints(tmp_path)
     facts = place / "facts.json"
     facts.write_text(facts.read_text().replace('"format_version": 1', '"format_version": 2'))
     with pytest.raises(InputError, match="checkpoint format 2; this ebox reads 1"):
-        _fit(tmp_path, config, resume=True)
+        fit_small(tmp_path, config, resume=True)
 
 
 def test_a_run_may_be_resumed_with_or_without_calibration(tmp_path: Path):
-    first = _fit(tmp_path, _config(max_steps=4, calibrate=False))
-    again = _fit(tmp_path, _config(max_steps=4, calibrate=True), resume=True)
-    assert _largest_difference(first.network, again.network) == 0.0
+    first = fit_small(tmp_path, small_config(max_steps=4, calibrate=False))
+    again = fit_small(tmp_path, small_config(max_steps=4, calibrate=True), resume=True)
+    assert largest_difference(first.network, again.network) == 0.0
 
 
 def test_resuming_with_other_settings_or_data_is_refused(tmp_path: Path):
-    _fit(tmp_path, _config(max_steps=4))
+    fit_small(tmp_path, small_config(max_steps=4))
     with pytest.raises(InputError, match=r"begun with train.batch_size = 30, not 31"):
-        _fit(tmp_path, _config(max_steps=4, batch_size=31), resume=True)
-    other = PlantedData(_planted().codes, _planted().targets, fingerprint="other")
+        fit_small(tmp_path, small_config(max_steps=4, batch_size=31), resume=True)
+    other = PlantedData(planted().codes, planted().targets, fingerprint="other")
     with pytest.raises(InputError, match="another dataset"):
-        _fit(tmp_path, _config(max_steps=4), data=other, resume=True)
+        fit_small(tmp_path, small_config(max_steps=4), data=other, resume=True)
 
 
 def test_asking_for_more_devices_than_there_are_is_refused():
@@ -379,7 +309,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_training import _config, _fit
-_fit(Path(sys.argv[1]), _config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9), resume=True)
+fit_small(Path(sys.argv[1]), small_config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9), resume=True)
 """
 
 
@@ -396,6 +326,6 @@ def test_a_run_killed_again_and_again_ends_as_one_left_alone(alone: TrainingResu
                 break
             time.sleep(0.01)
         process.wait()
-    config = _config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9)
-    final = _fit(folder, config, resume=True)
-    assert _largest_difference(alone.network, final.network) == 0.0
+    config = small_config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9)
+    final = fit_small(folder, config, resume=True)
+    assert largest_difference(alone.network, final.network) == 0.0

@@ -96,8 +96,12 @@ def test_compressed_training_stays_near_the_exact_one(exchange: str):
 
 @pytest.mark.parametrize(
     "parallel",
-    [{}, {"exchange": "powersgd", "rank": 2}, {"sync": "delayed"}, {"sync": "local", "local_steps": 3}],
-    ids=["every-step", "powersgd", "delayed", "local"],
+    [
+        pytest.param({}, marks=pytest.mark.slow, id="every-step"),
+        pytest.param({"exchange": "powersgd", "rank": 2}, id="powersgd"),
+        pytest.param({"sync": "delayed"}, marks=pytest.mark.slow, id="delayed"),
+        pytest.param({"sync": "local", "local_steps": 3}, id="local"),
+    ],
 )
 def test_an_accelerator_that_runs_whole_chunks_drops_what_lies_past_their_end(parallel: dict[str, Any]):
     counted = _train(_config(**parallel), 2, steps=10, chunk_steps=4)
@@ -108,11 +112,6 @@ def test_an_accelerator_that_runs_whole_chunks_drops_what_lies_past_their_end(pa
         # A step that was not dropped would move the weights by about the learning rate, 1e-3.
         assert _difference(one, other) < 1e-5
     np.testing.assert_allclose(whole.losses, counted.losses, rtol=1e-5)
-
-
-def test_a_hierarchical_exact_exchange_is_the_flat_one():
-    flat, levels = _train(_config(), 8), _train(_config(hierarchical=True, node_devices=2), 8)
-    assert _difference(flat.states[-1].network, levels.states[-1].network) < 1e-6
 
 
 def test_local_workers_part_and_meet():
@@ -143,6 +142,7 @@ def test_local_workers_meet_at_the_end_whatever_the_number_of_steps():
     assert _rows_are_alike(_train(_config(sync="local", local_steps=7), 2).states[-1].carried.network)
 
 
+@pytest.mark.slow
 def test_outer_momentum_goes_further_the_same_way():
     plain = _train(_config(sync="local", local_steps=4), 2)
     eager = _train(_config(sync="local", local_steps=4, outer_momentum=0.5), 2)

@@ -22,13 +22,17 @@ class Link:
 
     Args:
         axis: The mesh axis of the devices.
-        swaps: Whether two devices add up by swapping what they have, and 4, 8, … do so with short vectors, in 2, 3, …
-            rounds. Between two CPU processes that takes less than half the time of an all-reduce, which makes a ring
-            of several messages (over loopback 0.7 against 3.1 ms for 0.8 MB, 0.06 against 0.16 ms for 1 kB, n = 60).
+        swaps: Whether 2, 4, 8, … devices add up short vectors by swapping what they have in 1, 2, 3, … rounds. Between
+            CPU processes that takes less than half the time of an all-reduce, which makes a ring of several messages
+            (over loopback 0.06 against 0.16 ms for 1 kB, n = 60).
+        on_one_machine: Whether two swap long vectors too (0.7 against 3.1 ms for 0.8 MB within a step). Over a slow
+            network they must not: what the socket doesn't hold at once Gloo sends one way and then the other (124
+            against 69 ms at 100 Mbit/s, n = 3).
     """
 
     axis: AxisName
     swaps: bool = False
+    on_one_machine: bool = False
 
     @property
     def size(self) -> int:
@@ -63,7 +67,8 @@ class Link:
     def is_swapped(self, count: int, num_bytes: int) -> bool:
         """Whether so many devices add up a vector of so many bytes by swaps."""
         is_power = count > 1 and count & (count - 1) == 0
-        return self.swaps and is_power and (count == 2 or num_bytes <= SWAPPED_BYTES)
+        is_quick = num_bytes <= SWAPPED_BYTES or (count == 2 and self.on_one_machine)
+        return self.swaps and is_power and is_quick
 
 
 def split_like(vector: Float[Array, " number"], parts: Sequence[Array]) -> list[Array]:

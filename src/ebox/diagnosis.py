@@ -49,6 +49,7 @@ EXTRAS = {
     "pyjaspar": ("the whole of JASPAR by id", 'pip install "ebox[jaspar]"'),
     "modiscolite": ("motif discovery", 'pip install "ebox[explain]"'),
     "libtpu": ("TPUs", 'pip install "ebox[tpu]"'),
+    "ray": ("Ray clusters", 'pip install "ebox[cluster]"'),
 }
 
 

@@ -8,7 +8,7 @@ import os
 class InputError(Exception):
     """Input, a setting or an environment that ebox cannot work with.
 
-    The command line prints the message without a traceback and exits with code 2.
+    The command line prints the message without a traceback and exits with `exit_code`.
 
     Args:
         problem: What is wrong, in one clause, with what was found and what was expected.
@@ -17,6 +17,8 @@ class InputError(Exception):
         record: The name of the record, where the format has names.
         remedy: What the user can do.
     """
+
+    exit_code = 2
 
     def __init__(
         self,

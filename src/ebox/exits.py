@@ -24,7 +24,7 @@ def run_app(app: Callable[[], object]) -> None:
         app()
     except InputError as error:
         console.note(f"error: {error}")
-        leave(BAD_INPUT_CODE)
+        leave(error.exit_code)
     except ResumableError:
         console.note(RESUMABLE)
         leave(RESUMABLE_CODE)

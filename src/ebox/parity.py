@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ebox.config import DataConfig, make_config, read_config
 from ebox.errors import InputError
 from ebox.publishing import read_json, write_json
 
@@ -109,6 +110,8 @@ def certify_parity(
     Raises:
         InputError: bad overrides, or a training failed; the message holds what it said.
     """
+    # What is wrong with them is told once, before anything is trained.
+    read_config(overrides=_list_settings(overrides))
     most = _count_devices(platform, max(workers))
     ways = [("devices", number) for number in workers if number <= most]
     ways += [("processes", number) for number in workers if number <= MOST_PROCESSES]
@@ -157,7 +160,6 @@ def _count_devices(platform: str, wanted: int) -> int:
     """How many devices one process can have; a processor can be cut into any number."""
     if platform == "cpu":
         return wanted
-    from ebox.config import make_config
     from ebox.parallel import find_local_devices
 
     return len(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
@@ -165,7 +167,6 @@ def _count_devices(platform: str, wanted: int) -> int:
 
 def make_dataset(folder: Path) -> Path:
     """A small problem: half of the sequences hold CAGATG somewhere. The dataset stands in the folder given back."""
-    from ebox.config import DataConfig
     from ebox.datasets.build import build_dataset
     from ebox.sequences import write_fasta
 
@@ -186,8 +187,8 @@ def _train(
     """Train in a process of its own; the parameters of the model."""
     from safetensors.numpy import load_file
 
-    settings = [f"{key}={value}" for key, value in {**SETTINGS, f"parallel.{kind}": workers}.items()]
-    chosen = [part for setting in (*settings, *overrides) for part in ("--set", setting)]
+    settings = _list_settings((f"parallel.{kind}={workers}", *overrides))
+    chosen = [part for setting in settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "ebox.cli", "train", str(folder / "dataset"), "--out", str(out)]
     done = subprocess.run(
         [*command, "--platform", platform, *chosen],
@@ -199,9 +200,15 @@ def _train(
     if done.returncode != 0:
         raise InputError(
             f"the training with {workers} {kind} failed: {done.stderr.strip()[-500:]}",
-            remedy="see `ebox doctor`, and try fewer processes with --processes",
+            # What an error that a user can act on says to do stands in its message.
+            remedy=None if done.returncode == 2 else "see `ebox doctor`, and try fewer --workers",
         )
     return load_file(out / "model" / "tensors.safetensors")
+
+
+def _list_settings(more: Sequence[str]) -> list[str]:
+    """The settings of the problem and then others, each as `section.key=value`."""
+    return [*(f"{key}={value}" for key, value in SETTINGS.items()), *more]
 
 
 def _environment(host_devices: int) -> dict[str, str]:

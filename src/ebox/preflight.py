@@ -188,6 +188,10 @@ def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Ite
     if config.train.batch_size % mesh.size:
         places = -(-config.train.batch_size // mesh.size) * mesh.size
         yield f"a batch of {config.train.batch_size} leaves places on {mesh.size} devices empty; {places} fills them"
+    if processes > 1:
+        yield f"the time is that of this process on all cores; {processes} processes share them, and exchange besides"
+    if platform == "cpu" and config.parallel.sync == "delayed":
+        yield "a processor waits for a delayed exchange too, so sync=delayed makes no step faster here"
     if workers > 1 and config.model.batch_norm:
         yield from _remark_on_statistics(config, workers)
     if platform == "cpu" and os.getloadavg()[0] > 0.5 * count_cores():

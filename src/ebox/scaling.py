@@ -148,7 +148,8 @@ def follow_growth(
     fit = _with_link(fit_scaling(points))
     batch, last = config.train.batch_size, points[-1].case
     case = replace(last, workers=1, examples=batch, bandwidth=link, latency=LATENCY_SECONDS)
-    curve = partial(scaling_curve, fit, case, overlapped=config.parallel.sync == "delayed")
+    # Nothing overlaps, not even a delayed exchange: a processor runs its collectives in order, and waits for them.
+    curve = partial(scaling_curve, fit, case)
     kept = ("ebox", "python", "packages", "platform", "cpu", "num_cores")
     chosen = {key: environment[key] for key in kept}
     return GrowthResult(fit, link, curve(growth="weak"), curve(growth="strong"), chosen)

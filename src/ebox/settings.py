@@ -222,7 +222,8 @@ class ParallelConfig(Settings):
     )
     sync: Literal["every-step", "delayed", "local", "async"] = Field(
         "every-step",
-        description="every-step; delayed: gradients arrive one step late, while the next are computed; "
+        description="every-step; delayed: gradients arrive one step late, while an accelerator computes the next (a "
+        "processor waits for them all the same); "
         "local: workers train alone for local_steps, then meet; async: a server takes the gradients of Ray workers as "
         "they come, each of a whole batch, which suits workers of unequal speed.",
     )

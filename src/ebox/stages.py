@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebox.config import Config, EvaluationConfig, ParallelConfig, read_config, write_config
-from ebox.errors import InputError, explain_memory
+from ebox.errors import InputError
 from ebox.publishing import check_absent, claim_folder, find_command, publish_file, read_json, write_json
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def train(
     from ebox.datasets.folder import open_dataset
     from ebox.launch import gradient_pool, parallel_of_server, train_in_group
     from ebox.parallel import describe_environment, find_devices, is_chief, join_group, make_mesh
-    from ebox.parallel.processes import check_alike, is_member, wait_for_all
+    from ebox.parallel.processes import check_alike, is_member, leave_when_others_are_lost, wait_for_all
     from ebox.parallel.watching import HEARTBEAT_MORE_SECONDS
     from ebox.training import run_folder, save_model
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
@@ -101,7 +101,7 @@ def train(
     if not is_member():
         _check_clearable(folder, resume=resume, overwrite=overwrite)
     join_group(heartbeat_seconds=config.parallel.stall_seconds + HEARTBEAT_MORE_SECONDS)
-    with gradient_pool(Path(dataset), data.fingerprint, config) as pool:
+    with leave_when_others_are_lost(), gradient_pool(Path(dataset), data.fingerprint, config) as pool:
         parallel = config.parallel if pool is None else parallel_of_server(config.parallel)
         devices = find_devices(parallel)
         mesh = make_mesh(devices, parallel.node_devices)
@@ -141,39 +141,29 @@ def _fit(
     resume: bool,
     on_entry: OnEntry | None,
 ) -> TrainingResult:
-    """Train on the mesh; leave at once where another process of the group is lost."""
+    """Train on the mesh."""
     import jax
 
     from ebox.evaluation.validation import ValidationSplit
     from ebox.parallel import is_chief, make_mesh
-    from ebox.parallel.watching import EXIT_LOST, Watch, leave
+    from ebox.parallel.watching import Watch
     from ebox.training import fit
 
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     validation = ValidationSplit(data, config.evaluation, make_mesh(own))
-    is_group = jax.process_count() > 1
-    watch = Watch(config.parallel.stall_seconds) if is_group else None
-    shown = on_entry if is_chief() else None
-    try:
-        return fit(
-            data,
-            config,
-            folder,
-            mesh,
-            validation.measure,
-            calibrate=validation.calibrate if config.train.calibrate else None,
-            resume=resume,
-            on_entry=shown,
-            watch=watch,
-            pool=pool,
-        )
-    except jax.errors.JaxRuntimeError as error:
-        short = explain_memory(error)
-        if short is not None:
-            raise short from None
-        if not is_group:
-            raise
-        leave(EXIT_LOST, f"lost another process of the group; `--resume` goes on from the last checkpoint\n{error}")
+    watch = Watch(config.parallel.stall_seconds) if jax.process_count() > 1 else None
+    return fit(
+        data,
+        config,
+        folder,
+        mesh,
+        validation.measure,
+        calibrate=validation.calibrate if config.train.calibrate else None,
+        resume=resume,
+        on_entry=on_entry if is_chief() else None,
+        watch=watch,
+        pool=pool,
+    )
 
 
 def _flat(config: Config, fingerprint: str) -> dict[str, Any]:

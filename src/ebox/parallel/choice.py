@@ -10,6 +10,7 @@ from ebox.parallel.compression import Int8Exchange, TopKExchange
 from ebox.parallel.devices import DATA_AXIS, DEVICE_AXIS, NODE_AXIS
 from ebox.parallel.exchange import ExactExchange, Exchange, HalfExchange, HierarchicalExchange, VectorExchange
 from ebox.parallel.lowrank import PowerExchange
+from ebox.parallel.processes import is_on_loopback
 
 
 def build_exchange(config: ParallelConfig, mesh: Mesh) -> Exchange:
@@ -30,10 +31,11 @@ def build_exchange(config: ParallelConfig, mesh: Mesh) -> Exchange:
 
 
 def find_link(mesh: Mesh) -> Link:
-    """That of all devices of a mesh: CPU processes of one device each swap."""
+    """That of all devices of a mesh: CPU processes of one device each swap, long vectors on one machine alone."""
     devices = mesh.devices.ravel().tolist()
     processes = {device.process_index for device in devices}
-    return Link(DATA_AXIS, swaps=devices[0].platform == "cpu" and 1 < len(processes) == len(devices))
+    swaps = devices[0].platform == "cpu" and 1 < len(processes) == len(devices)
+    return Link(DATA_AXIS, swaps, on_one_machine=swaps and is_on_loopback())
 
 
 def _build_vector_exchange(config: ParallelConfig, workers: int, link: Link, platform: str) -> VectorExchange:

@@ -6,6 +6,7 @@ seat. All machines need ebox, and the dataset and the run folder at the same pat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -203,11 +204,10 @@ class Seat(Placed):
         if self._worker is not None and self._worker.process.poll() is None:
             self._worker.process.send_signal(number)
 
-    def end(self) -> None:
-        """Kill it, where it still runs."""
-        if self._worker is not None:
-            self._worker.end()
-            self._worker = None
+    def end(self) -> list[dict[str, Any]]:
+        """Kill it, where it still runs; what it told last."""
+        worker, self._worker = self._worker, None
+        return [] if worker is None else worker.end()
 
 
 @dataclass(eq=False)
@@ -312,15 +312,19 @@ class RayCrew:
             if known.code is None:
                 known.seat.send_signal.remote(number)
 
-    def end(self, seconds: float) -> None:
+    def end(self, seconds: float) -> Sequence[Mapping[str, Any]]:
         """See `Crew`."""
-        latest = time.monotonic() + seconds
+        latest, messages = time.monotonic() + seconds, []  # type: float, list[Mapping[str, Any]]
         while None in self.codes() and time.monotonic() < latest:
-            self.listen(0.1)
+            messages += self.listen(0.1)
         ends = [known.seat.end.remote() for known in self._known if known.code != LOST_MACHINE]
         if ends:
-            self._ray.wait(ends, num_returns=len(ends), timeout=10.0)
+            ready, _ = self._ray.wait(ends, num_returns=len(ends), timeout=10.0)
+            for end in ready:
+                with contextlib.suppress(self._ray.exceptions.RayError):
+                    messages += self._ray.get(end)
         for known in self._known:
             # Its worker, where it still runs, minds that nobody listens, and goes.
             self._ray.kill(known.seat)
         self._places.end()
+        return messages

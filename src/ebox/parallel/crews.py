@@ -68,12 +68,14 @@ class StartedWorker:
         """Seconds without a sign of life; 0 where it has closed its pipe, which is its end."""
         return time.monotonic() - self.heard if self.is_open else 0.0
 
-    def end(self) -> None:
-        """Kill it, where it still runs."""
+    def end(self) -> list[dict[str, Any]]:
+        """Kill it, where it still runs; what it told last."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        messages = self.read()
         os.close(self.link)
+        return messages
 
 
 @final
@@ -124,14 +126,14 @@ class LocalCrew:
             if worker.process.poll() is None:
                 worker.process.send_signal(number)
 
-    def end(self, seconds: float) -> None:
+    def end(self, seconds: float) -> Sequence[Mapping[str, Any]]:
         """See `Crew`."""
         latest = time.monotonic() + seconds
         while None in self.codes() and time.monotonic() < latest:
             time.sleep(0.05)
-        for worker in self.workers:
-            worker.end()
+        messages = [message for worker in self.workers for message in worker.end()]
         self.selector.close()
+        return messages
 
 
 def share_cores(number: int, count: int) -> dict[str, str]:

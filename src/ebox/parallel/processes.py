@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from jaxtyping import Num
 
-from ebox.errors import InputError
+from ebox.errors import InputError, explain_memory
+from ebox.parallel.watching import EXIT_LOST, leave
 
 Tree = TypeVar("Tree")
 COORDINATOR, PROCESS, NUM_PROCESSES = "EBOX_COORDINATOR", "EBOX_PROCESS", "EBOX_NUM_PROCESSES"
@@ -28,7 +29,9 @@ IN_GROUP = "EBOX_IN_GROUP"
 
 
 class MeetingError(InputError):
-    """The processes of a group did not find each other."""
+    """The processes of a group did not find each other, or one was lost before they had begun."""
+
+    exit_code = EXIT_LOST
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Membership:
     coordinator: str
     process: int
     num_processes: int
+
+    @property
+    def host(self) -> str:
+        """The address of the first process, without the port."""
+        return self.coordinator.rpartition(":")[0]
 
     def variables(self) -> dict[str, str]:
         """The environment that tells a started process."""
@@ -73,6 +81,12 @@ def is_member() -> bool:
     return read_membership(os.environ) is not None
 
 
+def is_on_loopback() -> bool:
+    """Whether a launcher told this process to meet the others on this machine alone; all of a group are told alike."""
+    membership = read_membership(os.environ)
+    return membership is not None and membership.host == LOOPBACK
+
+
 def is_cluster_task(environment: Mapping[str, str]) -> bool:
     """Whether this process is one of several tasks that a scheduler started together."""
     if "SLURM_STEP_NODELIST" in environment:
@@ -101,7 +115,7 @@ def join_group(*, heartbeat_seconds: float = 25.0, start_seconds: float = 300.0)
         "heartbeat_timeout_seconds": max(10, round(heartbeat_seconds)),
         "initialization_timeout": max(10, round(start_seconds)),
     }
-    _prepare_gloo("" if membership is None else membership.coordinator.rpartition(":")[0])
+    _prepare_gloo("" if membership is None else membership.host)
     try:
         if membership is None:
             jax.distributed.initialize(**seconds)
@@ -117,8 +131,8 @@ def join_group(*, heartbeat_seconds: float = 25.0, start_seconds: float = 300.0)
 
 
 def _join_by_address(membership: Membership, seconds: dict[str, Any]) -> None:
-    host, _, port = membership.coordinator.rpartition(":")
-    bind = f"{LOOPBACK if host == LOOPBACK else '[::]'}:{port}"
+    port = membership.coordinator.rpartition(":")[2]
+    bind = f"{LOOPBACK if membership.host == LOOPBACK else '[::]'}:{port}"
     jax.distributed.initialize(
         membership.coordinator,
         membership.num_processes,
@@ -201,6 +215,24 @@ def own_part(count: int) -> slice:
     """This process's part of `count` rows."""
     size = -(-count // jax.process_count())
     return slice(jax.process_index() * size, min(count, (jax.process_index() + 1) * size))
+
+
+@contextlib.contextmanager
+def leave_when_others_are_lost() -> Iterator[None]:
+    """End this process at once where what the processes do together fails, since another one is gone.
+
+    Raises:
+        InputError: the memory of a device did not suffice.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        short = explain_memory(error)
+        if short is not None:
+            raise short from None
+        if jax.process_count() == 1:
+            raise
+        leave(EXIT_LOST, f"lost another process of the group; `--resume` goes on from the last checkpoint\n{error}")
 
 
 def wait_for_all(name: str) -> None:

@@ -184,7 +184,8 @@ class RayPool(Generic[Result]):
         now, hung = time.monotonic(), []
         for number, actor in self._actors.items():
             patience = max(self._limits.stall_seconds, PATIENCE * self._slowest)
-            limit = patience if actor.num_done else max(patience, FIRST_SECONDS)
+            # The first job of each compiles; and until a later one was timed, nothing is known of how long they take.
+            limit = patience if actor.num_done and self._slowest else max(patience, FIRST_SECONDS)
             if actor.job is not None and now - actor.since > limit:
                 hung.append(number)
         return hung

@@ -46,8 +46,11 @@ class Crew(Protocol):
     def send_signal(self, number: int) -> None:
         """Send a signal to the workers that run."""
 
-    def end(self, seconds: float) -> None:
-        """Give the workers so long to end by themselves, kill those that have not, and let go of everything."""
+    def end(self, seconds: float) -> Sequence[Mapping[str, Any]]:
+        """Give the workers so long to end by themselves, kill those that have not, and let go of everything.
+
+        What they told last is given back.
+        """
 
 
 # Starts so many workers; while it waits for room it asks whether to stop waiting.
@@ -109,7 +112,7 @@ def supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart) -> 
 
 
 def _supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart, orders: _Orders) -> int:
-    count, restarts, fruitless = plan.num_workers, 0, 0
+    count, restarts, fruitless, is_new_count = plan.num_workers, 0, 0, False
     least = plan.num_workers if plan.min_workers is None else plan.min_workers
     while True:
         before = plan.newest_checkpoint()
@@ -124,8 +127,16 @@ def _supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart, or
             # At the start the wish counts; later, what is gone for good is done without.
             if restarts == 0 or count == least:
                 raise
-            count -= 1
+            count, is_new_count = count - 1, True
             continue
+        except InputError as error:
+            # So many may be no group: nodes and pieces must come out even. A smaller one may.
+            if not is_new_count or count == least or plan.newest_checkpoint() != before:
+                raise
+            count -= 1
+            on_restart(f"{count + 1} workers can't go on ({error.problem}); starting again with {count}")
+            continue
+        is_new_count = False
         if failure is None:
             return count
         got_on = plan.newest_checkpoint() != before
@@ -137,7 +148,7 @@ def _supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart, or
                 f"already; what the workers printed stands in {plan.logs}"
             )
         if fruitless >= 2 and count > least:
-            count, fruitless = count - 1, 0
+            count, fruitless, is_new_count = count - 1, 0, True
         newest = plan.newest_checkpoint()
         on_restart(
             f"worker {failure.number} {failure.reason}; starting again with {count} workers from "
@@ -206,7 +217,9 @@ class _Group:
         finally:
             self.orders.crew = None
             # What they have done since the last checkpoint is done again; a hung one heeds nothing but a kill.
-            crew.end(0.0 if self.error is None else GRACE_SECONDS)
+            # An attempt that follows must know how far this one came, so what they told last counts.
+            for message in crew.end(0.0 if self.error is None else GRACE_SECONDS):
+                self._hear(message)
 
     def _wait(self, crew: Crew) -> _Failure | None:
         while True:
@@ -261,12 +274,15 @@ class _Group:
     def _listen(self, crew: Crew, seconds: float) -> None:
         """Take in what the workers tell, for up to so long."""
         for message in crew.listen(seconds):
-            if message["kind"] == "error":
-                known = ("problem", "file", "line", "record", "remedy")
-                facts = {key: message[key] for key in known}
-                self.error = InputError(facts.pop("problem"), **facts)
-            else:
-                self.on_message(message)
+            self._hear(message)
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if message["kind"] == "error":
+            known = ("problem", "file", "line", "record", "remedy")
+            facts = {key: message[key] for key in known}
+            self.error = InputError(facts.pop("problem"), **facts)
+        else:
+            self.on_message(message)
 
 
 def _describe(code: int) -> str:

@@ -16,6 +16,8 @@ EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
 EXIT_LOST = 76  # lost another worker, or made no step for too long
 LINK, CORES = "EBOX_LINK", "EBOX_CORES"
 BEAT_SECONDS = 1.0
+# A step may take so many times as long as the slowest so far.
+PATIENCE = 10.0
 # By so much JAX's own heartbeat is more patient than a `Watch`: it can only abort, without a word of ours. It is there
 # for what a `Watch` doesn't see: a loss while it rests.
 HEARTBEAT_MORE_SECONDS = 3.0
@@ -57,13 +59,15 @@ class Link:
 class Watch:
     """Ends this process when a step takes too long: another worker hangs, or the line to it is cut.
 
-    It is armed between `beat`s only. A step may take ten times as long as the slowest seen, so that a slow network
-    is not taken for a dead one.
+    It is armed between `beat`s only, and those are one a dispatch. One may take ten times as long as the slowest seen,
+    so that a slow network is not taken for a dead one; and while none has been timed, as the first one, which is
+    timed with the compilation.
     """
 
     def __init__(self, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
-        self._slowest = 0.0
+        self._made_at = time.monotonic()
+        self._first, self._slowest = 0.0, 0.0
         self._since: float | None = None
         self._lock = threading.Lock()
         threading.Thread(target=self._look, name="ebox-watch", daemon=True).start()
@@ -72,6 +76,7 @@ class Watch:
         """A step was made; the next is awaited."""
         with self._lock:
             now = time.monotonic()
+            self._first = self._first or now - self._made_at
             if self._since is not None:
                 self._slowest = max(self._slowest, now - self._since)
             self._since = now
@@ -86,7 +91,7 @@ class Watch:
             time.sleep(0.5)
             with self._lock:
                 waited = 0.0 if self._since is None else time.monotonic() - self._since
-                limit = max(self._stall_seconds, 10.0 * self._slowest)
+                limit = max(self._stall_seconds, PATIENCE * (self._slowest or self._first))
             if waited > limit:
                 leave(EXIT_LOST, f"no step for {waited:.0f} s: another worker hangs, or the line to it is cut")
 

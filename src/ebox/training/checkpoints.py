@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -12,10 +13,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jax.sharding import Mesh
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ebox.config import RESULT_SETTINGS, Config
+from ebox.config import RESULT_SETTINGS, Config, ParallelConfig
 from ebox.errors import InputError
 from ebox.models.network import Network
+from ebox.parallel.devices import DEVICE_AXIS
 from ebox.parallel.processes import to_host
 from ebox.training.run_folder import CHECKPOINTS
 from ebox.training.schedules import Schedule
@@ -26,11 +30,15 @@ CHECKPOINT_FORMAT_VERSION = 1
 KEPT_CHECKPOINTS = 2
 # How the names of the arrays with a row a device begin.
 CARRIED = "[0].carried"
+# Exchanges that owe from one step to the next what they did not send.
+OWING = ("int8", "topk", "powersgd")
 
 
 @dataclass(frozen=True)
 class Standing:
     """Where a run stands, beside its arrays."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
     step: int = 0
     seconds: float = 0.0
@@ -61,17 +69,42 @@ class RunIdentity:
         return RunIdentity(settings, fingerprint)
 
 
-def save_checkpoint(folder: Path, state: TrainState, best: Network, standing: Standing, identity: RunIdentity) -> Path:
+@dataclass(frozen=True)
+class Layout:
+    """How many devices train, and how many of them to a node: whose the rows of what is carried are."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
+    workers: int
+    node_devices: int
+
+    @staticmethod
+    def of(mesh: Mesh) -> Layout:
+        """That of a mesh."""
+        return Layout(mesh.size, mesh.shape[DEVICE_AXIS])
+
+    def senders(self, parallel: ParallelConfig) -> int:
+        """How many exchange compressed sums: nodes, or devices."""
+        return self.workers // self.node_devices if parallel.hierarchical else self.workers
+
+
+def save_checkpoint(
+    folder: Path, state: TrainState, best: Network, standing: Standing, layout: Layout, identity: RunIdentity
+) -> Path:
     """Publish a checkpoint of a state on the host (see `host_arrays`), then remove all but the newest two."""
     facts = {
         "format_version": CHECKPOINT_FORMAT_VERSION,
         "standing": asdict(standing),
+        "layout": asdict(layout),
         "identity": asdict(identity),
     }
-    place = folder / CHECKPOINTS / f"step-{standing.step:09d}"
+    place = folder / CHECKPOINTS / _name(standing)
     if place.is_dir() and not (place / FACTS).exists():
         # What a damaged disk left of an earlier one.
         shutil.rmtree(place)
+    for left in place.parent.glob(".step-*"):
+        # Of a writer that was killed: the folder has only one at a time.
+        shutil.rmtree(left, ignore_errors=True)
     save_tree(place, _arrays(state, best), facts)
     for old in find_checkpoints(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
@@ -88,7 +121,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 def load_newest_checkpoint(
     folder: Path, state: TrainState, best: Network, identity: RunIdentity
-) -> tuple[TrainState, Network, Standing] | None:
+) -> tuple[TrainState, Network, Standing, Layout] | None:
     """Read the newest checkpoint that is whole, into the shapes of `state` and `best`; none where there is none.
 
     What is carried comes with as many rows as there were devices. A damaged one is named in a warning and the one
@@ -104,8 +137,10 @@ def load_newest_checkpoint(
             facts = read_facts(place)
             _check_version(place, facts)
             check_identity(place, facts.get("identity"), identity)
-            standing = _read_standing(place, facts)
+            standing, layout = _read_standing(place, facts)
             arrays = load_tree(place, _arrays(state, best), loose=CARRIED)
+            if arrays[0].step != standing.step:
+                raise InputError(f"its arrays are of step {arrays[0].step}, not {standing.step}", file=place)
         except InputError as error:
             if isinstance(error, OtherRunError):
                 raise
@@ -115,7 +150,7 @@ def load_newest_checkpoint(
         state_arrays, best_arrays = arrays
         loaded = eqx.combine(state_arrays, eqx.filter(state, eqx.is_array, inverse=True))
         kept = eqx.combine(best_arrays, eqx.filter(best, eqx.is_array, inverse=True))
-        return loaded, kept, standing
+        return loaded, kept, standing, layout
     if problem is not None:
         raise InputError(
             f"none of its {len(found)} checkpoints is whole; the newest: {problem.problem}",
@@ -133,17 +168,21 @@ def check_resumable(folder: Path, identity: RunIdentity) -> None:
     """Raise OtherRunError when what `folder` holds was begun with other settings or other data."""
     for place in find_checkpoints(folder):
         try:
-            saved = read_facts(place).get("identity")
+            check_identity(place, read_facts(place).get("identity"), identity)
+        except OtherRunError:
+            raise
         except InputError:
             # Damaged: loading says so, and takes the one before.
             continue
-        check_identity(place, saved, identity)
 
 
 def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:
-    """Raise OtherRunError unless `saved` is the same run."""
+    """Raise OtherRunError unless `saved` is the same run, and InputError where it says nothing of a run."""
     now = asdict(identity)
     saved = saved if isinstance(saved, dict) else {}
+    kept = saved.get("settings", {})
+    if not (isinstance(kept, dict) and all(isinstance(values, dict) for values in kept.values())):
+        raise InputError("does not say with which settings it was begun", file=place)
     if saved.get("fingerprint") != now["fingerprint"]:
         raise OtherRunError(
             "this run was trained on another dataset", file=place, remedy="give the same dataset, or another --out"
@@ -151,7 +190,7 @@ def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:
     for section, values in now["settings"].items():
         for key, value in values.items():
             # A setting that is younger than the run was at its default then.
-            old = saved.get("settings", {}).get(section, {}).get(key, _default(section, key))
+            old = kept.get(section, {}).get(key, _default(section, key))
             if old != value:
                 raise OtherRunError(
                     f"this run was begun with {section}.{key} = {old}, not {value}",
@@ -173,11 +212,20 @@ def _check_version(place: Path, facts: dict[str, Any]) -> None:
         )
 
 
-def _read_standing(place: Path, facts: dict[str, Any]) -> Standing:
+def _name(standing: Standing) -> str:
+    return f"step-{standing.step:09d}"
+
+
+def _read_standing(place: Path, facts: dict[str, Any]) -> tuple[Standing, Layout]:
     try:
-        return Standing(**facts["standing"])
-    except (KeyError, TypeError):
-        raise InputError("does not say where the run stands", file=place / FACTS) from None
+        standing = TypeAdapter(Standing).validate_json(json.dumps(facts.get("standing")))
+        layout = TypeAdapter(Layout).validate_json(json.dumps(facts.get("layout")))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InputError(f"does not say where the run stands ({where})", file=place / FACTS) from None
+    if place.name != _name(standing):
+        raise InputError(f"says that it is of step {standing.step}", file=place / FACTS)
+    return standing, layout
 
 
 def host_arrays(state: TrainState) -> TrainState:
@@ -186,26 +234,39 @@ def host_arrays(state: TrainState) -> TrainState:
     return eqx.combine(to_host(arrays), static)
 
 
-def regroup_carried(state: TrainState, schedule: Schedule, num_devices: int) -> TrainState:
+def regroup_carried(
+    state: TrainState, schedule: Schedule, before: Layout, now: Layout, parallel: ParallelConfig
+) -> TrainState:
     """Deal what a loaded state carries out over the devices that there are now.
 
-    Where the exchange is another for so many devices (one device compresses nothing), what was owed is given up.
+    What the exchange had not sent yet is given up where it would be another's: between one sender and several, and
+    with other nodes where the sums inside nodes are exact.
+
+    Raises:
+        InputError: what is carried is not of those devices.
     """
-    fresh = schedule.start(state.network).carried
-    rows, wanted = jax.tree.leaves(state.carried), jax.tree.leaves(fresh)
-    if len(rows) != len(wanted):
-        warnings.warn(
-            f"what the exchange had not sent yet is given up: {num_devices} devices exchange in another way",
-            RuntimeWarning,
-            stacklevel=2,
+    is_other = before.workers != now.workers or (parallel.hierarchical and before != now)
+    carried = state.carried
+    if is_other:
+        several = before.senders(parallel), now.senders(parallel)
+        keeps = not parallel.hierarchical and min(several) > 1
+        carried = schedule.regroup(carried, state.network, keeps_owed=keeps)
+        if not keeps and several[0] > 1 and parallel.exchange in OWING:
+            warnings.warn(
+                f"what the exchange of {before.workers} devices in nodes of {before.node_devices} had not sent yet is "
+                f"given up: {now.workers} in nodes of {now.node_devices} can't go on with it",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    shapes, wanted = (
+        [np.shape(leaf) for leaf in jax.tree.leaves(one)] for one in (carried, schedule.start(state.network).carried)
+    )
+    if shapes != wanted:
+        raise InputError(
+            f"a checkpoint carries arrays of {shapes}, and {now.workers} devices need {wanted}",
+            remedy="begin again with --overwrite",
         )
-        return state.with_carried(fresh)
-    if not wanted or [np.shape(row) for row in rows] == [np.shape(row) for row in wanted]:
-        return state
-    if len(rows[0]) != num_devices:
-        return state.with_carried(schedule.regroup(state.carried, state.network))
-    warnings.warn("what the exchange had not sent yet is given up: the nodes are others", RuntimeWarning, stacklevel=2)
-    return state.with_carried(fresh)
+    return state.with_carried(carried)
 
 
 def _arrays(state: TrainState, best: Network) -> tuple[Any, Any]:

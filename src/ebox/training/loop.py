@@ -22,11 +22,12 @@ from ebox.errors import InputError, ResumableError
 from ebox.interruption import Interruption
 from ebox.models import Network, check_length, count_parameters
 from ebox.parallel.devices import DATA_AXIS, put
-from ebox.parallel.processes import check_alike, is_chief
+from ebox.parallel.processes import check_alike, is_chief, wait_for_all
 from ebox.parallel.watching import Watch
 from ebox.training.asynchronous import AsyncEngine, WorkerPool
 from ebox.training.batches import ChunkPlan, even_chunk_steps, iter_chunks, iter_plans
 from ebox.training.checkpoints import (
+    Layout,
     RunIdentity,
     Standing,
     find_checkpoints,
@@ -196,8 +197,8 @@ class _Loop:
         state = self.plan.schedule.start(self.fresh)
         found = load_newest_checkpoint(self.folder, state, self.best, self.identity) if resume else None
         if found is not None:
-            state, self.best, self.standing = found
-            state = regroup_carried(state, self.plan.schedule, self.mesh.size)
+            state, self.best, self.standing, before = found
+            state = regroup_carried(state, self.plan.schedule, before, Layout.of(self.mesh), self.config.parallel)
             self.began -= self.standing.seconds
             self.logged_step = self.standing.step
         check_alike({"step of the checkpoint": self.standing.step})
@@ -306,7 +307,9 @@ class _Loop:
         # All processes: what each device carries must be gathered from all.
         arrays = host_arrays(state)
         if is_chief():
-            save_checkpoint(self.folder, arrays, self.best, self.standing, self.identity)
+            save_checkpoint(self.folder, arrays, self.best, self.standing, Layout.of(self.mesh), self.identity)
+        # A disk may take long: who does not write must not think that the one who does hangs.
+        wait_for_all("saved")
         self.saved_at = time.perf_counter()
         if self.watch is not None:
             self.watch.beat()

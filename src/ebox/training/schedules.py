@@ -58,8 +58,13 @@ class Schedule(abc.ABC):
         """Make one step on this device; to be called under `shard_map`."""
 
     @abc.abstractmethod
-    def regroup(self, carried: Carried, network: Network) -> Carried:
-        """Deal what other numbers of devices carried over the devices of this schedule (NumPy)."""
+    def regroup(self, carried: Carried, network: Network, *, keeps_owed: bool = True) -> Carried:
+        """Deal what other devices carried over the devices of this schedule (NumPy), but for what is owed on wish."""
+
+    def regroup_owed(self, owed: Carried, network: Network, keeps: bool) -> Carried:
+        """What the exchange had not sent yet, for the devices of this schedule; given up, it begins afresh."""
+        weights = trained_weights(network)
+        return self.exchange.regroup(owed, weights) if keeps else self.exchange.start(weights)
 
     def meet(
         self, core: TrainState, share: Network, carried: Carried, moments: tuple[Moments, ...], count: Array
@@ -111,9 +116,9 @@ class EveryStepSchedule(Schedule):
         core, norm, rate = self.advance(core, total, moments, this)
         return core, carried, StepFacts(share.loss, norm, rate)
 
-    def regroup(self, carried: Carried, network: Network) -> Carried:
+    def regroup(self, carried: Carried, network: Network, *, keeps_owed: bool = True) -> Carried:
         """See `Schedule`."""
-        return self.exchange.regroup(carried, trained_weights(network))
+        return self.regroup_owed(carried, network, keeps_owed)
 
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
         """See `Schedule`."""
@@ -131,7 +136,11 @@ class Pending(eqx.Module):
 
 @dataclass(frozen=True)
 class DelayedSchedule(Schedule):
-    """The sum of a step's gradients is awaited only in the step after it: the exchange overlaps the computing."""
+    """The sum of a step's gradients is used only in the step after it: the exchange may overlap the computing.
+
+    It does where a device runs collectives beside its computation; JAX on processors runs them in order. The first
+    step has no gradient to take, and that of the last is never taken.
+    """
 
     def start(self, network: Network) -> TrainState:
         """See `Schedule`."""
@@ -155,13 +164,16 @@ class DelayedSchedule(Schedule):
         pending = Pending(share.gradient, share.moments, share.num_examples, sent)
         return core, pending, StepFacts(share.loss, norm, rate)
 
-    def regroup(self, carried: Pending, network: Network) -> Pending:
+    def regroup(self, carried: Pending, network: Network, *, keeps_owed: bool = True) -> Pending:
         """See `Schedule`."""
+        owed = self.regroup_owed(carried.exchange, network, keeps_owed)
+        if len(carried.num_examples) == self.workers:
+            return Pending(carried.gradient, carried.moments, carried.num_examples, owed)
         return Pending(
             jax.tree.map(lambda rows: deal_sum(rows, self.workers), carried.gradient),
             tuple(deal_moments(moments, carried.num_examples, self.workers) for moments in carried.moments),
             np.ones(self.workers, np.float32),
-            self.exchange.regroup(carried.exchange, trained_weights(network)),
+            owed,
         )
 
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
@@ -241,13 +253,12 @@ class LocalSchedule(Schedule):
         met = TrainState(core.step, common, velocity, average, None)
         return met, Wanderer(common, walked.optimiser, carried)
 
-    def regroup(self, carried: Wanderer, network: Network) -> Wanderer:
+    def regroup(self, carried: Wanderer, network: Network, *, keeps_owed: bool = True) -> Wanderer:
         """See `Schedule`."""
-        return Wanderer(
-            jax.tree.map(lambda rows: deal_mean(rows, self.workers), carried.network),
-            jax.tree.map(lambda rows: deal_mean(rows, self.workers), carried.optimiser),
-            self.exchange.regroup(carried.exchange, trained_weights(network)),
-        )
+        walked = carried.network, carried.optimiser
+        if len(jax.tree.leaves(walked)[0]) != self.workers:
+            walked = jax.tree.map(lambda rows: deal_mean(rows, self.workers), walked)
+        return Wanderer(*walked, self.regroup_owed(carried.exchange, network, keeps_owed))
 
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
         """See `Schedule`."""
