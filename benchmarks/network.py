@@ -1,14 +1,14 @@
 """Training over slow links: exchange, synchronisation and rate of the network, on four nodes that this machine plays.
 
-    sudo python benchmarks/network.py [--ways "exact;int8"] [--epochs 4] [--rounds 1] [--name network]
+    sudo python benchmarks/network.py [--ways "exact;int8"] [--epochs 4] [--rounds 1] [--seeds 0] [--name network]
 
 Needs Linux, root and iproute2: every worker is `ebox train` in a network namespace with a shaped link of its own, and
 finds the others as on a cluster. For each way to train, the real TAL1 set is trained once with a free network, which
 gives the AUROC by step: what is learned does not depend on the rate of the links. Then it is timed with free links and
 with each rate. Bytes are those that the interface of a worker counted, headers included, between two entries of the
 log. The time to an AUROC is the steps to it times the seconds of a step. Four workers share the cores, so a step is
-never faster than the work of all four on them. With --epochs 0 nothing is learned, and only steps are timed.
-Writes results/NAME.json.
+never faster than the work of all four on them. With --epochs 0 nothing is learned, and only steps are timed; with
+--rounds 0 they are not. The time to an AUROC is that of the first seed. Writes results/NAME.json.
 """
 
 from __future__ import annotations
@@ -122,17 +122,18 @@ def time_steps(dataset: Path, folder: Path, settings: tuple[str, ...]) -> Timing
     return Timing((ended - begun) / (last - first), (after - before) / (last - first))
 
 
-def learn(dataset: Path, folder: Path, settings: tuple[str, ...], epochs: int) -> list[tuple[int, float]]:
+def learn(dataset: Path, folder: Path, settings: tuple[str, ...], epochs: int, seed: int) -> list[tuple[int, float]]:
     """Steps and validation AUROC of a training of so many epochs with free links."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
-    length = [f"train.epochs={epochs}", f"train.validations={4 * epochs}"]
+    length = [f"train.epochs={epochs}", f"train.validations={4 * epochs}", f"train.seed={seed}"]
     with started(dataset, out, folder / "cache", [*length, *settings]) as workers:
         finish(workers, out)
     return [(entry["step"], entry["auroc"]) for entry in entries_of(out, "validation")]
 
 
-def describe(way: str, curve: list[tuple[int, float]], times: dict[str, list[Timing]]) -> dict[str, Any]:
-    """What is kept of one way to train."""
+def describe(way: str, curves: list[list[tuple[int, float]]], times: dict[str, list[Timing]]) -> dict[str, Any]:
+    """What is kept of one way to train: what was learned by the first seed, and the last AUROC of each."""
+    curve = curves[0] if curves else []
     reached = next((step for step, auroc in curve if auroc >= GOAL_AUROC), None)
     links = {}
     for rate, found in times.items():
@@ -145,6 +146,7 @@ def describe(way: str, curve: list[tuple[int, float]], times: dict[str, list[Tim
     return {
         "settings": WAYS[way],
         "final_auroc": curve[-1][1] if curve else None,
+        "final_aurocs": [one[-1][1] for one in curves],
         "best_auroc": max((auroc for _, auroc in curve), default=None),
         "steps_to_auroc": reached,
         "links": links,
@@ -153,8 +155,13 @@ def describe(way: str, curve: list[tuple[int, float]], times: dict[str, list[Tim
 
 def show(found: dict[str, Any]) -> None:
     """The table."""
-    free = found["exact"]["links"]["free"]["step_seconds"]["median"] if "exact" in found else None
+    exact = found.get("exact", {"links": {}})["links"].get("free")
+    free = None if exact is None else exact["step_seconds"]["median"]
     for way, facts in found.items():
+        if facts["final_aurocs"]:
+            print(
+                f"{way:<26} final AUROC by seed {', '.join(f'{one:.4f}' for one in facts['final_aurocs'])}", flush=True
+            )
         for rate, link in facts["links"].items():
             seconds, sent = link["step_seconds"]["median"], link["sent_bytes_a_step"]["median"]
             share = f"{free / seconds:5.2f} of exact, free" if free else ""
@@ -171,6 +178,7 @@ def main() -> None:
     parser.add_argument("--ways", default=";".join(WAYS), help="separated by semicolons")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--seeds", default="0", help="of what is learned, separated by commas")
     parser.add_argument("--name", default="network", help="of the result")
     options = parser.parse_args()
     machine, data, found = describe_machine(), find_data() / "tal1", dict[str, Any]()
@@ -186,17 +194,17 @@ def main() -> None:
         )
         for way in options.ways.split(";"):
             times: dict[str, list[Timing]] = {}
-            for rate in RATES:
+            for rate in RATES if options.rounds else ():
                 with network(NODES):
                     if rate is not None:
                         shape_links(rate, NODES)
                     rounds = [time_steps(folder / "data", folder, WAYS[way]) for _ in range(options.rounds)]
                 times["free" if rate is None else rate] = rounds
-            curve = []
-            if options.epochs:
+            curves = []
+            for seed in map(int, options.seeds.split(",")) if options.epochs else ():
                 with network(NODES):
-                    curve = learn(folder / "data", folder, WAYS[way], options.epochs)
-            found[way] = describe(way, curve, times)
+                    curves.append(learn(folder / "data", folder, WAYS[way], options.epochs, seed))
+            found[way] = describe(way, curves, times)
             show({way: found[way]})
     show(found)
     keep(

@@ -75,9 +75,13 @@ def test_the_largest_batch_is_that_which_the_compiler_would_still_fit():
     assert 0.75 * free < compiled(batch).memory.total < 0.85 * free
 
 
-def test_the_doctor_takes_a_dataset_and_refuses_settings_without_one(dataset: Path):
+@pytest.mark.slow
+def test_the_doctor_takes_a_dataset(dataset: Path):
     result = doctor(dataset=dataset, overrides=["model.num_filters=8", "train.max_steps=20"])
     assert result.training is not None
     assert result.training.num_steps == 20
+
+
+def test_the_doctor_refuses_settings_without_a_dataset():
     with pytest.raises(InputError, match="only count with --for or --topology"):
         doctor(overrides=["model.num_filters=8"])

@@ -55,8 +55,8 @@ def _run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-# Trainings by groups of processes take longer than all the other commands together.
-LONG = re.compile("--parity|--processes")
+# Trainings by groups of processes and explanations take longer than all the other commands together.
+LONG = re.compile("--parity|--processes|^ebox explain")
 
 
 def test_every_command_runs(place: Path):
@@ -67,8 +67,9 @@ def test_every_command_runs(place: Path):
 
 @pytest.mark.slow
 def test_every_long_command_runs(place: Path):
-    chosen = [command for command in _commands() if LONG.search(command) or re.match("ebox (simulate|build)", command)]
-    assert len(chosen) == 5
+    before = re.compile("ebox (simulate|build|run --positives bound.fa --negatives)")
+    chosen = [command for command in _commands() if LONG.search(command) or before.match(command)]
+    assert len(chosen) == 8
     _run_commands(place, chosen)
 
 

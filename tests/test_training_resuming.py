@@ -78,6 +78,7 @@ def test_an_interrupted_group_goes_on_to_the_same_model(parallel: dict[str, Any]
     assert largest_difference(whole.network, parted.network) == 0.0
 
 
+@pytest.mark.slow
 def test_local_workers_keep_their_optimisers_where_others_join_or_leave(tmp_path: Path):
     config = small_config(LOCAL, checkpoint_every_steps=4)
     _begin(tmp_path, config, 1)

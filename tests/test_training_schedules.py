@@ -100,7 +100,7 @@ def test_compressed_training_stays_near_the_exact_one(exchange: str):
         pytest.param({}, marks=pytest.mark.slow, id="every-step"),
         pytest.param({"exchange": "powersgd", "rank": 2}, id="powersgd"),
         pytest.param({"sync": "delayed"}, marks=pytest.mark.slow, id="delayed"),
-        pytest.param({"sync": "local", "local_steps": 3}, id="local"),
+        pytest.param({"sync": "local", "local_steps": 3}, marks=pytest.mark.slow, id="local"),
     ],
 )
 def test_an_accelerator_that_runs_whole_chunks_drops_what_lies_past_their_end(parallel: dict[str, Any]):
