@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,23 +46,23 @@ TEXTS = st.lists(st.one_of(PIECES, st.text(max_size=20)), max_size=30).map("".jo
 CONTENTS = st.one_of(TEXTS.map(lambda text: text.encode("utf-8", "replace")), st.binary(max_size=300))
 
 
-def _in_file(content: bytes) -> Path:
+def _in_file(folders: pytest.TempPathFactory, content: bytes) -> Path:
     """A file of its own for each example; hypothesis and pytest's folder of a test don't go together."""
-    folder = tempfile.mkdtemp(prefix="ebox-motifs-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = Path(folder) / "motifs.txt"
+    path = folders.mktemp("motifs") / "motifs.txt"
     path.write_bytes(content)
     return path
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(NAMES, COUNTS), min_size=1, max_size=4, unique_by=lambda pair: pair[0]))
-def test_written_motifs_are_read_back(drawn: list[tuple[str, list[list[int]]]]):
+def test_written_motifs_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[str, list[list[int]]]]
+):
     motifs = []
     for name, rows in drawn:
         counts = np.array(rows, np.float64)
         motifs.append(Motif(name, counts / counts.sum(axis=1, keepdims=True)))
-    path = _in_file(b"")
+    path = _in_file(tmp_path_factory, b"")
     path.unlink()
     write_meme(path, motifs)
     back = read_motifs(path)
@@ -75,21 +73,23 @@ def test_written_motifs_are_read_back(drawn: list[tuple[str, list[list[int]]]]):
 
 @settings(max_examples=60, deadline=None)
 @given(COUNTS, st.booleans(), st.booleans())
-def test_counts_of_any_jaspar_layout_become_their_shares(rows: list[list[int]], letters: bool, windows: bool):
+def test_counts_of_any_jaspar_layout_become_their_shares(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], letters: bool, windows: bool
+):
     counts = np.array(rows)
     lines = [">MA0001.1 one"]
     for letter, row in zip("ACGT", counts.T, strict=True):
         numbers = " ".join(map(str, row))
         lines.append(f"{letter} [ {numbers} ]" if letters else numbers)
     end = "\r\n" if windows else "\n"
-    (motif,) = read_jaspar(_in_file((end.join(lines) + end).encode()))
+    (motif,) = read_jaspar(_in_file(tmp_path_factory, (end.join(lines) + end).encode()))
     np.testing.assert_allclose(motif.probabilities, counts / counts.sum(axis=1, keepdims=True), atol=1e-6)
 
 
 @settings(max_examples=300, deadline=None)
 @given(CONTENTS)
-def test_whatever_a_file_holds_it_is_motifs_or_a_message(content: bytes):
-    path, message = _in_file(content), ""
+def test_whatever_a_file_holds_it_is_motifs_or_a_message(tmp_path_factory: pytest.TempPathFactory, content: bytes):
+    path, message = _in_file(tmp_path_factory, content), ""
     motifs: list[Motif] = []
     try:
         motifs = read_motifs(path)
