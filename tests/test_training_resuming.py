@@ -20,6 +20,7 @@ from ebox.training.checkpoints import (
     Layout,
     RunIdentity,
     Standing,
+    check_resumable,
     find_checkpoints,
     load_newest_checkpoint,
     regroup_carried,
@@ -169,6 +170,19 @@ def test_a_checkpoint_cut_at_any_byte_is_passed_over(name: str, whole: Path, tmp
         file.write_bytes(data[:size])
         with pytest.warns(RuntimeWarning, match="skipping a damaged checkpoint"):
             assert _step_loaded(tmp_path) == 16
+
+
+@pytest.mark.parametrize("name", [FACTS, TENSORS])
+def test_what_has_no_whole_checkpoint_is_refused_before_it_is_touched(name: str, whole: Path, tmp_path: Path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    config = small_config({"exchange": "int8"}, checkpoint_every_steps=8, max_steps=24)
+    identity = RunIdentity.of(config, planted().fingerprint)
+    first, second = find_checkpoints(tmp_path)
+    (second / name).write_bytes(b"{}")
+    check_resumable(tmp_path, identity)
+    (first / name).write_bytes(b"{}")
+    with pytest.raises(InputError, match="none of its 2 checkpoints is whole"):
+        check_resumable(tmp_path, identity)
 
 
 def test_arrays_of_other_devices_than_it_says_are_refused(whole: Path, tmp_path: Path):

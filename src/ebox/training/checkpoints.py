@@ -24,7 +24,7 @@ from ebox.parallel.processes import to_host
 from ebox.training.run_folder import CHECKPOINTS
 from ebox.training.schedules import Schedule
 from ebox.training.state import TrainState
-from ebox.training.tensors import FACTS, load_tree, read_facts, save_tree
+from ebox.training.tensors import FACTS, load_tree, read_arrays, read_facts, save_tree
 
 CHECKPOINT_FORMAT_VERSION = 1
 KEPT_CHECKPOINTS = 2
@@ -152,11 +152,7 @@ def load_newest_checkpoint(
         kept = eqx.combine(best_arrays, eqx.filter(best, eqx.is_array, inverse=True))
         return loaded, kept, standing, layout
     if problem is not None:
-        raise InputError(
-            f"none of its {len(found)} checkpoints is whole; the newest: {problem.problem}",
-            file=folder,
-            remedy="start again with --overwrite",
-        )
+        raise _none_is_whole(folder, len(found), problem)
     return None
 
 
@@ -165,15 +161,36 @@ class OtherRunError(InputError):
 
 
 def check_resumable(folder: Path, identity: RunIdentity) -> None:
-    """Raise OtherRunError when what `folder` holds was begun with other settings or other data."""
-    for place in find_checkpoints(folder):
+    """See that a run can go on, before anything of it is touched.
+
+    Raises:
+        OtherRunError: it was begun with other settings or other data.
+        InputError: it has checkpoints, and all are damaged.
+    """
+    found, problem = find_checkpoints(folder), None
+    for place in found:
         try:
-            check_identity(place, read_facts(place).get("identity"), identity)
+            facts = read_facts(place)
+            check_identity(place, facts.get("identity"), identity)
+            _read_standing(place, facts)
+            read_arrays(place)
         except OtherRunError:
             raise
-        except InputError:
-            # Damaged: loading says so, and takes the one before.
-            continue
+        except InputError as error:
+            # Where another is whole, loading names this one, and takes the one before.
+            problem = error
+        else:
+            return
+    if problem is not None:
+        raise _none_is_whole(folder, len(found), problem)
+
+
+def _none_is_whole(folder: Path, count: int, problem: InputError) -> InputError:
+    return InputError(
+        f"none of its {count} checkpoints is whole; the newest: {problem.problem}",
+        file=folder,
+        remedy="start again with --overwrite",
+    )
 
 
 def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:

@@ -49,6 +49,15 @@ def load_tree(folder: Path, like: Tree, *, loose: str | None = None) -> Tree:
     Raises:
         InputError: missing, truncated, changed (its checksum differs), or of another network.
     """
+    return _fill(like, read_arrays(folder), folder / TENSORS, loose)
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a folder by their names.
+
+    Raises:
+        InputError: missing, truncated or changed.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -62,10 +71,9 @@ def load_tree(folder: Path, like: Tree, *, loose: str | None = None) -> Tree:
         problem = f"is corrupt: {len(data)} bytes with another checksum, {facts.get('bytes')} bytes were written"
         raise InputError(problem, file=file, remedy=remedy)
     try:
-        arrays = load(data)
+        return load(data)
     except SafetensorError as error:
         raise InputError(f"is not a safetensors file: {error}", file=file, remedy=remedy) from None
-    return _fill(like, arrays, file, loose)
 
 
 def _named_arrays(tree: Any) -> dict[str, np.ndarray]:
