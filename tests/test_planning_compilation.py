@@ -240,7 +240,8 @@ def test_the_real_step_compiles_for_gpus_exchanges_its_gradient_and_fits(name: s
     result = compiled(name, f"train.batch_size={64 * topology.num_chips}")
     assert topology.chip.memory_bytes is not None
     assert result.num_hosts == hosts
-    assert result.flops == pytest.approx(3.8e9, rel=0.03)
+    # 64 examples are convolved by columns there, which takes a little more than the compilers' own convolutions.
+    assert result.flops == pytest.approx(3.93e9, rel=0.03)
     if topology.num_chips > 1:
         check_real_step(result, topology.chip.memory_bytes)
 

@@ -135,6 +135,20 @@ ENTRY %main (p: f32[4]) -> f32[4] {
     assert read_collectives("") == ()
 
 
+def test_operands_in_a_tuple_of_their_own_are_not_counted():
+    text = """HloModule m
+
+ENTRY %main (p: f32[100], q: f32[6]) -> f32[100] {
+  %one = ((f32[100]{0}), f32[100]{0}) all-reduce-start(%p), replica_groups={{0,1}}, to_apply=%add
+  %two = ((f32[100]{0}, f32[6]{0}), (f32[100]{0}, f32[6]{0})) all-reduce-start(%p, %q), to_apply=%add
+}
+"""
+    assert read_collectives(text) == (
+        Collective("all-reduce", "f32", 1, 424, 424, 0, False),
+        Collective("all-reduce", "f32", 1, 400, 400, 2, False),
+    )
+
+
 def test_a_ring_all_reduce_sends_the_bandwidth_optimal_share():
     assert Collective("all-reduce", "f32", 1, 800, 800, 4, True).sent_bytes(8) == 1200
     assert Collective("all-reduce", "f32", 1, 800, 800, 0, True).sent_bytes(8) == 1400

@@ -119,8 +119,9 @@ def _iter_collectives(lines: list[str]) -> Iterator[tuple[str, int, Counter[str]
             continue
         kind, group = found[2], _group_size(line)
         arrays = _ARRAY.findall(found[1])
-        if found[3] and kind in {"all-gather", "collective-permute"}:
-            # The asynchronous forms give their operands as well, before the results; and contexts of a permutation.
+        if found[3] and (kind in {"all-gather", "collective-permute"} or found[1].startswith("((")):
+            # The asynchronous forms give their operands as well, before the results, those of reductions in a tuple of
+            # its own (XLA of JAX 0.11); and contexts of a permutation.
             arrays = [array for array in arrays if array[0] != "u32" or array[1]]
             arrays = arrays[len(arrays) // 2 :]
         sizes: Counter[str] = Counter()
