@@ -28,6 +28,7 @@ from ebox.parallel.processes import (
     is_cluster_task,
     read_membership,
 )
+from ebox.parallel.watching import EXIT_LOST
 from ebox.parity import make_dataset, relative_difference
 from groups import (
     LONG,
@@ -279,6 +280,7 @@ def test_a_process_that_lost_another_one_while_it_looked_for_devices_says_so(
     with pytest.raises(InputError, match="reset by peer") as caught:
         find_devices(ParallelConfig())
     assert type(caught.value) is found
+    assert caught.value.exit_code == (EXIT_LOST if in_group else 2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads by themselves")

@@ -10,14 +10,13 @@ from typing import Any, Generic, TypeVar, final
 
 from ebox.errors import WorkersFailedError
 from ebox.parallel.cluster import Demand, Placed, Places, count_here, explain_error
+from ebox.parallel.watching import PATIENCE
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
 LOOK_SECONDS = 1.0
 # To start and to compile.
 FIRST_SECONDS = 300.0
-# A job may take so many times as long as the slowest so far.
-PATIENCE = 10.0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
 EXIT_LOST = 76  # lost another worker, or made no step for too long
 LINK, CORES = "EBOX_LINK", "EBOX_CORES"
 BEAT_SECONDS = 1.0
-# A step may take so many times as long as the slowest so far.
+# A step, or a job of an asynchronous worker, may take so many times as long as the slowest so far.
 PATIENCE = 10.0
 # By so much JAX's own heartbeat is more patient than a `Watch`: it can only abort, without a word of ours. It is there
 # for what a `Watch` doesn't see: a loss while it rests.

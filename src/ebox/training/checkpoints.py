@@ -98,7 +98,7 @@ def save_checkpoint(
         "layout": asdict(layout),
         "identity": asdict(identity),
     }
-    place = folder / CHECKPOINTS / _name(standing)
+    place = folder / CHECKPOINTS / _folder_name(standing)
     if place.is_dir() and not (place / FACTS).exists():
         # What a damaged disk left of an earlier one.
         shutil.rmtree(place)
@@ -134,10 +134,7 @@ def load_newest_checkpoint(
     problem: InputError | None = None
     for place in reversed(found):
         try:
-            facts = read_facts(place)
-            _check_version(place, facts)
-            check_identity(place, facts.get("identity"), identity)
-            standing, layout = _read_standing(place, facts)
+            standing, layout = _read_place(place, identity)
             arrays = load_tree(place, _arrays(state, best), loose=CARRIED)
             if arrays[0].step != standing.step:
                 raise InputError(f"its arrays are of step {arrays[0].step}, not {standing.step}", file=place)
@@ -170,9 +167,7 @@ def check_resumable(folder: Path, identity: RunIdentity) -> None:
     found, problem = find_checkpoints(folder), None
     for place in found:
         try:
-            facts = read_facts(place)
-            check_identity(place, facts.get("identity"), identity)
-            _read_standing(place, facts)
+            _read_place(place, identity)
             read_arrays(place)
         except OtherRunError:
             raise
@@ -220,6 +215,14 @@ def _default(section: str, key: str) -> Any:
     return Config().model_dump(mode="json")[section].get(key)
 
 
+def _read_place(place: Path, identity: RunIdentity) -> tuple[Standing, Layout]:
+    """What a checkpoint says beside its arrays, once it is known to be of this format and this run."""
+    facts = read_facts(place)
+    _check_version(place, facts)
+    check_identity(place, facts.get("identity"), identity)
+    return _read_standing(place, facts)
+
+
 def _check_version(place: Path, facts: dict[str, Any]) -> None:
     if facts.get("format_version") != CHECKPOINT_FORMAT_VERSION:
         raise OtherRunError(
@@ -229,7 +232,7 @@ def _check_version(place: Path, facts: dict[str, Any]) -> None:
         )
 
 
-def _name(standing: Standing) -> str:
+def _folder_name(standing: Standing) -> str:
     return f"step-{standing.step:09d}"
 
 
@@ -240,7 +243,7 @@ def _read_standing(place: Path, facts: dict[str, Any]) -> tuple[Standing, Layout
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise InputError(f"does not say where the run stands ({where})", file=place / FACTS) from None
-    if place.name != _name(standing):
+    if place.name != _folder_name(standing):
         raise InputError(f"says that it is of step {standing.step}", file=place / FACTS)
     return standing, layout
 
