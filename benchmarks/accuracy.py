@@ -20,10 +20,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ebox.config import make_config
 from ebox.datasets.sources import DatasetSources
-from ebox.pipeline import RunResult, run
 from ebox.sequences import SimulationConfig, simulate, write_simulation
+from ebox.settings.reading import make_config
+from ebox.verbs.run import RunResult, run
 from machine import describe_machine, find_data, keep
 
 MOTIF_MODEL: Mapping[str, Any] = {

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ebox.config import make_config
 from ebox.datasets.build import build_dataset
+from ebox.settings.reading import make_config
 from machine import describe_machine, find_data, keep, summarise
 
 WAYS: dict[str, tuple[str, ...]] = {
@@ -33,7 +33,7 @@ METRICS = ("auroc", "auprc", "loss")
 def train(dataset: Path, out: Path, core: int, *settings: str) -> subprocess.Popen[bytes]:
     """Start a training with the defaults but for some settings, on one core."""
     chosen = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), "--overwrite", *chosen]
+    command = [sys.executable, "-m", "ebox", "train", str(dataset), "--out", str(out), "--overwrite", *chosen]
     return subprocess.Popen(
         ["taskset", "-c", str(core), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

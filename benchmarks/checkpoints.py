@@ -17,9 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ebox.config import Config, make_config
+from ebox.mesh import make_mesh
 from ebox.models import build_model
-from ebox.parallel import make_mesh
+from ebox.settings.reading import Config, make_config
 from ebox.training.checkpoints import RunIdentity, Standing, host_arrays, save_checkpoint
 from ebox.training.state import place_state
 from ebox.training.step import make_plan

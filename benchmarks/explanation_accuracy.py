@@ -20,8 +20,8 @@ from typing import Any
 
 from accuracy import TASKS
 from ebox import explain
-from ebox.config import make_config
-from ebox.pipeline import run
+from ebox.settings.reading import make_config
+from ebox.verbs.run import run
 from machine import describe_machine, find_data, keep
 
 DEFAULT_NETWORK: Mapping[str, Any] = {"train": {"epochs": 6}}

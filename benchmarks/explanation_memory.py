@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ebox.config import ExplanationConfig
 from ebox.explanation.attribution import attribute
 from ebox.explanation.discovery import discover
 from ebox.explanation.matching import gather_targets
+from ebox.models.files import load_model
 from ebox.sequences import read_fasta, write_fasta
-from ebox.training import load_model
+from ebox.settings.reading import ExplanationConfig
 from machine import describe_machine, find_data, keep
 
 
@@ -34,7 +34,17 @@ def explain_many(run: str, count: int, method: str, folder: Path) -> dict[str, o
     loci = read_fasta(find_data() / "tal1" / "unbound_matched.fa.gz")
     write_fasta(folder / "loci.fa", None, loci.take(np.arange(min(count, len(loci)))))
     began = time.perf_counter()
-    command = [sys.executable, "-m", "ebox.cli", "explain", run, "--method", method, "--fasta", str(folder / "loci.fa")]
+    command = [
+        sys.executable,
+        "-m",
+        "ebox.cli.app",
+        "explain",
+        run,
+        "--method",
+        method,
+        "--fasta",
+        str(folder / "loci.fa"),
+    ]
     process = subprocess.Popen([*command, "--out", str(folder / "out")])
     _, status, usage = os.wait4(process.pid, 0)
     if status:

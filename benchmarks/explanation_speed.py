@@ -24,13 +24,13 @@ from scipy.stats import rankdata
 from tangermeme.deep_lift_shap import _nonlinear, deep_lift_shap
 from tangermeme.saturation_mutagenesis import saturation_mutagenesis
 
-from ebox.config import ExplanationConfig
 from ebox.datasets.folder import open_dataset
-from ebox.evaluation.predict import iter_batches
+from ebox.evaluation.inference import iter_batches
 from ebox.explanation.attribution import make_job, make_reader, take_contributions
-from ebox.parallel.environment import count_cores
+from ebox.models.files import load_model
 from ebox.sequences import one_hot
-from ebox.training import load_model
+from ebox.settings.reading import ExplanationConfig
+from ebox.workers.machine import count_cores
 from machine import describe_machine, keep
 from torch_networks import Exponential, export
 

@@ -31,7 +31,7 @@ SETTINGS = {
 def train(dataset: Path, out: Path, processes: int) -> subprocess.Popen[str]:
     """Start a training."""
     settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out)]
+    command = [sys.executable, "-m", "ebox", "train", str(dataset), "--out", str(out)]
     return subprocess.Popen(
         [*command, *settings, "--processes", str(processes)],
         stdout=subprocess.PIPE,
@@ -44,7 +44,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The workers that live now."""
     try:
         children = psutil.Process(process.pid).children()
-        return [child for child in children if "ebox.worker" in child.cmdline()]
+        return [child for child in children if "ebox.verbs.train_worker" in child.cmdline()]
     except psutil.Error:
         return []
 
@@ -71,7 +71,7 @@ def main() -> None:
     choice, outcomes = random.Random(0), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        ebox = [sys.executable, "-m", "ebox.cli"]
+        ebox = [sys.executable, "-m", "ebox"]
         subprocess.run([*ebox, "simulate", "--motif", "MA0140.3", "--out", str(folder / "sim")], check=True)
         sources = ["--positives", f"{folder}/sim/positives.fa", "--negatives", f"{folder}/sim/negatives.fa"]
         subprocess.run([*ebox, "build", *sources, "--out", str(folder / "data")], check=True, capture_output=True)

@@ -36,8 +36,8 @@ from typing import Any
 
 import numpy as np
 
-from ebox.config import make_config
 from ebox.datasets.build import build_dataset
+from ebox.settings.reading import make_config
 from machine import describe_machine, find_data, keep, summarise
 
 FILTERS, LENGTH, POOLED = 128, 200, 50
@@ -222,7 +222,7 @@ def find_floor(way: Way, ceilings: dict[str, float]) -> float:
 
 def learn(dataset: Path, out: Path, precision: str) -> dict[str, Any]:
     """Train once by the command line, validated every epoch; seconds count from the start of the training loop."""
-    command = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), "--platform", "gpu"]
+    command = [sys.executable, "-m", "ebox", "train", str(dataset), "--out", str(out), "--platform", "gpu"]
     settings = [f"train.precision='{precision}'", "train.validations=12"]
     began = time.perf_counter()
     subprocess.run([*command, *(part for one in settings for part in ("--set", one))], check=True, capture_output=True)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ebox import __version__
-from ebox.parallel.environment import count_cores, find_cpu_name, find_versions
+from ebox.version import __version__
+from ebox.workers.machine import count_cores, find_cpu_name, find_versions
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (

@@ -35,7 +35,7 @@ def write_sequences(path: Path, count: int, seed: int) -> None:
 def measure(*arguments: str | Path) -> dict[str, float]:
     """Run a command of ebox; its wall time and greatest resident memory."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "ebox.cli", *map(str, arguments)])
+    process = subprocess.Popen([sys.executable, "-m", "ebox", *map(str, arguments)])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"ebox {arguments[0]} failed")

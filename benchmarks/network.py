@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebox.config import make_config
 from ebox.datasets.build import build_dataset
-from ebox.parallel.processes import Membership
+from ebox.settings.reading import make_config
+from ebox.workers.contract import Membership
 from machine import describe_machine, find_data, keep, summarise
 from scaling import SPACE, address, network, shape_links
 
@@ -73,7 +73,7 @@ def started(dataset: Path, out: Path, cache: Path, settings: list[str]) -> Itera
             member = Membership(f"{address(0)}:{PORT}", node, NODES)
             environment = {**os.environ, **member.variables(), "JAX_COMPILATION_CACHE_DIR": str(cache)}
             core = str(cores[node * len(cores) // NODES])
-            program = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), *chosen]
+            program = [sys.executable, "-m", "ebox", "train", str(dataset), "--out", str(out), *chosen]
             inside = ["ip", "netns", "exec", f"{SPACE}{node}", "taskset", "-c", core, *program]
             with (out.parent / f"{out.name}-{node}.log").open("wb") as log:
                 workers.append(subprocess.Popen(inside, env=environment, stdout=log, stderr=log))

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ebox.config import make_config
 from ebox.datasets.build import build_dataset
+from ebox.settings.reading import make_config
 from machine import describe_machine, find_data, keep, summarise
 
 EXAMPLES = 20_480
@@ -41,7 +41,7 @@ def start(
     dataset: Path, out: Path, batch: int, *more: str, core: int | None = None, settings: tuple[str, ...] = ()
 ) -> subprocess.Popen[bytes]:
     """Start a training with the default network."""
-    command = [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), "--overwrite"]
+    command = [sys.executable, "-m", "ebox", "train", str(dataset), "--out", str(out), "--overwrite"]
     steps = EXAMPLES // (batch if core is None else 2 * batch)
     length = [f"train.max_steps={steps}", "train.validations=1", f"train.log_every_steps={steps // 10}"]
     length += ["train.checkpoint_every_seconds=1000", f"train.batch_size={batch}"]

@@ -29,7 +29,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from ebox.config import Config, read_config
 from ebox.planning import (
     ScalingPoint,
     ScalingResult,
@@ -41,6 +40,7 @@ from ebox.planning import (
     scaling_curve,
 )
 from ebox.planning.compilation import StepShape
+from ebox.settings.reading import Config, read_config
 from machine import RESULTS, describe_machine, keep
 
 # Size of the groups, and examples a worker (steps) or bytes (exchange) of each measurement.
@@ -187,7 +187,8 @@ def stream(pipe: IO[str] | None) -> IO[str]:
 
 def work(part: str, rank: int, group: int, coordinator: str) -> None:
     """One worker: for every size of the work, warm it up and time it whenever it is asked to."""
-    from ebox.parallel.processes import Membership, join_group
+    from ebox.workers.contract import Membership
+    from ebox.workers.processes import join_group
 
     # Gloo says things on standard output, so the answers take their own way and it gets that of errors.
     answers = os.fdopen(os.dup(1), "w")
@@ -240,12 +241,12 @@ def prepare_exchange(num_bytes: int) -> Any:
     import jax
     from jax.sharding import PartitionSpec
 
-    from ebox.parallel import DATA_AXIS, make_mesh
-    from ebox.parallel.choice import find_link
+    from ebox.mesh import DATA_AXIS, make_mesh
+    from ebox.mesh.build import find_axis
 
     mesh = make_mesh(jax.devices())
     spec = PartitionSpec(DATA_AXIS)
-    mapped = jax.shard_map(find_link(mesh).sum, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    mapped = jax.shard_map(find_axis(mesh).sum, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     run = jax.jit(mapped)
     vector = place(np.zeros((mesh.size, num_bytes // 4), np.float32), mesh, DATA_AXIS)
 
@@ -263,8 +264,8 @@ def prepare_steps(batch: int) -> Any:
     import jax
     import jax.numpy as jnp
 
+    from ebox.mesh import DATA_AXIS, make_mesh
     from ebox.models import build_model
-    from ebox.parallel import DATA_AXIS, make_mesh
     from ebox.training.batches import Chunk, Shares, put_chunk
     from ebox.training.state import make_hyperparameters, place_state
     from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ebox.explanation.walk import body_of, position_weights, scan_weight
 from ebox.models import MotifNetwork, Network, ResidualNetwork
 from ebox.models.layers import EXPONENT_LIMIT, Convolution
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm
+from ebox.models.trace import body_of, position_weights, scan_weight
 
 
 class Exponential(nn.Module):

@@ -30,10 +30,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ebox.config import Config, make_config
+from ebox.mesh import find_devices, make_mesh, replicate
 from ebox.models import build_model, count_parameters
-from ebox.parallel import find_devices, make_mesh, replicate
 from ebox.sequences import read_fasta
+from ebox.settings.reading import Config, make_config
 from ebox.training.batches import iter_chunks, iter_plans
 from ebox.training.sampling import ExampleOrder
 from ebox.training.state import make_hyperparameters

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from safetensors.numpy import load_file
 
-from ebox.parity import SETTINGS as CERTIFICATE
+from ebox.diagnosis.parity import SETTINGS as CERTIFICATE
 
 # That of the certificate, seen more often.
 SETTINGS = {**CERTIFICATE, "train.validations": 2, "train.log_every_steps": 10}
@@ -25,7 +25,7 @@ LONG = {"train.max_steps": 600, "train.checkpoint_every_steps": 100, "train.vali
 
 def command_of(dataset: Path, out: Path, settings: Mapping[str, object], *flags: str) -> list[str]:
     chosen = [part for key, value in {**SETTINGS, **settings}.items() for part in ("--set", f"{key}={value}")]
-    return [sys.executable, "-m", "ebox.cli", "train", str(dataset), "--out", str(out), *chosen, *flags]
+    return [sys.executable, "-m", "ebox", "train", str(dataset), "--out", str(out), *chosen, *flags]
 
 
 def environment() -> dict[str, str]:
@@ -69,7 +69,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found: dict[str, psutil.Process] = {}
     for one in psutil.Process(process.pid).children():
         with contextlib.suppress(psutil.Error):
-            if "ebox.worker" in one.cmdline():
+            if "ebox.verbs.train_worker" in one.cmdline():
                 found[one.environ()["EBOX_PROCESS"]] = one
     return [found[number] for number in sorted(found)]
 

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ebox.config import Config, ParallelConfig, make_config
-from ebox.evaluation.predict import predict
+from ebox.evaluation.inference import predict
 from ebox.evaluation.validation import measure_validation
+from ebox.mesh import find_devices, make_mesh
 from ebox.models import Network
-from ebox.parallel import find_devices, make_mesh
+from ebox.settings.reading import Config, ParallelConfig, make_config
 from ebox.training import TrainingResult, fit
 
 NUM_TRAIN, NUM_VALIDATION = 203, 60

@@ -16,7 +16,7 @@ VERBS = ["build", "config", "demo", "doctor", "evaluate", "explain", "predict", 
 
 
 def ebox(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ebox.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "ebox", *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
 
@@ -49,7 +49,7 @@ def test_the_verbs_are_these():
 def test_help_is_loaded_without_the_heavy_parts():
     program = (
         "import sys; sys.argv = ['ebox', '--help']\n"
-        "try:\n    from ebox.cli import main; main()\nexcept SystemExit: pass\n"
+        "try:\n    from ebox.cli.app import main; main()\nexcept SystemExit: pass\n"
         "bad = {'jax', 'numpy', 'polars', 'pydantic', 'pysam', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(' '.join(bad) or 0)"
     )
@@ -225,7 +225,7 @@ def test_an_interrupted_training_goes_on(tmp_path: Path):
     many(tmp_path / "p.fa", 200, 1)
     many(tmp_path / "n.fa", 200, 2)
     assert ebox("build", "--positives", tmp_path / "p.fa", "--negatives", tmp_path / "n.fa", "--out", tmp_path / "d")
-    command = [sys.executable, "-m", "ebox.cli", "train", tmp_path / "d", "--out", tmp_path / "r"]
+    command = [sys.executable, "-m", "ebox", "train", tmp_path / "d", "--out", tmp_path / "r"]
     settings = ["--set", "model.num_filters=4", "--set", "train.epochs=2000"]
     process = subprocess.Popen([*map(str, command), *settings], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

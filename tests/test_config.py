@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ebox.config import Config, describe_config, format_config, make_config, read_config, write_config
 from ebox.errors import InputError
+from ebox.settings.reading import Config, describe_config, format_config, make_config, read_config, write_config
 
 
 def test_settings_survive_toml_even_where_none_is_not_the_default(tmp_path: Path):

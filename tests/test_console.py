@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ebox.console import Display, describe_evaluation, note, say
+from ebox.cli.console import Display, note, say
+from ebox.verbs.evaluate import describe_evaluation
 
 METRICS = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("auroc", "auprc", "accuracy", "mcc")}
 TEST = {"num_examples": 20, "num_positive": 10, "metrics": METRICS, "reason": None}

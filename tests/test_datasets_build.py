@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebox.config import DataConfig
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import open_dataset
 from ebox.errors import InputError
+from ebox.settings.reading import DataConfig
 
 SHUFFLED = DataConfig(negatives=("shuffled",))
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebox.config import DataConfig
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.examples import DropLog, Source, make_examples
 from ebox.datasets.folder import EXAMPLE_COLUMNS, hash_file, open_dataset
 from ebox.datasets.writing import write_dataset
 from ebox.errors import InputError
+from ebox.settings.reading import DataConfig
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from ebox.config import DataConfig
 from ebox.datasets.cleaning import measure_gc
 from ebox.datasets.examples import Examples, make_examples, places_of
 from ebox.datasets.negatives import choose_models, match_positives, shuffle_positives
 from ebox.sequences.genome import Genome
 from ebox.sequences.intervals import Intervals, distance_to_nearest, make_intervals, overlaps_any
+from ebox.settings.reading import DataConfig
 
 LENGTH = 50
 

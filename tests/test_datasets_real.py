@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebox.config import DataConfig
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import Dataset, open_dataset
 from ebox.sequences.fasta import read_fasta, write_fasta
+from ebox.settings.reading import DataConfig
 
 DATA = Path(os.environ.get("EBOX_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

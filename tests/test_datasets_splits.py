@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from ebox.config import DataConfig
 from ebox.datasets.examples import Examples, concatenate, make_examples
 from ebox.datasets.splits import (
     check_splits,
@@ -13,6 +12,7 @@ from ebox.datasets.splits import (
     split_by_chrom,
 )
 from ebox.errors import InputError
+from ebox.settings.reading import DataConfig
 
 
 def _examples(num: int, target: int = 1, chroms: tuple[str, ...] = ("",), length: int = 20) -> Examples:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from ebox import build, train
-from ebox.config import ParallelConfig, make_config
 from ebox.datasets.folder import open_dataset
 from ebox.evaluation.calibration import fit_calibration
-from ebox.evaluation.predict import predict
-from ebox.evaluation.sections import squash
+from ebox.evaluation.inference import predict
+from ebox.evaluation.split_metrics import squash
 from ebox.evaluation.validation import ValidationSplit
+from ebox.mesh import find_local_devices, make_mesh
 from ebox.models import build_model, rescale_logits
-from ebox.parallel import find_local_devices, make_mesh
+from ebox.models.files import load_model
 from ebox.sequences import SimulationConfig, simulate, write_simulation
-from ebox.training import load_model
+from ebox.settings.reading import ParallelConfig, make_config
 
 
 def _draw(num: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

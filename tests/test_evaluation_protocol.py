@@ -8,12 +8,12 @@ import numpy as np
 import polars
 import pytest
 
-from ebox.config import DataConfig, EvaluationConfig
 from ebox.datasets.folder import EXAMPLE_COLUMNS, Dataset
 from ebox.errors import InputError
 from ebox.evaluation import choose_threshold
 from ebox.evaluation.metrics import METRIC_NAMES, compute_metrics
 from ebox.evaluation.protocol import evaluate, gather_motifs
+from ebox.settings.reading import DataConfig, EvaluationConfig
 
 CONFIG = EvaluationConfig(num_bootstrap=100, baselines=("gc_logistic", "kmer_logistic"), kmer=4)
 SIZES = {"train": 400, "validation": 200, "test": 300}

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 
 import ebox
-from ebox import console, explaining, locus, training
-from ebox.config import ExplanationConfig, make_config
+from ebox import training
+from ebox.cli import console
 from ebox.errors import InputError
-from ebox.prediction import cut_windows, plan_windows
-from ebox.publishing import claim_folder
+from ebox.evaluation.windows import cut_windows, plan_windows
+from ebox.explanation import locus
 from ebox.sequences import SimulationConfig, read_bed, read_motifs, read_sequences, simulate, write_simulation
+from ebox.settings.reading import ExplanationConfig, make_config
+from ebox.storage.publishing import claim_folder
+from ebox.verbs import explain as explaining
 
 LENGTH = 80
 
@@ -54,7 +57,7 @@ def fresh(run: Path, tmp_path: Path) -> Path:
 
 
 def one_device() -> dict[str, object]:
-    from ebox.config import ParallelConfig
+    from ebox.settings.reading import ParallelConfig
 
     return {"parallel": ParallelConfig(devices=1)}
 
@@ -141,7 +144,7 @@ def test_a_failure_of_discovery_is_not_told_as_nothing_found(fresh: Path, monkey
         )
 
     monkeypatch.setattr("ebox.explanation.discovery._run", fail)
-    monkeypatch.setattr("ebox.explanation.result.read_own_filters", lambda run: [])
+    monkeypatch.setattr("ebox.explanation.writing.read_own_filters", lambda run: [])
     config = QUICK.model_copy(update={"discover": True, "proof": False, "grammar": False})
     facts = ebox.explain(fresh, config=config, **one_device()).facts
     assert "IndexError: out of bounds" in facts["motifs_reason"]
@@ -271,7 +274,7 @@ def test_a_missing_part_names_the_command_that_installs_it(run: Path, monkeypatc
 
 
 def test_the_command_line_explains_and_refuses(fresh: Path):
-    command = [sys.executable, "-m", "ebox.cli", "explain", str(fresh), "--method", "gradient"]
+    command = [sys.executable, "-m", "ebox", "explain", str(fresh), "--method", "gradient"]
     settings = ["discover=false", "proof=false", "grammar=false"]
     for setting in settings:
         command += ["--set", f"explanation.{setting}"]

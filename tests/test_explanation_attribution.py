@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebox.config import ExplanationConfig, ModelConfig
-from ebox.evaluation.predict import ScoreJob, iter_batches, predict
+from ebox.evaluation.inference import ScoreJob, iter_batches, predict
 from ebox.explanation.attribution import METHODS, Attributions, fit_batch, make_job, make_reader
 from ebox.explanation.attribution import attribute as attribute_on
-from ebox.explanation.gradients import DeepLiftJob
+from ebox.explanation.gradient_methods import DeepLiftJob
 from ebox.explanation.saturation import SaturationJob
-from ebox.explanation.walk import walk
+from ebox.mesh import make_mesh
 from ebox.models import Network, build_model, one_hot
 from ebox.models.network import Pass
-from ebox.parallel import make_mesh
+from ebox.models.trace import walk
 from ebox.sequences import reverse_complement
+from ebox.settings.reading import ExplanationConfig, ModelConfig
 
 NETWORKS = {
     "default": ModelConfig(num_filters=8, dense_units=(8,)),

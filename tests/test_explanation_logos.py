@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from ebox.drawing import LETTER_COLOURS, information_heights, logo_svg
 from ebox.errors import InputError
-from ebox.explanation import LETTER_COLOURS, information_heights, logo_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

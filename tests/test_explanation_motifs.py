@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebox.config import DataConfig, ExplanationConfig, ModelConfig
 from ebox.datasets import build_dataset
+from ebox.drawing.logo_png import write_logo_png
 from ebox.errors import InputError
 from ebox.explanation import discovery
-from ebox.explanation.choice import Truth, choose_pair, choose_rows, find_truth
-from ebox.explanation.coverage import write_bigwig
+from ebox.explanation.checks import (
+    check_agreement,
+    check_randomised,
+    compare_planted,
+    correlate_ranks,
+    measure_recovery,
+    shuffle_weights,
+)
 from ebox.explanation.discovery import Discovered, cut_sites, discover, draw_rows
 from ebox.explanation.experiments import (
     Insert,
@@ -30,16 +36,8 @@ from ebox.explanation.experiments import (
 from ebox.explanation.filters import find_resemblance
 from ebox.explanation.hits import Hit, call_hits, find_threshold, mark_hits
 from ebox.explanation.matching import Match, correct_p_values, gather_targets, match_motifs
-from ebox.explanation.pictures import write_logo_png
-from ebox.explanation.proof import (
-    check_agreement,
-    check_randomised,
-    compare_planted,
-    correlate_ranks,
-    measure_recovery,
-    shuffle_weights,
-)
-from ebox.explanation.result import describe_motif
+from ebox.explanation.subject import Truth, choose_pair, choose_rows, find_truth
+from ebox.explanation.writing import describe_motif
 from ebox.models import Network, build_model
 from ebox.sequences import (
     Interval,
@@ -52,8 +50,10 @@ from ebox.sequences import (
     simulate,
     write_simulation,
 )
+from ebox.sequences.bigwig import write_bigwig
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import write_meme
+from ebox.settings.reading import DataConfig, ExplanationConfig, ModelConfig
 
 WORD = "CAGATGGATAA"
 

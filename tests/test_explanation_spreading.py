@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebox.explanation.spreading import plan_spreading, spread, transform_filters
+from ebox.explanation.full_convolution import plan_spreading, spread, transform_filters
 
 
 def _convolve(change: np.ndarray, weight: np.ndarray, dilation: int) -> np.ndarray:

@@ -9,76 +9,85 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "ebox"
-GROUND = ("errors", "publishing", "config")
-FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
-    ("publishing",),
-    ("settings", "interruption"),
-    ("config",),
-    ("sequences",),
-    ("datasets",),
-    ("collectives",),
-    ("models",),
-    ("parallel",),
-    ("training",),
-    ("evaluation",),
-    ("explanation", "planning"),
-    ("reporting",),
-    ("preflight",),
-    ("prediction", "diagnosis", "parity", "scaling"),
-    ("launch", "overrides"),
-    ("stages",),
-    ("worker", "locus"),
-    ("explaining",),
-    ("pipeline",),
-    ("console",),
-    ("options", "exits"),
-    ("explain_verb", "doctor_verb"),
-    ("cli",),
-)
-HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
+from house import FLOORS, HEIGHT, SOURCE, Import, list_modules, read_imports
+
+LONGEST_MODULE = 400
 
 
-def _imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ebox":
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("ebox.")}
-    return found - {"__version__"}
+def _name(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
 
 
-def _modules() -> list[Path]:
-    return [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
+def find_wrong(imports: list[Import]) -> list[str]:
+    """Imports against the order, each as a sentence."""
+    return [
+        f"{_name(one.path)}:{one.line}: {one.owner} may not import {one.target} ({one.module})"
+        for one in imports
+        if one.target != one.owner and HEIGHT[one.target] >= HEIGHT[one.owner]
+    ]
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.parametrize("path", list_modules(), ids=_name)
 def test_imports_go_one_way(path: Path):
-    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    for other in _imports(path) - {own}:
-        assert HEIGHT[other] < HEIGHT[own], f"{own} may not import {other}"
+    assert find_wrong(read_imports(path)) == []
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ebox.cli.app import main",
+        "def late():\n    from ebox.verbs import train",
+        "import ebox.verbs.train",
+        "from ebox import verbs",
+        "from ..verbs import train",
+        "import importlib\nimportlib.import_module('ebox.verbs.train')",
+        "import sys\ncommand = [sys.executable, '-m', 'ebox.verbs.train_worker']",
+        "import sys\ncommand = [sys.executable, '-m', 'ebox', 'train']",
+        "command = 'python -m ebox.verbs.train_worker'",
+        "PLACE = 'ebox.verbs.train.train'",
+    ],
+)
+def test_an_import_against_the_order_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str):
+    house = tmp_path / "ebox"
+    for package in ("storage", "verbs", "cli"):
+        (house / package).mkdir(parents=True)
+    (house / "verbs" / "train.py").write_text("")
+    (house / "verbs" / "train_worker.py").write_text("")
+    module = house / "storage" / "publishing.py"
+    module.write_text(f'"""A module that names `ebox.verbs.train` in its words alone."""\n{line}\n')
+    monkeypatch.setattr("house.SOURCE", house)
+    monkeypatch.setattr(sys.modules[__name__], "SOURCE", house)
+    assert len(find_wrong(read_imports(module))) == 1
+
+
+def test_every_package_has_its_floor():
+    packages = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()}
+    files = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    assert packages | files <= {name for floor in FLOORS for name in floor}
+
+
+def test_few_files_stand_beside_the_packages():
+    assert len([path for path in SOURCE.iterdir() if path.is_file()]) <= 6
+
+
+@pytest.mark.parametrize("path", list_modules(), ids=_name)
 def test_modules_stay_short(path: Path):
-    assert len(path.read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
 
 
 def test_every_package_says_what_it_owns():
-    for package in SOURCE.iterdir():
-        if package.is_dir() and package.name != "__pycache__":
-            docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text()))
-            assert docstring is not None, package
-            assert len(docstring) > 60, package
+    for package in SOURCE.rglob("__init__.py"):
+        docstring = ast.get_docstring(ast.parse(package.read_text()))
+        assert docstring is not None, package
+        assert len(docstring) > 60, package
 
 
-@pytest.mark.parametrize("module", ["ebox", "ebox.cli", "ebox.sequences", "ebox.datasets"])
+@pytest.mark.parametrize("module", ["ebox", "ebox.cli", "ebox.sequences", "ebox.datasets", "ebox.workers"])
 def test_light_modules_load_no_accelerator_stack(module: str):
     heavy = "{'jax', 'torch', 'sklearn', 'matplotlib', 'equinox', 'optax'}"
-    program = f"import sys, {module}; bad = {heavy} & set(sys.modules); sys.exit(' '.join(bad) or 0)"
+    submodules = "import importlib, pkgutil; [importlib.import_module(m.name) for m in pkgutil.walk_packages(P.__path__, P.__name__ + '.')]"
+    every = f"P = {module}; {submodules}; " if module == "ebox.workers" else ""
+    program = f"import sys, {module}; {every}bad = {heavy} & set(sys.modules); sys.exit(' '.join(bad) or 0)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from ebox.collectives import Link
-from ebox.config import ModelConfig, ParallelConfig
 from ebox.errors import InputError
+from ebox.mesh import DATA_AXIS, find_devices, make_mesh
+from ebox.mesh.collectives import Axis
 from ebox.models import (
     Network,
     Pass,
@@ -29,7 +29,7 @@ from ebox.models.encoding import mutate, reverse_complement, shift
 from ebox.models.layers import convolve, max_pool, maximum_over
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments, Statistics
 from ebox.models.pooling import GlobalPooling, position_bumps
-from ebox.parallel import DATA_AXIS, find_devices, make_mesh
+from ebox.settings.reading import ModelConfig, ParallelConfig
 
 SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": (8,), "position_basis": 3}
 ARCHITECTURES = [
@@ -208,7 +208,7 @@ def test_groups_across_devices_are_those_of_one_device(group: int | None, swaps:
         return outputs, *back(pull), moments
 
     across = jax.shard_map(
-        partial(pass_over, statistics=Statistics(Link(DATA_AXIS, swaps), group)),
+        partial(pass_over, statistics=Statistics(Axis(DATA_AXIS, swaps), group)),
         mesh=mesh,
         in_specs=(rows, rows, rows),
         out_specs=(rows, rows, everywhere),

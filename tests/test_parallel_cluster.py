@@ -18,17 +18,17 @@ from typing import Any
 import psutil
 import pytest
 
-from ebox import __version__
-from ebox.config import make_config
 from ebox.datasets.folder import open_dataset
+from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError, ResumableError, WorkersFailedError
-from ebox.launch import GradientActor
-from ebox.parallel.cluster import Demand, share_of_cpus
-from ebox.parallel.environment import list_cores
-from ebox.parallel.ray_connection import connect
-from ebox.parallel.supervision import GroupPlan, StartFailedError, supervise
-from ebox.parity import make_dataset
-from ebox.publishing import read_json
+from ebox.settings.reading import make_config
+from ebox.storage.publishing import read_json
+from ebox.training.group import GradientActor
+from ebox.version import __version__
+from ebox.workers.machine import list_cores
+from ebox.workers.ray_connection import connect
+from ebox.workers.ray_crew import Demand, share_of_cpus
+from ebox.workers.supervision import GroupPlan, StartFailedError, supervise
 from groups import LONG, largest_difference, started, train, wait_until
 
 # Not by importing it: what Ray takes over at its import is for ebox to set.
@@ -222,7 +222,7 @@ def test_more_workers_than_there_is_room_for_are_refused(dataset: Path, tmp_path
 
 
 def _worker(process: psutil.Process) -> bool:
-    return "ebox.worker" in process.cmdline()
+    return "ebox.verbs.train_worker" in process.cmdline()
 
 
 def _seat(process: psutil.Process) -> bool:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from ebox.collectives import Link
-from ebox.config import ParallelConfig
-from ebox.parallel import DATA_AXIS, Exchange, build_exchange, find_devices, make_mesh
-from ebox.parallel.devices import NODE_AXIS
-from ebox.parallel.exchange import ExactExchange, HierarchicalExchange, count_numbers
-from ebox.parallel.processes import Membership, is_on_loopback
+from ebox.mesh import DATA_AXIS, Exchange, build_exchange, find_devices, make_mesh
+from ebox.mesh.collectives import Axis
+from ebox.mesh.devices import NODE_AXIS
+from ebox.mesh.exchange import ExactExchange, HierarchicalExchange, count_numbers
+from ebox.settings.reading import ParallelConfig
+from ebox.workers.contract import Membership
+from ebox.workers.processes import is_on_loopback
 
 LIKE = {"matrix": np.zeros((96, 64), np.float32), "filters": np.zeros((5, 32, 48), np.float32), "vector": np.zeros(37)}
 LIKE = {name: leaf.astype(np.float32) for name, leaf in LIKE.items()}
@@ -71,7 +72,7 @@ def test_all_devices_get_the_same_sum(kind: str, nodes: int, node_devices: int, 
 
 def test_sums_inside_and_then_between_nodes_are_those_of_all():
     _, mesh = _build("exact", 4, 2)
-    levels, shares = HierarchicalExchange(8, 2, ExactExchange(4, Link(NODE_AXIS))), _shares(8, 0)
+    levels, shares = HierarchicalExchange(8, 2, ExactExchange(4, Axis(NODE_AXIS))), _shares(8, 0)
     total, _ = _compile(levels, mesh)(shares, levels.start(LIKE))
     for name, leaf in total.items():
         np.testing.assert_allclose(leaf, np.broadcast_to(shares[name].sum(axis=0), leaf.shape), atol=1e-6)
@@ -139,12 +140,12 @@ def test_a_sum_past_the_range_of_float16_is_cut_and_not_infinite(workers: int):
 def test_swaps_round_what_is_computed_just_before_alike_everywhere(workers: int):
     # A product and a sum in one instruction round once; the partner adds the rounded product.
     mesh, rows = make_mesh(find_devices(ParallelConfig(devices=workers))), PartitionSpec(DATA_AXIS)
-    link = Link(DATA_AXIS, swaps=True)
+    axis = Axis(DATA_AXIS, swaps=True)
     values = np.random.default_rng(0).standard_normal((workers, 3000)).astype(np.float32)
     makers = [lambda a: a * 3.3, lambda a: a * a, lambda a: jnp.concatenate([a[0] * 0.3, jnp.ones(1)])[None]]
     for make in makers:
         mapped = jax.shard_map(
-            lambda a, make=make: link.sum(make(a)), mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
+            lambda a, make=make: axis.sum(make(a)), mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
         )
         found = np.asarray(jax.jit(mapped)(values))
         for row in found[1:]:
@@ -156,12 +157,12 @@ def test_swaps_round_what_is_computed_just_before_alike_everywhere(workers: int)
     [(2, 5, 1), (2, 40_000, 0), (3, 5, 0), (4, 5, 2), (4, 40_000, 0), (8, 5, 3), (8, 40_000, 0)],
 )
 def test_short_vectors_are_swapped(workers: int, numbers: int, rounds: int):
-    _check_swaps(Link(DATA_AXIS, swaps=True), workers, numbers, rounds)
+    _check_swaps(Axis(DATA_AXIS, swaps=True), workers, numbers, rounds)
 
 
 @pytest.mark.parametrize(("workers", "rounds"), [(2, 1), (4, 0)])
 def test_two_on_one_machine_swap_long_vectors_too(workers: int, rounds: int):
-    _check_swaps(Link(DATA_AXIS, swaps=True, on_one_machine=True), workers, 40_000, rounds)
+    _check_swaps(Axis(DATA_AXIS, swaps=True, on_one_machine=True), workers, 40_000, rounds)
 
 
 def test_only_processes_that_meet_on_loopback_are_taken_to_be_on_one_machine(monkeypatch: pytest.MonkeyPatch):
@@ -172,10 +173,10 @@ def test_only_processes_that_meet_on_loopback_are_taken_to_be_on_one_machine(mon
         assert is_on_loopback() is on_one
 
 
-def _check_swaps(link: Link, workers: int, numbers: int, rounds: int) -> None:
+def _check_swaps(axis: Axis, workers: int, numbers: int, rounds: int) -> None:
     """Every device gets the same bits, in so many rounds or by one all-reduce."""
     mesh, rows = make_mesh(find_devices(ParallelConfig(devices=workers))), PartitionSpec(DATA_AXIS)
-    run = jax.jit(jax.shard_map(link.sum, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
+    run = jax.jit(jax.shard_map(axis.sum, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
     values = np.random.default_rng(0).standard_normal((workers, numbers)).astype(np.float32)
     found, text = np.asarray(run(values)), run.lower(values).compile().as_text()
     np.testing.assert_allclose(found[0], values.sum(axis=0), atol=1e-5)

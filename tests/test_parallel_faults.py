@@ -16,9 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ebox.parallel.processes import LOOPBACK, Membership
-from ebox.parallel.watching import EXIT_LOST
-from ebox.parity import make_dataset
+from ebox.diagnosis.parity import make_dataset
+from ebox.workers.contract import EXIT_LOST, LOOPBACK, Membership
 from groups import LONG, command_of, environment, largest_difference, wait_until, workers_of
 
 pytestmark = pytest.mark.slow

@@ -16,20 +16,13 @@ import jax
 import psutil
 import pytest
 
-from ebox.config import ParallelConfig
+from ebox.diagnosis.parity import make_dataset, relative_difference
 from ebox.errors import InputError
-from ebox.parallel import find_devices
-from ebox.parallel.crews import share_cores, share_gpus
-from ebox.parallel.processes import (
-    LOOPBACK,
-    CalmCollectives,
-    MeetingError,
-    Membership,
-    is_cluster_task,
-    read_membership,
-)
-from ebox.parallel.watching import EXIT_LOST
-from ebox.parity import make_dataset, relative_difference
+from ebox.mesh import find_devices
+from ebox.settings.reading import ParallelConfig
+from ebox.workers.contract import EXIT_LOST, LOOPBACK, Membership, read_membership
+from ebox.workers.local_crew import share_cores, share_gpus
+from ebox.workers.processes import CalmCollectives, MeetingError, is_cluster_task
 from groups import (
     LONG,
     largest_difference,

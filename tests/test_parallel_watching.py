@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from ebox.parallel.watching import EXIT_LOST
+from ebox.workers.contract import EXIT_LOST
 
 PROGRAM = """
 import sys, time
-from ebox.parallel.watching import Watch
+from ebox.workers.watch import Watch
 
 watch = Watch(0.5)
 for seconds in map(float, sys.argv[1].split(",")):

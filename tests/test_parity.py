@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ebox.diagnosis.parity import ParityCase, ParityResult, certify_parity, read_numbers, write_parity
 from ebox.errors import InputError
-from ebox.parity import ParityCase, ParityResult, certify_parity, read_numbers, write_parity
 
 
 def test_a_certificate_holds_only_if_all_of_it_does(tmp_path: Path):

@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ebox.config import Config, make_config
-from ebox.console import describe_evaluation
 from ebox.datasets.folder import open_dataset
 from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
-from ebox.pipeline import RunResult, demo_simulation, find_simulation, run
-from ebox.prediction import plan_windows, predict
+from ebox.evaluation.windows import plan_windows
 from ebox.sequences import SimulationConfig, read_fasta, simulate, write_fasta, write_simulation
-from ebox.stages import evaluate, report, train
+from ebox.settings.reading import Config, make_config
+from ebox.verbs.demo import demo_simulation
+from ebox.verbs.evaluate import describe_evaluation, evaluate
+from ebox.verbs.predict import predict
+from ebox.verbs.report import report
+from ebox.verbs.run import RunResult, find_simulation, run
+from ebox.verbs.train import train
 
 
 def _config(**train: Any) -> Config:
@@ -153,7 +156,7 @@ def test_files_of_others_are_not_replaced(finished: RunResult, tmp_path: Path):
 def test_evaluating_another_dataset_leaves_the_run_as_it_is(
     finished: RunResult, sources: DatasetSources, tmp_path: Path
 ):
-    from ebox.pipeline import build_stage
+    from ebox.verbs.build import build_stage
 
     before = (finished.folder / "evaluation.json").read_bytes()
     other = make_config({"data": {"negatives": ["given"], "seed": 5, "track": "TAL1"}})
@@ -296,7 +299,7 @@ def test_windows_cover_every_base():
 
 
 def test_a_changed_dataset_is_noticed(finished: RunResult, sources: DatasetSources, tmp_path: Path):
-    from ebox.pipeline import build_stage
+    from ebox.verbs.build import build_stage
 
     build_stage(tmp_path / "d", sources, make_config({"data": {"negatives": ["given"], "seed": 5}}))
     train(tmp_path / "d", tmp_path / "r", _config(max_steps=2))

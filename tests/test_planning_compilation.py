@@ -12,13 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from ebox.config import Config, read_config
-from ebox.console import describe_topology
-from ebox.diagnosis import DoctorResult
+from ebox.diagnosis.findings import DoctorResult
 from ebox.errors import InputError
+from ebox.mesh import make_mesh
 from ebox.models import build_model, count_parameters
 from ebox.models.normalisation import GATHERED_DEVICES
-from ebox.parallel import make_mesh
 from ebox.planning import (
     ChipMemory,
     CompilationResult,
@@ -30,7 +28,9 @@ from ebox.planning import (
     parse_topology,
 )
 from ebox.planning.hardware import SLICES
+from ebox.settings.reading import Config, read_config
 from ebox.training.step import NUM_SIGNALS
+from ebox.verbs.doctor import describe_topology
 
 SHAPE = StepShape(length_bp=200, num_tracks=1, chunk_steps=16)
 SMALL = (

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
-from ebox.parallel import DATA_AXIS, make_mesh
+from ebox.mesh import DATA_AXIS, make_mesh
 from ebox.planning import Collective, read_collectives
-from ebox.planning.costs import EXCHANGES, exchange_rounds, exchange_volume, sent_share
+from ebox.planning.collective_costs import EXCHANGES, exchange_rounds, exchange_volume, sent_share
 
 CHIPS = 8
 LENGTH = 1024

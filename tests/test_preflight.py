@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ebox.config import DataConfig, make_config
-from ebox.console import describe_preflight
 from ebox.datasets.build import build_dataset
-from ebox.diagnosis import doctor
+from ebox.diagnosis.findings import doctor
+from ebox.diagnosis.preflight import _remark_on_statistics, check_training, find_largest_batch
 from ebox.errors import InputError
 from ebox.planning.compilation import StepShape, compile_train_step
-from ebox.preflight import _remark_on_statistics, check_training, find_largest_batch
 from ebox.sequences import write_fasta
+from ebox.settings.reading import DataConfig, make_config
+from ebox.verbs.doctor import describe_preflight
 
 SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": [8], "dilations": [2]}
 
@@ -62,8 +62,8 @@ def test_what_normalisation_waits_for_is_said(train: dict[str, Any], remark: str
 
 @pytest.mark.slow
 def test_the_largest_batch_is_that_which_the_compiler_would_still_fit():
-    from ebox.config import ParallelConfig
-    from ebox.parallel import find_devices, make_mesh
+    from ebox.mesh import find_devices, make_mesh
+    from ebox.settings.reading import ParallelConfig
 
     mesh, shape = make_mesh(find_devices(ParallelConfig(devices=1))), StepShape(200, 1, 1)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ebox.errors import InputError
-from ebox.publishing import claim_folder, publish_file, publish_folder, read_json, write_json
+from ebox.storage.publishing import claim_folder, publish_file, publish_folder, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path):

@@ -89,7 +89,7 @@ def _run_commands(place: Path, commands: Sequence[str]) -> None:
             words += ["--workers", "2"]
         if words[0] == "simulate":
             words += ["--set", "num_positives=150", "--set", "num_negatives=150"]
-        done = _run(["-m", "ebox.cli", *words], place)
+        done = _run(["-m", "ebox", *words], place)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

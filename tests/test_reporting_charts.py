@@ -4,9 +4,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ebox.reporting import wording
-from ebox.reporting.charts import Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
+from ebox.drawing.charts import Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
 from ebox.reporting.figures import draw_scaling
+from ebox.reporting.languages import english as wording
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ebox.reporting.explanation import describe_learned
+from ebox.reporting.sections.learned import describe_learned
 
 REFERENCE = "Wadman"
 

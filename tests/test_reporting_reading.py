@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ebox.config import Config, write_config
 from ebox.errors import InputError
 from ebox.reporting.reading import read_run_files
+from ebox.settings.reading import Config, write_config
 
 CONTENDERS = {"model": 2.4, "kmer_logistic": 2.0, "best_pwm": 1.25, "gc_logistic": 0.7}
 NUM_POSITIVE, NUM_NEGATIVE = 900, 2700

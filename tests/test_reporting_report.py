@@ -8,7 +8,7 @@ import pytest
 
 from ebox.errors import InputError
 from ebox.reporting import write_report
-from ebox.reporting.headline import make_headline
+from ebox.reporting.sections.result import make_headline
 from test_reporting_reading import make_dataset, make_evaluation, make_quality, make_run_folder
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from ebox.config import make_config
+from ebox.diagnosis.growth import GrowthResult, describe_case, follow_growth, measure_growth, read_link, write_growth
+from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError
-from ebox.parity import make_dataset
 from ebox.planning import ScalingPoint, StepCase
-from ebox.scaling import GrowthResult, describe_case, follow_growth, measure_growth, read_link, write_growth
+from ebox.settings.reading import make_config
 from groups import SETTINGS, environment
 
 
@@ -110,7 +110,7 @@ def test_what_was_measured_is_published_as_json(tmp_path: Path):
 def test_steps_of_this_machine_are_measured_and_shown(tmp_path: Path):
     dataset = make_dataset(tmp_path)
     chosen = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "ebox.cli", "doctor", "--scaling", "--for", str(dataset), *chosen]
+    command = [sys.executable, "-m", "ebox", "doctor", "--scaling", "--for", str(dataset), *chosen]
     out = tmp_path / "scaling.json"
     done = subprocess.run([*command, "--out", str(out)], env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

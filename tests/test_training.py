@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ebox.config import ParallelConfig, make_config
 from ebox.errors import InputError
-from ebox.evaluation.predict import predict
-from ebox.parallel import find_devices, make_mesh
-from ebox.training import TrainingResult, load_model, save_model
+from ebox.evaluation.inference import predict
+from ebox.mesh import find_devices, make_mesh
+from ebox.models.files import load_model, save_model
+from ebox.models.tensors import TENSORS
+from ebox.settings.reading import ParallelConfig, make_config
+from ebox.storage.run_folder import CHECKPOINTS, MetricsLog
+from ebox.training import TrainingResult
 from ebox.training.checkpoints import find_checkpoints
-from ebox.training.run_folder import CHECKPOINTS, MetricsLog
-from ebox.training.tensors import TENSORS
 from planted import (
     NUM_TRAIN,
     NUM_VALIDATION,

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebox.config import Config, ParallelConfig, make_config
 from ebox.datasets.folder import Dataset, open_dataset
+from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError, WorkersFailedError
+from ebox.mesh import find_devices, make_mesh
 from ebox.models import build_model
-from ebox.parallel import find_devices, make_mesh
-from ebox.parity import make_dataset
+from ebox.settings.reading import Config, ParallelConfig, make_config
 from ebox.training import TrainingResult, fit
 from ebox.training.asynchronous import AsyncEngine, GradientComputer, GradientResult
 from ebox.training.batches import ChunkPlan

@@ -13,9 +13,10 @@ import numpy as np
 import optax
 import pytest
 
-from ebox.config import Config, ParallelConfig
 from ebox.errors import InputError
-from ebox.parallel import find_devices, make_mesh
+from ebox.mesh import find_devices, make_mesh
+from ebox.models.tensors import FACTS, TENSORS
+from ebox.settings.reading import Config, ParallelConfig
 from ebox.training.checkpoints import (
     Layout,
     RunIdentity,
@@ -25,11 +26,10 @@ from ebox.training.checkpoints import (
     load_newest_checkpoint,
     regroup_carried,
 )
-from ebox.training.problem import Problem
+from ebox.training.inputs import Problem
 from ebox.training.schedules import Schedule
 from ebox.training.state import TrainState
 from ebox.training.step import make_plan
-from ebox.training.tensors import FACTS, TENSORS
 from planted import fit_small, largest_difference, planted, small_config
 
 LOCAL: dict[str, Any] = {"sync": "local", "local_steps": 7, "exchange": "int8"}

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from ebox.config import Config, ParallelConfig, make_config
 from ebox.errors import InputError
+from ebox.mesh import find_devices, make_mesh
+from ebox.mesh.devices import DATA_AXIS
 from ebox.models import build_model
 from ebox.models.normalisation import Moments
-from ebox.parallel import find_devices, make_mesh
-from ebox.parallel.devices import DATA_AXIS
+from ebox.settings.reading import Config, ParallelConfig, make_config
 from ebox.training.batches import Shares, iter_chunks, iter_plans
 from ebox.training.communication import describe_communication
 from ebox.training.sampling import make_order

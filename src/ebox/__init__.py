@@ -8,43 +8,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ebox.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from ebox.config import Config, DataConfig, read_config
     from ebox.datasets.build import build_dataset as build
     from ebox.datasets.folder import open_dataset
     from ebox.datasets.sources import DatasetSources
-    from ebox.diagnosis import doctor
+    from ebox.diagnosis.findings import doctor
     from ebox.errors import InputError
-    from ebox.explaining import explain
     from ebox.explanation import read_filters
-    from ebox.pipeline import demo, run
-    from ebox.prediction import predict
+    from ebox.models.files import load_model
     from ebox.sequences import SimulationConfig, simulate, write_simulation
-    from ebox.stages import evaluate, report, train
-    from ebox.training import load_model
-
-__version__ = "0.1.0"
+    from ebox.settings.reading import Config, DataConfig, read_config
+    from ebox.verbs.demo import demo
+    from ebox.verbs.evaluate import evaluate
+    from ebox.verbs.explain import explain
+    from ebox.verbs.predict import predict
+    from ebox.verbs.report import report
+    from ebox.verbs.run import run
+    from ebox.verbs.train import train
 
 _PLACES = {
-    "Config": ("ebox.config", "Config"),
-    "DataConfig": ("ebox.config", "DataConfig"),
+    "Config": ("ebox.settings.reading", "Config"),
+    "DataConfig": ("ebox.settings.reading", "DataConfig"),
     "DatasetSources": ("ebox.datasets.sources", "DatasetSources"),
     "InputError": ("ebox.errors", "InputError"),
     "SimulationConfig": ("ebox.sequences", "SimulationConfig"),
     "build": ("ebox.datasets.build", "build_dataset"),
-    "demo": ("ebox.pipeline", "demo"),
-    "doctor": ("ebox.diagnosis", "doctor"),
-    "evaluate": ("ebox.stages", "evaluate"),
-    "explain": ("ebox.explaining", "explain"),
-    "load_model": ("ebox.training", "load_model"),
+    "demo": ("ebox.verbs.demo", "demo"),
+    "doctor": ("ebox.diagnosis.findings", "doctor"),
+    "evaluate": ("ebox.verbs.evaluate", "evaluate"),
+    "explain": ("ebox.verbs.explain", "explain"),
+    "load_model": ("ebox.models.files", "load_model"),
     "open_dataset": ("ebox.datasets.folder", "open_dataset"),
-    "predict": ("ebox.prediction", "predict"),
-    "read_config": ("ebox.config", "read_config"),
+    "predict": ("ebox.verbs.predict", "predict"),
+    "read_config": ("ebox.settings.reading", "read_config"),
     "read_filters": ("ebox.explanation", "read_filters"),
-    "report": ("ebox.stages", "report"),
-    "run": ("ebox.pipeline", "run"),
+    "report": ("ebox.verbs.report", "report"),
+    "run": ("ebox.verbs.run", "run"),
     "simulate": ("ebox.sequences", "simulate"),
-    "train": ("ebox.stages", "train"),
+    "train": ("ebox.verbs.train", "train"),
     "write_simulation": ("ebox.sequences", "write_simulation"),
 }
 

@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8, UInt64
 
 from ebox.datasets.cleaning import RepeatsResult, find_repeats
-from ebox.datasets.examples import Examples, Progress
+from ebox.datasets.examples import Examples
 from ebox.datasets.folder import SPLITS
 from ebox.datasets.kmers import iter_blocks, long_kmer_hashes
 from ebox.datasets.similarity import SketchIndex, index_sketches, similar_across
 from ebox.datasets.splits import factorize
+from ebox.progress import Progress
 
 LONG_KMER_BP = 31
 NUM_EXAMPLES_SHOWN = 10

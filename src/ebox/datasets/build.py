@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from ebox.config import DataConfig
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.cleaning import (
     NOT_DRAWN,
@@ -20,7 +19,7 @@ from ebox.datasets.cleaning import (
     drop_train_repeats,
     drop_unknown,
 )
-from ebox.datasets.examples import DropLog, Examples, Progress, Source, concatenate, places_of
+from ebox.datasets.examples import DropLog, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.similarity import cluster_similar, index_sketches
@@ -48,7 +47,9 @@ from ebox.datasets.splits import (
 )
 from ebox.datasets.writing import write_dataset
 from ebox.errors import InputError
-from ebox.publishing import check_absent, publish_folder
+from ebox.progress import Progress
+from ebox.settings.reading import DataConfig
+from ebox.storage.publishing import check_absent, publish_folder
 
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,6 @@ from jaxtyping import Bool, Int, Int64, UInt8
 
 if TYPE_CHECKING:
     from ebox.sequences.intervals import Intervals
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

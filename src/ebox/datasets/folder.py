@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from ebox.config import DataConfig
 from ebox.errors import InputError
-from ebox.publishing import read_json
+from ebox.settings.reading import DataConfig
+from ebox.storage.publishing import read_json
 
 if TYPE_CHECKING:
     import polars

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from ebox.config import DataConfig
 from ebox.datasets.cleaning import measure_gc, measure_n
-from ebox.datasets.examples import Examples, Progress, make_examples
+from ebox.datasets.examples import Examples, make_examples
 from ebox.datasets.splits import factorize
+from ebox.progress import Progress
+from ebox.settings.reading import DataConfig
 
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome

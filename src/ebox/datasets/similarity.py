@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8, UInt32, UInt64
 
-from ebox.datasets.examples import Progress
 from ebox.datasets.kmers import KMER_BP, NO_KMER, distinct, distinct_kmers, iter_blocks, sketch_sequences
+from ebox.progress import Progress
 
 # Buckets up to this size are compared all against all.
 _SMALL_BUCKET = 6

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from ebox.config import DataConfig
 from ebox.datasets.examples import DropLog, Examples, Source, make_examples
 from ebox.datasets.folder import SPLITS, hash_file
 from ebox.datasets.kmers import flip_strand, iter_blocks
 from ebox.errors import InputError
+from ebox.settings.reading import DataConfig
 
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome

@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int8, Int64
 
-from ebox.config import DataConfig
 from ebox.datasets.examples import Examples
 from ebox.datasets.folder import SPLITS
 from ebox.datasets.similarity import join
 from ebox.errors import InputError
+from ebox.settings.reading import DataConfig
 
 _PART_OF_CHROM = re.compile(r"([^_]+)_(?:.+_)?(?:random|alt|fix|hap\d+)")
 

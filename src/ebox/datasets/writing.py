@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-import ebox
-from ebox.config import DataConfig
+from ebox.version import __version__
 from ebox.datasets.cleaning import measure_gc, measure_n
 from ebox.datasets.examples import DropLog, Examples, Source
 from ebox.datasets.folder import (
@@ -23,7 +22,8 @@ from ebox.datasets.folder import (
     describe_files,
 )
 from ebox.datasets.quality import report_quality
-from ebox.publishing import write_json
+from ebox.settings.reading import DataConfig
+from ebox.storage.publishing import write_json
 
 _ROWS_AT_ONCE = 1 << 16
 _CONTROL = str.maketrans({"\t": " ", "\n": " ", "\r": " "})
@@ -82,7 +82,7 @@ def write_dataset(
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "ebox_version": ebox.__version__,
+        "ebox_version": __version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": list(command),
         "config": config.model_dump(mode="json"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
@@ -11,8 +11,6 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from ebox import __version__
-from ebox.config import EvaluationConfig
 from ebox.datasets.folder import Dataset
 from ebox.errors import InputError
 from ebox.evaluation.baselines import (
@@ -22,7 +20,7 @@ from ebox.evaluation.baselines import (
     fit_gc_logistic,
     fit_kmer_logistic,
 )
-from ebox.evaluation.sections import (
+from ebox.evaluation.split_metrics import (
     MODEL,
     SplitScores,
     choose_threshold_of,
@@ -31,7 +29,10 @@ from ebox.evaluation.sections import (
     measure_split,
     squash,
 )
+from ebox.progress import Progress
 from ebox.sequences.motifs import Motif, find_motif, read_motifs
+from ebox.settings.reading import EvaluationConfig
+from ebox.version import __version__
 
 FORMAT = "ebox-evaluation"
 FORMAT_VERSION = 1
@@ -39,8 +40,6 @@ UNKNOWN = 255
 # Negatives of one track that are positives of another.
 OTHER_TRACKS = "other_tracks"
 EVALUATED_SPLITS = ("validation", "test")
-
-Progress = Callable[[str, int, int], None]
 
 
 def evaluate(

@@ -9,14 +9,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
-from ebox.config import EvaluationConfig
 from ebox.datasets.folder import Dataset
 from ebox.errors import InputError
 from ebox.evaluation.calibration import fit_calibration
+from ebox.evaluation.inference import predict
 from ebox.evaluation.metrics import auprc, auroc
-from ebox.evaluation.predict import predict
+from ebox.mesh.hosts import gather_rows, own_part
 from ebox.models import Network, rescale_logits
-from ebox.parallel.processes import gather_rows, own_part
+from ebox.settings.reading import EvaluationConfig
 
 UNKNOWN_TARGET = 255
 

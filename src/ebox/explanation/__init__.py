@@ -4,6 +4,7 @@ Owns the drawing of sequence logos (SVG text, no plotting library) and filters.j
 so it needs neither a device nor the model's code.
 """
 
+from ebox.drawing.logos import LETTER_COLOURS, information_heights, logo_svg
 from ebox.explanation.filters import (
     FilterMotif,
     Resemblance,
@@ -12,7 +13,6 @@ from ebox.explanation.filters import (
     find_resemblance,
     read_filters,
 )
-from ebox.explanation.logos import LETTER_COLOURS, information_heights, logo_svg
 
 __all__ = [
     "LETTER_COLOURS",

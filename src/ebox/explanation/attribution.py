@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,16 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Float32, UInt8
 
-from ebox.config import ExplanationConfig
-from ebox.evaluation.predict import Job, Reader, iter_batches
-from ebox.explanation.gradients import DeepLiftJob, GradientJob, IntegratedJob
+from ebox.evaluation.inference import Job, Reader, iter_batches
+from ebox.explanation.gradient_methods import DeepLiftJob, GradientJob, IntegratedJob
 from ebox.explanation.saturation import SaturationJob
 from ebox.models import Network
-from ebox.publishing import read_json, write_json
+from ebox.progress import Progress
 from ebox.sequences.codes import N_CODE, NUM_BASES
 from ebox.sequences.shuffle import shuffle_dinucleotides
+from ebox.settings.reading import ExplanationConfig
+from ebox.storage.publishing import read_json, write_json
 
-Progress = Callable[[str, int, int], None]
 METHODS = ("saturation", "deeplift", "integrated", "gradient")
 WARN_COMPLETENESS = 0.05
 # References are drawn for so many rows at once; a row's references depend on its block and the seed only.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
 
-from ebox.config import ExplanationConfig
 from ebox.errors import InputError
 from ebox.explanation.matching import Match, match_motifs
 from ebox.explanation.merging import TRIM_SHARE, Pattern, merge_alike
-from ebox.publishing import read_json, write_json
+from ebox.progress import Progress
 from ebox.sequences.codes import one_hot, reverse_complement
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import read_meme, write_meme
+from ebox.settings.reading import ExplanationConfig
+from ebox.storage.publishing import read_json, write_json
 
-Progress = Callable[[str, int, int], None]
 # A motif is cut to the columns between the first and the last that contribute (TRIM_SHARE) and carry so many bits
 # beyond what as many random sites would. With fewer such columns it is none: TOMTOM finds flat matrices very like the
 # flat flanks of known ones.

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from ebox.errors import InputError
-from ebox.publishing import read_json
 from ebox.sequences.codes import BASES, NUM_BASES
 from ebox.sequences.motifs import Motif, load_carried_motifs
+from ebox.storage.publishing import read_json
 
 FILTERS_FORMAT_VERSION = 1
 MIN_CORRELATION = 0.8

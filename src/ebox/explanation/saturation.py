@@ -3,7 +3,7 @@
 A change at one base moves the filters' scores over one filter width, hence a few pooled positions, and each body
 layer widens that by its own reach. So only that window is computed again, and as a difference: the body's
 convolutions are linear, so what they add is the full convolution of the few changed inputs, which takes fewer products
-still (`ebox.explanation.spreading`): with 200 bp, 128 filters and the default body a thirteenth of those of whole
+still (`ebox.explanation.full_convolution`): with 200 bp, 128 filters and the default body a thirteenth of those of whole
 passes. Positions are taken by their place in the pool (`phase`), so that every window of a phase begins at the same
 distance from its base. The idea of recomputing only the reach of a mutation is that of fastISM (Nair 2022).
 """
@@ -19,8 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from ebox.explanation.spreading import Spreading, plan_spreading, spread, transform_filters
-from ebox.explanation.walk import (
+from ebox.explanation.full_convolution import Spreading, plan_spreading, spread, transform_filters
+from ebox.models import MotifNetwork, Network, ResidualNetwork, one_hot
+from ebox.models.encoding import reverse_complement
+from ebox.models.layers import ConvolutionMethod, activate
+from ebox.models.trace import (
     Trace,
     body_of,
     finish_motifs,
@@ -31,9 +34,6 @@ from ebox.explanation.walk import (
     scan_weight,
     walk,
 )
-from ebox.models import MotifNetwork, Network, ResidualNetwork, one_hot
-from ebox.models.encoding import reverse_complement
-from ebox.models.layers import ConvolutionMethod, activate
 from ebox.sequences.codes import NUM_BASES
 
 NUM_CHANGES = NUM_BASES - 1

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ebox.config import ModelConfig
 from ebox.errors import InputError
 from ebox.models.layers import Convolution, Dense, activate, convolve, max_pool
 from ebox.models.network import Network, Pass, Recorder
 from ebox.models.normalisation import BatchNorm, Moments, per_channel
 from ebox.models.pooling import GlobalPooling
+from ebox.settings.reading import ModelConfig
 
 BODY_DILATED_WIDTH = 3
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ebox.collectives import Link
+from ebox.mesh.collectives import Axis
 
 BATCH_NORM_EPSILON = 1e-5
 # Up to so many devices the moments of all travel to all: one message, of a length that grows with their number.
@@ -22,11 +22,11 @@ class Statistics:
     """Which examples of a training pass are normalised together.
 
     Args:
-        link: The devices whose examples count, in the order of their shares; none: this device's alone.
+        axis: The devices whose examples count, in the order of their shares; none: this device's alone.
         group_examples: Of those examples so many, neighbours, are normalised together; none: all of them.
     """
 
-    link: Link | None = None
+    axis: Axis | None = None
     group_examples: int | None = None
 
 
@@ -120,7 +120,7 @@ normalise_batch.defvjp(_forward, _backward)
 class Groups:
     """Where the examples of a device stand in the groups: group g holds the places g * size to (g + 1) * size - 1."""
 
-    link: Link | None
+    axis: Axis | None
     count: int
     size: int
     num_examples: int  # of this device
@@ -128,10 +128,10 @@ class Groups:
     @staticmethod
     def of(statistics: Statistics, num_examples: int) -> Groups:
         """Those of a device that holds so many examples; all devices on the axis hold as many."""
-        link = statistics.link
-        total = num_examples * (1 if link is None else link.size)
+        axis = statistics.axis
+        total = num_examples * (1 if axis is None else axis.size)
         size = min(total, statistics.group_examples or total)
-        return Groups(link, -(-total // size), size, num_examples)
+        return Groups(axis, -(-total // size), size, num_examples)
 
     def sum(self, each: Float[Array, "batch channel"]) -> Float[Array, "group channel"]:
         """Add up this device's examples of every group."""
@@ -144,7 +144,7 @@ class Groups:
 
     def sum_devices(self, sums: Float[Array, "group channel"]) -> Float[Array, "group channel"]:
         """Add up the sums of the devices."""
-        return sums if self.link is None else self.link.sum(sums)
+        return sums if self.axis is None else self.axis.sum(sums)
 
     def spread(self, rows: Float[Array, "group channel"], like: Array) -> Array:
         """Give every example the row of its group, in the rank of `like`."""
@@ -154,10 +154,10 @@ class Groups:
 
     @property
     def _are_whole(self) -> bool:
-        return self.link is None and self.count * self.size == self.num_examples
+        return self.axis is None and self.count * self.size == self.num_examples
 
     def _numbers(self) -> Int[Array, " batch"]:
-        first = 0 if self.link is None else self.link.place * self.num_examples
+        first = 0 if self.axis is None else self.axis.place * self.num_examples
         return (first + jnp.arange(self.num_examples)) // self.size
 
 
@@ -174,24 +174,24 @@ def _moments(groups: Groups, inputs: Array, weights: Array) -> tuple[Array, Arra
     sums = groups.sum(sum_positions(values * each))
     means = sums / jnp.maximum(counts, 1.0)
     squares = groups.sum(sum_positions(each * (values - groups.spread(means, values)) ** 2))
-    if groups.link is None:
+    if groups.axis is None:
         return counts, means, squares / jnp.maximum(counts, 1.0)
-    return _merge_devices(counts, sums, squares, groups.link)
+    return _merge_devices(counts, sums, squares, groups.axis)
 
 
-def _merge_devices(counts: Array, sums: Array, squares: Array, link: Link) -> tuple[Array, Array, Array]:
+def _merge_devices(counts: Array, sums: Array, squares: Array, axis: Axis) -> tuple[Array, Array, Array]:
     """Merge the devices' moments: few send all of theirs in one message, many meet twice in sums."""
     means = sums / jnp.maximum(counts, 1.0)
-    if link.size <= GATHERED_DEVICES:
-        rows = jax.lax.all_gather(jnp.concatenate([counts, sums, squares], axis=1), link.axis)
+    if axis.size <= GATHERED_DEVICES:
+        rows = jax.lax.all_gather(jnp.concatenate([counts, sums, squares], axis=1), axis.name)
         all_counts, all_sums, all_squares = rows[..., :1], *jnp.split(rows[..., 1:], 2, axis=2)
         totals = all_counts.sum(axis=0)
         centres = all_sums.sum(axis=0) / jnp.maximum(totals, 1.0)
         apart = all_sums / jnp.maximum(all_counts, 1.0) - centres[None]
         return totals, centres, (all_squares + all_counts * apart**2).sum(axis=0) / jnp.maximum(totals, 1.0)
-    added = link.sum(jnp.concatenate([counts, sums], axis=1))
+    added = axis.sum(jnp.concatenate([counts, sums], axis=1))
     totals, centres = added[:, :1], added[:, 1:] / jnp.maximum(added[:, :1], 1.0)
-    spread = link.sum(squares + counts * (means - centres) ** 2)
+    spread = axis.sum(squares + counts * (means - centres) ** 2)
     return totals, centres, spread / jnp.maximum(totals, 1.0)
 
 

@@ -4,14 +4,14 @@ Owns the facts of accelerators, topologies by name, the ahead-of-time compilatio
 of its own, the reading of compiled programs, and the model of how the time of a step grows with the workers.
 """
 
+from ebox.planning.collective_costs import Exchange
 from ebox.planning.compilation import ChipMemory, CompilationResult, StepShape, compile_train_step
-from ebox.planning.costs import Exchange
-from ebox.planning.curves import CurvePoint, SimulationResult, scaling_curve, simulate_step
 from ebox.planning.examination import TopologyResult, examine_topology
 from ebox.planning.hardware import CHIPS, Chip
 from ebox.planning.isolation import compile_for_topology
 from ebox.planning.programs import Collective, read_collectives
-from ebox.planning.scaling import PredictionResult, ScalingModel, ScalingPoint, ScalingResult, StepCase, fit_scaling
+from ebox.planning.speedup import CurvePoint, SimulationResult, scaling_curve, simulate_step
+from ebox.planning.step_time import PredictionResult, ScalingModel, ScalingPoint, ScalingResult, StepCase, fit_scaling
 from ebox.planning.stragglers import StragglerResult, fit_stragglers
 from ebox.planning.topologies import Topology, make_topology_mesh, parse_topology
 

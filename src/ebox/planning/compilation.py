@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ebox.config import Config
 from ebox.errors import InputError
+from ebox.mesh.devices import DATA_AXIS, make_mesh
 from ebox.models import build_model
 from ebox.models.network import Network, is_trainable
-from ebox.parallel.devices import DATA_AXIS, make_mesh
 from ebox.planning.programs import Collective, read_collectives
+from ebox.settings.reading import Config
 from ebox.training.batches import Chunk, Shares
 from ebox.training.state import TrainState, make_hyperparameters
 from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebox.config import Config
 from ebox.planning.isolation import TIMEOUT_SECONDS, compile_for_topology
 from ebox.planning.topologies import Topology, check_compiler, parse_topology
+from ebox.settings.reading import Config
 
 if TYPE_CHECKING:
     from ebox.planning.compilation import CompilationResult, StepShape

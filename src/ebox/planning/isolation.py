@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebox.config import Config, make_config
 from ebox.errors import InputError
 from ebox.planning.topologies import Topology, check_compiler, make_topology_mesh, parse_topology, topology_environment
+from ebox.settings.reading import Config, make_config
 
 if TYPE_CHECKING:
     from ebox.planning.compilation import CompilationResult, StepShape

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ebox.explanation.logos import information_heights, logo_svg
-from ebox.reporting.charts import (
-    Axis,
+from ebox.drawing.charts import (
+    ChartAxis,
     IntervalRow,
     Line,
     interval_chart,
@@ -19,15 +18,9 @@ from ebox.reporting.charts import (
     strip_chart,
     unit_axis,
 )
-from ebox.reporting.wording import (
-    MODEL,
-    Real,
-    format_interval,
-    format_number,
-    format_percent,
-    name_kind,
-    name_metric,
-)
+from ebox.drawing.logos import information_heights, logo_svg
+from ebox.drawing.numbers import MODEL, Real, format_interval, format_number, format_percent
+from ebox.reporting.languages.english import name_kind, name_metric
 
 _STYLED = (MODEL, "kmer_logistic", "best_pwm", "gc_logistic")
 
@@ -53,7 +46,7 @@ def draw_contenders(name: str, track: Mapping[str, Any], ceiling: Mapping[str, A
     return interval_chart(name, rows, axis, title=f"AUROC on the test split with 95 % intervals, {_list_values(rows)}")
 
 
-def _auroc_axis(low: Real) -> Axis:
+def _auroc_axis(low: Real) -> ChartAxis:
     """From the lowest interval, or from chance where that is near, up to 1."""
     start = 0.5 if 0.5 <= low < 0.75 else math.floor(low * 20) / 20
     return make_axis("AUROC on the test split; bars are 95 % intervals", start, 1.0)
@@ -186,11 +179,11 @@ def draw_scaling(name: str, curve: Sequence[Mapping[str, Any]]) -> str:
     return line_chart(name, lines, x, y, title=title, height=360.0, key=True)
 
 
-def _doubling_axis(label: str, low: Real, high: Real) -> Axis:
+def _doubling_axis(label: str, low: Real, high: Real) -> ChartAxis:
     """Spaced by powers; a tick at every second power of two."""
     first, last = math.floor(math.log2(low)), max(math.ceil(math.log2(high)), 1)
     ticks = tuple(2.0**power for power in range(first, last + 1) if (last - power) % 2 == 0 or last - first < 4)
-    return Axis(label, min(2.0**first, ticks[0]), ticks[-1], ticks, tuple(f"{tick:g}" for tick in ticks), log=True)
+    return ChartAxis(label, min(2.0**first, ticks[0]), ticks[-1], ticks, tuple(f"{tick:g}" for tick in ticks), log=True)
 
 
 def draw_filters(name: str, filters: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebox.config import Config, read_config
 from ebox.errors import InputError
-from ebox.explanation.files import EXPLANATION, FACTS, FORMAT_VERSION
-from ebox.publishing import read_json
+from ebox.settings.reading import Config, read_config
+from ebox.storage.publishing import read_json
+from ebox.storage.run_folder import EXPLANATION, EXPLANATION_FACTS, EXPLANATION_FORMAT_VERSION
 
 EVALUATION_FORMAT_VERSION = 1
 NUM_MISTAKES_SHOWN = 5
@@ -44,7 +44,7 @@ def read_run_files(folder: Path) -> RunFiles:
     Raises:
         InputError: no such folder; one of the three is missing; or any file that is there is not whole.
     """
-    from ebox.training import run_folder as names
+    from ebox.storage import run_folder as names
 
     if not folder.is_dir():
         raise InputError("there is no such run folder", file=folder, remedy="train one with `ebox train`")
@@ -72,7 +72,7 @@ def read_run_files(folder: Path) -> RunFiles:
         metrics=metrics,
         quality=found.get(names.QUALITY),
         filters=found.get(names.FILTERS),
-        explanation=_read_explanation(folder / EXPLANATION / FACTS),
+        explanation=_read_explanation(folder / EXPLANATION / EXPLANATION_FACTS),
         simulation=found.get(names.SIMULATION),
         parity=found.get(names.PARITY),
         scaling=found.get(names.SCALING),
@@ -116,7 +116,7 @@ def _read_explanation(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     value = _read_object(file)
-    if value.get("format") != "ebox-explanation" or value.get("format_version") != FORMAT_VERSION:
+    if value.get("format") != "ebox-explanation" or value.get("format_version") != EXPLANATION_FORMAT_VERSION:
         raise InputError("is not an explanation of this format", file=file, remedy="run `ebox explain` again")
     if value.get("kind") != "test":
         raise InputError("explains sequences of a file, not the test set", file=file, remedy="run `ebox explain` again")

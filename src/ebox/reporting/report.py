@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ebox.drawing import numbers
 from ebox.errors import InputError
-from ebox.publishing import publish_file, read_json, write_json
-from ebox.reporting import figures, wording
-from ebox.reporting.explanation import draw_learned
-from ebox.reporting.facts import REPORT_FORMAT, collect_facts
+from ebox.reporting import figures
+from ebox.reporting.languages import english as wording
 from ebox.reporting.reading import read_run_files
+from ebox.reporting.sections.learned import draw_learned
+from ebox.reporting.sections.measures import REPORT_FORMAT, collect_facts
+from ebox.storage.publishing import publish_file, read_json, write_json
 
 _TEMPLATE = "report.html.j2"
 
@@ -35,7 +37,7 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     """
     from jinja2 import UndefinedError
 
-    from ebox.training import run_folder as names
+    from ebox.storage import run_folder as names
 
     folder = Path(run_folder)
     target = folder / names.REPORT if out is None else Path(out)
@@ -92,12 +94,12 @@ def render_report(facts: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": wording.format_number,
-        "count": wording.format_count,
-        "percent": wording.format_percent,
-        "interval": wording.format_interval,
-        "seconds": wording.format_seconds,
-        "bytes": wording.format_bytes,
+        "number": numbers.format_number,
+        "count": numbers.format_count,
+        "percent": numbers.format_percent,
+        "interval": numbers.format_interval,
+        "seconds": numbers.format_seconds,
+        "bytes": numbers.format_bytes,
         "date": wording.format_date,
         "continued": wording.continue_command,
         "metric": wording.name_metric,

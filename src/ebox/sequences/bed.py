@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ebox.errors import InputError
-from ebox.publishing import publish_file
 from ebox.sequences.places import Intervals
 from ebox.sequences.streams import check_text, iter_lines
+from ebox.storage.publishing import publish_file
 
 _BED_SKIPPED = (b"track", b"browser")
 _STRANDS = ("+", "-", ".", "*", "")

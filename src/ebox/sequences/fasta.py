@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ebox.errors import InputError
-from ebox.publishing import publish_file
 from ebox.sequences.codes import BASES, CODE_OF_BYTE, INVALID, NUM_BASES
 from ebox.sequences.places import Interval, Intervals
 from ebox.sequences.records import SequenceSet, make_offsets, make_sequence_set, raise_letter
 from ebox.sequences.streams import check_text, iter_blocks
+from ebox.storage.publishing import publish_file
 
 _BLANK = 254
 _HEADER = ord(">")

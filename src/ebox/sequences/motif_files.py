@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from ebox.errors import InputError
-from ebox.publishing import publish_file
+from ebox.progress import PathLike
 from ebox.sequences.codes import BASES, NUM_BASES
 from ebox.sequences.matrices import Motif
 from ebox.sequences.streams import iter_lines
-
-PathLike = str | os.PathLike[str]
+from ebox.storage.publishing import publish_file
 
 _FORMATS = "ebox reads MEME (letter-probability matrices) and JASPAR (>ID name, then four rows of counts)"
 _DAMAGED = "the file may be cut off or damaged; fetch it again"

@@ -12,8 +12,6 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64, UInt8
 from pydantic import Field, PositiveInt, model_validator
 
-from ebox.config import Settings, read_settings
-from ebox.publishing import publish_folder, write_json
 from ebox.sequences.ceiling import CeilingResult, measure_ceiling
 from ebox.sequences.composition import Composition, fit_composition, make_composition
 from ebox.sequences.fasta import read_fasta, write_fasta
@@ -27,6 +25,9 @@ from ebox.sequences.grammar import (
 )
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motifs import find_motif
+from ebox.settings.reading import Settings
+from ebox.settings.reading import check_settings as read_settings
+from ebox.storage.publishing import publish_folder, write_json
 
 SIMULATION_FORMAT_VERSION = 1
 # Drawn at once; the random numbers of a base take 8 bytes.
@@ -237,7 +238,7 @@ def _format_planted(result: SimulationResult, names: Sequence[str]) -> str:
 
 
 def _describe(result: SimulationResult) -> dict[str, Any]:
-    from ebox import __version__
+    from ebox.version import __version__
 
     return {
         "format": "ebox-simulation",

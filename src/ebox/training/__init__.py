@@ -4,7 +4,7 @@ Owns the names of the files in a run folder. Reads an opened dataset, gets its d
 how to measure a network by whoever calls it, so that it needs nothing of `evaluation`.
 """
 
+from ebox.models.files import LoadedModel, load_model, save_model
 from ebox.training.loop import TrainingResult, fit
-from ebox.training.model_files import LoadedModel, load_model, save_model
 
 __all__ = ["LoadedModel", "TrainingResult", "fit", "load_model", "save_model"]

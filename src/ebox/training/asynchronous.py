@@ -20,15 +20,15 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
-from ebox.config import Config
+from ebox.mesh.devices import DATA_AXIS
+from ebox.mesh.exchange import Message, count_numbers
 from ebox.models import Network, is_trainable
 from ebox.models.normalisation import Moments
-from ebox.parallel.devices import DATA_AXIS
-from ebox.parallel.exchange import Message, count_numbers
+from ebox.settings.reading import Config
 from ebox.training.batches import ChunkPlan, Shares, make_chunk
 from ebox.training.communication import CommunicationResult
 from ebox.training.gradients import Batch, share_of_gradient
-from ebox.training.problem import Problem, TrainingData
+from ebox.training.inputs import Problem, TrainingData
 from ebox.training.schedules import merge_moments, running_moments, trained_weights
 from ebox.training.state import Hyperparameters, TrainState
 from ebox.training.step import DispatchMetrics, compiler_options, make_plan

@@ -16,15 +16,15 @@ import numpy as np
 from jax.sharding import Mesh
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ebox.config import RESULT_SETTINGS, Config, ParallelConfig
 from ebox.errors import InputError
+from ebox.mesh.devices import DEVICE_AXIS
+from ebox.mesh.hosts import to_host
 from ebox.models.network import Network
-from ebox.parallel.devices import DEVICE_AXIS
-from ebox.parallel.processes import to_host
-from ebox.training.run_folder import CHECKPOINTS
+from ebox.models.tensors import FACTS, load_tree, read_arrays, read_facts, save_tree
+from ebox.settings.reading import RESULT_SETTINGS, Config, ParallelConfig
+from ebox.storage.run_folder import CHECKPOINTS
 from ebox.training.schedules import Schedule
 from ebox.training.state import TrainState
-from ebox.training.tensors import FACTS, load_tree, read_arrays, read_facts, save_tree
 
 CHECKPOINT_FORMAT_VERSION = 1
 KEPT_CHECKPOINTS = 2

@@ -7,9 +7,9 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from ebox.config import ParallelConfig
+from ebox.mesh.exchange import ExactExchange, Message
 from ebox.models import Network
-from ebox.parallel.exchange import ExactExchange, Message
+from ebox.settings.reading import ParallelConfig
 from ebox.training.schedules import Schedule, trained_weights
 
 
@@ -44,7 +44,7 @@ def describe_communication(
 ) -> CommunicationResult:
     """Add up what a schedule sends between the devices of a mesh."""
     messages, steps = schedule.messages(network)
-    exact = ExactExchange(mesh.size, schedule.exchange.link).messages(trained_weights(network))
+    exact = ExactExchange(mesh.size, schedule.exchange.axis).messages(trained_weights(network))
     alone = mesh.size == 1
     return CommunicationResult(
         workers=mesh.size,

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
 
+from ebox.mesh.devices import DATA_AXIS
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
 from ebox.models.layers import ConvolutionMethod
 from ebox.models.network import Network, Pass, is_trainable
 from ebox.models.normalisation import Moments, Statistics
-from ebox.parallel.devices import DATA_AXIS
 from ebox.training.sampling import UNKNOWN_TARGET
 from ebox.training.state import Hyperparameters
 
@@ -168,8 +168,8 @@ def _accumulate(
     shares = jax.lax.map(one, (cut(batch.codes), cut(batch.targets), cut(batch.mask), cut(keys)))
     gradient, loss = jax.tree.map(lambda values: values.sum(axis=0), (shares.gradient, shares.loss))
     counts = shares.num_examples
-    link = plan.statistics.link
-    behind = counts if link is None else link.sum(counts)
+    axis = plan.statistics.axis
+    behind = counts if axis is None else axis.sum(counts)
     moments = tuple(_join(piece, behind) for piece in shares.moments)
     return Share(gradient, loss, moments, counts.sum())
 

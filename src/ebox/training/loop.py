@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ebox.config import Config
 from ebox.errors import InputError, ResumableError
-from ebox.interruption import Interruption
+from ebox.mesh.devices import DATA_AXIS, put
+from ebox.mesh.hosts import check_alike, is_chief, wait_for_all
 from ebox.models import Network, check_length, count_parameters
-from ebox.parallel.devices import DATA_AXIS, put
-from ebox.parallel.processes import check_alike, is_chief, wait_for_all
-from ebox.parallel.watching import Watch
+from ebox.progress import OnEntry
+from ebox.settings.reading import Config
+from ebox.storage.run_folder import MetricsLog
 from ebox.training.asynchronous import AsyncEngine, WorkerPool
 from ebox.training.batches import ChunkPlan, even_chunk_steps, iter_chunks, iter_plans
 from ebox.training.checkpoints import (
@@ -37,17 +37,17 @@ from ebox.training.checkpoints import (
     save_checkpoint,
 )
 from ebox.training.communication import describe_communication
-from ebox.training.problem import Problem, TrainingData, on_host
-from ebox.training.run_folder import MetricsLog
+from ebox.training.inputs import Problem, TrainingData, on_host
 from ebox.training.sampling import make_order
 from ebox.training.state import TrainState, place_state
 from ebox.training.step import NUM_SIGNALS, SAVE, STOP, DispatchMetrics, build_run_chunk, make_plan
+from ebox.workers.interruption import Interruption
+from ebox.workers.watch import Watch
 
 Validate = Callable[[Network], Mapping[str, float]]
 # A dispatch: its plan, and what makes its steps.
 Dispatch = tuple[ChunkPlan, Callable[[TrainState], tuple[TrainState, DispatchMetrics]]]
 Calibrate = Callable[[Network], tuple[Network, list[dict[str, Any]]]]
-OnEntry = Callable[[Mapping[str, Any], int], None]
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from ebox.collectives import split_like
+from ebox.mesh.collectives import split_like
+from ebox.mesh.devices import DATA_AXIS
+from ebox.mesh.exchange import Carried, Exchange, Message, count_numbers, half_message, sum_message
 from ebox.models.network import Network, apply_moments, is_trainable
 from ebox.models.normalisation import GATHERED_DEVICES, Moments
-from ebox.parallel.devices import DATA_AXIS
-from ebox.parallel.exchange import Carried, Exchange, Message, count_numbers, half_message, sum_message
 from ebox.training.gradients import Batch, PassPlan, share_of_gradient
 from ebox.training.state import Hyperparameters, TrainState, descend, learning_rate_at, move_average, start_optimiser
 
@@ -45,7 +45,7 @@ class Schedule(abc.ABC):
     @property
     def are_moments_apart(self) -> bool:
         """Whether a pass gives each device the moments of its own examples alone."""
-        return self.a_pass.statistics.link is None
+        return self.a_pass.statistics.axis is None
 
     @abc.abstractmethod
     def start(self, network: Network) -> TrainState:
@@ -327,14 +327,14 @@ def deal_moments(rows: Moments, counts: np.ndarray, workers: int) -> Moments:
 def _statistics(network: Network, schedule: EveryStepSchedule | DelayedSchedule) -> tuple[Message, ...]:
     """The messages of the batch normalisations within one step."""
     sizes, workers = [norm.scale.size for norm in network.norms()], schedule.workers
-    link = schedule.a_pass.statistics.link
-    if link is None:
+    axis = schedule.a_pass.statistics.axis
+    if axis is None:
         return ()
     sizes = sizes * schedule.a_pass.micro_batches
     groups = schedule.a_pass.num_groups(workers)
-    backward = [sum_message(4 * groups * 2 * size, workers, link) for size in sizes]
+    backward = [sum_message(4 * groups * 2 * size, workers, axis) for size in sizes]
     if workers <= GATHERED_DEVICES:
         rows = [4 * workers * groups * (2 * size + 1) for size in sizes]
         return (*(half_message("all-gather", row, workers) for row in rows), *backward)
-    means = [sum_message(4 * groups * (size + 1), workers, link) for size in sizes]
-    return (*means, *(sum_message(4 * groups * size, workers, link) for size in sizes), *backward)
+    means = [sum_message(4 * groups * (size + 1), workers, axis) for size in sizes]
+    return (*means, *(sum_message(4 * groups * size, workers, axis) for size in sizes), *backward)

@@ -12,9 +12,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32
 
-from ebox.config import TrainConfig
+from ebox.mesh.devices import DATA_AXIS, put, replicate
 from ebox.models.network import Network, is_trainable
-from ebox.parallel.devices import DATA_AXIS, put, replicate
+from ebox.settings.reading import TrainConfig
 
 FIRST_RATE_FRACTION = 0.04
 

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
-from ebox.collectives import Link
-from ebox.config import Config
 from ebox.errors import InputError
+from ebox.mesh.build import build_exchange, find_axis
+from ebox.mesh.collectives import Axis
+from ebox.mesh.devices import DATA_AXIS, choose_convolution
 from ebox.models.layers import ConvolutionMethod
 from ebox.models.normalisation import Statistics
-from ebox.parallel.choice import build_exchange, find_link
-from ebox.parallel.devices import DATA_AXIS, choose_convolution
+from ebox.settings.reading import Config
 from ebox.training.batches import Chunk, Shares
 from ebox.training.gradients import Batch, PassPlan
 from ebox.training.schedules import DelayedSchedule, EveryStepSchedule, LocalSchedule, Schedule, StepFacts
@@ -67,7 +67,7 @@ def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPl
     train, platform = config.train, mesh.devices.flat[0].platform if platform is None else platform
     low = jnp.bfloat16 if platform != "cpu" else jnp.float32
     dtype = {"auto": low, "float32": jnp.float32, "bfloat16": jnp.bfloat16}[train.precision]
-    link = find_link(mesh)
+    axis = find_axis(mesh)
     shares = Shares(train.batch_size, mesh.size, train.device_batch_size)
     a_pass = PassPlan(
         train.reverse_complement,
@@ -77,7 +77,7 @@ def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPl
         dtype,
         shares.micro_batches,
         shares.piece_size,
-        _choose_statistics(config, shares, link),
+        _choose_statistics(config, shares, axis),
     )
     return StepPlan(_build_schedule(config, mesh, a_pass), dtype == jnp.float32, platform != "cpu")
 
@@ -94,14 +94,14 @@ def _choose_convolution(platform: str, dtype: DTypeLike, examples: int) -> Convo
     return "native" if dtype == jnp.bfloat16 and examples >= NATIVE_EXAMPLES else "im2col"
 
 
-def _choose_statistics(config: Config, shares: Shares, link: Link) -> Statistics:
+def _choose_statistics(config: Config, shares: Shares, axis: Axis) -> Statistics:
     """Groups that no device shares with another need no message; `local` workers never share.
 
     Raises:
         InputError: a device takes no whole groups at once, so that they would hang on the number of devices.
     """
     train = config.train
-    shared = link if config.parallel.sync != "local" else None
+    shared = axis if config.parallel.sync != "local" else None
     if train.batch_statistics == "device":
         return Statistics()
     if train.batch_statistics == "global":
@@ -158,9 +158,9 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
             start = (core, drop_row_axis(carried), StepFacts(blank, blank, blank))
             steps = chunk_steps if plan.whole_chunks else count
             core, carried, facts = jax.lax.fori_loop(0, steps, body, start)
-        return core, add_row_axis(carried), _sum_facts(facts, signals, link)
+        return core, add_row_axis(carried), _sum_facts(facts, signals, axis)
 
-    link = find_link(mesh)
+    axis = find_axis(mesh)
     everywhere, rows, sharded = PartitionSpec(), PartitionSpec(DATA_AXIS), PartitionSpec(None, DATA_AXIS)
     over_devices = jax.shard_map(
         run_local,
@@ -197,9 +197,9 @@ def add_row_axis(row: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[None], row)
 
 
-def _sum_facts(facts: StepFacts, signals: Array, link: Link) -> DispatchMetrics:
+def _sum_facts(facts: StepFacts, signals: Array, axis: Axis) -> DispatchMetrics:
     """Sum losses and signals over the devices, once a dispatch."""
-    loss, norm, signals = link.sum_parts([facts.loss, facts.gradient_norm / link.size, signals[0]])
+    loss, norm, signals = axis.sum_parts([facts.loss, facts.gradient_norm / axis.size, signals[0]])
     return DispatchMetrics(loss, norm, facts.learning_rate, signals)
 
 

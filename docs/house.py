@@ -1,0 +1,111 @@
+"""The house: the one order of imports, every import read from the code, and the picture of both.
+
+`python docs/house.py` draws docs/architecture.svg again; tests/test_layering.py holds the order and the picture against
+the code.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src" / "ebox"
+# From the ground up: a package imports only what stands on a floor below its own, never what stands beside it.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "version", "progress"),
+    ("storage",),
+    ("settings",),
+    ("sequences", "workers"),
+    ("datasets", "mesh", "drawing"),
+    ("models",),
+    ("training", "evaluation", "exporting"),
+    ("explanation", "tuning", "planning"),
+    ("scanning", "judging", "diagnosis"),
+    ("reporting",),
+    ("verbs",),
+    ("cli",),
+)
+HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One module that a module loads, or starts by its name."""
+
+    path: Path
+    line: int
+    module: str
+
+    @property
+    def owner(self) -> str:
+        """The package or top module that imports."""
+        return self.path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+    @property
+    def target(self) -> str:
+        """The package or top module that is imported; `ebox` itself is the command line where it is started."""
+        parts = self.module.split(".")
+        return parts[1] if len(parts) > 1 else "cli"
+
+
+def list_modules() -> list[Path]:
+    """Every module but the package's own, which only names what is loaded on demand."""
+    apart = {SOURCE / "__init__.py", SOURCE / "__main__.py"}
+    return [path for path in sorted(SOURCE.rglob("*.py")) if path not in apart]
+
+
+def read_imports(path: Path) -> list[Import]:
+    """All imports of a module, those inside functions and those by name (`importlib`, `-m ebox…`) included."""
+    return [Import(path, line, module) for line, module in sorted(set(_iter_imports(path)))]
+
+
+def _iter_imports(path: Path) -> Iterator[tuple[int, str]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, name) for name in _name_modules(path, node))
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names if _is_own(alias.name))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield from ((node.lineno, name) for name in _find_named(node.value))
+        elif isinstance(node, ast.List | ast.Tuple):
+            yield from ((node.lineno, name) for name in _find_started(node))
+
+
+def _name_modules(path: Path, node: ast.ImportFrom) -> list[str]:
+    module = node.module if node.module is not None else ""
+    if node.level:
+        base = ("ebox", *path.relative_to(SOURCE).parts[: -node.level])
+        module = ".".join([*base, *([module] if module else [])])
+    if not _is_own(module):
+        return []
+    return [f"ebox.{alias.name}" for alias in node.names] if module == "ebox" else [module]
+
+
+def _find_named(text: str) -> list[str]:
+    """Modules that a string names as a whole, or starts in a command line (`python -m ebox.x`)."""
+    words = text.split()
+    started = [word for flag, word in zip(words, words[1:], strict=False) if flag == "-m"]
+    whole = [text] if "." in text else []
+    return [name for name in {*started, *whole} if _is_own(name) and (name == "ebox" or _exists(name))]
+
+
+def _find_started(node: ast.List | ast.Tuple) -> list[str]:
+    """Modules that follow `-m` in a list of words."""
+    words = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
+    pairs = zip(words, words[1:], strict=False)
+    return [word for flag, word in pairs if flag == "-m" and isinstance(word, str) and _is_own(word)]
+
+
+def _is_own(name: str) -> bool:
+    return name == "ebox" or name.startswith("ebox.")
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is a module of ebox, or a name in one."""
+    parts = name.split(".")[1:]
+    places = (SOURCE.joinpath(*parts[:count]) for count in range(1, len(parts) + 1))
+    return any(place.is_dir() or place.with_suffix(".py").is_file() for place in places)

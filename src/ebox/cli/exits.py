@@ -1,0 +1,68 @@
+"""How the command line ends: one message for each ending, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+INTERRUPTED = "interrupted; what was published is whole, and `--resume` goes on with a training"
+INTERRUPTED_CODE = 130
+RESUMABLE = "stopped by SIGTERM; what was saved is whole, and the same command with --resume goes on"
+RESUMABLE_CODE = 75
+FAILED_CODE, BAD_INPUT_CODE = 1, 2
+
+
+def run_app(app: Callable[[], object]) -> None:
+    """Run the command line: bad input ends with code 2, an interruption with 130, what may be resumed with 75."""
+    from ebox.cli import console
+    from ebox.errors import InputError, ResumableError, WorkersFailedError
+
+    console.show_warnings_plainly()
+    try:
+        app()
+    except InputError as error:
+        console.note(f"error: {error}")
+        leave(error.exit_code)
+    except ResumableError:
+        console.note(RESUMABLE)
+        leave(RESUMABLE_CODE)
+    except WorkersFailedError as error:
+        console.note(f"error: {error}")
+        leave(FAILED_CODE)
+    except KeyboardInterrupt:
+        console.note(INTERRUPTED)
+        leave(INTERRUPTED_CODE)
+    except SystemExit as error:
+        # Typer turns an interruption into this exit before it gets here.
+        if error.code == INTERRUPTED_CODE:
+            console.note(INTERRUPTED)
+        if isinstance(error.code, int) and error.code:
+            leave(error.code)
+        raise
+    except MemoryError as error:
+        console.note(
+            f"error: the memory does not suffice: {error or 'an allocation failed'}\n"
+            "  What to do: ask for less, or work on a machine with more; `ebox doctor` shows what is free"
+        )
+        leave(BAD_INPUT_CODE)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        console.note(f"error: {place}{error.strerror or error}")
+        leave(BAD_INPUT_CODE)
+    except Exception:
+        if "EBOX_IN_GROUP" not in os.environ:
+            raise
+        traceback.print_exc()
+        leave(FAILED_CODE)
+
+
+def leave(code: int) -> None:
+    """End with a code; in a group of processes at once, since a normal exit would wait for the others."""
+    if "EBOX_IN_GROUP" in os.environ:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,156 @@
+"""What this machine has, what is missing, and the command that installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ebox.errors import InputError
+
+if TYPE_CHECKING:
+    from ebox.diagnosis.preflight import PreflightResult
+    from ebox.planning import TopologyResult
+
+State = Literal["ok", "missing", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: what was looked at, what was found, what to do."""
+
+    topic: str
+    state: State
+    found: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """All findings, in the order in which they are read, with what a training would take; or those on a topology."""
+
+    findings: tuple[Finding, ...]
+    topology: TopologyResult | None = None
+    training: PreflightResult | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether training can run here, or on the chips of the topology."""
+        if self.topology is not None:
+            return self.topology.fits
+        return all(finding.state != "missing" for finding in self.findings if finding.topic in {"JAX", "devices"})
+
+
+EXTRAS = {
+    "pyjaspar": ("the whole of JASPAR by id", 'pip install "ebox[jaspar]"'),
+    "modiscolite": ("motif discovery", 'pip install "ebox[explain]"'),
+    "libtpu": ("TPUs", 'pip install "ebox[tpu]"'),
+    "ray": ("Ray clusters", 'pip install "ebox[cluster]"'),
+}
+
+
+def doctor(
+    topology: str | None = None,
+    dataset: Path | str | None = None,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Iterable[str] = (),
+) -> DoctorResult:
+    """Look at devices, versions, memory, disk and optional parts; or compile the train step for a topology.
+
+    Args:
+        topology: Machines that need not be here, as `v5e:4x4`; None: this machine.
+        dataset: The dataset folder to compile for; on this machine a few steps are made with it too.
+        config: The settings file to compile with.
+        overrides: Single settings, as `section.key=value`.
+
+    Raises:
+        InputError: see `ebox.planning.examine_topology` and `ebox.diagnosis.preflight.check_training`; or settings without them.
+    """
+    from ebox.settings.reading import read_config
+
+    if topology is not None:
+        from ebox.planning import examine_topology
+
+        return DoctorResult((), examine_topology(topology, dataset, read_config(config, overrides)))
+    if dataset is not None:
+        from ebox.diagnosis.preflight import check_training
+
+        return DoctorResult(tuple(_look_around()), training=check_training(dataset, read_config(config, overrides)))
+    if config is not None or tuple(overrides):
+        raise InputError(
+            "--config and --set only count with --for or --topology", remedy="add --for DATASET or --topology v5e:4x4"
+        )
+    return DoctorResult(tuple(_look_around()))
+
+
+def _look_around() -> list[Finding]:
+    """The findings on this machine."""
+    import psutil
+
+    from ebox.workers.machine import PACKAGES, count_cores, find_cpu_name, find_versions
+
+    memory = psutil.virtual_memory()
+    versions = ", ".join(f"{name} {version}" for name, version in find_versions(PACKAGES).items())
+    return [
+        _look_at_python(),
+        Finding("packages", "ok", versions),
+        Finding("processor", "ok", f"{find_cpu_name()}, {count_cores()} cores for this process"),
+        Finding(
+            "memory",
+            "ok" if memory.available > 2**31 else "warning",
+            f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
+            None if memory.available > 2**31 else "ebox wants 2 GiB free for a data set of a million examples",
+        ),
+        _look_at_disk(),
+        *_look_at_devices(),
+        *_look_at_extras(),
+    ]
+
+
+def _look_at_python() -> Finding:
+    import platform
+
+    from ebox.version import __version__
+
+    return Finding("ebox", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+
+
+def _look_at_disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    if free < 1.0:
+        return Finding("disk", "warning", f"{free:.2f} GiB free here", "free some space, or work on another disk")
+    return Finding("disk", "ok", f"{free:.0f} GiB free here")
+
+
+def _look_at_devices() -> list[Finding]:
+    """Devices that JAX can use, and a GPU that it can't."""
+    import jax
+
+    from ebox.mesh.devices import is_gpu_visible
+
+    try:
+        devices = jax.local_devices()
+    except RuntimeError as error:
+        return [Finding("devices", "missing", str(error).splitlines()[0], "unset JAX_PLATFORMS, or install JAX again")]
+    kinds = sorted({device.device_kind for device in devices})
+    findings = [Finding("devices", "ok", f"{len(devices)} x {', '.join(kinds)} ({devices[0].platform})")]
+    if devices[0].platform == "cpu" and is_gpu_visible():
+        findings.append(
+            Finding("GPU", "warning", "an NVIDIA GPU is here that this JAX can't use", 'pip install "ebox[cuda]"')
+        )
+    elif devices[0].platform == "cpu":
+        findings.append(Finding("GPU", "ok", "none on this machine; training runs on the CPU"))
+    return findings
+
+
+def _look_at_extras() -> list[Finding]:
+    findings = []
+    for module, (purpose, command) in EXTRAS.items():
+        present = importlib.util.find_spec(module) is not None
+        found = f"{module} is installed" if present else f"not installed; needed only for {purpose}"
+        findings.append(Finding(purpose, "ok" if present else "warning", found, None if present else command))
+    return findings

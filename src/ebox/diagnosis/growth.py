@@ -1,0 +1,266 @@
+"""How a training would grow with the workers: real steps measured on this machine, the model fitted, its curve.
+
+The worker is a share of this machine's cores. Steps are measured in real trainings of 1 and of several such workers,
+with several examples each; for one worker as many single ones run at once as there is room for, so that the machine
+is as busy as with a group. What a network between machines would add is computed (docs/planning.md).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ebox.errors import InputError
+from ebox.planning import CurvePoint, ScalingPoint, ScalingResult, StepCase, fit_scaling, scaling_curve
+from ebox.planning.collective_costs import exchange_rounds, exchange_volume
+from ebox.progress import Progress
+from ebox.settings.reading import Config, format_config
+from ebox.storage.publishing import read_json, write_json
+
+SCALING_FORMAT, SCALING_FORMAT_VERSION = "ebox-scaling", 1
+# Examples of a worker, as shares of those of the settings: fixed costs are told from those of an example.
+SIZES = (0.25, 0.5, 1.0)
+MOST_WORKERS = 8
+STEPS, LOG_STEPS, SKIPPED_ENTRIES = 192, 16, 3
+# Of one message between machines of one room; what software adds is measured.
+LATENCY_SECONDS = 50e-6
+UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
+
+
+@dataclass(frozen=True)
+class GrowthResult:
+    """The fit to this machine's steps, and the curves of a training over a link of so many bytes a second.
+
+    `weak` keeps the examples of each worker, so that the batch grows; `strong` shares the batch of the settings out.
+    """
+
+    fit: ScalingResult
+    link_bytes_per_second: float
+    weak: tuple[CurvePoint, ...]
+    strong: tuple[CurvePoint, ...]
+    environment: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON; docs/formats.md says what it holds."""
+        return {
+            "format": SCALING_FORMAT,
+            "format_version": SCALING_FORMAT_VERSION,
+            "points": self._describe_points(),
+            "model": asdict(self.fit.model),
+            "untold": list(self.fit.untold),
+            "median_left_out_error": self.fit.median_left_out_error,
+            "worst_left_out_error": self.fit.worst_left_out_error,
+            "link_bytes_per_second": self.link_bytes_per_second,
+            "latency_seconds": LATENCY_SECONDS,
+            "weak": [point.facts() for point in self.weak],
+            "strong": [point.facts() for point in self.strong],
+            "environment": self.environment,
+        }
+
+    def _describe_points(self) -> list[dict[str, Any]]:
+        fit = self.fit
+        # JSON has no infinity, and on one machine there is no link.
+        return [
+            {**asdict(point.case), "bandwidth": None, "seconds": point.seconds, "error": error, "left_out_error": left}
+            for point, error, left in zip(fit.points, fit.errors, fit.left_out_errors, strict=True)
+        ]
+
+
+def read_link(text: str) -> float:
+    """Bytes a second of a link such as `10gbit`, `100mbit`.
+
+    Raises:
+        InputError: another text.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])bit", text.strip().lower())
+    if found is None or float(found[1]) == 0.0:
+        raise InputError(f"{text!r} is no speed of a link", remedy="write for example 10gbit or 100mbit")
+    return float(found[1]) * UNITS[found[2]] / 8
+
+
+def measure_growth(
+    dataset: Path | None, config: Config, link: float, *, progress: Progress | None = None
+) -> GrowthResult:
+    """Measure steps of 1 and of several workers, fit the model, and follow it to 256 workers.
+
+    Args:
+        dataset: A dataset folder.
+        config: The settings of the training.
+        link: Of the network between the workers of the curve, bytes a second and way.
+        progress: Called with a phrase, the number done, and the number in all.
+
+    Raises:
+        InputError: no dataset, one core only, no Linux, or a training that failed; the message holds what it said.
+    """
+    if dataset is None:
+        raise InputError("what is to be measured is the training on a dataset", remedy="give its folder with --for")
+    from ebox.datasets.folder import open_dataset
+    from ebox.workers.machine import list_cores
+
+    open_dataset(dataset)
+    _check_measurable(config)
+    cores = list_cores()
+    if sys.platform != "linux" or len(cores) < 2:
+        raise InputError(
+            f"there {'is one core' if len(cores) < 2 else 'are no means to share the cores out'} on this machine",
+            remedy="measure on Linux with two cores or more",
+        )
+    most = 2 ** min(MOST_WORKERS.bit_length() - 1, len(cores).bit_length() - 1)
+    groups = [2**power for power in range(most.bit_length())]
+    cases = [(workers, round(config.train.batch_size * share)) for workers in groups for share in SIZES]
+    points = []
+    with tempfile.TemporaryDirectory(prefix="ebox-scaling-") as temporary:
+        for done, (workers, examples) in enumerate(cases):
+            if progress is not None:
+                progress("measuring steps", done, len(cases))
+            place = Path(temporary) / f"{workers}-{examples}"
+            runs = list(_start(dataset, place, config, workers, examples, cores, most))
+            _finish(runs)
+            points.append(_read_point(place, workers, examples))
+        environment = read_json(place / "0" / "environment.json")
+    if progress is not None:
+        progress("measuring steps", len(cases), len(cases))
+    return follow_growth(points, config, link, environment)
+
+
+def follow_growth(
+    points: Sequence[ScalingPoint], config: Config, link: float, environment: Mapping[str, Any]
+) -> GrowthResult:
+    """Fit the model to measured steps, the last of them of the most workers, and follow it to 256 workers.
+
+    Args:
+        points: The steps.
+        config: The settings of the training.
+        link: Of the network between the workers of the curve, bytes a second and way.
+        environment: Of the machine that was measured.
+    """
+    fit = _with_link(fit_scaling(points))
+    batch, last = config.train.batch_size, points[-1].case
+    case = replace(last, workers=1, examples=batch, bandwidth=link, latency=LATENCY_SECONDS)
+    # Nothing overlaps, not even a delayed exchange: a processor runs its collectives in order, and waits for them.
+    curve = partial(scaling_curve, fit, case)
+    kept = ("ebox", "python", "packages", "platform", "cpu", "num_cores")
+    chosen = {key: environment[key] for key in kept}
+    return GrowthResult(fit, link, curve(growth="weak"), curve(growth="strong"), chosen)
+
+
+def write_growth(result: GrowthResult, path: Path) -> None:
+    """Publish the measurement, the fit and the curves as JSON."""
+    write_json(path, result.facts())
+
+
+def _check_measurable(config: Config) -> None:
+    """Raise InputError for settings whose growth can't be told from steps of processes of this machine."""
+    parallel, batch = config.parallel, config.train.batch_size
+    if parallel.cluster is not None:
+        raise InputError(
+            "the steps to measure are those of processes of this machine, and the settings ask for a Ray cluster",
+            remedy="leave --cluster and sync = async out for this",
+        )
+    if parallel.platform not in ("auto", "cpu"):
+        raise InputError(
+            f"the steps to measure are those of this machine's cores, and the platform is to be {parallel.platform!r}",
+            remedy="leave the platform out; for accelerators see `ebox doctor --topology`",
+        )
+    if round(batch * SIZES[0]) < 1:
+        raise InputError(
+            f"a batch of {batch} is too small to tell fixed costs from those of an example",
+            remedy=f"set train.batch_size to {round(1 / SIZES[0])} or more",
+        )
+
+
+def _start(
+    dataset: Path, place: Path, config: Config, workers: int, examples: int, cores: Sequence[int], most: int
+) -> Iterator[subprocess.Popen[str]]:
+    """Trainings of so many workers each, at once, on all of the cores."""
+    place.mkdir()
+    share = len(cores) // most
+    train = {
+        "max_steps": STEPS,
+        "validations": 1,
+        "log_every_steps": LOG_STEPS,
+        # An entry of the log comes after whole dispatches.
+        "steps_per_dispatch": min(config.train.steps_per_dispatch, LOG_STEPS),
+        "batch_size": workers * examples,
+        "checkpoint_every_seconds": 1e6,
+        "checkpoint_every_steps": None,
+        "calibrate": False,
+    }
+    settings = config.model_copy(
+        update={
+            "train": config.train.model_copy(update=train),
+            "parallel": config.parallel.model_copy(update={"processes": workers, "platform": "cpu"}),
+        }
+    )
+    (place / "config.toml").write_text(format_config(settings))
+    for number in range(most // workers):
+        own = cores[number * workers * share : (number + 1) * workers * share]
+        command = ["train", str(dataset), "--config", str(place / "config.toml"), "--out", str(place / str(number))]
+        pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        yield subprocess.Popen(
+            [sys.executable, "-m", "ebox", *command], preexec_fn=partial(os.sched_setaffinity, 0, own), **pipes
+        )
+
+
+def _finish(runs: Sequence[subprocess.Popen[str]]) -> None:
+    said = ""
+    try:
+        for run in runs:
+            said = run.communicate()[1]
+            if run.returncode != 0:
+                raise InputError(
+                    f"a training that was to be measured failed: {said.strip()[-500:]}",
+                    remedy="see whether `ebox train` works with these settings",
+                )
+    finally:
+        for run in runs:
+            if run.poll() is None:
+                run.terminate()
+                run.wait()
+
+
+def _read_point(place: Path, workers: int, examples: int) -> ScalingPoint:
+    """The median step of all trainings in a folder, and what they exchanged."""
+    seconds = []
+    for run in sorted(path for path in place.iterdir() if path.is_dir()):
+        entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        rates = [entry["sequences_per_second"] for entry in entries if entry["kind"] == "train"][SKIPPED_ENTRIES:]
+        seconds.append(median(workers * examples / rate for rate in rates))
+    case = describe_case(read_json(place / "0" / "training.json")["communication"], workers, examples)
+    return ScalingPoint(case, sum(seconds) / len(seconds))
+
+
+def describe_case(communication: Mapping[str, Any], workers: int, examples: int) -> StepCase:
+    """What a training exchanged, as rings: with the bytes and rounds that halves and gathers have in truth."""
+    messages = communication["messages"]
+    volume, steps = exchange_volume("ring", workers), int(communication["steps_a_meeting"])
+    size = sum(message["sent_bytes"] for message in messages) / volume if volume else 0.0
+    times = sum(_ring_share(message["collective"], workers) for message in messages)
+    return StepCase(
+        workers, examples, size, float("inf"), messages=max(1, math.ceil(times)), steps_per_exchange=max(1, steps)
+    )
+
+
+def _ring_share(collective: str, workers: int) -> float:
+    """Rounds of a collective as a share of those of an all-reduce around the ring."""
+    if collective == "swaps":
+        return exchange_rounds("doubling", workers) / exchange_rounds("ring", workers)
+    # An all-reduce goes around the ring twice, its halves and an all-to-all once.
+    return {"all-reduce": 1.0, "all-gather": 0.5, "reduce-scatter": 0.5, "all-to-all": 0.5}[collective]
+
+
+def _with_link(fit: ScalingResult) -> ScalingResult:
+    """On one machine nothing tells what a link carries: take it for as good as it says (measured: 1.02)."""
+    models = tuple(replace(model, transfer=1.0) for model in fit.left_out_models)
+    return replace(fit, model=replace(fit.model, transfer=1.0), left_out_models=models)

@@ -1,0 +1,225 @@
+"""Before a long training: what it will take on this machine, and what would be slow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.settings.reading import Config
+
+if TYPE_CHECKING:
+    import jax
+    from jax.sharding import Mesh
+
+    from ebox.datasets.folder import Dataset
+    from ebox.planning.compilation import CompilationResult
+
+WARM_UP, TIMED = 2, 3
+# Of the memory that is free, what a training may take: the rest is for the host's arrays and other programs.
+USABLE_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class PreflightResult:
+    """What a training would take here.
+
+    Args:
+        devices: How many work, and of what kind.
+        num_examples: Of the train split.
+        num_steps: Of the whole training.
+        batch_size: Examples a step.
+        num_parameters: Trained numbers.
+        compile_seconds: Until the first step.
+        step_seconds: Of one step, the median of a few dispatches.
+        training_seconds: Of all steps, without validations.
+        step_bytes: Memory of one device that a step needs.
+        free_bytes: Memory of one device that is there.
+        largest_batch_size: The largest global batch that fits, by the compiler's plan for two sizes.
+        remarks: What would be slow, or should be known; each a sentence with what to do.
+    """
+
+    devices: str
+    num_examples: int
+    num_steps: int
+    batch_size: int
+    num_parameters: int
+    compile_seconds: float
+    step_seconds: float
+    training_seconds: float
+    step_bytes: int
+    free_bytes: int
+    largest_batch_size: int
+    remarks: tuple[str, ...]
+
+
+def check_training(dataset: Path | str, config: Config | None = None) -> PreflightResult:
+    """Compile the real step for a dataset, make a few steps, and say what the whole would take.
+
+    Nothing is written.
+
+    Args:
+        dataset: A folder made by `build`.
+        config: The settings; none: the defaults.
+
+    Raises:
+        InputError: a bad dataset, settings that don't fit it, or absent devices.
+    """
+    import numpy as np
+
+    from ebox.datasets.folder import open_dataset
+    from ebox.mesh import find_devices, make_mesh
+    from ebox.models import build_model, count_parameters
+    from ebox.training.loop import check_trainable
+
+    config = Config() if config is None else config
+    data = open_dataset(Path(dataset))
+    check_trainable(data, config)
+    devices = find_devices(config.parallel)
+    mesh = make_mesh(devices, config.parallel.node_devices)
+    compile_seconds, step_seconds, num_steps = _time_steps(data, config, mesh)
+    free = _free_bytes(devices[0], len(devices))
+    sizes = _two_batches(config, mesh)
+    small, large = (_compile(data, config, mesh, size) for size in sizes)
+    chosen = small if sizes[0] == config.train.batch_size else large
+    return PreflightResult(
+        devices=f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        num_examples=data.rows("train").stop - data.rows("train").start,
+        num_steps=num_steps,
+        batch_size=config.train.batch_size,
+        num_parameters=count_parameters(
+            build_model(config.model, len(data.tracks), data.length_bp, np.random.default_rng(0))
+        ),
+        compile_seconds=compile_seconds,
+        step_seconds=step_seconds,
+        training_seconds=num_steps * step_seconds,
+        step_bytes=chosen.memory.total,
+        free_bytes=free,
+        largest_batch_size=find_largest_batch(small, large, free, len(devices)),
+        remarks=tuple(_remark(config, mesh, chosen.memory.total, free)),
+    )
+
+
+def _two_batches(config: Config, mesh: Mesh) -> tuple[int, int]:
+    """That of the settings and another, both computed in the same way, so that memory grows evenly between them.
+
+    On a GPU in bfloat16 larger batches are convolved in another way, which needs less memory: where the settings are
+    below the switch, what fits by their way fits.
+    """
+    import jax.numpy as jnp
+
+    from ebox.training.step import NATIVE_EXAMPLES, make_plan
+
+    batch, switch = config.train.batch_size, NATIVE_EXAMPLES * mesh.size
+    is_low = make_plan(config, mesh).schedule.a_pass.dtype == jnp.bfloat16
+    if mesh.devices.flat[0].platform == "gpu" and is_low and batch < switch <= 4 * batch:
+        return batch // 4, batch
+    return batch, 4 * batch
+
+
+def find_largest_batch(small: CompilationResult, large: CompilationResult, free_bytes: int, num_devices: int) -> int:
+    """The largest global batch that fits, a multiple of the devices: memory grows as a straight line with the batch."""
+    grown = (large.memory.total - small.memory.total) / (large.batch_per_chip - small.batch_per_chip)
+    fixed = small.memory.total - grown * small.batch_per_chip
+    places = math.floor((USABLE_SHARE * free_bytes - fixed) / max(grown, 1.0))
+    return max(0, places) * num_devices
+
+
+def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float, int]:
+    """Seconds until the first step, of a step, and the number of steps of the whole training."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from ebox.training.batches import Shares, iter_plans, make_chunk, put_chunk
+    from ebox.training.inputs import Problem
+    from ebox.training.state import place_state
+    from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
+
+    train, problem = config.train, Problem.of(data, config)
+    plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, problem.num_steps)
+    run = build_run_chunk(mesh, plan, steps)
+    state, shares = (
+        place_state(plan.schedule.start(problem.fresh), mesh),
+        Shares.of(mesh, train.batch_size, train.device_batch_size),
+    )
+    signals, seconds = jnp.zeros((mesh.size, NUM_SIGNALS)), []
+    for one in list(iter_plans(0, steps * (WARM_UP + TIMED), steps, frozenset())):
+        began = time.perf_counter()
+        chunk = put_chunk(make_chunk(problem.codes, problem.targets, problem.order, one, steps, shares), mesh)
+        state, metrics = run(state, chunk, signals, problem.hyper, jnp.asarray(one.count, jnp.int32))
+        jax.block_until_ready(metrics)
+        seconds.append(time.perf_counter() - began)
+    return seconds[0], float(np.median(seconds[WARM_UP:])) / steps, problem.num_steps
+
+
+def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> CompilationResult:
+    from ebox.planning.compilation import StepShape, compile_train_step
+
+    train = config.train.model_copy(update={"batch_size": batch_size, "device_batch_size": None})
+    shape = StepShape(data.length_bp, len(data.tracks), 1)
+    return compile_train_step(mesh, config.model_copy(update={"train": train}), shape)
+
+
+def _free_bytes(device: jax.Device, num_devices: int) -> int:
+    """Memory that one device can still take; the parts of a processor share what the machine has."""
+    import psutil
+
+    found: Any = device.memory_stats()
+    if device.platform != "cpu" and found:
+        return int(found["bytes_limit"]) - int(found["bytes_in_use"])
+    return psutil.virtual_memory().available // num_devices
+
+
+def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Iterable[str]:
+    import os
+
+    from ebox.workers.machine import count_cores
+
+    platform, processes = mesh.devices.flat[0].platform, config.parallel.processes
+    workers = max(processes, config.parallel.workers) * mesh.size
+    if step_bytes > USABLE_SHARE * free_bytes:
+        yield "a step needs more memory than is free; set train.device_batch_size, and gradients are accumulated"
+    if processes > count_cores():
+        yield f"{processes} processes share {count_cores()} cores; take no more processes than cores"
+    if config.train.batch_size % mesh.size:
+        places = -(-config.train.batch_size // mesh.size) * mesh.size
+        yield f"a batch of {config.train.batch_size} leaves places on {mesh.size} devices empty; {places} fills them"
+    if processes > 1:
+        yield f"the time is that of this process on all cores; {processes} processes share them, and exchange besides"
+    if platform == "cpu" and config.parallel.sync == "delayed":
+        yield "a processor waits for a delayed exchange too, so sync=delayed makes no step faster here"
+    if workers > 1 and config.model.batch_norm:
+        yield from _remark_on_statistics(config, workers)
+    if platform == "cpu" and os.getloadavg()[0] > 0.5 * count_cores():
+        yield f"the machine is busy (load {os.getloadavg()[0]:.1f}), so the time is that of a busy machine"
+    if platform == "cpu" and config.train.precision == "bfloat16":
+        yield "bfloat16 is slower than float32 on most processors; time both, or leave train.precision at auto"
+
+
+def _remark_on_statistics(config: Config, workers: int) -> Iterable[str]:
+    """What batch normalisation sends between workers, beside the gradient."""
+    from ebox.training.batches import Shares
+    from ebox.training.step import even_group
+
+    train = config.train
+    if config.parallel.sync in {"local", "async"} or train.batch_statistics == "device":
+        return
+    if train.batch_statistics == "global":
+        yield (
+            "batch normalisation by the whole batch waits for two messages a layer at every step; with "
+            "train.batch_statistics=group, workers that hold whole groups send none"
+        )
+        return
+    group = even_group(train.batch_size, train.group_examples)
+    piece = Shares(train.batch_size, workers, train.device_batch_size).piece_size
+    if piece % group:
+        fits = [most for most in range(piece, 7, -1) if piece % even_group(train.batch_size, most) == 0]
+        remedy = f"train.group_examples={fits[0]}" if fits else "a train.batch_size that the workers share evenly"
+        yield (
+            f"each of {workers} workers takes {piece} examples, which are no whole groups of {group}, so batch "
+            f"normalisation waits for two messages a layer, longer ones than without groups; set {remedy}"
+        )

@@ -1,0 +1,68 @@
+"""Numbers as text: rounded, with separators and units; a dash where one is unknown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+Real = int | float  # as JSON gives it
+
+
+MODEL = "model"
+
+
+DASH = "\N{EN DASH}"
+
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def format_number(value: Real | None, digits: int = 3) -> str:
+    """A number to so many places, a dash where it is unknown."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def format_count(value: Real | None) -> str:
+    """A whole number with separators, a dash where it is unknown."""
+    return DASH if value is None else f"{round(value):,}"
+
+
+def format_percent(value: Real | None, digits: int = 1) -> str:
+    """A share in percent."""
+    return DASH if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def format_interval(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
+    """Both ends of an interval, nothing where they are unknown."""
+    if entry is None or entry.get("low") is None or entry.get("high") is None:
+        return ""
+    return f"{format_number(entry['low'], digits)} to {format_number(entry['high'], digits)}"
+
+
+def format_p(value: Real | None, num_bootstrap: int | None) -> str:
+    """A two-sided p value; a bootstrap of n resamples can't show less than 2 / (n + 1)."""
+    floor = 0.001 if num_bootstrap is None else 2.0 / (num_bootstrap + 1)
+    if value is None:
+        return "p unknown"
+    return f"p ≤ {floor:.1g}" if value <= floor * 1.001 else f"p = {value:.2g}"
+
+
+def format_seconds(seconds: Real | None) -> str:
+    """A duration in the units that a person would use."""
+    if seconds is None:
+        return DASH
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def format_bytes(num: Real | None) -> str:
+    """A size of memory in GiB."""
+    return DASH if num is None else f"{num / 2**30:.1f} GiB"

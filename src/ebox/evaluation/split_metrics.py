@@ -1,0 +1,174 @@
+"""Sections of evaluation.json: metrics of a split, of each kind of negative, of a 1:1 sample; figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from ebox.evaluation.bootstrap import BootstrapResult, bootstrap_models, compare_models
+from ebox.evaluation.curves import bin_calibration, count_scores, trace_pr, trace_roc
+from ebox.evaluation.thresholds import Criterion, choose_threshold
+from ebox.settings.reading import EvaluationConfig
+
+MODEL = "model"
+# On a 1:1 sample the AUROC, sensitivity and specificity are what they are on all examples.
+BALANCED_METRICS = ("auprc", "accuracy", "mcc")
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """The examples of one split with a known target of one track, and their probabilities from each model."""
+
+    rows: Int64[np.ndarray, " examples"]
+    targets: Bool[np.ndarray, " examples"]
+    kinds: np.ndarray
+    probabilities: dict[str, np.ndarray]
+
+    def take(self, chosen: Bool[np.ndarray, " examples"]) -> SplitScores:
+        """The chosen examples."""
+        probabilities = {name: values[chosen] for name, values in self.probabilities.items()}
+        return SplitScores(self.rows[chosen], self.targets[chosen], self.kinds[chosen], probabilities)
+
+    def why_undefined(self) -> str | None:
+        """Why no metric can be given, or None where all can."""
+        num_positive = int(np.count_nonzero(self.targets))
+        if 0 < num_positive < len(self.targets):
+            return None
+        missing = "negatives" if num_positive else "positives"
+        return f"no {missing}" if len(self.targets) else "no examples"
+
+
+def choose_threshold_of(validation: SplitScores, model: str, criterion: Criterion) -> dict[str, Any]:
+    """The threshold of a model, or 0.5 where validation cannot choose one."""
+    reason = validation.why_undefined()
+    if reason is not None:
+        return {"value": 0.5, "criterion": None, "split": None, "reason": f"validation has {reason}"}
+    value = choose_threshold(validation.targets, validation.probabilities[model], criterion)
+    return {"value": value, "criterion": criterion, "split": "validation", "reason": None}
+
+
+def measure_split(
+    scores: SplitScores,
+    thresholds: Mapping[str, dict[str, Any]],
+    balanced: Mapping[str, dict[str, Any]],
+    config: EvaluationConfig,
+) -> tuple[dict[str, dict[str, Any]], dict[str, BootstrapResult]]:
+    """The section of a split for each model, and the resamples that comparisons need."""
+    sections, samples = _measure(scores, thresholds, config)
+    kinds = [kind for kind in np.unique(scores.kinds.astype(str)) if kind != "positive"]
+    for kind in kinds:
+        of_kind = scores.take(scores.targets | (scores.kinds == kind))
+        parts = sections if len(kinds) == 1 else _measure(of_kind, thresholds, config)[0]
+        for model, part in parts.items():
+            keys = ("num_examples", "num_positive", "metrics", "reason")
+            sections[model].setdefault("by_kind", {})[str(kind)] = {key: part[key] for key in keys}
+    for model, part in _measure_balanced(scores, balanced, config).items():
+        sections[model].setdefault("by_kind", {})
+        sections[model]["balanced"] = part
+    return sections, samples
+
+
+def _measure(
+    scores: SplitScores, thresholds: Mapping[str, dict[str, Any]], config: EvaluationConfig
+) -> tuple[dict[str, dict[str, Any]], dict[str, BootstrapResult]]:
+    """Sizes and metrics with intervals for each model; metrics are None, with a reason, where undefined."""
+    samples: dict[str, BootstrapResult] = {}
+    if scores.why_undefined() is None:
+        samples = _bootstrap(scores, thresholds, config)
+    sections = {
+        model: {
+            "num_examples": len(scores.targets),
+            "num_positive": int(np.count_nonzero(scores.targets)),
+            "metrics": _describe_metrics(samples[model]) if model in samples else None,
+            "reason": scores.why_undefined(),
+        }
+        for model in scores.probabilities
+    }
+    return sections, samples
+
+
+def _measure_balanced(
+    scores: SplitScores, thresholds: Mapping[str, dict[str, Any]], config: EvaluationConfig
+) -> dict[str, dict[str, Any]]:
+    """What a 1:1 sample of the split would give: all examples, the negatives weighted to count as much."""
+    reason = scores.why_undefined()
+    if reason is not None:
+        return {
+            model: {"threshold": thresholds[model], "metrics": None, "reason": reason} for model in scores.probabilities
+        }
+    num_positive = int(np.count_nonzero(scores.targets))
+    samples = _bootstrap(scores, thresholds, config, num_positive / (len(scores.targets) - num_positive))
+    return {
+        model: {
+            "threshold": thresholds[model],
+            "metrics": {name: _describe_metrics(sample)[name] for name in BALANCED_METRICS},
+            "reason": None,
+        }
+        for model, sample in samples.items()
+    }
+
+
+def _bootstrap(
+    scores: SplitScores,
+    thresholds: Mapping[str, dict[str, Any]],
+    config: EvaluationConfig,
+    negative_factor: float = 1.0,
+) -> dict[str, BootstrapResult]:
+    return bootstrap_models(
+        scores.targets,
+        scores.probabilities,
+        {model: thresholds[model]["value"] for model in scores.probabilities},
+        num_bootstrap=config.num_bootstrap,
+        seed=config.seed,
+        negative_factor=negative_factor,
+    )
+
+
+def _describe_metrics(sample: BootstrapResult) -> dict[str, dict[str, float]]:
+    return {name: _round(result.to_json()) for name, result in sample.intervals().items()}
+
+
+def compare_with_best(samples: Mapping[str, dict[str, BootstrapResult]]) -> dict[str, Any] | None:
+    """Compare the model on test with the baseline that has the highest AUROC on validation."""
+    candidates = [name for name in samples["validation"] if name != MODEL]
+    if not candidates or MODEL not in samples["test"]:
+        return None
+    best = max(candidates, key=lambda name: samples["validation"][name].values["auroc"])
+    result = compare_models(samples["test"][MODEL], samples["test"][best], "auroc")
+    return {
+        "baseline": best,
+        "metric": result.metric,
+        "split": "test",
+        "difference": _round(result.difference.to_json()),
+        "p_value": round(result.p_value, 6),
+        "num_bootstrap": result.num_bootstrap,
+    }
+
+
+def describe_figures(test: SplitScores) -> dict[str, Any]:
+    """Curves, reliability bins and score histograms of the test split."""
+    if test.why_undefined() is not None:
+        return {"curves": None, "calibration": None, "histogram": None}
+    kinds = sorted(set(test.kinds), key=lambda kind: (kind != "positive", kind))
+    return {
+        "curves": {
+            "roc": {name: trace_roc(test.targets, values) for name, values in test.probabilities.items()},
+            "pr": {name: trace_pr(test.targets, values) for name, values in test.probabilities.items()},
+        },
+        "calibration": [_round(item) for item in bin_calibration(test.targets, test.probabilities[MODEL])],
+        "histogram": count_scores({str(kind): test.probabilities[MODEL][test.kinds == kind] for kind in kinds}),
+    }
+
+
+def squash(logits: Float[np.ndarray, " examples"]) -> Float[np.ndarray, " examples"]:
+    """The logistic function, without overflow; exact enough that only logits above 30 can tie."""
+    small = np.exp(-np.abs(logits.astype(np.float64)))
+    return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+
+
+def _round(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value if isinstance(value, int) else round(value, 6) for name, value in values.items()}

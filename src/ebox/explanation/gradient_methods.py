@@ -1,0 +1,249 @@
+"""Attribution by gradients: gradient times input, integrated gradients, and DeepLIFT/SHAP.
+
+All three give hypothetical contributions, `(batch, length, 4)`: what each base would contribute at each place. The
+contribution of the sequence itself is the entry of the base that stands there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from ebox.models import Network, one_hot
+from ebox.models.encoding import reverse_complement
+from ebox.models.layers import EXPONENT_LIMIT, ConvolutionMethod
+from ebox.models.network import Pass
+from ebox.models.trace import PLAIN, Elementwise, Rules, walk
+from ebox.sequences.codes import NUM_BASES
+
+# Below this difference of two inputs a nonlinearity's slope is taken in place of the ratio of differences.
+LEAST_DIFFERENCE = 1e-6
+Strand = Callable[[UInt8[Array, "batch length"], UInt8[Array, "batch reference length"]], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class GradientJob:
+    """Gradient times input with the one-hot correction; a job for `iter_batches`.
+
+    The gradient is corrected by its mean over the four bases, since a one-hot input never leaves the plane where
+    the four sum to 1 (Majdandzic 2023). Its sum over a sequence is the first-order guess of the difference to the
+    uniform input, a quarter of every base, which `reference` is the logit of. Past the cut of the exponential
+    activation, which guards against overflow and is nothing learned, the slope is that at the cut.
+    """
+
+    track: int
+    both_strands: bool
+
+    def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
+        """Give `logit` and `reference` (batch,), and `hypothetical` (batch, length, 4)."""
+        (codes,) = blocks
+        rules = Rules(_uncut, PLAIN.maximum)
+
+        def score(inputs: Array) -> Array:
+            return walk(network, inputs, method, rules).logits[:, self.track]
+
+        def explain(codes: Array, _: Array) -> dict[str, Array]:
+            inputs = one_hot(codes)
+            logit, slopes = _gradient(score, inputs)
+            uniform = jnp.where((codes < NUM_BASES)[..., None], 0.25, jnp.zeros_like(inputs))
+            return {"logit": logit, "reference": score(uniform), "hypothetical": _centre(slopes)}
+
+        return _over_strands(explain, codes, codes[:, None], self.both_strands)
+
+
+@dataclass(frozen=True)
+class IntegratedJob:
+    """Integrated gradients from shuffled references (Sundararajan 2017); a job for `iter_batches`.
+
+    The line from each reference to the sequence is integrated by Gauss and Legendre's rule in `num_steps` points.
+    `reference` is the mean logit of the references.
+    """
+
+    track: int
+    both_strands: bool
+    num_steps: int
+
+    def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
+        """Blocks: codes and their references. Give `logit`, `reference` and `hypothetical`."""
+        codes, references = blocks
+        score = _scorer(network, method, self.track)
+        nodes, weights = np.polynomial.legendre.leggauss(self.num_steps)
+        places = jnp.asarray(0.5 * (nodes + 1.0), jnp.float32)
+        shares = jnp.asarray(0.5 * weights, jnp.float32)
+
+        def explain(codes: Array, references: Array) -> dict[str, Array]:
+            inputs, starts = one_hot(codes)[:, None], one_hot(references)
+            flat = (-1, *inputs.shape[2:])
+
+            def add(total: Array, point: tuple[Array, Array]) -> tuple[Array, None]:
+                place, share = point
+                between = starts + place * (inputs - starts)
+                _, slopes = _gradient(score, between.reshape(flat))
+                return total + share * slopes.reshape(starts.shape), None
+
+            multipliers, _ = jax.lax.scan(add, jnp.zeros_like(starts), (places, shares))
+            reference = score(starts.reshape(flat)).reshape(references.shape[:2]).mean(axis=1)
+            return {
+                "logit": score(inputs[:, 0]),
+                "reference": reference,
+                "hypothetical": _project(multipliers, starts),
+            }
+
+        return _over_strands(explain, codes, references, self.both_strands)
+
+
+@dataclass(frozen=True)
+class DeepLiftJob:
+    """DeepLIFT/SHAP: the rescale rule, averaged over shuffled references; a job for `iter_batches`.
+
+    Each nonlinearity passes on the ratio of the differences of its output and its input between sequence and
+    reference (Shrikumar 2017, Lundberg 2017); a maximum gives what its winner and the reference's winner explain.
+    So the contributions of a sequence sum to its logit less the mean logit of the references, `reference`. The
+    sequence goes through the network once with all its references, in one group.
+    """
+
+    track: int
+    both_strands: bool
+
+    def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
+        """Blocks: codes and their references. Give `logit`, `reference` and `hypothetical`."""
+        codes, references = blocks
+        rules = _rescale_rules(references.shape[1] + 1)
+
+        def explain(codes: Array, references: Array) -> dict[str, Array]:
+            group = one_hot(jnp.concatenate([codes[:, None], references], axis=1))
+            flat = (-1, *group.shape[2:])
+
+            def score(inputs: Array) -> Array:
+                return walk(network, inputs, method, rules).logits[:, self.track]
+
+            logits, pull = jax.vjp(score, group.reshape(flat))
+            logits = logits.reshape(group.shape[:2])
+            # The slots of the references carry the gradients of their pairs with the sequence.
+            (multipliers,) = pull(jnp.ones_like(logits).at[:, 0].set(0.0).reshape(-1))
+            return {
+                "logit": logits[:, 0],
+                "reference": logits[:, 1:].mean(axis=1),
+                "hypothetical": _project(multipliers.reshape(group.shape)[:, 1:], group[:, 1:]),
+            }
+
+        return _over_strands(explain, codes, references, self.both_strands)
+
+
+def _over_strands(explain: Strand, codes: Array, references: Array, both_strands: bool) -> dict[str, Array]:
+    """Explain the strand given, or the mean of both, turned back to the strand given; nothing at an N."""
+    result = explain(codes, references)
+    if both_strands:
+        other = explain(reverse_complement(codes), reverse_complement(references))
+        other["hypothetical"] = other["hypothetical"][:, ::-1, ::-1]
+        result = {name: 0.5 * (value + other[name]) for name, value in result.items()}
+    known = (codes < NUM_BASES)[..., None]
+    return {**result, "hypothetical": jnp.where(known, result["hypothetical"], 0.0)}
+
+
+def _uncut(function: Elementwise, inputs: Array) -> Array:
+    """The function, with its slope at e^6's exponent for all inputs past it.
+
+    So a site that is strong enough to be cut still counts. All other functions of a network have at that exponent the
+    slope that they have past it (ReLU, and GELU to rounding), or get no such input (exponentials and logarithms of the
+    pool).
+    """
+    # Just below it, since at it JAX gives half the slope.
+    below = jax.lax.stop_gradient(jnp.minimum(inputs, np.nextafter(np.float32(EXPONENT_LIMIT), np.float32(0.0))))
+    _, slopes = jax.jvp(function, (below,), (jnp.ones_like(below),))
+    outputs = jax.lax.stop_gradient(function(inputs))
+    return outputs + jax.lax.stop_gradient(slopes) * (inputs - jax.lax.stop_gradient(inputs))
+
+
+def _scorer(network: Network, method: ConvolutionMethod, track: int) -> Callable[[Array], Array]:
+    return lambda inputs: network(inputs, Pass(method=method))[0][:, track]
+
+
+def _gradient(score: Callable[[Array], Array], inputs: Array) -> tuple[Array, Array]:
+    logit, pull = jax.vjp(score, inputs)
+    return logit, pull(jnp.ones_like(logit))[0]
+
+
+def _centre(slopes: Float[Array, "*rows 4"]) -> Float[Array, "*rows 4"]:
+    return slopes - slopes.mean(axis=-1, keepdims=True)
+
+
+def _project(
+    multipliers: Float[Array, "batch reference length 4"], references: Float[Array, "batch reference length 4"]
+) -> Float[Array, "batch length 4"]:
+    """What each base would contribute in place of the reference's: its multiplier less that of what it replaces."""
+    replaced = (multipliers * references).sum(axis=-1, keepdims=True)
+    return (multipliers - replaced).mean(axis=1)
+
+
+def _rescale_rules(group: int) -> Rules:
+    """DeepLIFT's rules for passes over groups: one sequence, then its references."""
+    return Rules(lambda function, inputs: _rescaled(group, function)(inputs), _rescaled_maximum(group))
+
+
+def _rescaled(group: int, function: Elementwise) -> Elementwise:
+    @jax.custom_vjp
+    def apply(inputs: Array) -> Array:
+        return function(inputs)
+
+    def forward(inputs: Array) -> tuple[Array, tuple[Array, Array]]:
+        outputs = function(inputs)
+        return outputs, (inputs, outputs)
+
+    def backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+        inputs, outputs = (_grouped(value, group) for value in saved)
+        change, effect = inputs[:, :1] - inputs, outputs[:, :1] - outputs
+        _, slope = jax.jvp(function, (inputs,), (jnp.ones_like(inputs),))
+        is_small = jnp.abs(change) < LEAST_DIFFERENCE
+        ratio = jnp.where(is_small, slope, effect / jnp.where(is_small, 1.0, change))
+        return (gradient * ratio.reshape(gradient.shape),)
+
+    apply.defvjp(forward, backward)
+    return apply
+
+
+def _rescaled_maximum(group: int) -> Callable[[Array], Array]:
+    """The maximum over the last but one axis, with its share of the difference at either winner.
+
+    With y the greater of both maxima, y less the reference's is explained where the sequence's winner stands, and
+    the rest where the reference's does; neither divides by less than it explains.
+    """
+
+    @jax.custom_vjp
+    def apply(values: Array) -> Array:
+        return values.max(axis=-2)
+
+    def forward(values: Array) -> tuple[Array, Array]:
+        return values.max(axis=-2), values
+
+    def backward(values: Array, gradient: Array) -> tuple[Array]:
+        grouped = _grouped(values, group)
+        here = grouped[:, :1]
+        top, top_here = grouped.max(axis=-2, keepdims=True), here.max(axis=-2, keepdims=True)
+        greater = jnp.maximum(top, top_here)
+        change = here - grouped
+        safe = jnp.where(jnp.abs(change) < LEAST_DIFFERENCE, 1.0, change)
+        won_here, won_there = _is_first(here, top_here), _is_first(grouped, top)
+        explained = jnp.where(won_here, greater - top, 0.0) + jnp.where(won_there, top_here - greater, 0.0)
+        ratio = jnp.where(jnp.abs(change) < LEAST_DIFFERENCE, 0.0, explained / safe)
+        return ((_grouped(gradient, group)[..., None, :] * ratio).reshape(values.shape),)
+
+    apply.defvjp(forward, backward)
+    return apply
+
+
+def _is_first(values: Array, top: Array) -> Array:
+    """Whether an entry is the first one of its window that reaches the maximum."""
+    place = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 2)
+    first = jnp.where(values == top, place, values.shape[-2]).min(axis=-2, keepdims=True)
+    return place == first
+
+
+def _grouped(values: Array, group: int) -> Array:
+    return values.reshape(-1, group, *values.shape[1:])

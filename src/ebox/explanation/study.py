@@ -1,0 +1,276 @@
+"""The explanation of a test set: motifs, grammar and checks, computed and published."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ebox.explanation.writing import ExplanationResult
+from ebox.progress import PathLike, Progress
+from ebox.settings.reading import ExplanationConfig
+from ebox.storage.publishing import publish_folder, write_json
+from ebox.storage.run_folder import EXPLANATION_FACTS, EXPLANATION_FORMAT_VERSION, EXPLANATION_WORK, FILTER_MATRICES
+from ebox.version import __version__
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from ebox.datasets.folder import Dataset
+    from ebox.explanation.attribution import Attributions
+    from ebox.explanation.discovery import Discovered, DiscoveryResult
+    from ebox.models.files import LoadedModel
+    from ebox.sequences import Motif
+    from ebox.sequences.places import Interval
+
+
+NUM_EXAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The sequences of a dataset that are explained."""
+
+    rows: np.ndarray
+    codes: UInt8[np.ndarray, "example length"]
+    names: tuple[str, ...]
+    places: tuple[Interval | None, ...]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One explanation of a test set."""
+
+    folder: Path
+    model: LoadedModel
+    config: ExplanationConfig
+    track: int
+    mesh: Mesh
+    motif_files: tuple[PathLike, ...]
+    progress: Progress | None
+
+    def check_pair(self) -> None:
+        """Refuse an unknown motif before anything is computed."""
+        from ebox.explanation.experiments import read_insert
+
+        for text in self.config.pair if self.config.pair is not None else ():
+            read_insert(text, self.motif_files)
+
+    def run(
+        self,
+        target: Path,
+        targets: Sequence[Motif],
+        other: LoadedModel | None,
+        against: Path | None,
+        planted: PathLike | None,
+    ) -> ExplanationResult:
+        """Compute all parts, and publish them."""
+        from ebox.explanation.hits import call_hits
+        from ebox.explanation.writing import (
+            describe_attribution,
+            describe_filters,
+            read_own_filters,
+            write_filters,
+            write_motif_files,
+        )
+        from ebox.verbs.opening import open_dataset_of
+
+        data, _ = open_dataset_of(self.folder, None)
+        truth = self._find_truth(data, planted)
+        subject = self._choose(data)
+        if planted is not None:
+            truth.check_names(subject.names, planted)
+        targets = [*(motif for motif in truth.motifs if motif.name not in {t.name for t in targets}), *targets]
+        found = self._attribute(subject)
+        contributions = found.contributions()
+        filters = read_own_filters(self.folder) if self.config.discover else []
+        discovery = self._discover(found, targets, [own.probabilities for own in filters])
+        motifs = discovery.motifs
+        hits = call_hits(motifs, found.codes, contributions, self.config.hit_p_value)
+        facts = {
+            **self._head(),
+            "sequences": {**subject.facts, "num_searched": discovery.num_searched},
+            "attribution": describe_attribution(found, self.config),
+            "targets": {"num": len(targets), "max_q": 0.05},
+            "motifs": self._describe_motifs(discovery, hits, subject, data),
+            "motifs_reason": self._say_why_none(discovery),
+            "filters": describe_filters(filters, discovery.filter_matches),
+            "grammar": self._experiment(motifs, data),
+            "examples": self._show_examples(subject, found),
+            "proof": self._prove(subject, found, motifs, truth, other, against),
+        }
+        with publish_folder(target, overwrite=True, mark=EXPLANATION_FACTS) as place:
+            facts["files"] = write_motif_files(place, motifs, hits, subject, found, contributions, facts["examples"])
+            if filters:
+                write_filters(place / FILTER_MATRICES, filters)
+                facts["files"]["filters"] = FILTER_MATRICES
+            write_json(place / EXPLANATION_FACTS, facts)
+        shutil.rmtree(self.folder / EXPLANATION_WORK, ignore_errors=True)
+        return ExplanationResult(target, facts)
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "format": "ebox-explanation",
+            "format_version": EXPLANATION_FORMAT_VERSION,
+            "ebox_version": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "kind": "test",
+            "track": self.model.tracks[self.track],
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def _score(self, codes: np.ndarray, phrase: str | None = None) -> np.ndarray:
+        from ebox.evaluation.inference import predict
+
+        progress = None
+        if phrase is not None and self.progress is not None:
+            tell = self.progress
+
+            def progress(_: str, done: int, total: int) -> None:
+                tell(phrase, done, total)
+
+        both = self.config.both_strands
+        return predict(self.model.network, codes, both_strands=both, mesh=self.mesh, progress=progress)[:, self.track]
+
+    def _choose(self, data: Dataset) -> Subject:
+        """The rows of the test split to explain."""
+        from ebox.explanation.subject import choose_rows, describe_choice, find_places, read_threshold
+
+        rows = data.rows("test")
+        logits = self._score(data.codes[rows], "scoring the test split")
+        threshold = read_threshold(self.folder, self.model.tracks[self.track])
+        positive = data.is_positive(self.track)[rows]
+        chosen, available = choose_rows(logits, positive, threshold, self.config)
+        chosen = chosen + rows.start
+        codes = np.asarray(data.codes[chosen])
+        facts = describe_choice(self.config, codes, available, threshold, len(positive))
+        names = tuple(data.examples["name"].gather(chosen.tolist()).to_list())
+        return Subject(chosen, codes, names, find_places(data, chosen), facts)
+
+    def _attribute(self, subject: Subject) -> Attributions:
+        from ebox.explanation.attribution import attribute
+
+        return attribute(
+            self.model.network,
+            subject.codes,
+            self.config,
+            self.track,
+            store=self.folder / EXPLANATION_WORK,
+            mesh=self.mesh,
+            progress=self.progress,
+        )
+
+    def _discover(
+        self, found: Attributions, targets: Sequence[Motif], filters: Sequence[np.ndarray]
+    ) -> DiscoveryResult:
+        from ebox.explanation.discovery import DiscoveryResult, discover
+
+        if not self.config.discover:
+            return DiscoveryResult((), 0, None)
+        known = found.codes, found.hypothetical, targets
+        return discover(*known, self.config, filters=filters, progress=self.progress)
+
+    def _say_why_none(self, found: DiscoveryResult) -> str | None:
+        if found.motifs:
+            return None
+        if not self.config.discover:
+            return "discovery was left out (explanation.discover)"
+        if found.reason is not None:
+            return (
+                f"TF-MoDISco stopped before its end ({found.reason}), so nothing is known of motifs; it does so where "
+                "few stretches stand out, and more sequences (explanation.max_sequences) may help"
+            )
+        return (
+            f"no stretch of high contribution recurs often enough in {found.num_searched:,} sequences; more sequences "
+            "(explanation.max_sequences), or a network that has learned more, may show one"
+        )
+
+    def _describe_motifs(
+        self, found: DiscoveryResult, hits: Sequence[Any], subject: Subject, data: Dataset
+    ) -> list[dict[str, Any]]:
+        from ebox.explanation.experiments import destroy, marginalise, motif_insert
+        from ebox.explanation.subject import draw_backgrounds
+        from ebox.explanation.writing import describe_motif
+
+        facts = []
+        backgrounds = draw_backgrounds(data, self.track, self.config) if self.config.grammar else None
+        for number, motif in enumerate(found.motifs):
+            entry = describe_motif(motif, hits, len(subject.rows), found.num_searched)
+            if backgrounds is not None:
+                self._tell("experiments with each motif", number, len(found.motifs))
+                insert = motif_insert(motif.motif, motif.name)
+                fits = len(insert.codes) <= backgrounds.shape[1]
+                entry["put_in"] = marginalise(self._score, backgrounds, insert, self.config.seed) if fits else None
+                entry["destroyed"] = destroy(
+                    self._score, subject.codes, hits, motif, self.config.num_checked, self.config.seed
+                )
+            facts.append(entry)
+        return facts
+
+    def _experiment(self, motifs: Sequence[Discovered], data: Dataset) -> dict[str, Any]:
+        from ebox.explanation.experiments import measure_spacing
+        from ebox.explanation.subject import choose_pair, draw_backgrounds
+
+        if not self.config.grammar:
+            return {"pair": None, "reason": "left out (explanation.grammar)"}
+        pair = choose_pair(motifs, self.config, self.motif_files)
+        if pair is None:
+            return {"pair": None, "reason": "no two motifs were found or named (explanation.pair)"}
+        if len(pair.first.codes) + len(pair.second.codes) > data.length_bp:
+            return {"pair": None, "reason": "the two motifs do not fit into a sequence side by side"}
+        backgrounds = draw_backgrounds(data, self.track, self.config)
+        if len(backgrounds) < 2:
+            return {"pair": None, "reason": "two sequences at least are needed to put them into"}
+        self._tell("experiments with two motifs", 0, 1)
+        facts = measure_spacing(
+            self._score, backgrounds, pair.first, pair.second, self.config.max_gap_bp, self.config.seed
+        )
+        known = {"arrangement": pair.arrangement, "gap_bp": list(pair.gap_bp), "reference": pair.reference}
+        return {"pair": {**facts, "expected": known if pair.reference else None}, "reason": None}
+
+    def _show_examples(self, subject: Subject, found: Attributions) -> list[dict[str, Any]]:
+        """The sequences that the network is surest of."""
+        from ebox.sequences import decode
+
+        best = np.argsort(-np.asarray(found.logit), kind="stable")[:NUM_EXAMPLES]
+        return [
+            {
+                "name": subject.names[row],
+                "logit": round(float(found.logit[row]), 4),
+                "sequence": decode(np.asarray(found.codes[row])),
+                "contributions": np.round(found.contributions(slice(row, row + 1))[0], 5).tolist(),
+            }
+            for row in best.tolist()
+        ]
+
+    def _find_truth(self, data: Dataset, planted: PathLike | None) -> Any:
+        from ebox.explanation.subject import find_truth
+
+        return find_truth(self.folder, data, planted)
+
+    def _prove(
+        self,
+        subject: Subject,
+        found: Attributions,
+        motifs: Sequence[Discovered],
+        truth: Any,
+        other: LoadedModel | None,
+        against: Path | None,
+    ) -> dict[str, Any] | None:
+        from ebox.explanation.checks import Checks
+
+        if not self.config.proof:
+            return None
+        checks = Checks(self.model, self.config, self.track, self.mesh, self.progress)
+        return checks.run(subject.codes, subject.names, found, motifs, truth, other, against)
+
+    def _tell(self, phrase: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(phrase, done, total)

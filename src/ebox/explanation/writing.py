@@ -1,0 +1,288 @@
+"""The files of an explanation: facts, motifs, hits, contributions and logos."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from ebox.drawing.logo_png import write_logo_png
+from ebox.drawing.logos import information_heights, logo_svg
+from ebox.errors import InputError
+from ebox.explanation.attribution import WARN_COMPLETENESS, Attributions
+from ebox.explanation.discovery import Discovered
+from ebox.explanation.filters import FilterMotif, read_filters
+from ebox.explanation.hits import Hit
+from ebox.explanation.matching import Match
+from ebox.sequences.bigwig import check_bigwig, write_bigwig
+from ebox.sequences.codes import encode, one_hot
+from ebox.sequences.matrices import Motif
+from ebox.sequences.motif_files import write_meme
+from ebox.sequences.places import Interval
+from ebox.settings.reading import ExplanationConfig
+from ebox.storage.publishing import publish_file, read_json
+from ebox.storage.run_folder import (
+    BIGWIG,
+    CONTRIBUTIONS,
+    EXPLANATION,
+    EXPLANATION_FACTS,
+    EXPLANATION_FORMAT_VERSION,
+    HITS,
+    MOTIFS,
+)
+
+METHOD_WORDS = {
+    "deeplift": "DeepLIFT/SHAP",
+    "saturation": "saturation mutagenesis",
+    "integrated": "integrated gradients",
+    "gradient": "gradient times input",
+}
+# A filter's matrix of fewer sites is mostly chance.
+MIN_FILTER_SITES = 20
+_REFERENCES = {
+    "deeplift": "dinucleotide shuffles of the sequence",
+    "integrated": "dinucleotide shuffles of the sequence",
+    "saturation": "a quarter of every base at every place",
+    "gradient": "a quarter of every base at every place",
+}
+
+
+@dataclass(frozen=True)
+class ExplanationResult:
+    """Where the explanation stands, the facts in it (docs/explanation.md), and the report, if it was written again."""
+
+    folder: Path
+    facts: dict[str, Any]
+    report: Path | None = None
+
+    @property
+    def motifs(self) -> list[dict[str, Any]]:
+        """The discovered motifs, those with most sites first."""
+        return list(self.facts["motifs"])
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """Sequences with their names and places."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the records."""
+
+    @property
+    def places(self) -> Sequence[Interval | None]:
+        """On the genome, where known."""
+
+
+def describe_attribution(found: Attributions, config: ExplanationConfig) -> dict[str, Any]:
+    """Method, what is explained against what, and the completeness error with a warning past 5 %."""
+    error = found.completeness_error()
+    warning = None
+    if error > WARN_COMPLETENESS:
+        warning = (
+            f"the contributions of a sequence do not add up to what they explain: they miss it by {100 * error:.0f} % "
+            f"on average (more than {100 * WARN_COMPLETENESS:.0f} %)"
+        )
+        if found.method in ("saturation", "gradient"):
+            warning += f"; {METHOD_WORDS[found.method]} measures each base alone, so they need not"
+        else:
+            warning += "; more points on the way (explanation.num_steps) bring it down"
+    return {
+        "method": found.method,
+        "words": METHOD_WORDS[found.method],
+        "output": "logit averaged over both strands" if config.both_strands else "logit of the strand given",
+        "reference": _REFERENCES[found.method],
+        "num_references": config.num_references if found.method in ("deeplift", "integrated") else None,
+        "mean_logit": round(float(np.mean(found.logit)), 6),
+        "mean_reference": round(float(np.mean(found.reference)), 6),
+        "completeness_error": round(error, 8),
+        "warning": warning,
+    }
+
+
+def describe_motif(motif: Discovered, hits: Sequence[Hit], num_sequences: int, num_searched: int) -> dict[str, Any]:
+    """A discovered motif as facts; its matrix is the one that the logo, the matches and the hits are of.
+
+    Its sites are of the sequences that motifs were looked for in, its hits of all.
+    """
+    own = [hit for hit in hits if hit.motif == motif.name]
+    return {
+        "name": motif.name,
+        "sign": motif.sign,
+        "consensus": motif.motif.consensus,
+        "width_bp": motif.motif.width,
+        "information_bits": round(float(motif.motif.information().sum()), 3),
+        "num_sites": len(motif.sites),
+        "share_of_sequences": round(len({site[0] for site in motif.sites}) / max(num_searched, 1), 5),
+        "num_hits": len(own),
+        "share_with_hit": round(len({hit.example for hit in own}) / max(num_sequences, 1), 5),
+        "mean_contribution": round(float((motif.contributions * motif.probabilities).sum()), 5),
+        "probabilities": np.round(motif.probabilities, 5).tolist(),
+        "contributions": np.round(motif.contributions, 6).tolist(),
+        "find": None if motif.best is None else motif.best.name,
+        "matches": [{**asdict(match), "is_find": match.is_find} for match in motif.matches],
+        "put_in": None,
+        "destroyed": None,
+    }
+
+
+def read_own_filters(run: Path) -> list[FilterMotif]:
+    """The filters of an evaluated run with enough sites to match, in order; none where it was not evaluated."""
+    if not (run / "filters.json").exists():
+        return []
+    return sorted((own for own in read_filters(run) if own.num_sites >= MIN_FILTER_SITES), key=lambda own: own.index)
+
+
+def describe_filters(filters: Sequence[FilterMotif], matches: Sequence[Sequence[Match]]) -> list[dict[str, Any]]:
+    """Filters with the known motifs that their matrices are like, as facts."""
+    return [
+        {
+            "name": name_filter(own),
+            "index": own.index,
+            "consensus": own.consensus,
+            "num_sites": own.num_sites,
+            "matches": [{**asdict(match), "is_find": match.is_find} for match in found],
+        }
+        for own, found in zip(filters, matches, strict=True)
+    ]
+
+
+def name_filter(own: FilterMotif) -> str:
+    """What a filter is called in facts and files."""
+    return f"filter_{own.index}"
+
+
+def write_filters(path: Path, filters: Sequence[FilterMotif]) -> None:
+    """Publish the matrices of filters as MEME."""
+    motifs = [Motif(name_filter(own), own.probabilities, "ebox explain", "", own.num_sites) for own in filters]
+    write_meme(path, motifs)
+
+
+def write_motif_files(
+    folder: Path,
+    motifs: Sequence[Discovered],
+    hits: Sequence[Hit],
+    subject: Explained,
+    found: Attributions,
+    contributions: Float[np.ndarray, "example length"],
+    examples: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Write what a person or a program goes on with, and list it."""
+    files: dict[str, Any] = {"contributions": CONTRIBUTIONS, "hits": HITS, "logos": [], "motifs": None, "bigwig": None}
+    write_contributions(folder / CONTRIBUTIONS, subject.names, found, contributions)
+    (folder / HITS).write_text(format_hits(hits, subject), encoding="utf-8")
+    if motifs:
+        write_meme(folder / MOTIFS, [motif.motif for motif in motifs])
+        files["motifs"] = MOTIFS
+    for motif in motifs:
+        title = f"{motif.name} ({motif.motif.consensus})"
+        heights = information_heights(motif.probabilities)
+        files["logos"] += write_logo(folder, motif.name, heights, title, "bits", 1)
+    for number, example in enumerate(examples, start=1):
+        heights = contribution_heights(str(example["sequence"]), np.asarray(example["contributions"]))
+        files["logos"] += write_logo(folder, f"sequence_{number}", heights, str(example["name"]), "logit", 1)
+    if any(place is not None for place in subject.places):
+        check_bigwig()
+        write_bigwig(folder / BIGWIG, subject.places, list(contributions))
+        files["bigwig"] = BIGWIG
+    return files
+
+
+def write_contributions(
+    path: Path, names: Sequence[str], found: Attributions, contributions: Float[np.ndarray, "example length"]
+) -> None:
+    """Publish all numbers as npz; arrays on disk are copied through, not loaded."""
+    with publish_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            names=np.array(names, dtype=np.str_),
+            codes=found.codes,
+            contributions=contributions,
+            hypothetical=found.hypothetical,
+            logit=found.logit,
+            reference=found.reference,
+        )
+
+
+def write_logo(
+    folder: Path, name: str, heights: Float[np.ndarray, "width 4"], title: str, unit: str, first: int
+) -> list[str]:
+    """Write a logo as SVG and PNG into the folder `logos`, and name both."""
+    (folder / "logos").mkdir(exist_ok=True)
+    safe = re.sub(r"[^\w.-]+", "_", name)[:80]
+    files = [f"logos/{safe}.svg", f"logos/{safe}.png"]
+    svg = logo_svg(heights, title=title, unit=unit, first_position=first)
+    (folder / files[0]).write_text(svg, encoding="utf-8")
+    write_logo_png(folder / files[1], heights, title=title, unit=unit, first_position=first)
+    return files
+
+
+def contribution_heights(sequence: str, contributions: Float[np.ndarray, " length"]) -> Float[np.ndarray, "length 4"]:
+    """Letter heights of a sequence: each base as tall as its contribution, below the axis where negative."""
+    return one_hot(encode(sequence), np.float64) * np.asarray(contributions, np.float64)[:, None]
+
+
+def format_hits(hits: Sequence[Hit], subject: Explained) -> str:
+    """BED6 and two columns, score in bits and contribution; on the genome where known, else by record name."""
+    lines = []
+    for hit in hits:
+        place = subject.places[hit.example]
+        chrom, start, end, strand = (
+            name_place(subject.names[hit.example], hit.example + 1),
+            hit.start,
+            hit.end,
+            hit.strand,
+        )
+        if place is not None:
+            chrom = place.chrom
+            if place.strand == "-":
+                start, end = place.end - hit.end, place.end - hit.start
+                strand = "-" if strand == "+" else "+"
+            else:
+                start, end = place.start + hit.start, place.start + hit.end
+        score = min(max(round(100 * hit.score), 0), 1000)
+        lines.append(
+            f"{chrom}\t{start}\t{end}\t{hit.motif}\t{score}\t{strand}\t{hit.score:.3f}\t{hit.contribution:.5f}\n"
+        )
+    return "".join(lines)
+
+
+def name_place(name: str, number: int) -> str:
+    """The first word of a record's name; of one without a name, its number from 1."""
+    return name.split()[0] if name.strip() else f"record_{number}"
+
+
+def read_discovered(facts: Mapping[str, Any]) -> list[Discovered]:
+    """The motifs of an explanation's facts, without their sites."""
+    return [
+        Discovered(
+            name=entry["name"],
+            sign=entry["sign"],
+            probabilities=np.asarray(entry["probabilities"]) / np.sum(entry["probabilities"], axis=1, keepdims=True),
+            contributions=np.asarray(entry["contributions"]),
+            sites=(),
+            matches=(),
+        )
+        for entry in facts["motifs"]
+    ]
+
+
+def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the facts of an explained run.
+
+    Raises:
+        InputError: it was not explained, or the file is of another format.
+    """
+    path = Path(run) / EXPLANATION / EXPLANATION_FACTS
+    facts: Mapping[str, Any] = read_json(path)
+    if facts.get("format") != "ebox-explanation" or facts.get("format_version") != EXPLANATION_FORMAT_VERSION:
+        raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
+    if facts.get("kind") != "test":
+        raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
+    return dict(facts)

@@ -1,0 +1,46 @@
+"""From settings to an exchange."""
+
+from __future__ import annotations
+
+from jax.sharding import Mesh
+
+from ebox.mesh.collectives import Axis
+from ebox.mesh.compression import Int8Exchange, TopKExchange
+from ebox.mesh.devices import DATA_AXIS, DEVICE_AXIS, NODE_AXIS
+from ebox.mesh.exchange import ExactExchange, Exchange, HalfExchange, HierarchicalExchange, VectorExchange
+from ebox.mesh.lowrank import PowerExchange
+from ebox.settings.reading import ParallelConfig
+from ebox.workers.processes import is_on_loopback
+
+
+def build_exchange(config: ParallelConfig, mesh: Mesh) -> Exchange:
+    """Choose the exchange for a mesh.
+
+    Between one device and itself nothing is compressed: the exchange is exact there.
+    """
+    nodes, node_devices = mesh.shape[NODE_AXIS], mesh.shape[DEVICE_AXIS]
+    senders = nodes if config.hierarchical else mesh.size
+    if senders == 1 or config.exchange == "exact":
+        return ExactExchange(mesh.size, find_axis(mesh))
+    if config.exchange == "powersgd":
+        return PowerExchange(mesh.size, config.rank, node_devices, config.hierarchical, find_axis(mesh))
+    axis = Axis(NODE_AXIS) if config.hierarchical else find_axis(mesh)
+    platform = mesh.devices.flat[0].platform
+    between = _build_vector_exchange(config, senders, axis, platform)
+    return HierarchicalExchange(mesh.size, node_devices, between, find_axis(mesh)) if config.hierarchical else between
+
+
+def find_axis(mesh: Mesh) -> Axis:
+    """That of all devices of a mesh: CPU processes of one device each swap, long vectors on one machine alone."""
+    devices = mesh.devices.ravel().tolist()
+    processes = {device.process_index for device in devices}
+    swaps = devices[0].platform == "cpu" and 1 < len(processes) == len(devices)
+    return Axis(DATA_AXIS, swaps, on_one_machine=swaps and is_on_loopback())
+
+
+def _build_vector_exchange(config: ParallelConfig, workers: int, axis: Axis, platform: str) -> VectorExchange:
+    if config.exchange == "half":
+        return HalfExchange(workers, platform != "cpu", axis)
+    if config.exchange == "int8":
+        return Int8Exchange(workers, axis)
+    return TopKExchange(workers, axis, config.top_fraction)

@@ -1,0 +1,75 @@
+"""The model of a run as files: weights in safetensors, and the settings that say what network they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from ebox.errors import InputError
+from ebox.models import Network, build_model
+from ebox.models.tensors import FACTS, load_tree, read_facts, save_tree
+from ebox.settings.reading import Config, ModelConfig, make_config
+from ebox.storage.run_folder import MODEL, check_run_folder
+from ebox.version import __version__
+
+MODEL_FORMAT = "ebox-model"
+MODEL_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained network with what is needed to use it."""
+
+    network: Network
+    config: ModelConfig
+    tracks: tuple[str, ...]
+    length_bp: int
+    facts: dict[str, Any]
+
+
+def save_model(folder: Path, network: Network, config: Config, tracks: tuple[str, ...], length_bp: int) -> None:
+    """Publish the model into the run folder."""
+    facts = {
+        "format": MODEL_FORMAT,
+        "format_version": MODEL_FORMAT_VERSION,
+        "ebox_version": __version__,
+        "model": config.model.model_dump(mode="json"),
+        "tracks": list(tracks),
+        "length_bp": length_bp,
+    }
+    save_tree(folder / MODEL, eqx.filter(network, eqx.is_array), facts)
+
+
+def load_model(run_folder: Path | str) -> LoadedModel:
+    """Read the trained network of a run folder.
+
+    Raises:
+        InputError: no model is there, it is corrupt, or of a format that this ebox doesn't know.
+    """
+    folder = Path(run_folder)
+    check_run_folder(folder)
+    facts = read_facts(folder / MODEL)
+    _check_format(folder / MODEL, facts)
+    try:
+        settings, tracks, length_bp = facts["model"], tuple(facts["tracks"]), int(facts["length_bp"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError("does not describe a network", file=folder / MODEL / FACTS, remedy="train again") from None
+    config = make_config({"model": settings}, file=folder / MODEL).model
+    like = build_model(config, len(tracks), length_bp, np.random.default_rng(0))
+    arrays, static = eqx.partition(like, eqx.is_array)
+    return LoadedModel(eqx.combine(load_tree(folder / MODEL, arrays), static), config, tracks, length_bp, facts)
+
+
+def _check_format(folder: Path, facts: dict[str, Any]) -> None:
+    if facts.get("format") != MODEL_FORMAT:
+        raise InputError(f"is not an ebox model: its format is {facts.get('format')!r}", file=folder)
+    if facts.get("format_version") != MODEL_FORMAT_VERSION:
+        raise InputError(
+            f"has model format {facts.get('format_version')}; this ebox ({__version__}) reads {MODEL_FORMAT_VERSION}",
+            file=folder,
+            remedy=f"use the ebox that wrote it ({facts.get('ebox_version')}), or train again",
+        )

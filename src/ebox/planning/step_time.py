@@ -1,0 +1,248 @@
+"""How the time of a step grows with the workers: a model of four costs, fitted to measured steps.
+
+    seconds = (fixed + per_example * examples) * slowest(workers, spread)
+            + (rounds(exchange, workers) * messages * (latency + per_message)
+               + volume(exchange, workers) * bytes * transfer / bandwidth) / steps_per_exchange
+
+`rounds` and `volume` are those of `ebox.planning.collective_costs`, `slowest` that of `ebox.planning.stragglers`. For a given
+spread it is linear in the four costs, so they are found by non-negative least squares on relative errors, and the
+spread by a search over one number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from ebox.errors import InputError
+from ebox.planning.collective_costs import Exchange, exchange_rounds, exchange_volume
+from ebox.planning.stragglers import mean_of_slowest
+
+# In the order in which they are given up where the points can't tell them apart, the last first.
+COSTS = ("per_example_seconds", "transfer", "per_message_seconds", "fixed_seconds")
+_WIDEST_SPREAD = 1.0
+Real = int | float
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """A training whose step time is asked for.
+
+    Args:
+        workers: That share the global batch.
+        examples: A worker and step.
+        message_bytes: That each worker brings to one exchange: its gradient, as it travels.
+        bandwidth: Of a worker's link, bytes a second and way; infinite where there is no link to speak of.
+        latency: Of one message, in seconds, where it is known; what software adds is fitted.
+        messages: Exchanges that follow one another in a step: batch statistics want their own.
+        exchange: The algorithm.
+        steps_per_exchange: 1; more for local updates.
+    """
+
+    workers: int
+    examples: Real
+    message_bytes: Real
+    bandwidth: Real
+    latency: Real = 0.0
+    messages: int = 1
+    exchange: Exchange = "ring"
+    steps_per_exchange: int = 1
+
+
+@dataclass(frozen=True)
+class ScalingPoint:
+    """A measured step: the case, and its typical time in seconds."""
+
+    case: StepCase
+    seconds: Real
+
+
+@dataclass(frozen=True)
+class ScalingModel:
+    """The fitted costs.
+
+    Args:
+        fixed_seconds: Of a step, whatever its batch.
+        per_example_seconds: Of each example.
+        per_message_seconds: What software adds to the latency of a message.
+        transfer: Seconds for what the link could carry in one; 1 is a perfect network.
+        spread: Of the times of workers: standard deviation of the logarithm.
+    """
+
+    fixed_seconds: float
+    per_example_seconds: float
+    per_message_seconds: float
+    transfer: float
+    spread: float
+
+    def compute_seconds(self, case: StepCase) -> float:
+        """The mean worker's own work in a step."""
+        return self.fixed_seconds + self.per_example_seconds * case.examples
+
+    def exchange_seconds(self, case: StepCase) -> float:
+        """The exchange's share of a step."""
+        rounds = exchange_rounds(case.exchange, case.workers) * case.messages
+        volume = exchange_volume(case.exchange, case.workers) * case.message_bytes
+        once = rounds * (case.latency + self.per_message_seconds) + volume * self.transfer / case.bandwidth
+        return once / case.steps_per_exchange
+
+    def step_seconds(self, case: StepCase, *, overlapped: bool = False) -> float:
+        """The expected time of a step; overlapped: the exchange runs behind the work of the next step."""
+        work = self.compute_seconds(case) * mean_of_slowest(case.workers, self.spread)
+        exchange = self.exchange_seconds(case)
+        return max(work, exchange) if overlapped else work + exchange
+
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """A predicted step time, and the least and greatest that the fits without one point would have given."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ScalingResult:
+    """A fitted model and how far to trust it.
+
+    Args:
+        model: Fitted to all points.
+        points: The points.
+        errors: Relative error of the model at each point.
+        left_out_models: Fitted to all points but one.
+        left_out_errors: Relative error of each of those at the point that it has not seen.
+        untold: Costs that these points can't tell from the others; they are 0 in the model.
+    """
+
+    model: ScalingModel
+    points: tuple[ScalingPoint, ...]
+    errors: tuple[float, ...]
+    left_out_models: tuple[ScalingModel, ...]
+    left_out_errors: tuple[float, ...]
+    untold: tuple[str, ...]
+
+    @property
+    def median_left_out_error(self) -> float:
+        """Of the sizes of the errors on points left out."""
+        return float(np.median(np.abs(self.left_out_errors)))
+
+    @property
+    def worst_left_out_error(self) -> float:
+        """The largest of them."""
+        return float(np.max(np.abs(self.left_out_errors)))
+
+    def predict(self, case: StepCase, *, overlapped: bool = False) -> PredictionResult:
+        """The time of a step that was not measured."""
+        others = [model.step_seconds(case, overlapped=overlapped) for model in self.left_out_models]
+        seconds = self.model.step_seconds(case, overlapped=overlapped)
+        return PredictionResult(seconds, min([seconds, *others]), max([seconds, *others]))
+
+
+def fit_scaling(points: Sequence[ScalingPoint], spread: float | None = None) -> ScalingResult:
+    """Fit the model to measured steps, and measure its error on each point left out.
+
+    Args:
+        points: Of at least two numbers of workers; the more they differ in examples, bytes and bandwidth, the more
+            costs they tell apart.
+        spread: Of the workers' times, where it is known (`fit_stragglers`); None: fitted with the rest.
+
+    Raises:
+        InputError: too few points for the costs, one number of workers only, or a value that makes no sense.
+    """
+    _check_points(points)
+    told = _choose_costs(points)
+    needed = len(told) + (1 if spread is None else 0) + 1
+    if len(points) < needed:
+        raise InputError(
+            f"{len(points)} points are too few to fit {needed - 1} numbers and to leave one out",
+            remedy=f"measure at least {needed}, of different workers, examples, bytes and bandwidths",
+        )
+    model = _fit(points, told, spread)
+    left_out = tuple(_fit([*points[:place], *points[place + 1 :]], told, spread) for place in range(len(points)))
+    return ScalingResult(
+        model=model,
+        points=tuple(points),
+        errors=tuple(_error(model, point) for point in points),
+        left_out_models=left_out,
+        left_out_errors=tuple(_error(other, point) for other, point in zip(left_out, points, strict=True)),
+        untold=tuple(cost for cost in COSTS if cost not in told),
+    )
+
+
+def _error(model: ScalingModel, point: ScalingPoint) -> float:
+    return model.step_seconds(point.case) / point.seconds - 1.0
+
+
+def _check_points(points: Sequence[ScalingPoint]) -> None:
+    for number, point in enumerate(points, start=1):
+        case = point.case
+        finite = (point.seconds, case.examples, case.message_bytes, case.latency)
+        above = point.seconds > 0 and case.workers >= 1 and case.bandwidth > 0 and case.messages >= 1
+        if not (
+            all(math.isfinite(value) and value >= 0 for value in finite) and above and case.steps_per_exchange >= 1
+        ):
+            raise InputError(f"point {number} makes no sense: {point}", remedy="times and bandwidths must be above 0")
+    if len({point.case.workers for point in points}) < 2:
+        raise InputError(
+            "the points are all of one number of workers, so they say nothing of scaling",
+            remedy="measure the step with 1 worker and with several",
+        )
+
+
+def _choose_costs(points: Sequence[ScalingPoint]) -> tuple[str, ...]:
+    """The costs that the points tell apart: each that is no mixture of those before it."""
+    columns, _ = _linear_system(points, 0.0)
+    told: list[int] = []
+    for place in range(len(COSTS)):
+        chosen = columns[:, [*told, place]]
+        size = np.linalg.norm(chosen, axis=0)
+        if (size > 0).all() and np.linalg.matrix_rank(chosen / size, tol=1e-6) == len(told) + 1:
+            told.append(place)
+    return tuple(COSTS[place] for place in told)
+
+
+def _linear_system(
+    points: Sequence[ScalingPoint], spread: float
+) -> tuple[Float[np.ndarray, "point cost"], Float[np.ndarray, " point"]]:
+    """What each cost is multiplied with in each point, and what is left to explain; in shares of the measured time."""
+    rows, rest = [], []
+    for point in points:
+        case = point.case
+        slowest = mean_of_slowest(case.workers, spread)
+        rounds = exchange_rounds(case.exchange, case.workers) * case.messages / case.steps_per_exchange
+        volume = exchange_volume(case.exchange, case.workers) * case.message_bytes / case.steps_per_exchange
+        row = (case.examples * slowest, volume / case.bandwidth, rounds, slowest)
+        rows.append([value / point.seconds for value in row])
+        rest.append(1.0 - rounds * case.latency / point.seconds)
+    return np.array(rows), np.array(rest)
+
+
+def _fit(points: Sequence[ScalingPoint], told: tuple[str, ...], spread: float | None) -> ScalingModel:
+    from scipy.optimize import minimize_scalar
+
+    if spread is None:
+        bounds, options = (0.0, _WIDEST_SPREAD), {"xatol": 1e-4}
+        found = minimize_scalar(
+            lambda one: _solve(points, told, one)[1], bounds=bounds, method="bounded", options=options
+        )
+        # The search never tries its ends, and equal workers are one of them.
+        spread = min((0.0, float(found.x)), key=lambda one: _solve(points, told, one)[1])
+    costs, _ = _solve(points, told, spread)
+    return ScalingModel(**{cost: costs.get(cost, 0.0) for cost in COSTS}, spread=spread)
+
+
+def _solve(points: Sequence[ScalingPoint], told: tuple[str, ...], spread: float) -> tuple[dict[str, float], float]:
+    """The costs for a given spread, and the norm of the relative errors that they leave."""
+    from scipy.optimize import nnls
+
+    columns, rest = _linear_system(points, spread)
+    chosen = columns[:, [COSTS.index(cost) for cost in told]]
+    size = np.linalg.norm(chosen, axis=0)
+    # Without the one point that shows it, a cost may have no column left.
+    values, residual = nnls(chosen / np.where(size > 0, size, 1.0), rest)
+    return dict(zip(told, (values / np.where(size > 0, size, 1.0)).tolist(), strict=True)), float(residual)

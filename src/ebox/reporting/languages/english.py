@@ -1,0 +1,104 @@
+"""Words for numbers, metrics, kinds and baselines, so that every part of a report says the same."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from ebox.drawing.numbers import MODEL
+
+# name: (short words, what it means, higher is better)
+METRICS: dict[str, tuple[str, str]] = {
+    "auroc": ("AUROC", "how often a positive is ranked above a negative; 0.5 is chance, 1 is perfect"),
+    "auprc": ("AUPRC", "precision averaged over recall; chance is the share of positives"),
+    "accuracy": ("Accuracy", "share of right calls at the threshold"),
+    "accuracy_at_0.5": ("Accuracy at 0.5", "share of right calls where 0.5 is the threshold"),
+    "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity; 0.5 is chance"),
+    "sensitivity": ("Sensitivity", "share of positives called positive"),
+    "specificity": ("Specificity", "share of negatives called negative"),
+    "mcc": ("MCC", "correlation of calls and truth at the threshold; 0 is chance"),
+    "mcc_at_0.5": ("MCC at 0.5", "the same where 0.5 is the threshold"),
+    "recall_at_10_fdr": (
+        "Recall at 10 % FDR",
+        "share of positives found while at most 1 call in 10 is wrong",
+    ),
+    "recall_at_50_fdr": ("Recall at 50 % FDR", "share of positives found while at most 1 call in 2 is wrong"),
+    "brier": ("Brier score", "mean squared error of the probabilities; lower is better"),
+    "calibration_error": ("Calibration error", "mean gap between stated and true share; lower is better"),
+}
+BASELINES = {
+    "kmer_logistic": ("k-mer logistic", "a logistic regression on counts of short words (k-mers)"),
+    "best_pwm": ("Best PWM hit", "the best match of a known motif matrix in the sequence"),
+    "gc_logistic": ("GC logistic", "a logistic regression on the GC content alone"),
+}
+KINDS = {
+    "positive": (
+        "Positives",
+        "sequences that carry the signal, such as loci where the factor was found bound",
+    ),
+    "given": ("Given negatives", "sequences handed in as negatives"),
+    "shuffled": ("Shuffled negatives", "positives with their bases shuffled, all dinucleotide counts kept"),
+    "other_tracks": ("Positives of other tracks", "sequences that are positive for another track only"),
+    "matched": ("Matched negatives", "other windows of the same genome with like GC, away from the peaks"),
+}
+LONGEST_COMMAND_LINE = 60
+
+
+def name_metric(metric: str) -> str:
+    """The short words for a metric."""
+    return METRICS[metric][0] if metric in METRICS else metric.replace("_", " ")
+
+
+def name_baseline(baseline: str, kmer: int | None = None) -> str:
+    """The short words for a baseline, or for the model."""
+    if baseline == MODEL:
+        return "Network"
+    if baseline == "kmer_logistic" and kmer is not None:
+        return f"{kmer}-mer logistic"
+    return BASELINES[baseline][0] if baseline in BASELINES else baseline.replace("_", " ")
+
+
+def name_kind(kind: str) -> str:
+    """The short words for a kind of example."""
+    return KINDS[kind][0] if kind in KINDS else kind
+
+
+def explain_kind(kind: str) -> str:
+    """What a kind of example is."""
+    return KINDS[kind][1] if kind in KINDS else "sequences handed in as negatives under this name"
+
+
+def format_command(argv: Sequence[str] | None) -> str | None:
+    """A command line that a shell reads back to the same words; the program without its folder."""
+    if not argv:
+        return None
+    program = argv[0].replace("\\", "/").rsplit("/", 1)[-1]
+    first = "ebox" if program in ("__main__.py", "ebox.exe") else program
+    return shlex.join([first, *argv[1:]])
+
+
+def continue_command(line: str) -> str:
+    """A long command line with a line for each option, still one command to a POSIX shell."""
+    return line if len(line) <= LONGEST_COMMAND_LINE else " \\\n  ".join(_split_options(line))
+
+
+def _split_options(line: str) -> list[str]:
+    """The program and its verb, then each option with its values; only whole words are looked at."""
+    parts: list[list[str]] = [[]]
+    for word in shlex.split(line):
+        if word.startswith("-") and parts[-1]:
+            parts.append([])
+        parts[-1].append(word)
+    return [shlex.join(part) for part in parts]
+
+
+def format_date(text: str | None) -> str:
+    """The day and minute of an ISO time."""
+    return "unknown" if not text else text[:16].replace("T", " ") + (" UTC" if len(text) > 10 else "")
+
+
+def join_words(words: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"

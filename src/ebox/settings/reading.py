@@ -1,0 +1,265 @@
+"""The settings of ebox: read from TOML and written back to TOML. An unknown key is an error."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+from pydantic import ValidationError
+
+from ebox.errors import InputError
+from ebox.settings.sections import (
+    RESULT_SETTINGS,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ExplanationConfig,
+    ModelConfig,
+    NegativeKind,
+    ParallelConfig,
+    Settings,
+    TrainConfig,
+)
+
+__all__ = [
+    "RESULT_SETTINGS",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExplanationConfig",
+    "ModelConfig",
+    "NegativeKind",
+    "ParallelConfig",
+    "Settings",
+    "TrainConfig",
+    "describe_config",
+    "format_config",
+    "make_config",
+    "read_config",
+    "read_config_text",
+    "read_run_settings",
+    "check_settings",
+    "write_config",
+]
+
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
+Section = Literal["evaluation", "explanation"]
+
+
+def read_config(
+    path: str | os.PathLike[str] | None = None,
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
+
+    Args:
+        path: A TOML file with the sections data, model, train, parallel, evaluation, explanation; none: the defaults.
+        overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
+        flags: Values by `section.key`.
+
+    Raises:
+        InputError: not TOML, an unknown key (the nearest is suggested), or a value that is not allowed.
+    """
+    values = {} if path is None else _read_toml(Path(path))
+    for override in overrides:
+        _apply_override(values, override)
+    for key, value in (flags or {}).items():
+        section, _, name = key.partition(".")
+        _section(values, section)[name] = value
+    return make_config(values, file=path)
+
+
+def read_config_text(text: str) -> Config:
+    """Read settings from what `format_config` wrote."""
+    return make_config(tomllib.loads(text))
+
+
+def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | None = None) -> Config:
+    """Check nested settings and freeze them.
+
+    Raises:
+        InputError: with every problem at once, each naming its key.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(dict(item), _suggest) for item in error.errors()]
+        raise InputError(
+            "; ".join(problems), file=file, remedy="`ebox config` prints every setting with its default"
+        ) from None
+
+
+def check_settings(
+    model: type[SomeSettings], values: Mapping[str, Any], overrides: Iterable[str], *, remedy: str
+) -> SomeSettings:
+    """Make settings without sections from values and then `key=value` overrides, the value in TOML syntax.
+
+    Raises:
+        InputError: an unknown key (the nearest is suggested), or a value that is not allowed.
+    """
+    merged = dict(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {override!r} is not key=value", remedy=remedy)
+        merged[key.strip()] = _parse_value(text.strip())
+    known = list(model.model_fields)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        problems = [_explain(dict(item), lambda place: _suggest_key(place[0], known)) for item in error.errors()]
+        raise InputError("; ".join(problems), remedy=remedy) from None
+
+
+def write_config(config: Config, path: str | os.PathLike[str]) -> None:
+    """Publish the settings as TOML."""
+    from ebox.storage.publishing import publish_file
+
+    with publish_file(path) as temporary:
+        temporary.write_text(format_config(config), encoding="utf-8")
+
+
+def format_config(config: Config) -> str:
+    """The settings as TOML text that `read_config` reads back to an equal object; no value is written as "none"."""
+    sections = config.model_dump(mode="json")
+    return tomli_w.dumps(
+        {
+            name: {key: "none" if value is None else value for key, value in section.items()}
+            for name, section in sections.items()
+        }
+    )
+
+
+def describe_config(config: Config) -> str:
+    """The settings as TOML with what each one means as a comment above it."""
+    lines: list[str] = []
+    values = tomllib.loads(format_config(config))
+    for section, model in _sections().items():
+        lines += ["", f"# {(model.__doc__ or '').strip()}", f"[{section}]"]
+        for key, field in model.model_fields.items():
+            if field.description:
+                lines.append(f"# {field.description}")
+            lines.append(tomli_w.dumps({key: values[section][key]}, multiline_strings=False).strip())
+    return "\n".join(lines).strip()
+
+
+def read_run_settings(
+    run: str | os.PathLike[str],
+    section: Section,
+    overrides: Sequence[str] = (),
+    *,
+    chosen: Mapping[str, Any] | None = None,
+    platform: str | None = None,
+    devices: int | None = None,
+) -> tuple[Config, ParallelConfig]:
+    """The settings of a run, those of one section changed, and the devices to use.
+
+    Args:
+        run: A run folder.
+        section: What may be changed.
+        overrides: Each `section.key=value`.
+        chosen: Values of the section's keys, which go before; None: as they are.
+        platform: As in `ParallelConfig`.
+        devices: As in `ParallelConfig`.
+
+    Raises:
+        InputError: no trained model, or an override of another section.
+    """
+    from ebox.storage import run_folder
+
+    run_folder.check_run_folder(Path(run))
+    other = [text for text in overrides if not text.strip().startswith(f"{section}.")]
+    if other:
+        raise InputError(
+            f"--set {other[0]!r} can't change a trained network", remedy=f"only {section}.… can be set here"
+        )
+    own = {f"{section}.{key}": value for key, value in (chosen or {}).items() if value is not None}
+    flags = {"parallel.platform": platform, "parallel.devices": devices}
+    parallel = read_config(None, (), {key: value for key, value in flags.items() if value is not None}).parallel
+    return read_config(Path(run) / run_folder.CONFIG, overrides, own), parallel
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError:
+        raise InputError("there is no such settings file", file=path, remedy="check --config") from None
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", file=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InputError(f"is not TOML: {error}", file=path, remedy="see `ebox config` for an example") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or len(parts) != 2 or not all(parts):
+        raise InputError(
+            f"--set {override!r} is not section.key=value", remedy="write for example --set train.epochs=20"
+        )
+    section, name = parts
+    _section(values, section)[name] = _parse_value(text.strip())
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    section: Any = values.setdefault(name, {})
+    if not isinstance(section, dict):
+        raise InputError(f"{name!r} is not a section of settings", remedy="`ebox config` prints the sections")
+    return section
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        values = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+        return text
+    return values["value"] if set(values) == {"value"} else text
+
+
+def _explain(item: dict[str, Any], suggest: Callable[[list[str]], str]) -> str:
+    place = [str(part) for part in item["loc"]]
+    key = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        return f"there is no setting {key!r}{suggest(place)}"
+    found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
+    name = f"{key}: " if key else ""
+    return f"{name}{item['msg'].removeprefix('Value error, ')}{found if key else ''}"
+
+
+def _suggest(place: list[str]) -> str:
+    """Name the nearest known key, in the same section first, then in all of them."""
+    known = {f"{section}.{key}": key for section, model in _sections().items() for key in model.model_fields}
+    if len(place) == 1:
+        near = difflib.get_close_matches(place[0], _sections(), n=1)
+        inside = [full for full, key in known.items() if key == place[0]]
+        candidates = inside or near
+    else:
+        section, key = place[0], place[1]
+        same = [full for full in known if full.startswith(f"{section}.")]
+        candidates = difflib.get_close_matches(f"{section}.{key}", same, n=1, cutoff=0.7)
+        candidates = candidates or [full for full, name in known.items() if name == key]
+        candidates = candidates or difflib.get_close_matches(".".join(place), known, n=1, cutoff=0.5)
+    return f"; did you mean {candidates[0]!r}?" if candidates else ""
+
+
+def _suggest_key(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _sections() -> dict[str, type[Settings]]:
+    return {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "train": TrainConfig,
+        "parallel": ParallelConfig,
+        "evaluation": EvaluationConfig,
+        "explanation": ExplanationConfig,
+    }

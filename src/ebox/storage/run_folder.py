@@ -1,0 +1,121 @@
+"""The names of the files in a run folder, and how small ones are read and written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ebox.errors import InputError
+from ebox.storage.publishing import explain_disk_errors, publish_file
+
+CONFIG = "config.toml"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+TRAINING = "training.json"
+DATASET = "dataset.json"
+QUALITY = "quality.json"
+SIMULATION = "simulation.json"
+EVALUATION = "evaluation.json"
+PREDICTIONS = "predictions.parquet"
+FILTERS = "filters.json"
+# The certificate of `ebox doctor --parity --out RUN/parity.json`; not of the training, so never cleared.
+PARITY = "parity.json"
+# What `ebox doctor --scaling --out RUN/scaling.json` measured; never cleared either.
+SCALING = "scaling.json"
+REPORT = "report.html"
+REPORT_FACTS = "report.json"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+DATASET_FOLDER = "dataset"
+# The folder of `ebox explain`, and what is in it.
+EXPLANATION = "explanation"
+EXPLANATION_FACTS = "explanation.json"
+EXPLANATION_FORMAT_VERSION = 1
+MOTIFS = "motifs.meme"
+FILTER_MATRICES = "filters.meme"
+HITS = "hits.bed"
+CONTRIBUTIONS = "contributions.npz"
+BIGWIG = "contributions.bw"
+# Where contributions are streamed to; a later call goes on from it.
+EXPLANATION_WORK = ".explanation.part"
+# What the workers of a group print; kept when a training begins again, for it may hold the reason.
+LOGS = "logs"
+
+# What a training and what follows it write; the last one marks a folder as a run folder.
+OWN_FILES = (
+    METRICS,
+    TRAINING,
+    DATASET,
+    QUALITY,
+    EVALUATION,
+    PREDICTIONS,
+    FILTERS,
+    REPORT,
+    REPORT_FACTS,
+    CHECKPOINTS,
+    MODEL,
+    CONFIG,
+    ENVIRONMENT,
+)
+
+
+def check_run_folder(path: Path) -> None:
+    """Raise InputError unless `path` is a run folder with a trained model."""
+    if not path.is_dir():
+        raise InputError("there is no such run folder", file=path, remedy="train one with `ebox train`")
+    if not (path / MODEL).is_dir():
+        state = "training has begun but not ended" if (path / CHECKPOINTS).is_dir() else "holds no trained model"
+        remedy = (
+            "go on with `ebox train … --resume`" if (path / CHECKPOINTS).is_dir() else "train one with `ebox train`"
+        )
+        raise InputError(state, file=path, remedy=remedy)
+
+
+class MetricsLog:
+    """The growing file of metrics: one JSON object a line, each line flushed whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add one line."""
+        line = json.dumps(dict(entry), allow_nan=False) + "\n"
+        with explain_disk_errors(self.path), self.path.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines; a last one cut off by a kill is left out."""
+        if not self.path.exists():
+            return []
+        entries = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return entries
+
+    def cut(self, last_step: int) -> None:
+        """Keep only the entries up to a step, before a resumed run writes the rest again."""
+        kept = [entry for entry in self.read() if entry["step"] <= last_step]
+        with publish_file(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what training, evaluation and report left in a run folder; the mark of a run folder goes last."""
+    from ebox.storage import run_folder
+    from ebox.storage.run_folder import EXPLANATION, EXPLANATION_WORK
+
+    for name in (EXPLANATION, EXPLANATION_WORK, *run_folder.OWN_FILES):
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,255 @@
+"""Training by workers that ebox starts: starting them, showing what they tell, and taking over the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.errors import InputError, explain_memory
+from ebox.progress import OnEntry
+from ebox.settings.reading import Config, ParallelConfig, format_config
+from ebox.storage.publishing import read_json
+from ebox.version import __version__
+from ebox.workers.ray_crew import Place, Placed
+from ebox.workers.ray_pool import Here
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ebox.training import TrainingResult
+    from ebox.training.asynchronous import GradientComputer, GradientResult, WorkerPool
+    from ebox.workers.supervision import StartCrew
+
+
+def train_in_group(
+    dataset: Path,
+    folder: Path,
+    config: Config,
+    *,
+    resume: bool,
+    overwrite: bool,
+    on_entry: OnEntry | None,
+    command: Sequence[str],
+) -> TrainingResult:
+    """Train with workers of this machine or a Ray cluster; start them again from the last checkpoint when one fails.
+
+    Raises:
+        InputError: what a worker could not work with, or a cluster that is not there or has no room.
+        WorkersFailedError: they failed more often than `parallel.max_restarts`.
+    """
+    from ebox.storage import run_folder
+    from ebox.training.checkpoints import find_checkpoints
+    from ebox.workers.supervision import GroupPlan, supervise
+
+    _check_counts(config)
+    prepared = resume
+
+    def make_arguments() -> list[str]:
+        task = {
+            "dataset": str(dataset.resolve()),
+            "out": str(folder.resolve()),
+            "config": format_config(config),
+            # Once the first process has cleared the folder, what stands in it is of this training.
+            "resume": prepared,
+            "overwrite": overwrite and not prepared,
+            "command": list(command),
+        }
+        return ["-m", "ebox.verbs.train_worker", json.dumps(task)]
+
+    def take(message: Mapping[str, Any]) -> None:
+        nonlocal prepared
+        if message["kind"] == "prepared":
+            prepared = True
+        elif message["kind"] == "warning":
+            _warn(message["text"])
+        elif message["kind"] == "entry" and on_entry is not None:
+            on_entry(message["entry"], message["num_steps"])
+
+    def newest() -> str | None:
+        found = find_checkpoints(folder)
+        return found[-1].name if prepared and found else None
+
+    logs, parallel = (folder / run_folder.LOGS).resolve(), config.parallel
+    with _starting(parallel, make_arguments, logs) as start:
+        plan = GroupPlan(
+            start,
+            parallel.num_started,
+            logs,
+            newest,
+            parallel.max_restarts,
+            parallel.min_workers,
+            parallel.stall_seconds,
+        )
+        supervise(plan, take, _warn)
+    return read_result(folder)
+
+
+@contextmanager
+def _starting(parallel: ParallelConfig, make_arguments: Callable[[], list[str]], logs: Path) -> Iterator[StartCrew]:
+    """What starts so many workers, `python ARGUMENTS` each, for as long as this lasts."""
+    if parallel.cluster is not None:
+        from ebox.workers.ray_connection import connect
+        from ebox.workers.ray_crew import Demand, RayCrew
+
+        with connect(parallel.cluster):
+            demand = Demand.of(parallel)
+            yield lambda count, is_stopped: RayCrew(make_arguments(), count, logs, demand, is_stopped)
+        return
+    from ebox.workers.local_crew import LocalCrew
+
+    # A group that starts again finds its compiled steps there.
+    with tempfile.TemporaryDirectory(prefix="ebox-compiled-") as compiled:
+        kept = {"JAX_COMPILATION_CACHE_DIR": compiled} if "JAX_COMPILATION_CACHE_DIR" not in os.environ else {}
+        yield lambda count, is_stopped: LocalCrew([sys.executable, *make_arguments()], count, logs, kept)
+
+
+class GradientActor(Placed):
+    """A worker of an asynchronous training; it is made into a Ray actor, and meets JAX at its first job."""
+
+    def __init__(self, dataset: str, fingerprint: str, version: str, config: str) -> None:
+        self._dataset, self._config = dataset, config
+        self._wanted = {"the dataset's fingerprint": fingerprint, "ebox": version}
+        self._computer: GradientComputer | None = None
+
+    def place(self) -> Place:
+        """Where this is, once it is known to have what the server has.
+
+        Raises:
+            InputError: another ebox, or another dataset.
+        """
+        from ebox.datasets.folder import open_dataset
+
+        fingerprint = open_dataset(Path(self._dataset)).fingerprint
+        for name, found in {"the dataset's fingerprint": fingerprint, "ebox": __version__}.items():
+            if found != self._wanted[name]:
+                raise InputError(
+                    f"{socket.gethostname()} has {name} = {found}, and the server has {self._wanted[name]}",
+                    file=self._dataset,
+                    remedy="have the same ebox, and the same dataset at the same path, on every machine",
+                )
+        return super().place()
+
+    def compute(self, ticket: int, weights: list[np.ndarray], here: Here) -> GradientResult:
+        """The gradient of a batch."""
+        if self._computer is None:
+            # Before JAX counts the cores.
+            here.take()
+            self._computer = self._prepare()
+        import jax
+
+        try:
+            return self._computer.compute(ticket, weights)
+        except jax.errors.JaxRuntimeError as error:
+            short = explain_memory(error)
+            if short is None:
+                raise
+            raise short from None
+
+    def _prepare(self) -> GradientComputer:
+        from ebox.datasets.folder import open_dataset
+        from ebox.mesh import find_local_devices, make_mesh
+        from ebox.settings.reading import read_config_text
+        from ebox.training.asynchronous import GradientComputer
+
+        config, data = read_config_text(self._config), open_dataset(Path(self._dataset))
+        return GradientComputer(data, config, make_mesh(find_local_devices(config.parallel)))
+
+
+@contextmanager
+def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[WorkerPool | None]:
+    """The workers of an asynchronous training, for as long as this lasts; none for another.
+
+    To be entered before JAX looks at its devices: a local cluster is started by a fork, which JAX's threads don't
+    survive.
+
+    Raises:
+        InputError: a cluster that is not there or has no room, or this process is a task of a group.
+    """
+    parallel = config.parallel
+    if parallel.sync != "async" or parallel.cluster is None:
+        yield None
+        return
+    from ebox.workers.processes import is_cluster_task, is_member
+    from ebox.workers.ray_connection import connect, set_variables
+    from ebox.workers.ray_crew import Demand
+    from ebox.workers.ray_pool import Limits, RayPool
+
+    if is_member() or is_cluster_task(os.environ):
+        raise InputError(
+            "this is one of several tasks of a group already, and an asynchronous training has one server",
+            remedy="start one process, with --cluster and --workers",
+        )
+    _check_least(parallel)
+    least = 1 if parallel.min_workers is None else parallel.min_workers
+    limits = Limits(parallel.workers, least, parallel.max_restarts, parallel.stall_seconds)
+    texts = str(dataset.resolve()), fingerprint, __version__, format_config(config)
+    with connect(parallel.cluster):
+        pool: RayPool[GradientResult] = RayPool(GradientActor, Demand.of(parallel), limits, _warn, *texts)
+        try:
+            # The server works on a device beside its workers: it must not take all of its memory.
+            with set_variables({"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}):
+                yield pool
+        finally:
+            pool.end()
+
+
+def parallel_of_server(parallel: ParallelConfig) -> ParallelConfig:
+    """The server of an asynchronous training leaves the devices to its workers, but for one of any platform."""
+    platform = "cpu" if parallel.platform == "cpu" else "auto"
+    return parallel.model_copy(update={"platform": platform, "devices": 1, "node_devices": None})
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def read_result(folder: Path) -> TrainingResult:
+    """The result of a finished training from its run folder."""
+    from ebox.models.files import load_model
+    from ebox.storage import run_folder
+    from ebox.training import TrainingResult
+
+    facts = read_json(folder / run_folder.TRAINING)
+    known = {name: facts[name] for name in TrainingResult.__dataclass_fields__ if name != "network"}
+    return TrainingResult(network=load_model(folder).network, **known)
+
+
+def _check_counts(config: Config) -> None:
+    from ebox.workers.local_crew import list_gpus
+    from ebox.workers.processes import is_cluster_task
+
+    parallel, count = config.parallel, config.parallel.num_started
+    if is_cluster_task(os.environ):
+        raise InputError(
+            "this is one of several tasks of a cluster's job already, so each would start workers of its own",
+            remedy="leave --processes and --cluster out; the tasks find each other",
+        )
+    _check_least(parallel)
+    gpus = list_gpus(os.environ)
+    if parallel.cluster is None and gpus and len(gpus) < count and parallel.platform in ("auto", "gpu"):
+        raise InputError(
+            f"each process needs a GPU of its own: there are {count} processes, and GPUs: {len(gpus)}",
+            remedy=f"--processes {len(gpus)}, or --platform cpu",
+        )
+    if config.train.batch_size < count:
+        raise InputError(
+            f"a batch of {config.train.batch_size} can't be shared by {count} workers",
+            remedy="set train.batch_size higher, or start fewer",
+        )
+
+
+def _check_least(parallel: ParallelConfig) -> None:
+    if parallel.min_workers is not None and parallel.min_workers > parallel.num_started:
+        raise InputError(
+            f"parallel.min_workers = {parallel.min_workers} is more than the {parallel.num_started} workers that are "
+            "asked for",
+            remedy="set it to so many or fewer",
+        )

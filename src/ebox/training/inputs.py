@@ -1,0 +1,77 @@
+"""What is trained: the rows and their order, the numbers of the settings, and the network before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from ebox.models import Network, build_model
+from ebox.settings.reading import Config
+from ebox.training.sampling import ExampleOrder, make_order
+from ebox.training.state import Hyperparameters, make_hyperparameters
+
+
+@runtime_checkable
+class TrainingData(Protocol):
+    """What training needs of a dataset."""
+
+    @property
+    def codes(self) -> UInt8[np.ndarray, "example length"]: ...  # noqa: D102
+    @property
+    def targets(self) -> UInt8[np.ndarray, "example track"]: ...  # noqa: D102
+    @property
+    def length_bp(self) -> int: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    def rows(self, split: str) -> slice: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A training, the same in every process that works at it: a function of dataset and settings."""
+
+    codes: UInt8[np.ndarray, "example length"]
+    targets: UInt8[np.ndarray, "example track"]
+    order: ExampleOrder
+    num_steps: int
+    hyper: Hyperparameters
+    fresh: Network
+
+    @staticmethod
+    def of(data: TrainingData, config: Config) -> Problem:
+        """Take the train split, and draw the network (NumPy).
+
+        Raises:
+            InputError: there is nothing to train on, or it is too short for the network.
+        """
+        train, rows = config.train, data.rows("train")
+        targets = data.targets[rows]
+        order = make_order(
+            targets,
+            seed=train.seed,
+            batch_size=train.batch_size,
+            negatives_per_positive=train.negatives_per_positive,
+        )
+        num_steps = order.count_steps(train.epochs, train.max_steps)
+        hyper = make_hyperparameters(train, num_steps, _positive_weight(config, order))
+        fresh = build_model(config.model, targets.shape[1], data.length_bp, np.random.default_rng(train.seed))
+        return Problem(data.codes[rows], targets, order, num_steps, hyper, on_host(fresh))
+
+
+def _positive_weight(config: Config, order: ExampleOrder) -> float:
+    chosen = config.train.positive_weight
+    if chosen != "balanced":
+        return chosen
+    positives = order.examples_per_epoch - order.negatives_per_epoch
+    return order.negatives_per_epoch / max(positives, 1)
+
+
+def on_host(network: Network) -> Network:
+    """A copy with NumPy arrays."""
+    arrays, static = eqx.partition(network, eqx.is_array)
+    return eqx.combine(jax.tree.map(np.array, arrays), static)

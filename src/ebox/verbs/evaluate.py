@@ -1,0 +1,201 @@
+"""Measure a trained network on held-out sequences."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebox.errors import InputError
+from ebox.progress import PathLike, Progress
+from ebox.settings.reading import EvaluationConfig, ParallelConfig, read_config
+from ebox.storage.publishing import find_command, publish_file, read_json, write_json
+from ebox.verbs.opening import open_dataset_of
+
+if TYPE_CHECKING:
+    from ebox.datasets.folder import Dataset
+    from ebox.models.files import LoadedModel
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Where the evaluation stands, and the facts in it (docs/evaluation.md)."""
+
+    path: Path
+    facts: dict[str, Any]
+
+    def metric(self, name: str, *, split: str = "test", track: int = 0) -> tuple[float, float, float]:
+        """Value and ends of the 95 % interval of a metric, such as `auroc`."""
+        entry = self.facts["tracks"][track]["splits"][split]["metrics"][name]
+        return entry["value"], entry["low"], entry["high"]
+
+
+def evaluate(
+    run: PathLike,
+    dataset: PathLike | None = None,
+    config: EvaluationConfig | None = None,
+    *,
+    parallel: ParallelConfig | None = None,
+    motif_files: Sequence[PathLike] = (),
+    progress: Progress | None = None,
+    command: Sequence[str] | None = None,
+) -> EvaluationResult:
+    """Measure a trained network on the validation and test splits, beside the baselines.
+
+    Args:
+        run: A run folder with a trained model.
+        dataset: The dataset folder; none: the one that it was trained on. The evaluation on another one is kept
+            beside that of the run, under the name of its folder. Its threshold is chosen on that dataset's own
+            validation split, and how many of its test sequences trained this network is counted.
+        config: The settings; none: those of the run.
+        parallel: The devices; none: whatever this machine has.
+        motif_files: MEME or JASPAR files whose matrices join the best-PWM baseline.
+        progress: Called with a phrase, the number done, and the number in all.
+        command: The command line to keep; none: that of this process, where it is one of ebox.
+
+    Raises:
+        InputError: no model, no dataset, or a dataset of another length or other tracks.
+    """
+    from ebox.evaluation.inference import predict as predict_logits
+    from ebox.evaluation.protocol import evaluate as measure
+    from ebox.mesh import find_local_devices, make_mesh
+    from ebox.models.files import load_model
+    from ebox.storage import run_folder
+
+    folder = Path(run)
+    model = load_model(folder)
+    config = read_config(folder / run_folder.CONFIG).evaluation if config is None else config
+    data, is_own = open_dataset_of(folder, dataset)
+    _check_fits(data, model.length_bp, model.tracks)
+    held_out = slice(data.rows("validation").start, data.rows("test").stop)
+    logits = np.full((len(data), len(model.tracks)), np.nan, np.float32)
+    logits[held_out] = predict_logits(
+        model.network,
+        data.codes[held_out],
+        both_strands=config.both_strands,
+        batch_size=config.batch_size,
+        mesh=make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel)),
+        progress=progress,
+    )
+    ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
+    facts = measure(data, logits, config, motif_files=motif_files, ceiling=ceiling, progress=progress)
+    facts["command"] = find_command(command)
+    facts["seen_in_training"] = None if is_own else _count_seen(folder, data)
+    suffix = "" if is_own else f"-{data.path.resolve().name}"
+    _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), data, logits, held_out)
+    if is_own:
+        _write_filters(folder / run_folder.FILTERS, model, data, progress)
+    path = _with_suffix(folder / run_folder.EVALUATION, suffix)
+    write_json(path, facts)
+    return EvaluationResult(path, facts)
+
+
+def _count_seen(folder: Path, data: Dataset) -> dict[str, int] | None:
+    """How many test sequences of another dataset trained this network; None where its own dataset is gone."""
+    from ebox.datasets.cleaning import find_repeats
+
+    try:
+        own, _ = open_dataset_of(folder, None)
+    except InputError:
+        return None
+    trained, test = own.codes[own.rows("train")], data.codes[data.rows("test")]
+    repeats = find_repeats(np.concatenate([trained, test]))
+    seen = (repeats.row >= len(trained)) & (repeats.first < len(trained))
+    return {"num_examples": int(seen.sum()), "of": len(test)}
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.stem}{suffix}{path.suffix}")
+
+
+def _check_fits(data: Dataset, length_bp: int, tracks: tuple[str, ...]) -> None:
+    if data.length_bp != length_bp:
+        raise InputError(
+            f"holds sequences of {data.length_bp} bp; the model was trained on {length_bp} bp", file=data.path
+        )
+    if data.tracks != tracks:
+        raise InputError(
+            f"has the tracks {', '.join(data.tracks)}; the model gives {', '.join(tracks)}", file=data.path
+        )
+
+
+def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slice) -> None:
+    """Publish the held-out predictions as a table."""
+    import polars as pl
+
+    table = data.examples[rows.start : rows.stop].select("name", "kind", "split", "chrom", "start", "end")
+    columns = []
+    for number, track in enumerate(data.tracks):
+        values = logits[rows, number].astype(np.float64)
+        columns += [
+            pl.Series(f"target_{track}", np.asarray(data.targets[rows, number])),
+            pl.Series(f"logit_{track}", values),
+            pl.Series(f"probability_{track}", 1.0 / (1.0 + np.exp(-values))),
+        ]
+    # Through memory, so that a full disk is an error of ours and not one of the library's.
+    buffer = io.BytesIO()
+    table.with_columns(columns).write_parquet(buffer)
+    with publish_file(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _read_ceiling(path: Path) -> Mapping[str, Any] | None:
+    """The best possible result, where the sequences were simulated."""
+    return read_json(path).get("ceiling") if path.exists() else None
+
+
+def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Progress | None) -> None:
+    """Publish what the first layer looks for, read from validation examples."""
+    from ebox.explanation import filter_motifs, filters_to_json
+    from ebox.models import first_layer_filters
+
+    rows = data.rows("validation")
+    positive = (np.asarray(data.targets[rows]) == 1).any(axis=1)
+    motifs = filter_motifs(
+        first_layer_filters(model.network),
+        np.asarray(data.codes[rows]),
+        positive,
+        strands=model.config.read_strands,
+        progress=progress,
+    )
+    write_json(path, filters_to_json(motifs, split="validation"))
+
+
+def describe_evaluation(facts: Mapping[str, Any]) -> str:
+    """The headline of an evaluation in a few lines of plain text."""
+    lines = []
+    for track in facts["tracks"]:
+        test = track["splits"]["test"]
+        lines.append(
+            f"{track['track']}, test split, {test['num_examples']:,} examples, {test['num_positive']:,} positive"
+        )
+        if test["metrics"] is None:
+            lines.append(f"  not measured: {test['reason']}")
+            continue
+        for name in ("auroc", "auprc", "accuracy", "mcc"):
+            lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
+        lines += [f"  against {name}: {_describe_baseline(entry)}" for name, entry in track["baselines"].items()]
+    seen = facts.get("seen_in_training")
+    if seen is not None and seen["num_examples"]:
+        lines.append(
+            f"note: {seen['num_examples']:,} of these {seen['of']:,} test sequences, or their reverse complements, "
+            "trained this network: the figures flatter it"
+        )
+    return "\n".join(lines)
+
+
+def _describe_baseline(baseline: Mapping[str, Any]) -> str:
+    if baseline["reason"] is not None:
+        return f"not fitted: {baseline['reason']}"
+    metrics = baseline["splits"]["test"]["metrics"]
+    return f"AUROC {metrics['auroc']['value']:.4f}, AUPRC {metrics['auprc']['value']:.4f}"
+
+
+def _describe_metric(metric: Mapping[str, Any]) -> str:
+    if metric["value"] is None:
+        return "undefined"
+    return f"{metric['value']:.4f}  (95 % interval {metric['low']:.4f} to {metric['high']:.4f})"

@@ -1,0 +1,129 @@
+"""Explain a trained network: its test set, with motifs, grammar and proof; or one locus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.errors import InputError
+from ebox.explanation.study import _Job
+from ebox.explanation.writing import ExplanationResult
+from ebox.progress import PathLike, Progress
+from ebox.settings.reading import ExplanationConfig, ParallelConfig, read_config
+from ebox.storage.publishing import check_absent, claim_folder
+from ebox.storage.run_folder import EXPLANATION, EXPLANATION_FACTS
+from ebox.verbs.report import report
+
+if TYPE_CHECKING:
+    pass
+
+
+def explain(
+    run: PathLike,
+    *,
+    fasta: PathLike | None = None,
+    out: PathLike | None = None,
+    config: ExplanationConfig | None = None,
+    parallel: ParallelConfig | None = None,
+    motif_files: Sequence[PathLike] = (),
+    against: PathLike | None = None,
+    planted: PathLike | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ExplanationResult:
+    """Explain what a network looks for, and measure how far the explanation can be trusted.
+
+    The report of the run, where there is one, is written again with what was found.
+
+    Args:
+        run: A run folder with a trained model; evaluated, for the threshold.
+        fasta: Sequences of any length to explain instead of the test split.
+        out: The folder to write; none: `explanation` in the run, or for `fasta` an error.
+        config: The settings; none: those of the run.
+        parallel: The devices; none: whatever this machine has.
+        motif_files: MEME or JASPAR files to match with, before JASPAR.
+        against: Another run on the same data, for the stability between two seeds.
+        planted: BED of planted sites by record name; none: `planted.bed` beside the simulated positives.
+        overwrite: Replace a folder `out` of an earlier explanation; that of the run itself is always replaced.
+        progress: Called with a phrase, the number done, and the number in all.
+
+    Raises:
+        InputError: no model, no such track, nothing to explain, an unknown motif, or a part that is not installed.
+    """
+    from ebox.drawing.logo_png import check_png
+    from ebox.explanation.checks import check_comparable
+    from ebox.explanation.matching import check_extra, gather_targets
+    from ebox.explanation.subject import find_track
+    from ebox.mesh import find_local_devices, make_mesh
+    from ebox.models.files import load_model
+    from ebox.storage import run_folder
+
+    folder = Path(run)
+    model = load_model(folder)
+    config = read_config(folder / run_folder.CONFIG).explanation if config is None else config
+    track = find_track(model.tracks, config.track)
+    mesh = make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel))
+    check_png()
+    if fasta is not None:
+        from ebox.explanation.locus import claim_store, explain_locus, refuse_beside_fasta
+
+        refuse_beside_fasta({"--motifs": bool(motif_files), "--planted": planted, "--against": against})
+        place = _check_out(out, folder, overwrite=overwrite)
+        if place.resolve() == (folder / EXPLANATION).resolve():
+            raise InputError("is the place of the test set's explanation", file=place, remedy="choose another --out")
+        with claim_store(place) as store:
+            return explain_locus(folder, model, Path(fasta), place, store, config, track, mesh, progress)
+    if config.discover:
+        check_extra()
+    targets = gather_targets(motif_files)
+    other = None if against is None else load_model(Path(against))
+    if other is not None and against is not None:
+        check_comparable(model, other, Path(against))
+    job = _Job(folder, model, config, track, mesh, tuple(motif_files), progress)
+    target = folder / EXPLANATION if out is None else _check_out(out, folder, overwrite=overwrite)
+    check_absent(target, overwrite=True, mark=EXPLANATION_FACTS)
+    job.check_pair()
+    with claim_folder(folder):
+        result = job.run(target, targets, other, Path(against) if against is not None else None, planted)
+    is_of_run = target.resolve() == (folder / EXPLANATION).resolve()
+    return replace(result, report=report(folder)) if is_of_run and (folder / run_folder.REPORT).exists() else result
+
+
+def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
+    if out is None:
+        raise InputError("sequences of a file are explained into a folder", remedy="give one with --out")
+    place = Path(out)
+    if place.resolve() == run.resolve() or run.resolve().is_relative_to(place.resolve()):
+        raise InputError("is, or holds, the run folder", file=place, remedy="choose another --out")
+    check_absent(place, overwrite=overwrite, mark=EXPLANATION_FACTS)
+    return place
+
+
+def describe_explanation(facts: Mapping[str, Any]) -> str:
+    """What was explained, what was found, and how sure that is, in a few lines."""
+    sequences, attribution = facts["sequences"], facts["attribution"]
+    lines = [f"{facts['track']}: {sequences['num']:,} sequences explained by {attribution['words']}"]
+    for key, words in (
+        ("num_windowed", f"longer than {sequences['length_bp']} bp: explained in windows, each base the mean of them"),
+        ("num_padded", f"shorter than {sequences['length_bp']} bp: padded with N"),
+        ("num_with_n", "with N, to which nothing is attributed"),
+    ):
+        if sequences.get(key):
+            lines.append(f"  {sequences[key]:,} {words}")
+    lines.append(f"  completeness error {100 * attribution['completeness_error']:.2g} %")
+    if attribution["warning"] is not None:
+        lines.append(f"  beware: {attribution['warning']}")
+    for motif in facts["motifs"]:
+        best = motif["matches"][0] if motif["matches"] else None
+        like = "like nothing known"
+        if best is not None:
+            like = f"{best['name']} ({best['id']}), q = {best['q_value']:.1g}"
+            like = f"like {like}" if best["is_find"] else f"like nothing known; nearest {like}"
+        lines.append(f"  {motif['name']} {motif['consensus']}: {motif['num_sites']:,} sites, {like}")
+    if facts.get("hits_reason"):
+        lines.append(f"  no hits: {facts['hits_reason']}")
+    if facts.get("motifs_reason"):
+        lines.append(f"  no motif: {facts['motifs_reason']}")
+    return "\n".join(lines)

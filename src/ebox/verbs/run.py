@@ -1,0 +1,212 @@
+"""The main job: the chain of the stages, from sequences to the report, resumable where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.datasets.sources import DatasetSources, check_sources, choose_kinds
+from ebox.errors import InputError
+from ebox.progress import OnEntry, OnStage, PathLike, Progress
+from ebox.settings.reading import Config
+from ebox.storage.publishing import read_json, write_json
+from ebox.storage.run_folder import clear_run
+from ebox.verbs.build import build_stage
+from ebox.verbs.evaluate import EvaluationResult, evaluate
+from ebox.verbs.report import report
+from ebox.verbs.train import train
+
+if TYPE_CHECKING:
+    from ebox.training import TrainingResult
+
+REQUEST = "request.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What the main job made."""
+
+    folder: Path
+    report: Path
+    training: TrainingResult | None
+    evaluation: EvaluationResult
+
+
+def run(
+    out: PathLike,
+    sources: DatasetSources,
+    config: Config | None = None,
+    *,
+    simulation: PathLike | None = None,
+    motif_files: Sequence[PathLike] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    on_stage: OnStage | None = None,
+    on_entry: OnEntry | None = None,
+    progress: Progress | None = None,
+    command: Sequence[str] | None = None,
+) -> RunResult:
+    """Build the dataset, train, evaluate and write the report, all in one folder.
+
+    Args:
+        out: The run folder; the dataset goes into its folder `dataset`.
+        sources: Where the examples come from.
+        config: The settings; none: the defaults.
+        simulation: The `simulation.json` of simulated sequences, for the best possible result in the report.
+        motif_files: MEME or JASPAR files whose matrices join the best-PWM baseline.
+        resume: Keep the stages that are done, and go on in the one that was cut off.
+        overwrite: Begin again in a folder that holds an earlier run.
+        on_stage: Called with the name of each stage as it begins.
+        on_entry: Called with every entry of the training metrics and the number of steps in all.
+        progress: Called with a phrase, the number done, and the number in all.
+        command: The command line to keep; none: that of this process.
+
+    Raises:
+        InputError: whatever a stage can't work with.
+    """
+    from ebox.storage import run_folder
+
+    config = Config() if config is None else config
+    folder, say = Path(out), on_stage or (lambda stage: None)
+    _check_early(sources, config, motif_files)
+    _check_request(folder, sources, config, resume=resume)
+    dataset = folder / run_folder.DATASET_FOLDER
+    simulation = find_simulation(sources, config) if simulation is None else simulation
+    if not (resume and dataset.is_dir()):
+        say("build")
+        with _request_kept(folder, _request(sources, config)):
+            build_stage(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
+        # Not before: until the new data stand, the earlier run does.
+        if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
+            clear_run(folder)
+    if simulation is not None:
+        write_json(folder / run_folder.SIMULATION, read_json(simulation))
+    training = None
+    if resume and (folder / run_folder.TRAINING).exists():
+        _check_trained(folder, dataset, config)
+    else:
+        say("train")
+        training = train(
+            dataset, folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
+        )
+    say("evaluate")
+    evaluation = evaluate(
+        folder,
+        config=config.evaluation,
+        parallel=config.parallel,
+        motif_files=motif_files,
+        progress=progress,
+        command=command,
+    )
+    say("report")
+    return RunResult(folder, report(folder), training, evaluation)
+
+
+def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
+    """What the dataset was asked to be: settings, and paths with size and time of change."""
+
+    def fact(path: Path) -> list[Any]:
+        stat = path.stat() if path.exists() else None
+        return [
+            str(path.resolve()),
+            None if stat is None else stat.st_size,
+            None if stat is None else stat.st_mtime,
+        ]
+
+    files = {name: fact(path) for name, path in sources.splits.items()}
+    files |= {f"negatives {number}": fact(path) for number, path in enumerate(sources.negatives)}
+    for name in ("positives", "peaks", "genome", "blacklist", "table"):
+        path = getattr(sources, name)
+        if path is not None:
+            files[name] = fact(path)
+    return {
+        "files": files,
+        "names": list(sources.negative_names),
+        "data": config.data.model_dump(mode="json"),
+    }
+
+
+def _check_early(sources: DatasetSources, config: Config, motif_files: Sequence[PathLike]) -> None:
+    """Refuse at the start what would otherwise be refused after the build or the training."""
+    from ebox.evaluation.protocol import gather_motifs
+    from ebox.mesh import find_devices
+    from ebox.workers.processes import is_cluster_task
+
+    if is_cluster_task(os.environ):
+        raise InputError(
+            "every task of this cluster's job would build and report into one folder",
+            remedy="build first, then `srun ebox train`, then evaluate and report in one task",
+        )
+    check_sources(sources)
+    choose_kinds(config.data, sources)
+    gather_motifs(config.evaluation, motif_files)
+    # Workers find their own; looking here would take the accelerators from them.
+    if not config.parallel.starts_workers:
+        find_devices(config.parallel)
+
+
+def _check_trained(folder: Path, dataset: Path, config: Config) -> None:
+    """A finished training is kept only if it is the one that is asked for."""
+    from ebox.datasets.folder import open_dataset
+    from ebox.storage import run_folder
+    from ebox.training.checkpoints import RunIdentity, check_identity
+
+    identity = RunIdentity.of(config, open_dataset(dataset).fingerprint)
+    check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
+
+
+def find_simulation(sources: DatasetSources, config: Config) -> Path | None:
+    """The settings of simulated sequences, where both files are those of one simulation, whole and unmixed.
+
+    The best possible result that stands there holds for just these positives against just these negatives.
+    """
+    positives = sources.positives
+    if positives is None or Path(positives).name != "positives.fa" or config.data.negatives not in (None, ("given",)):
+        return None
+    beside, place = Path(positives).with_name("negatives.fa"), Path(positives).with_name("simulation.json")
+    if [Path(path).resolve() for path in sources.negatives] != [beside.resolve()] or not place.is_file():
+        return None
+    length_bp = read_json(place).get("config", {}).get("length_bp")
+    return place if config.data.length_bp in (None, length_bp) else None
+
+
+@contextmanager
+def _request_kept(folder: Path, request: dict[str, Any]) -> Iterator[None]:
+    """Keep the request before the dataset is built, so that a run killed in between knows it; not after an error.
+
+    Where an earlier dataset still stands, its request stays until the new one does: killed in between, nothing
+    has changed.
+    """
+    from ebox.storage import run_folder
+
+    is_new, path = not folder.exists(), folder / REQUEST
+    if (folder / run_folder.DATASET_FOLDER).is_dir():
+        yield
+        write_json(path, request)
+        return
+    write_json(path, request)
+    try:
+        yield
+    except InputError:
+        path.unlink(missing_ok=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def _check_request(folder: Path, sources: DatasetSources, config: Config, *, resume: bool) -> None:
+    """A resumed run must ask for the same data as the one that was cut off."""
+    place = folder / REQUEST
+    if not (resume and place.exists()):
+        return
+    if read_json(place) != json.loads(json.dumps(_request(sources, config))):
+        raise InputError(
+            "this folder was begun with other data or other data settings",
+            file=place,
+            remedy="give the same as then, or begin again with --overwrite",
+        )

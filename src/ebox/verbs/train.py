@@ -1,0 +1,221 @@
+"""The stages as functions: each reads the folder that the one before published, and publishes its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.errors import InputError
+from ebox.progress import OnEntry, PathLike
+from ebox.settings.reading import Config, write_config
+from ebox.storage.publishing import check_absent, claim_folder, find_command, read_json, write_json
+from ebox.storage.run_folder import clear_run
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from ebox.datasets.folder import Dataset
+    from ebox.training import TrainingResult
+    from ebox.training.asynchronous import WorkerPool
+
+
+def train(
+    dataset: PathLike,
+    out: PathLike,
+    config: Config | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_entry: OnEntry | None = None,
+    on_prepared: Callable[[], None] | None = None,
+    command: Sequence[str] | None = None,
+) -> TrainingResult:
+    """Train a network on a dataset folder and publish it in a run folder.
+
+    With `parallel.processes` or `parallel.cluster` it starts workers and looks after them; as a task of a cluster's
+    job, or of a group that the environment describes, it trains together with the others, and the first of them writes.
+
+    Args:
+        dataset: A folder made by `build`.
+        out: The run folder.
+        config: The settings; none: the defaults.
+        resume: Go on from the newest checkpoint in `out`; begin where there is none.
+        overwrite: Begin again, removing what an earlier training left in `out`.
+        on_entry: Called with every entry of the metrics and the number of steps in all.
+        on_prepared: Called when the run folder holds nothing but this training.
+        command: The command line to keep in the run folder; none: that of this process.
+
+    Raises:
+        InputError: a bad dataset, settings that don't fit it, absent devices, or a run folder in use.
+        ResumableError: SIGTERM asked to stop; the training is saved, and `resume` goes on.
+        WorkersFailedError: the workers failed more often than `parallel.max_restarts`.
+    """
+    from ebox.datasets.folder import open_dataset
+    from ebox.mesh import find_devices, make_mesh
+    from ebox.mesh.hosts import check_alike, is_chief, leave_when_others_are_lost, wait_for_all
+    from ebox.models.files import save_model
+    from ebox.storage import run_folder
+    from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
+    from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
+    from ebox.training.loop import check_trainable
+    from ebox.training.step import make_plan
+    from ebox.workers.machine import describe_environment
+    from ebox.workers.processes import is_member, join_group
+    from ebox.workers.watch import HEARTBEAT_MORE_SECONDS
+
+    config = Config() if config is None else config
+    folder, command = Path(out), find_command(command)
+    # All that can be refused is refused before anything in the run folder is touched.
+    data = open_dataset(Path(dataset), verify="full")
+    check_trainable(data, config)
+    identity = RunIdentity.of(config, data.fingerprint)
+    if resume:
+        check_resumable(folder, identity)
+        if (folder / run_folder.TRAINING).exists():
+            check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
+    if config.parallel.starts_workers and not is_member():
+        _make_run_folder(folder)
+        return train_in_group(
+            Path(dataset), folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
+        )
+    if not is_member():
+        _check_clearable(folder, resume=resume, overwrite=overwrite)
+    join_group(heartbeat_seconds=config.parallel.stall_seconds + HEARTBEAT_MORE_SECONDS)
+    with leave_when_others_are_lost(), gradient_pool(Path(dataset), data.fingerprint, config) as pool:
+        parallel = config.parallel if pool is None else parallel_of_server(config.parallel)
+        devices = find_devices(parallel)
+        mesh = make_mesh(devices, parallel.node_devices)
+        make_plan(config, mesh)  # refuses what these devices can't do
+        environment = describe_environment(devices, command)
+        check_alike(
+            {"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, data.fingerprint)}
+        )
+        if is_chief():
+            _make_run_folder(folder)
+        with claim_folder(folder) if is_chief() else nullcontext():
+            if is_chief():
+                _clear_for_training(folder, resume=resume, overwrite=overwrite)
+                if on_prepared is not None:
+                    on_prepared()
+                # First, since it marks the folder as a run folder.
+                write_json(folder / run_folder.ENVIRONMENT, environment)
+                write_config(config, folder / run_folder.CONFIG)
+                write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
+                write_json(folder / run_folder.QUALITY, data.quality)
+            wait_for_all("prepared")
+            result = _fit(data, config, folder, mesh, pool, resume=resume, on_entry=on_entry)
+            if is_chief():
+                save_model(folder, result.network, config, data.tracks, data.length_bp)
+                write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
+            wait_for_all("trained")
+    return result
+
+
+def _fit(
+    data: Dataset,
+    config: Config,
+    folder: Path,
+    mesh: Mesh,
+    pool: WorkerPool | None,
+    *,
+    resume: bool,
+    on_entry: OnEntry | None,
+) -> TrainingResult:
+    """Train on the mesh."""
+    import jax
+
+    from ebox.evaluation.validation import ValidationSplit
+    from ebox.mesh import make_mesh
+    from ebox.mesh.hosts import is_chief
+    from ebox.training import fit
+    from ebox.workers.watch import Watch
+
+    own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    validation = ValidationSplit(data, config.evaluation, make_mesh(own))
+    watch = Watch(config.parallel.stall_seconds) if jax.process_count() > 1 else None
+    return fit(
+        data,
+        config,
+        folder,
+        mesh,
+        validation.measure,
+        calibrate=validation.calibrate if config.train.calibrate else None,
+        resume=resume,
+        on_entry=on_entry if is_chief() else None,
+        watch=watch,
+        pool=pool,
+    )
+
+
+def _flat(config: Config, fingerprint: str) -> dict[str, Any]:
+    """What must be alike in all processes of a group, by name: any setting may decide what they send each other."""
+    sections = config.model_dump(mode="json")
+    settings = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+    return {"the dataset's fingerprint": fingerprint, **settings}
+
+
+def _check_no_other(folder: Path) -> None:
+    """Raise InputError where a run folder is to be, and something else is."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
+    if (folder / "manifest.json").exists():
+        raise InputError("is a dataset folder", file=folder, remedy="choose another --out for the run")
+
+
+def _make_run_folder(folder: Path) -> None:
+    """Make the run folder where it is not there, and see that it can be written."""
+    _check_no_other(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"can't be written: {error.strerror}", file=folder, remedy="choose another --out") from None
+
+
+def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Whether an earlier training is to be cleared away; raise InputError where it may not be."""
+    from ebox.storage import run_folder
+
+    _check_no_other(folder)
+    present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
+    if present and not (folder / run_folder.ENVIRONMENT).is_file():
+        raise InputError(
+            f"holds {present[0]}, which is not of a training run, and would be replaced",
+            file=folder,
+            remedy="choose another --out",
+        )
+    if not present or resume:
+        return False
+    check_absent(folder, overwrite=overwrite)
+    return True
+
+
+def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Keep the run folder for a resumed run, or clear the files of an earlier training; never those of others."""
+    if _check_clearable(folder, resume=resume, overwrite=overwrite):
+        clear_run(folder)
+
+
+def describe_training(result: TrainingResult) -> str:
+    """How a training went, and what its workers sent each other."""
+    lines = [
+        f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
+        f"kept step {result.best_step}"
+    ]
+    sent = result.communication
+    if sent.get("workers", 1) > 1:
+        lines.append(
+            f"{sent['workers']} workers, exchange {sent['exchange']}, sync {sent['sync']}: each sent "
+            f"{sent['sent_bytes_a_step'] / 1e3:,.1f} kB a step; the gradients alone, exactly, would be "
+            f"{sent['exact_bytes_a_step'] / 1e3:,.1f} kB ({sent['ratio']:.1f} times as many)"
+        )
+    if "staleness" in sent:
+        late = sent["staleness"]
+        lines.append(f"gradients were {late['mean']:.1f} steps late on average, {late['max']} at most")
+    return "\n".join(lines)

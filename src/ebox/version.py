@@ -1,0 +1,3 @@
+"""The version of ebox, said once."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,104 @@
+"""The contract between a worker and its supervisor: variables, exit codes and the pipe; no JAX."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from ebox.errors import InputError
+
+# Of the exit codes of a worker: what its supervisor makes of it.
+EXIT_INTERRUPTED = 130
+EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
+EXIT_LOST = 76  # lost another worker, or made no step for too long
+LINK, CORES = "EBOX_LINK", "EBOX_CORES"
+BEAT_SECONDS = 1.0
+
+
+@final
+class Pipe:
+    """The pipe to the supervisor: a line of JSON a message, a sign of life every second."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def from_environment() -> Pipe | None:
+        """The pipe of this process, if a supervisor started it; its signs of life begin."""
+        if LINK not in os.environ:
+            return None
+        pipe = Pipe(int(os.environ[LINK]))
+        threading.Thread(target=pipe._beat, name="ebox-pipe", daemon=True).start()
+        return pipe
+
+    def send(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Tell the supervisor something; where it is gone, go too."""
+        line = json.dumps({"kind": kind, **content}) + "\n"
+        try:
+            with self._lock:
+                os.write(self._handle, line.encode())
+        except OSError:
+            os._exit(EXIT_LOST)
+
+    def _beat(self) -> None:
+        while True:
+            self.send("beat", {})
+            time.sleep(BEAT_SECONDS)
+
+
+COORDINATOR, PROCESS, NUM_PROCESSES = "EBOX_COORDINATOR", "EBOX_PROCESS", "EBOX_NUM_PROCESSES"
+
+
+LOOPBACK = "127.0.0.1"
+
+
+# Set once a process has joined: it must then leave at once when it fails, since a normal exit waits for the others.
+IN_GROUP = "EBOX_IN_GROUP"
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Where a process stands in its group."""
+
+    coordinator: str
+    process: int
+    num_processes: int
+
+    @property
+    def host(self) -> str:
+        """The address of the first process, without the port."""
+        return self.coordinator.rpartition(":")[0]
+
+    def variables(self) -> dict[str, str]:
+        """The environment that tells a started process."""
+        numbers = {PROCESS: str(self.process), NUM_PROCESSES: str(self.num_processes)}
+        return {COORDINATOR: self.coordinator, **numbers}
+
+
+def read_membership(environment: Mapping[str, str]) -> Membership | None:
+    """What the launcher said, if there was one.
+
+    Raises:
+        InputError: it said only a part, or something that is no number.
+    """
+    given = {name: environment.get(name) for name in (COORDINATOR, PROCESS, NUM_PROCESSES)}
+    if not any(given.values()):
+        return None
+    remedy = f"set {COORDINATOR} (host:port), {PROCESS} (from 0) and {NUM_PROCESSES} together, or none of them"
+    try:
+        process, count = int(given[PROCESS] or ""), int(given[NUM_PROCESSES] or "")
+    except ValueError:
+        raise InputError(f"{PROCESS} and {NUM_PROCESSES} are not both numbers", remedy=remedy) from None
+    host, _, port = (given[COORDINATOR] or "").rpartition(":")
+    if not host or not port.isdigit() or not 0 <= process < count:
+        raise InputError(
+            f"{COORDINATOR}={given[COORDINATOR]}, {PROCESS}={process}, {NUM_PROCESSES}={count} don't describe a group",
+            remedy=remedy,
+        )
+    return Membership(given[COORDINATOR] or "", process, count)

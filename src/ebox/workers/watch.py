@@ -1,0 +1,65 @@
+"""What a worker of a group does so that it can't fail unseen: signs of life, a watch over its steps, a quick exit."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import NoReturn, final
+
+from ebox.workers.contract import EXIT_LOST
+
+# A step, or a job of an asynchronous worker, may take so many times as long as the slowest so far.
+PATIENCE = 10.0
+# By so much JAX's own heartbeat is more patient than a `Watch`: it can only abort, without a word of ours. It is there
+# for what a `Watch` doesn't see: a loss while it rests.
+HEARTBEAT_MORE_SECONDS = 3.0
+
+
+@final
+class Watch:
+    """Ends this process when a step takes too long: another worker hangs, or the line to it is cut.
+
+    It is armed between `beat`s only, and those are one a dispatch. One may take ten times as long as the slowest seen,
+    so that a slow network is not taken for a dead one; and while none has been timed, as the first one, which is
+    timed with the compilation.
+    """
+
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._made_at = time.monotonic()
+        self._first, self._slowest = 0.0, 0.0
+        self._since: float | None = None
+        self._lock = threading.Lock()
+        threading.Thread(target=self._look, name="ebox-watch", daemon=True).start()
+
+    def beat(self) -> None:
+        """A step was made; the next is awaited."""
+        with self._lock:
+            now = time.monotonic()
+            self._first = self._first or now - self._made_at
+            if self._since is not None:
+                self._slowest = max(self._slowest, now - self._since)
+            self._since = now
+
+    def rest(self) -> None:
+        """Something of unknown length begins; nothing is awaited until the next `beat`."""
+        with self._lock:
+            self._since = None
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(0.5)
+            with self._lock:
+                waited = 0.0 if self._since is None else time.monotonic() - self._since
+                limit = max(self._stall_seconds, PATIENCE * (self._slowest or self._first))
+            if waited > limit:
+                leave(EXIT_LOST, f"no step for {waited:.0f} s: another worker hangs, or the line to it is cut")
+
+
+def leave(code: int, reason: str) -> NoReturn:
+    """End this process at once: a normal exit would wait for the workers that are gone."""
+    sys.stderr.write(f"{reason}\n")
+    sys.stderr.flush()
+    os._exit(code)
