@@ -21,7 +21,7 @@ from statistics import fmean
 from typing import Any
 
 from ebox.datasets.sources import DatasetSources
-from ebox.sequences import SimulationConfig, simulate, write_simulation
+from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
 from ebox.settings.reading import make_config
 from ebox.verbs.run import RunResult, run
 from machine import describe_machine, find_data, keep
@@ -52,7 +52,7 @@ def simulated(**settings: Any) -> Callable[[Path], tuple[DatasetSources, Path | 
     def prepare(folder: Path) -> tuple[DatasetSources, Path | None]:
         files = (str(find_data() / "motifs" / "encode_tal1.meme"),)
         place = folder / "simulation"
-        write_simulation(simulate(SimulationConfig(motif_files=files, **settings)), place)
+        write_simulation(draw_simulation(SimulationConfig(motif_files=files, **settings)), place)
         sources = DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",))
         return sources, place / "simulation.json"
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ebox.datasets.build import build_dataset
+from ebox.datasets.sources import DatasetSources
 from ebox.settings.reading import make_config
 from machine import describe_machine, find_data, keep, summarise
 
@@ -57,7 +58,7 @@ def main() -> None:
     seeds, folder, data = [int(part) for part in options.seeds.split(",")], options.folder, find_data() / "tal1"
     if not (folder / "dataset").exists():
         files = {"positives": data / "bound.fa.gz", "negatives": (data / "unbound_matched.fa.gz",)}
-        build_dataset(make_config({}).data, folder / "dataset", **files)
+        build_dataset(make_config({}).data, folder / "dataset", DatasetSources(**files))
     missing = [(way, seed) for seed in seeds for way in WAYS if not (folder / f"{way}-{seed}/training.json").exists()]
     cores = sorted(os.sched_getaffinity(0))
     for first in range(0, len(missing), len(cores)):

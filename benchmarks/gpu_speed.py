@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 
 from ebox.datasets.build import build_dataset
+from ebox.datasets.sources import DatasetSources
 from ebox.settings.reading import make_config
 from machine import describe_machine, find_data, keep, summarise
 
@@ -245,8 +246,7 @@ def learn_both(folder: Path) -> list[dict[str, Any]]:
     build_dataset(
         make_config({}).data,
         folder / "data",
-        positives=data / "bound.fa.gz",
-        negatives=(data / "unbound_matched.fa.gz",),
+        DatasetSources(positives=data / "bound.fa.gz", negatives=(data / "unbound_matched.fa.gz",)),
     )
     return [learn(folder / "data", folder / precision, precision) for precision in ("float32", "bfloat16")]
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ebox.datasets.build import build_dataset
+from ebox.datasets.sources import DatasetSources
 from ebox.settings.reading import make_config
 from machine import describe_machine, find_data, keep, summarise
 
@@ -93,8 +94,7 @@ def main() -> None:
         build_dataset(
             make_config({}).data,
             folder / "data",
-            positives=data / "bound.fa.gz",
-            negatives=(data / "unbound_matched.fa.gz",),
+            DatasetSources(positives=data / "bound.fa.gz", negatives=(data / "unbound_matched.fa.gz",)),
         )
         for _ in range(options.rounds):
             for way in ways:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "ebox"
@@ -88,7 +89,7 @@ def _name_modules(path: Path, node: ast.ImportFrom) -> list[str]:
 def _find_named(text: str) -> list[str]:
     """Modules that a string names as a whole, or starts in a command line (`python -m ebox.x`)."""
     words = text.split()
-    started = [word for flag, word in zip(words, words[1:], strict=False) if flag == "-m"]
+    started = [word for flag, word in pairwise(words) if flag == "-m"]
     whole = [text] if "." in text else []
     return [name for name in {*started, *whole} if _is_own(name) and (name == "ebox" or _exists(name))]
 
@@ -96,7 +97,7 @@ def _find_named(text: str) -> list[str]:
 def _find_started(node: ast.List | ast.Tuple) -> list[str]:
     """Modules that follow `-m` in a list of words."""
     words = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
-    pairs = zip(words, words[1:], strict=False)
+    pairs = pairwise(words)
     return [word for flag, word in pairs if flag == "-m" and isinstance(word, str) and _is_own(word)]
 
 

@@ -189,7 +189,10 @@ def test_lengths_that_vary_keep_most_of_the_sequences(tmp_path: Path):
         (["run", "--out", "r", "--positives", "."], "folder"),
         (["run", "--out", "r", "--positives", "absent.fa", "--set", "train.epoch=2"], "did you mean 'train.epochs'"),
         (["run", "--out", "r", "--positives", "absent.fa", "--config", "absent.toml"], "absent.toml"),
-        (["run", "--out", "r", "--positives", "absent.fa", "--split", "sideways"], "data.split"),
+        (
+            ["run", "--out", "r", "--positives", "absent.fa", "--split", "sideways"],
+            "'sideways' is not one of 'auto', 'random', 'chromosome'",
+        ),
         (["train", "absent", "--out", "r"], "absent"),
         (["evaluate", "absent"], "absent"),
         (["predict", "absent", "--fasta", "a.fa", "--out", "b.tsv"], "absent"),

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from ebox.errors import InputError
-from ebox.settings.reading import Config, describe_config, format_config, make_config, read_config, write_config
+from ebox.settings.reading import Config, describe_settings, format_config, make_config, read_config, write_config
 
 
 def test_settings_survive_toml_even_where_none_is_not_the_default(tmp_path: Path):
@@ -19,7 +19,7 @@ def test_settings_survive_toml_even_where_none_is_not_the_default(tmp_path: Path
 
 
 def test_described_settings_read_back_equal(tmp_path: Path):
-    (tmp_path / "c.toml").write_text(describe_config(Config()))
+    (tmp_path / "c.toml").write_text(describe_settings(Config()))
     assert read_config(tmp_path / "c.toml") == Config()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ebox.cli.console import Display, note, say
-from ebox.verbs.evaluate import describe_evaluation
+from ebox.verbs.evaluate import describe_metrics
 
 METRICS = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("auroc", "auprc", "accuracy", "mcc")}
 TEST = {"num_examples": 20, "num_positive": 10, "metrics": METRICS, "reason": None}
@@ -16,14 +16,14 @@ def test_a_baseline_that_was_not_fitted_says_why() -> None:
         "best_pwm": {"reason": "no motif is shorter than 8 bp", "splits": {}},
         "gc_logistic": {"reason": None, "splits": {"test": TEST}},
     }
-    told = describe_evaluation({"tracks": [{"track": "TAL1", "splits": {"test": TEST}, "baselines": baselines}]})
+    told = describe_metrics({"tracks": [{"track": "TAL1", "splits": {"test": TEST}, "baselines": baselines}]})
     assert "against best_pwm: not fitted: no motif is shorter than 8 bp" in told
     assert "against gc_logistic: AUROC 0.5000, AUPRC 0.5000" in told
 
 
 def test_a_track_that_was_not_measured_says_why() -> None:
     test = {"num_examples": 10, "num_positive": 0, "metrics": None, "reason": "no positives"}
-    told = describe_evaluation({"tracks": [{"track": "TAL1", "splits": {"test": test}, "baselines": {}}]})
+    told = describe_metrics({"tracks": [{"track": "TAL1", "splits": {"test": test}, "baselines": {}}]})
     assert told == "TAL1, test split, 10 examples, 0 positive\n  not measured: no positives"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import open_dataset
+from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
 from ebox.settings.reading import DataConfig
 
@@ -49,8 +50,7 @@ def test_two_files_become_a_dataset(tmp_path: Path) -> None:
     dataset = build_dataset(
         DataConfig(track="TAL1"),
         tmp_path / "out",
-        positives=positives,
-        negatives=[negatives],
+        DatasetSources(positives=positives, negatives=(negatives,)),
         command=["ebox", "data"],
         progress=lambda stage, done, total: stages.append((stage, done, total)),
     )
@@ -73,7 +73,9 @@ def test_two_files_become_a_dataset(tmp_path: Path) -> None:
 def test_the_same_input_gives_the_same_fingerprint(tmp_path: Path) -> None:
     positives = _fasta(tmp_path / "bound.fa", _letters(60))
     made = [
-        build_dataset(DataConfig(negatives=("shuffled",), seed=seed), tmp_path / name, positives=positives)
+        build_dataset(
+            DataConfig(negatives=("shuffled",), seed=seed), tmp_path / name, DatasetSources(positives=positives)
+        )
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert made[0].fingerprint == made[1].fingerprint
@@ -82,7 +84,7 @@ def test_the_same_input_gives_the_same_fingerprint(tmp_path: Path) -> None:
 
 def test_shuffled_negatives_stand_with_their_positive(tmp_path: Path) -> None:
     positives = _fasta(tmp_path / "bound.fa", _letters(100))
-    dataset = build_dataset(DataConfig(negative_ratio=2.0), tmp_path / "out", positives=positives)
+    dataset = build_dataset(DataConfig(negative_ratio=2.0), tmp_path / "out", DatasetSources(positives=positives))
     table = dataset.examples
     parents = table["parent"].to_numpy()
     children = np.flatnonzero(dataset.kinds == "shuffled")
@@ -95,7 +97,7 @@ def test_shuffled_negatives_stand_with_their_positive(tmp_path: Path) -> None:
 
 def test_a_sequence_that_is_its_own_shuffle_keeps_its_positive(tmp_path: Path) -> None:
     positives = _fasta(tmp_path / "bound.fa", [*_letters(60), "A" * 60])
-    dataset = build_dataset(SHUFFLED, tmp_path / "out", positives=positives)
+    dataset = build_dataset(SHUFFLED, tmp_path / "out", DatasetSources(positives=positives))
     assert dataset.quality["made"] == {"shuffled": {"wanted": 61, "made": 60}}
     assert (dataset.kinds == "positive").sum() == 61
     assert any("60 shuffled negatives made, 61 wanted" in warning for warning in dataset.quality["warnings"])
@@ -105,7 +107,7 @@ def test_mixed_lengths_are_cropped_and_short_ones_dropped(tmp_path: Path) -> Non
     sequences = _letters(60)
     mixed = [*sequences, "GG" + sequences[0][::-1] + "CC", "ACGT"]
     positives = _fasta(tmp_path / "bound.fa", mixed)
-    dataset = build_dataset(SHUFFLED, tmp_path / "out", positives=positives)
+    dataset = build_dataset(SHUFFLED, tmp_path / "out", DatasetSources(positives=positives))
     assert dataset.length_bp == 60
     assert dataset.quality["sources"][0]["cropped"] == 1
     assert _dropped(dataset.path) == [["bound.fa", "123", "r61", "too short", "4 bp, 60 needed"]]
@@ -117,7 +119,9 @@ def test_cropping_moves_the_coordinates(tmp_path: Path) -> None:
     chroms = ["chr1", "chr2", "chr3"] * 20
     headers = [f"{chrom}:{100 * row}-{100 * row + 60}" for row, chrom in enumerate(chroms)]
     positives = _fasta(tmp_path / "bound.fa", _letters(60), headers)
-    dataset = build_dataset(DataConfig(length_bp=40, negatives=("shuffled",)), tmp_path / "out", positives=positives)
+    dataset = build_dataset(
+        DataConfig(length_bp=40, negatives=("shuffled",)), tmp_path / "out", DatasetSources(positives=positives)
+    )
     table = dataset.examples
     assert dataset.quality["split"]["mode"] == "chromosome"
     row = table["name"].to_list().index(headers[7])
@@ -129,7 +133,7 @@ def test_conflicts_duplicates_and_n_are_listed_by_line(tmp_path: Path) -> None:
     good, bad = _letters(60), _letters(60, seed=1)
     positives = _fasta(tmp_path / "p.fa", [*good, good[3], "N" * 60, _flip(bad[5])])
     negatives = _fasta(tmp_path / "n.fa", bad)
-    dataset = build_dataset(DataConfig(), tmp_path / "out", positives=positives, negatives=[negatives])
+    dataset = build_dataset(DataConfig(), tmp_path / "out", DatasetSources(positives=positives, negatives=(negatives,)))
     assert dataset.quality["dropped"] == {"conflicting labels": 2, "too much N": 1, "duplicate": 1}
     assert {tuple(row[:4]) for row in _dropped(dataset.path)} == {
         ("p.fa", "121", "r60", "duplicate"),
@@ -145,7 +149,15 @@ def test_several_files_of_negatives_are_kinds_of_their_own(tmp_path: Path) -> No
     first = _fasta(tmp_path / "open.chromatin.fa", _letters(60, seed=1))
     (tmp_path / "far.fasta.gz").write_bytes(gzip.compress(_fasta(tmp_path / "x", _letters(60, seed=2)).read_bytes()))
     dataset = build_dataset(
-        DataConfig(), tmp_path / "out", positives=positives, negatives=[first, tmp_path / "far.fasta.gz"]
+        DataConfig(),
+        tmp_path / "out",
+        DatasetSources(
+            positives=positives,
+            negatives=(
+                first,
+                tmp_path / "far.fasta.gz",
+            ),
+        ),
     )
     assert dataset.manifest["kinds"] == ["positive", "open.chromatin", "far"]
     test = dataset.kinds[dataset.rows("test")]
@@ -156,7 +168,7 @@ def test_balance_draws_given_negatives_in_each_split(tmp_path: Path) -> None:
     positives = _fasta(tmp_path / "bound.fa", _letters(50))
     negatives = _fasta(tmp_path / "unbound.fa", _letters(500, seed=1))
     dataset = build_dataset(
-        DataConfig(balance_given=True), tmp_path / "out", positives=positives, negatives=[negatives]
+        DataConfig(balance_given=True), tmp_path / "out", DatasetSources(positives=positives, negatives=(negatives,))
     )
     for split in ("train", "validation", "test"):
         assert dataset.is_positive()[dataset.rows(split)].mean() == 0.5
@@ -170,7 +182,7 @@ def test_given_splits_are_kept_and_their_leakage_is_reported(tmp_path: Path, cle
     parts["train"][7] = parts["test"][7]
     parts["train"][9] = _flip(parts["validation"][8])
     files = {name: _table(tmp_path / f"{name}.csv", texts, [0, 1] * 20) for name, texts in parts.items()}
-    dataset = build_dataset(DataConfig(clean_given_splits=clean), tmp_path / "out", splits=files)
+    dataset = build_dataset(DataConfig(clean_given_splits=clean), tmp_path / "out", DatasetSources(splits=files))
     assert [dataset.rows(name).stop for name in parts] == ([37, 77, 117] if clean else [40, 80, 120])
     dropped = {"duplicate": 1, "also in validation or test": 2} if clean else {}
     assert dataset.quality["dropped"] == dropped
@@ -209,9 +221,7 @@ def test_peaks_become_windows_around_their_summits(tmp_path: Path) -> None:
     dataset = build_dataset(
         DataConfig(length_bp=100, min_peak_distance_bp=100, test_chroms=("1",)),
         tmp_path / "out",
-        peaks=tmp_path / "peaks.narrowPeak",
-        genome=genome,
-        blacklist=tmp_path / "black.bed",
+        DatasetSources(peaks=tmp_path / "peaks.narrowPeak", genome=genome, blacklist=tmp_path / "black.bed"),
     )
     table = dataset.examples
     assert dataset.quality["dropped"] == {"off contig": 2, "blacklisted": 2, "unknown chromosome": 1}
@@ -243,8 +253,7 @@ def test_matched_negatives_keep_away_from_all_of_a_positive(tmp_path: Path) -> N
     dataset = build_dataset(
         DataConfig(length_bp=100, negatives=("matched",), min_peak_distance_bp=50, negative_ratio=5.0),
         tmp_path / "out",
-        positives=_fasta(tmp_path / "bound.fa", sequences, headers),
-        genome=genome,
+        DatasetSources(positives=_fasta(tmp_path / "bound.fa", sequences, headers), genome=genome),
     )
     assert dataset.quality["dropped"] == {"too much N": 1}
     table = dataset.examples.filter(dataset.examples["kind"] == "matched")
@@ -265,7 +274,7 @@ def test_a_cropped_record_of_the_minus_strand_lies_where_its_codes_are(tmp_path:
     dataset = build_dataset(
         DataConfig(length_bp=100, negatives=("shuffled",)),
         tmp_path / "out",
-        positives=_fasta(tmp_path / "bound.fa", sequences, headers),
+        DatasetSources(positives=_fasta(tmp_path / "bound.fa", sequences, headers)),
     )
     rows = [row for row in range(len(dataset)) if dataset.kinds[row] == "positive"]
     assert {dataset.examples["strand"][row] for row in rows} <= {"+", "-"}
@@ -279,7 +288,7 @@ def test_peaks_of_another_naming_are_explained(tmp_path: Path) -> None:
     genome, _ = _genome(tmp_path / "genome.fa")
     (tmp_path / "peaks.bed").write_text("1\t1000\t1100\n2\t1000\t1100\n")
     with pytest.raises(InputError, match="peaks say 1, 2, the genome has chr1, chr2, chr3"):
-        build_dataset(DataConfig(), tmp_path / "out", peaks=tmp_path / "peaks.bed", genome=genome)
+        build_dataset(DataConfig(), tmp_path / "out", DatasetSources(peaks=tmp_path / "peaks.bed", genome=genome))
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
@@ -291,25 +300,25 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         ({}, {}, "there are no positives"),
         ({}, {"positives": positives, "table": table}, "--positives and --table can't be combined"),
         ({}, {"peaks": positives}, "peaks need a genome"),
-        ({}, {"table": table, "negatives": [negatives]}, "--negatives can't be combined with --table"),
+        ({}, {"table": table, "negatives": (negatives,)}, "--negatives can't be combined with --table"),
         ({}, {"splits": {"train": table, "test": table}}, "the validation table is missing"),
         ({"negatives": ("given",)}, {"positives": positives}, "no negatives are given"),
         ({"negatives": ("matched",)}, {"positives": positives}, "matched negatives need a genome"),
-        ({"negatives": ("shuffled",)}, {"positives": positives, "negatives": [negatives]}, 'add "given"'),
+        ({"negatives": ("shuffled",)}, {"positives": positives, "negatives": (negatives,)}, 'add "given"'),
         ({}, {"table": table}, "positives only, no negatives"),
         ({"split": "chromosome"}, {"positives": positives}, "split by chromosome needs coordinates"),
         (
             {},
-            {"positives": positives, "negatives": [positives]},
+            {"positives": positives, "negatives": (positives,)},
             "no positives are left; dropped: 120 conflicting",
         ),
         ({"length_bp": 100}, {"positives": positives}, "no positives are left; dropped: 60 too short"),
-        ({}, {"positives": table, "negatives": [table]}, "20 rows with label 1, but is given as negatives"),
+        ({}, {"positives": table, "negatives": (table,)}, "20 rows with label 1, but is given as negatives"),
         ({}, {"positives": _fasta(tmp_path / "few.fa", _letters(3))}, "the test split has no positives"),
     ]
     for settings, files, message in cases:
         with pytest.raises(InputError) as caught:
-            build_dataset(DataConfig(**settings), out, **files)
+            build_dataset(DataConfig(**settings), out, DatasetSources(**files))
         assert message in str(caught.value)
         assert not out.exists()
 
@@ -318,30 +327,31 @@ def test_matched_negatives_need_places(tmp_path: Path) -> None:
     genome, _ = _genome(tmp_path / "genome.fa")
     positives = _fasta(tmp_path / "p.fa", _letters(60))
     with pytest.raises(InputError, match="record 'r0': matched negatives need to know where"):
-        build_dataset(DataConfig(), tmp_path / "out", positives=positives, genome=genome)
+        build_dataset(DataConfig(), tmp_path / "out", DatasetSources(positives=positives, genome=genome))
 
 
 def test_an_old_dataset_stays_unless_it_may_be_replaced(tmp_path: Path) -> None:
     positives = _fasta(tmp_path / "p.fa", _letters(60))
-    before = build_dataset(SHUFFLED, tmp_path / "out", positives=positives).fingerprint
+    before = build_dataset(SHUFFLED, tmp_path / "out", DatasetSources(positives=positives)).fingerprint
     with pytest.raises(InputError, match="already exists"):
-        build_dataset(DataConfig(seed=1), tmp_path / "out", positives=positives)
+        build_dataset(DataConfig(seed=1), tmp_path / "out", DatasetSources(positives=positives))
     assert open_dataset(tmp_path / "out", "full").fingerprint == before
-    after = build_dataset(DataConfig(seed=1), tmp_path / "out", positives=positives, overwrite=True)
+    after = build_dataset(DataConfig(seed=1), tmp_path / "out", DatasetSources(positives=positives), overwrite=True)
     assert after.fingerprint != before
 
 
 def test_a_kill_while_writing_leaves_the_old_dataset(tmp_path: Path) -> None:
     positives = _fasta(tmp_path / "p.fa", _letters(60))
-    before = build_dataset(SHUFFLED, tmp_path / "out", positives=positives).fingerprint
+    before = build_dataset(SHUFFLED, tmp_path / "out", DatasetSources(positives=positives)).fingerprint
     program = f"""
         import os, signal
         from pathlib import Path
-        from ebox.config import DataConfig
         from ebox.datasets import build, writing
+        from ebox.datasets.sources import DatasetSources
+        from ebox.settings.sections import DataConfig
         writing._write_dropped = lambda path, log: os.kill(os.getpid(), signal.SIGKILL)
         build.build_dataset(DataConfig(seed=1), Path({str(tmp_path / "out")!r}),
-                            positives=Path({str(positives)!r}), overwrite=True)
+                            DatasetSources(positives=Path({str(positives)!r})), overwrite=True)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL
@@ -362,12 +372,12 @@ def test_a_dataset_never_replaces_its_own_sources(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     for out in (folder, positives, tmp_path / "link", tmp_path):
         with pytest.raises(InputError, match="would remove the input"):
-            build_dataset(SHUFFLED, out, positives=positives, overwrite=True)
+            build_dataset(SHUFFLED, out, DatasetSources(positives=positives), overwrite=True)
     assert sorted(path.name for path in folder.iterdir()) == ["bound.fa"]
-    assert len(build_dataset(SHUFFLED, folder / "dataset", positives=positives)) == 120
+    assert len(build_dataset(SHUFFLED, folder / "dataset", DatasetSources(positives=positives))) == 120
 
 
 def test_positives_that_equal_their_shuffles_are_told_of(tmp_path: Path) -> None:
     positives = _fasta(tmp_path / "bound.fa", ["A", "C"])
     with pytest.raises(InputError, match=r"no shuffled negatives(.|\n)*longer or more varied"):
-        build_dataset(SHUFFLED, tmp_path / "out", positives=positives)
+        build_dataset(SHUFFLED, tmp_path / "out", DatasetSources(positives=positives))

@@ -124,15 +124,17 @@ def test_a_missing_file_is_named(dataset: Path, name: str) -> None:
 
 
 def test_another_format_version_says_what_to_do(dataset: Path) -> None:
-    _edit_manifest(dataset, format_version=2, ebox_version="9.0")
-    with pytest.raises(InputError, match=r"reads dataset format 1, this is format 2, written by ebox 9\.0"):
+    _edit_manifest(dataset, format_version=9, ebox_version="9.0")
+    with pytest.raises(
+        InputError, match=r"ebox-dataset version 9, written by ebox 9\.0; ebox .* reads version 2\n.*ebox build"
+    ):
         open_dataset(dataset)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "other"}, "not the manifest of a dataset"),
+        ({"format": "other"}, "not of the format ebox-dataset"),
         ({"num_examples": 41}, "splits hold 40 examples, the manifest says 41"),
         ({"length_bp": 25}, r"shape \(40, 24\), expected uint8 of shape \(40, 25\)"),
         ({"splits": {"train": {"start": 0, "stop": 40}}}, "lacks the split 'validation'"),

@@ -9,6 +9,7 @@ import pytest
 
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import Dataset, open_dataset
+from ebox.datasets.sources import DatasetSources
 from ebox.sequences.fasta import read_fasta, write_fasta
 from ebox.settings.reading import DataConfig
 
@@ -33,9 +34,14 @@ def tal1(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return build_dataset(
         DataConfig(track="TAL1"),
         folder / "out",
-        positives=DATA / "tal1" / "bound.fa.gz",
-        negatives=[DATA / "tal1" / "unbound_matched.fa.gz", folder / "open.fa"],
-        negative_names=["matched_genomic", "open_chromatin"],
+        DatasetSources(
+            positives=DATA / "tal1" / "bound.fa.gz",
+            negatives=(
+                DATA / "tal1" / "unbound_matched.fa.gz",
+                folder / "open.fa",
+            ),
+            negative_names=("matched_genomic", "open_chromatin"),
+        ),
     )
 
 
@@ -67,7 +73,7 @@ def test_tal1_is_split_by_chromosome(tal1: Dataset) -> None:
 def test_the_known_repeats_of_gue_are_found(tmp_path: Path, number: int, repeats: int, test_in_train: int) -> None:
     names = {"train": "train", "validation": "dev", "test": "test"}
     files = {split: DATA / "gue" / f"tf{number}_{name}.csv.gz" for split, name in names.items()}
-    dataset = build_dataset(DataConfig(), tmp_path / "out", splits=files)
+    dataset = build_dataset(DataConfig(), tmp_path / "out", DatasetSources(splits=files))
     audit = dataset.quality["audit"]
     assert dataset.quality["dropped"] == {}
     assert audit["within"]["train"]["exact"] == repeats
@@ -91,9 +97,9 @@ def test_peaks_on_a_piece_of_the_genome_get_matched_and_shuffled_negatives(tmp_p
     dataset = build_dataset(
         DataConfig(negatives=("matched", "shuffled"), split="random"),
         tmp_path / "out",
-        peaks=tmp_path / "peaks.bed",
-        genome=genome,
-        blacklist=DATA / "genome" / "hg38-blacklist.v2.bed.gz",
+        DatasetSources(
+            peaks=tmp_path / "peaks.bed", genome=genome, blacklist=DATA / "genome" / "hg38-blacklist.v2.bed.gz"
+        ),
     )
     quality = dataset.quality
     num = quality["kinds"]["positive"]["num_examples"]

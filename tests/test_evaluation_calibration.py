@@ -16,7 +16,7 @@ from ebox.evaluation.validation import ValidationSplit
 from ebox.mesh import find_local_devices, make_mesh
 from ebox.models import build_model, rescale_logits
 from ebox.models.files import load_model
-from ebox.sequences import SimulationConfig, simulate, write_simulation
+from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
 from ebox.settings.reading import ParallelConfig, make_config
 
 
@@ -73,7 +73,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Planted motifs, weak enough that the classes overlap."""
     folder = tmp_path_factory.mktemp("calibration")
     config = SimulationConfig(motifs=("MA0091.1",), length_bp=60, num_positives=600, num_negatives=600)
-    write_simulation(simulate(config), folder / "simulation")
+    write_simulation(draw_simulation(config), folder / "simulation")
     place = folder / "simulation"
     build(make_config({}).data, folder / "data", positives=place / "positives.fa", negatives=(place / "negatives.fa",))
     return folder / "data"

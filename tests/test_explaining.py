@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import ebox
-from ebox import training
-from ebox.cli import console
 from ebox.errors import InputError
 from ebox.evaluation.windows import cut_windows, plan_windows
 from ebox.explanation import locus
-from ebox.sequences import SimulationConfig, read_bed, read_motifs, read_sequences, simulate, write_simulation
-from ebox.settings.reading import ExplanationConfig, make_config
+from ebox.explanation.study import Study
+from ebox.models import files
+from ebox.sequences import SimulationConfig, draw_simulation, read_bed, read_motifs, read_sequences, write_simulation
+from ebox.settings.reading import Config, ExplanationConfig, ParallelConfig, make_config
 from ebox.storage.publishing import claim_folder
-from ebox.verbs import explain as explaining
+from ebox.storage.run_folder import EXPLANATION_WORK
+from ebox.verbs.explain import describe
 
 LENGTH = 80
 
@@ -35,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run trained for a moment on planted composites, with the truth beside its sources."""
     folder = tmp_path_factory.mktemp("explaining")
     config = SimulationConfig(motifs=("MA0140.3",), length_bp=LENGTH, num_positives=400, num_negatives=400)
-    write_simulation(simulate(config), folder / "simulation")
+    write_simulation(draw_simulation(config), folder / "simulation")
     sources = ebox.DatasetSources(
         positives=folder / "simulation" / "positives.fa", negatives=(folder / "simulation" / "negatives.fa",)
     )
@@ -56,10 +57,9 @@ def fresh(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def one_device() -> dict[str, object]:
-    from ebox.settings.reading import ParallelConfig
-
-    return {"parallel": ParallelConfig(devices=1)}
+def whole(config: ExplanationConfig) -> Config:
+    """Settings with those of an explanation, on one device."""
+    return Config(explanation=config, parallel=ParallelConfig(devices=1))
 
 
 def write(path: Path, **records: str) -> Path:
@@ -68,7 +68,7 @@ def write(path: Path, **records: str) -> Path:
 
 
 def test_an_explanation_holds_what_its_format_says(fresh: Path):
-    result = ebox.explain(fresh, config=QUICK, **one_device())
+    result = ebox.explain(fresh, config=whole(QUICK))
     facts = json.loads((fresh / "explanation" / "explanation.json").read_text())
     assert facts == json.loads(json.dumps(result.facts))
     assert facts["attribution"]["completeness_error"] < 1e-4
@@ -87,14 +87,14 @@ def test_an_explanation_holds_what_its_format_says(fresh: Path):
     np.testing.assert_allclose(sums, arrays["logit"] - arrays["reference"], atol=1e-3)
     for name in facts["files"]["logos"]:
         assert (fresh / "explanation" / name).stat().st_size > 200
-    assert not (fresh / explaining.WORK).exists()
-    assert "completeness error" in console.describe_explanation(facts)
+    assert not (fresh / EXPLANATION_WORK).exists()
+    assert "completeness error" in describe(result)
 
 
 def test_the_report_shows_the_explanation_with_its_checks(fresh: Path):
     before = ebox.report(fresh).read_text()
     assert "What it has learned" not in before
-    ebox.explain(fresh, config=QUICK.model_copy(update={"method": "gradient"}), **one_device())
+    ebox.explain(fresh, config=whole(QUICK.model_copy(update={"method": "gradient"})))
     page = ebox.report(fresh).read_text()
     assert "What it has learned" in page
     assert "How sure is this explanation?" in page
@@ -105,20 +105,20 @@ def test_the_report_shows_the_explanation_with_its_checks(fresh: Path):
 @pytest.mark.slow
 def test_the_same_explanation_twice(fresh: Path):
     config = QUICK.model_copy(update={"proof": False})
-    first, second = (ebox.explain(fresh, config=config, **one_device()).facts for _ in range(2))
+    first, second = (ebox.explain(fresh, config=whole(config)).facts for _ in range(2))
     first.pop("created"), second.pop("created")
     assert first == second
 
 
 def test_another_seed_is_compared(run: Path, fresh: Path):
-    facts = ebox.explain(fresh, config=QUICK, against=run, **one_device()).facts
+    facts = ebox.explain(fresh, config=whole(QUICK), against=run).facts
     assert facts["proof"]["seeds"]["spearman"]["value"] == pytest.approx(1.0)
 
 
 @pytest.mark.slow
 def test_discovery_of_a_planted_motif_from_end_to_end(fresh: Path):
     config = QUICK.model_copy(update={"discover": True, "sequences": "positive", "pair": None})
-    facts = ebox.explain(fresh, config=config, **one_device()).facts
+    facts = ebox.explain(fresh, config=whole(config)).facts
     kept = [entry for entry in json.loads((fresh / "filters.json").read_text())["filters"] if entry["num_sites"] >= 20]
     assert kept
     assert [entry["index"] for entry in facts["filters"]] == sorted(entry["index"] for entry in kept)
@@ -146,7 +146,7 @@ def test_a_failure_of_discovery_is_not_told_as_nothing_found(fresh: Path, monkey
     monkeypatch.setattr("ebox.explanation.discovery._run", fail)
     monkeypatch.setattr("ebox.explanation.writing.read_own_filters", lambda run: [])
     config = QUICK.model_copy(update={"discover": True, "proof": False, "grammar": False})
-    facts = ebox.explain(fresh, config=config, **one_device()).facts
+    facts = ebox.explain(fresh, config=whole(config)).facts
     assert "IndexError: out of bounds" in facts["motifs_reason"]
     assert "recurs" not in facts["motifs_reason"]
     assert facts["sequences"]["num_searched"] == facts["sequences"]["num"]
@@ -158,7 +158,7 @@ def test_sequences_of_any_length_are_explained_and_what_was_done_is_said(run: Pa
     fasta.write_text(
         f">chr7:1000-1300\n{letters}\n>short\n{letters[:50]}\n>holes\n{letters[:30]}NNNNN{letters[35:80]}\n"
     )
-    result = ebox.explain(run, fasta=fasta, out=tmp_path / "locus", config=QUICK, **one_device())
+    result = ebox.explain(run, fasta=fasta, out=tmp_path / "locus", config=whole(QUICK))
     sequences = result.facts["sequences"]
     assert (sequences["num"], sequences["num_windowed"], sequences["num_padded"], sequences["num_with_n"]) == (
         3,
@@ -166,7 +166,7 @@ def test_sequences_of_any_length_are_explained_and_what_was_done_is_said(run: Pa
         1,
         1,
     )
-    words = console.describe_explanation(result.facts)
+    words = describe(result)
     assert "windows" in words
     assert "padded" in words
     rows = [line.split("\t") for line in (tmp_path / "locus" / "contributions.tsv").read_text().splitlines()[1:]]
@@ -180,7 +180,7 @@ def test_sequences_of_any_length_are_explained_and_what_was_done_is_said(run: Pa
     file.close()
     assert (tmp_path / "locus" / result.facts["files"]["logos"][0]).is_file()
     with pytest.raises(InputError, match="already exists"):
-        ebox.explain(run, fasta=fasta, out=tmp_path / "locus", config=QUICK, **one_device())
+        ebox.explain(run, fasta=fasta, out=tmp_path / "locus", config=whole(QUICK))
 
 
 def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
@@ -196,21 +196,21 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
     cases = [
         ({"run": short}, "training has begun but not ended"),
         ({"run": tmp_path / "nowhere"}, "no such run folder"),
-        ({"config": QUICK.model_copy(update={"track": "bonud"})}, "did you mean 'bound'"),
-        ({"motif_files": (bad_meme,)}, "bad.meme, line 6: found 'zebra'"),
-        ({"config": QUICK.model_copy(update={"pair": ("MA0140.33", "CAG")})}, "MA0140.3"),
+        ({"config": whole(QUICK.model_copy(update={"track": "bonud"}))}, "did you mean 'bound'"),
+        ({"motifs": (bad_meme,)}, "bad.meme, line 6: found 'zebra'"),
+        ({"config": whole(QUICK.model_copy(update={"pair": ("MA0140.33", "CAG")}))}, "MA0140.3"),
         ({"fasta": n_only, "out": tmp_path / "o"}, "nothing but N"),
         ({"fasta": n_only}, "--out"),
         ({"fasta": tmp_path / "absent.fa", "out": tmp_path / "o"}, "absent.fa"),
         ({"fasta": n_only, "out": run}, "run folder"),
         ({"fasta": n_only, "out": run / "explanation"}, "place of the test set's explanation"),
-        ({"fasta": n_only, "out": tmp_path / "o", "motif_files": (elsewhere,)}, "--motifs has no meaning"),
+        ({"fasta": n_only, "out": tmp_path / "o", "motifs": (elsewhere,)}, "--motifs has no meaning"),
         ({"fasta": n_only, "out": tmp_path / "o", "planted": elsewhere}, "--planted has no meaning"),
         ({"fasta": n_only, "out": tmp_path / "o", "against": run}, "without --fasta"),
         ({"planted": elsewhere}, "elsewhere.bed: names none of the sequences explained"),
     ]
     for changed, words in cases:
-        arguments = {"run": run, "config": QUICK, **one_device(), **changed}
+        arguments = {"run": run, "config": whole(QUICK), **changed}
         with pytest.raises(InputError) as error:
             ebox.explain(arguments.pop("run"), **arguments)
         assert words in str(error.value), changed
@@ -220,7 +220,7 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
 
 def test_a_report_refuses_the_explanation_of_a_file(fresh: Path, tmp_path: Path):
     fasta = write(tmp_path / "l.fa", a="ACGT" * 20)
-    ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+    ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=whole(QUICK))
     shutil.copytree(tmp_path / "l", fresh / "explanation")
     with pytest.raises(InputError, match=r"explanation\.json: explains sequences of a file"):
         ebox.report(fresh)
@@ -230,16 +230,16 @@ def test_what_can_be_refused_is_refused_before_anything_is_computed(fresh: Path,
     def run(*_: object) -> None:
         raise AssertionError("computed first")
 
-    monkeypatch.setattr(explaining._Job, "run", run)
-    model = training.load_model(fresh)
+    monkeypatch.setattr(Study, "run", run)
+    model = files.load_model(fresh)
     other = dataclasses.replace(model, tracks=("another",))
-    monkeypatch.setattr(training, "load_model", lambda folder: other if folder.name == "other" else model)
+    monkeypatch.setattr(files, "load_model", lambda folder: other if folder.name == "other" else model)
     with pytest.raises(InputError, match="trained with another seed"):
-        ebox.explain(fresh, config=QUICK, against=fresh.parent / "other", **one_device())
+        ebox.explain(fresh, config=whole(QUICK), against=fresh.parent / "other")
     (fresh / "explanation").mkdir()
     (fresh / "explanation" / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="was not made by this command"):
-        ebox.explain(fresh, config=QUICK, **one_device())
+        ebox.explain(fresh, config=whole(QUICK))
     assert (fresh / "explanation" / "mine.txt").exists()
 
 
@@ -247,9 +247,9 @@ def test_two_processes_do_not_explain_into_one_folder(run: Path, tmp_path: Path)
     fasta, part = write(tmp_path / "l.fa", a="ACGT" * 20), tmp_path / ".l.part"
     part.mkdir()
     with claim_folder(part), pytest.raises(InputError, match="another ebox"):
-        ebox.explain(run, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+        ebox.explain(run, fasta=fasta, out=tmp_path / "l", config=whole(QUICK))
     assert not (tmp_path / "l").exists()
-    ebox.explain(run, fasta=fasta, out=tmp_path / "l", config=QUICK, **one_device())
+    ebox.explain(run, fasta=fasta, out=tmp_path / "l", config=whole(QUICK))
     assert (tmp_path / "l" / "explanation.json").is_file()
     assert not part.exists()
 
@@ -259,7 +259,7 @@ def test_nothing_over_the_threshold_is_said_with_a_way_out(fresh: Path):
     evaluation["tracks"][0]["threshold"]["value"] = 1.1
     (fresh / "evaluation.json").write_text(json.dumps(evaluation))
     with pytest.raises(InputError, match="reaches the threshold") as error:
-        ebox.explain(fresh, config=QUICK, **one_device())
+        ebox.explain(fresh, config=whole(QUICK))
     assert "explanation.sequences=positive" in str(error.value)
     assert not (fresh / "explanation").exists()
 
@@ -270,7 +270,7 @@ def test_a_missing_part_names_the_command_that_installs_it(run: Path, monkeypatc
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "modiscolite" else find(name))
     with pytest.raises(InputError, match=r'pip install "ebox\[explain\]"'):
-        ebox.explain(run, config=QUICK.model_copy(update={"discover": True}), **one_device())
+        ebox.explain(run, config=whole(QUICK.model_copy(update={"discover": True})))
 
 
 def test_the_command_line_explains_and_refuses(fresh: Path):
@@ -291,23 +291,23 @@ def test_the_command_line_explains_and_refuses(fresh: Path):
 def test_records_of_any_name_are_explained_and_missing_hits_have_a_reason(fresh: Path, tmp_path: Path):
     fasta = tmp_path / "odd.fa"
     fasta.write_text(f">\n{'ACGT' * 20}\n>a $\\frac$ b\n{'ACGA' * 20}\n")
-    result = ebox.explain(fresh, fasta=fasta, out=tmp_path / "odd", config=QUICK, **one_device())
+    result = ebox.explain(fresh, fasta=fasta, out=tmp_path / "odd", config=whole(QUICK))
     assert "was not explained" in result.facts["hits_reason"]
-    assert "was not explained" in console.describe_explanation(result.facts)
+    assert "was not explained" in describe(result)
     assert all((tmp_path / "odd" / name).is_file() for name in result.facts["files"]["logos"])
     sharp = (0.94 * np.eye(4)[[0, 1, 2, 3]] + 0.015).tolist()
     motifs = [
         {"name": name, "sign": sign, "probabilities": sharp, "contributions": np.zeros((4, 4)).tolist()}
         for name, sign in (("for", 1), ("against", -1))
     ]
-    facts = {"format": "ebox-explanation", "format_version": 1, "kind": "test", "track": "bound", "motifs": motifs}
+    facts = {"format": "ebox-explanation", "format_version": 2, "kind": "test", "track": "bound", "motifs": motifs}
     place = fresh / "explanation" / "explanation.json"
     place.parent.mkdir()
     config = QUICK.model_copy(update={"hit_p_value": 0.01})
 
     def hits_with(**changed: object) -> tuple[list[str], str | None]:
         place.write_text(json.dumps({**facts, **changed}))
-        found = ebox.explain(fresh, fasta=fasta, out=tmp_path / "odd", config=config, overwrite=True, **one_device())
+        found = ebox.explain(fresh, fasta=fasta, out=tmp_path / "odd", config=whole(config), overwrite=True)
         return (tmp_path / "odd" / "hits.bed").read_text().splitlines(), found.facts["hits_reason"]
 
     lines, reason = hits_with()
@@ -322,7 +322,7 @@ def test_records_of_any_name_are_explained_and_missing_hits_have_a_reason(fresh:
 
 
 def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
-    ebox.explain(fresh, config=QUICK, **one_device())
+    ebox.explain(fresh, config=whole(QUICK))
     path = fresh / "explanation" / "explanation.json"
     facts = json.loads(path.read_text())
     sharp = (0.94 * np.eye(4)[[3, 3, 0, 3, 1, 3]] + 0.015).tolist()
@@ -334,7 +334,7 @@ def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
     path.write_text(json.dumps(facts))
     fasta = write(tmp_path / "l.fa", **{"chr1:50-130": "AC" * 20 + "TTATCT" + "AC" * 17})
     config = QUICK.model_copy(update={"hit_p_value": 1e-3})
-    ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=config, **one_device())
+    ebox.explain(fresh, fasta=fasta, out=tmp_path / "l", config=whole(config))
     hits = read_bed(tmp_path / "l" / "hits.bed")
     assert (hits.chrom.tolist(), hits.start.tolist(), hits.end.tolist()) == (["chr1"], [90], [96])
 

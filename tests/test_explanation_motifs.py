@@ -42,12 +42,12 @@ from ebox.models import Network, build_model
 from ebox.sequences import (
     Interval,
     SimulationConfig,
+    draw_simulation,
     encode,
     load_jaspar,
     one_hot,
     read_bed,
     reverse_complement,
-    simulate,
     write_simulation,
 )
 from ebox.sequences.bigwig import write_bigwig
@@ -441,14 +441,13 @@ def test_planted_bases_are_those_of_the_motif_also_where_the_dataset_holds_the_c
     config = SimulationConfig(
         motifs=("MA0035.5",), length_bp=80, num_positives=60, num_negatives=60, orientation="forward"
     )
-    result = simulate(config)
+    result = draw_simulation(config)
     write_simulation(result, tmp_path / "simulation")
     place = tmp_path / "simulation"
     data = build_dataset(
         DataConfig(length_bp=length),
         tmp_path / "run" / "dataset",
-        positives=place / "positives.fa",
-        negatives=[place / "negatives.fa"],
+        DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",)),
     )
     shutil.copy(place / "simulation.json", tmp_path / "run" / "simulation.json")
     truth = find_truth(tmp_path / "run", data, None)

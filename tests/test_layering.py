@@ -85,9 +85,9 @@ def test_every_package_says_what_it_owns():
 @pytest.mark.parametrize("module", ["ebox", "ebox.cli", "ebox.sequences", "ebox.datasets", "ebox.workers"])
 def test_light_modules_load_no_accelerator_stack(module: str):
     heavy = "{'jax', 'torch', 'sklearn', 'matplotlib', 'equinox', 'optax'}"
-    submodules = "import importlib, pkgutil; [importlib.import_module(m.name) for m in pkgutil.walk_packages(P.__path__, P.__name__ + '.')]"
-    every = f"P = {module}; {submodules}; " if module == "ebox.workers" else ""
-    program = f"import sys, {module}; {every}bad = {heavy} & set(sys.modules); sys.exit(' '.join(bad) or 0)"
+    walk = f"import importlib, pkgutil, {module} as P\nfor m in pkgutil.walk_packages(P.__path__, P.__name__ + '.'):"
+    every = f"{walk}\n    importlib.import_module(m.name)\n" if module == "ebox.workers" else ""
+    program = f"import sys, {module}\n{every}bad = {heavy} & set(sys.modules)\nsys.exit(' '.join(bad) or 0)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -168,7 +168,7 @@ def test_an_order_to_stop_while_workers_start_is_heeded(order: int, error: type[
 LISTENERS = """
 import json, os, signal
 import psutil
-from ebox.parallel.ray_connection import connect
+from ebox.workers.ray_connection import connect
 
 before = signal.getsignal(signal.SIGTERM)
 with connect("local"):

@@ -9,6 +9,7 @@ import pytest
 
 from ebox.diagnosis.parity import ParityCase, ParityResult, certify_parity, read_numbers, write_parity
 from ebox.errors import InputError
+from ebox.verbs.train import worker_arguments
 
 
 def test_a_certificate_holds_only_if_all_of_it_does(tmp_path: Path):
@@ -29,7 +30,7 @@ def test_a_certificate_holds_only_if_all_of_it_does(tmp_path: Path):
     ids=["global", "groups on several workers"],
 )
 def test_one_and_several_workers_train_the_same_model_here(overrides: tuple[str, ...]):
-    result = certify_parity((2, 8), overrides=overrides)
+    result = certify_parity(worker_arguments, (2, 8), overrides=overrides)
     assert result.facts()["overrides"] == list(overrides)
     assert [(case.workers, case.kind) for case in result.cases] == [
         (2, "devices"),
@@ -42,13 +43,13 @@ def test_one_and_several_workers_train_the_same_model_here(overrides: tuple[str,
 
 def test_a_certificate_with_unknown_settings_is_refused():
     with pytest.raises(InputError, match="batch_statistic") as caught:
-        certify_parity((2,), overrides=("train.batch_statistic=group",))
+        certify_parity(worker_arguments, (2,), overrides=("train.batch_statistic=group",))
     assert str(caught.value).count("What to do") == 1
 
 
 def test_a_training_that_fails_says_why():
     with pytest.raises(InputError, match="no GPU that JAX can use") as caught:
-        certify_parity(platform="gpu")
+        certify_parity(worker_arguments, platform="gpu")
     assert str(caught.value).count("What to do") == 1
 
 

@@ -20,10 +20,10 @@ from ebox.datasets.folder import open_dataset
 from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
 from ebox.evaluation.windows import plan_windows
-from ebox.sequences import SimulationConfig, read_fasta, simulate, write_fasta, write_simulation
+from ebox.sequences import SimulationConfig, draw_simulation, read_fasta, write_fasta, write_simulation
 from ebox.settings.reading import Config, make_config
 from ebox.verbs.demo import demo_simulation
-from ebox.verbs.evaluate import describe_evaluation, evaluate
+from ebox.verbs.evaluate import describe_metrics, evaluate
 from ebox.verbs.predict import predict
 from ebox.verbs.report import report
 from ebox.verbs.run import RunResult, find_simulation, run
@@ -60,7 +60,7 @@ def _config(**train: Any) -> Config:
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulation") / "s"
     config = SimulationConfig(motifs=("MA0140.3",), length_bp=80, num_positives=1200, num_negatives=1200)
-    write_simulation(simulate(config), folder)
+    write_simulation(draw_simulation(config), folder)
     return folder
 
 
@@ -156,11 +156,11 @@ def test_files_of_others_are_not_replaced(finished: RunResult, tmp_path: Path):
 def test_evaluating_another_dataset_leaves_the_run_as_it_is(
     finished: RunResult, sources: DatasetSources, tmp_path: Path
 ):
-    from ebox.verbs.build import build_stage
+    from ebox.verbs.build import build
 
     before = (finished.folder / "evaluation.json").read_bytes()
     other = make_config({"data": {"negatives": ["given"], "seed": 5, "track": "TAL1"}})
-    build_stage(tmp_path / "other", sources, other)
+    build(tmp_path / "other", sources, other)
     result = evaluate(finished.folder, tmp_path / "other")
     assert result.path.name == "evaluation-other.json"
     assert (finished.folder / "evaluation.json").read_bytes() == before
@@ -171,7 +171,7 @@ def test_evaluating_another_dataset_leaves_the_run_as_it_is(
     seen = result.facts["seen_in_training"]
     assert seen == {"num_examples": shared, "of": data.rows("test").stop - data.rows("test").start}
     assert shared > 0.5 * seen["of"]
-    assert f"{shared:,} of these" in describe_evaluation(result.facts)
+    assert f"{shared:,} of these" in describe_metrics(result.facts)
     assert json.loads(before)["seen_in_training"] is None
 
 
@@ -232,7 +232,7 @@ sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from test_pipeline import _config
 from ebox.datasets.sources import DatasetSources
-from ebox.pipeline import run
+from ebox.verbs.run import run
 s = Path(sys.argv[2])
 sources = DatasetSources(positives=s / "positives.fa", negatives=(s / "negatives.fa",))
 run(Path(sys.argv[1]), sources, _config(), resume=True, on_stage=lambda stage: print(stage, flush=True))
@@ -299,11 +299,11 @@ def test_windows_cover_every_base():
 
 
 def test_a_changed_dataset_is_noticed(finished: RunResult, sources: DatasetSources, tmp_path: Path):
-    from ebox.verbs.build import build_stage
+    from ebox.verbs.build import build
 
-    build_stage(tmp_path / "d", sources, make_config({"data": {"negatives": ["given"], "seed": 5}}))
+    build(tmp_path / "d", sources, make_config({"data": {"negatives": ["given"], "seed": 5}}))
     train(tmp_path / "d", tmp_path / "r", _config(max_steps=2))
-    build_stage(tmp_path / "d", sources, make_config({"data": {"negatives": ["given"], "seed": 6}}), overwrite=True)
+    build(tmp_path / "d", sources, make_config({"data": {"negatives": ["given"], "seed": 6}}), overwrite=True)
     with pytest.raises(InputError, match="has changed since"):
         evaluate(tmp_path / "r")
     with pytest.raises(InputError, match=r"evaluation\.json"):

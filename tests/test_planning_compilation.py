@@ -255,7 +255,9 @@ def test_planning_uses_the_shapes_of_the_dataset(tmp_path: Path):
         rows = ("".join(letters[generator.integers(0, 4, 60)]) for _ in range(120))
         (tmp_path / f"{name}.fa").write_text("".join(f">{name}{place}\n{row}\n" for place, row in enumerate(rows)))
     negatives = (tmp_path / "negatives.fa",)
-    build_dataset(Config().data, tmp_path / "data", positives=tmp_path / "positives.fa", negatives=negatives)
+    build_dataset(
+        Config().data, tmp_path / "data", DatasetSources(positives=tmp_path / "positives.fa", negatives=negatives)
+    )
     result = examine_topology("cpu:2", tmp_path / "data", read_config(overrides=SMALL))
     assert result.length_bp == 60
     assert not any("--for" in note for note in result.notes)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from ebox.datasets.build import build_dataset
-from ebox.diagnosis.findings import doctor
+from ebox.datasets.sources import DatasetSources
 from ebox.diagnosis.preflight import _remark_on_statistics, check_training, find_largest_batch
 from ebox.errors import InputError
 from ebox.planning.compilation import StepShape, compile_train_step
 from ebox.sequences import write_fasta
 from ebox.settings.reading import DataConfig, make_config
-from ebox.verbs.doctor import describe_preflight
+from ebox.verbs.doctor import describe_preflight, doctor
 
 SMALL = {"num_filters": 8, "filter_width_bp": 7, "dense_units": [8], "dilations": [2]}
 
@@ -26,7 +26,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bound", "unbound"):
         codes = rng.integers(0, 4, (150, 60), np.uint8)
         write_fasta(folder / f"{name}.fa", [f"{name}{number}" for number in range(150)], codes)
-    build_dataset(DataConfig(), folder / "dataset", positives=folder / "bound.fa", negatives=(folder / "unbound.fa",))
+    build_dataset(
+        DataConfig(),
+        folder / "dataset",
+        DatasetSources(positives=folder / "bound.fa", negatives=(folder / "unbound.fa",)),
+    )
     return folder / "dataset"
 
 

@@ -89,7 +89,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 _REPLACER = """
 import sys
 from pathlib import Path
-from ebox.publishing import publish_folder
+from ebox.storage.publishing import publish_folder
 number = 0
 while True:
     number += 1
@@ -117,7 +117,7 @@ def test_a_folder_replaced_under_kill_is_always_whole(tmp_path: Path):
 _CLAIMER = """
 import sys
 from pathlib import Path
-from ebox.publishing import claim_folder
+from ebox.storage.publishing import claim_folder
 with claim_folder(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

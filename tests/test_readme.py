@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebox.sequences import SimulationConfig, simulate, write_fasta
+from ebox.sequences import SimulationConfig, draw_simulation, write_fasta
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 QUICK = "[train]\nmax_steps = 20\n[model]\nnum_filters = 8\n[evaluation]\nnum_bootstrap = 100\n"
@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small files under the README's names."""
     folder = tmp_path_factory.mktemp("readme")
     config = SimulationConfig(motifs=("MA0140.3",), length_bp=200, num_positives=150, num_negatives=150)
-    drawn = simulate(config)
+    drawn = draw_simulation(config)
     names = [f"s{number}" for number in range(150)]
     write_fasta(folder / "bound.fa", names, drawn.positives)
     write_fasta(folder / "unbound.fa", names, drawn.negatives)

@@ -121,7 +121,7 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
     }
     return {
         "format": "ebox-evaluation",
-        "format_version": 1,
+        "format_version": 2,
         "ebox_version": "0.1.0",
         "created": "2026-11-23T21:04:05+00:00",
         "dataset": {"path": "dataset", "fingerprint": "ab" * 32, "length_bp": 200},
@@ -139,7 +139,7 @@ def make_dataset() -> dict[str, Any]:
     ]
     return {
         "format": "ebox-dataset",
-        "format_version": 1,
+        "format_version": 2,
         "ebox_version": "0.1.0",
         "created": "2026-11-23T20:00:00+00:00",
         "command": [
@@ -251,7 +251,7 @@ def make_filters(num: int = 30, width: int = 15) -> dict[str, Any]:
         )
     return {
         "format": "ebox-filters",
-        "format_version": 1,
+        "format_version": 2,
         "threshold": 0.5,
         "num_filters": num,
         "filters": entries,
@@ -406,8 +406,8 @@ def test_a_broken_table_of_predictions_is_named(run_folder: Path) -> None:
 
 
 def test_an_evaluation_of_another_format_is_refused(run_folder: Path) -> None:
-    (run_folder / "evaluation.json").write_text(json.dumps({**make_evaluation(), "format_version": 2}))
-    with pytest.raises(InputError, match=r"format 1.*version 2"):
+    (run_folder / "evaluation.json").write_text(json.dumps({**make_evaluation(), "format_version": 9}))
+    with pytest.raises(InputError, match=r"version 9.*reads version 2\n.*ebox evaluate"):
         read_run_files(run_folder)
 
 

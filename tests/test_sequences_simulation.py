@@ -14,11 +14,11 @@ from ebox.sequences import (
     Motif,
     SimulationConfig,
     decode,
+    draw_simulation,
     load_jaspar,
     measure_ceiling,
     read_simulation_config,
     scan_scores,
-    simulate,
     write_meme,
     write_simulation,
 )
@@ -205,7 +205,9 @@ def test_ceiling_interval_is_as_wide_as_resampling_says() -> None:
 @pytest.mark.real_data
 def test_one_motif_reaches_the_known_ceiling(real_data: Path) -> None:
     files = [real_data / "motifs" / "encode_tal1.meme"]
-    result = simulate(read_simulation_config(["TAL1_known4"], files, ["num_positives=10000", "num_negatives=10000"]))
+    result = draw_simulation(
+        read_simulation_config(["TAL1_known4"], files, ["num_positives=10000", "num_negatives=10000"])
+    )
     assert result.ceiling.num_examples == 20_000
     assert result.ceiling.accuracy.value == pytest.approx(0.980, abs=0.003)
     assert result.ceiling.auroc.value == pytest.approx(0.988, abs=0.003)
@@ -216,7 +218,7 @@ def test_central_sites_reach_the_known_ceiling(real_data: Path) -> None:
     files = [real_data / "motifs" / "encode_tal1.meme"]
     overrides = ["length_bp=1500", "centre_bp=150", "min_sites=2", "max_sites=4", 'negatives="anywhere"']
     overrides += ["num_positives=3000", "num_negatives=3000"]
-    result = simulate(read_simulation_config(["TAL1_known4"], files, overrides))
+    result = draw_simulation(read_simulation_config(["TAL1_known4"], files, overrides))
     assert result.ceiling.accuracy.value == pytest.approx(0.994, abs=0.003)
     positive = result.planted.example < 3000
     assert result.planted.start[positive].min() >= 675
@@ -232,7 +234,7 @@ def small(**settings: object) -> SimulationConfig:
 
 @pytest.mark.parametrize("orientation", ["forward", "reverse", "both"])
 def test_planted_sites_hold_their_motif(orientation: str) -> None:
-    result = simulate(small(orientation=orientation, max_sites=3))
+    result = draw_simulation(small(orientation=orientation, max_sites=3))
     motif = load_jaspar("MA0140.3")
     planted = result.planted
     codes = np.concatenate([result.positives, result.negatives])
@@ -247,7 +249,7 @@ def test_planted_sites_hold_their_motif(orientation: str) -> None:
 
 
 def test_a_composite_keeps_its_gap_on_both_strands() -> None:
-    result = simulate(small(motifs=["MA0035.5", "MA0091.2"], spacing_bp=[5, 8], max_sites=2))
+    result = draw_simulation(small(motifs=["MA0035.5", "MA0091.2"], spacing_bp=[5, 8], max_sites=2))
     planted = result.planted
     gaps = planted.start[1::2] - planted.end[::2]
     assert set(gaps) == {5, 6, 7, 8}
@@ -259,7 +261,7 @@ def test_a_composite_keeps_its_gap_on_both_strands() -> None:
 
 
 def test_a_planted_motif_is_found_again() -> None:
-    result = simulate(small())
+    result = draw_simulation(small())
     motif = load_jaspar("MA0140.3")
     high, low = scan_scores(result.positives, motif), scan_scores(result.negatives, motif)
     assert (high[:, None] > low[None]).mean() > 0.97
@@ -268,7 +270,7 @@ def test_a_planted_motif_is_found_again() -> None:
 
 
 def test_background_has_the_gc_that_was_asked_for() -> None:
-    result = simulate(small(gc=0.3, num_negatives=2000))
+    result = draw_simulation(small(gc=0.3, num_negatives=2000))
     assert np.isin(result.negatives, [1, 2]).mean() == pytest.approx(0.3, abs=0.005)
 
 
@@ -287,7 +289,7 @@ def test_background_of_a_file_has_its_pairs(tmp_path: Path) -> None:
     counts = counts + counts[::-1, ::-1].T
     np.testing.assert_allclose(learned.tables[1], counts / counts.sum(axis=1, keepdims=True), atol=1e-4)
     settings = {"background_file": str(path), "background_order": 1, "num_negatives": 1000}
-    drawn = simulate(small(**settings)).negatives
+    drawn = draw_simulation(small(**settings)).negatives
     share = ((drawn[:, :-1] == 1) & (drawn[:, 1:] == 2)).mean()
     assert share == pytest.approx(float(counts[1, 2] / counts.sum()), abs=0.004)
 
@@ -305,7 +307,7 @@ def test_words_across_records_and_with_n_are_not_learned() -> None:
 
 
 def test_the_seed_decides() -> None:
-    first, again, other = simulate(small()), simulate(small()), simulate(small(seed=1))
+    first, again, other = draw_simulation(small()), draw_simulation(small()), draw_simulation(small(seed=1))
     assert np.array_equal(first.positives, again.positives)
     assert np.array_equal(first.negatives, again.negatives)
     assert not np.array_equal(first.positives, other.positives)
@@ -313,7 +315,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_what_is_written_is_what_was_drawn(tmp_path: Path) -> None:
-    result = simulate(small(centre_bp=60, negatives="anywhere"))
+    result = draw_simulation(small(centre_bp=60, negatives="anywhere"))
     place = tmp_path / "simulation"
     write_simulation(result, place)
     assert sorted(path.name for path in place.iterdir()) == [
@@ -352,7 +354,7 @@ def test_motifs_come_from_files_too(tmp_path: Path) -> None:
     write_meme(tmp_path / "own.meme", [Motif("own", np.eye(4))])
     config = read_simulation_config(["own"], [tmp_path / "own.meme"], ["length_bp=30", "orientation=forward"])
     assert config.motif_files == (str(tmp_path / "own.meme"),)
-    result = simulate(config)
+    result = draw_simulation(config)
     assert all("ACGT" in decode(row) for row in result.positives)
 
 
@@ -379,8 +381,8 @@ def test_settings_that_cannot_be_are_refused(override: str, message: str) -> Non
 
 def test_sites_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="3 sites of 17 bp don't fit into 50 bp"):
-        simulate(small(length_bp=50, max_sites=3))
+        draw_simulation(small(length_bp=50, max_sites=3))
     with pytest.raises(InputError, match="don't fit into 10 bp"):
-        simulate(small(centre_bp=10))
+        draw_simulation(small(centre_bp=10))
     with pytest.raises(InputError, match="1 sites of 7 or 17 bp don't fit into 12 bp"):
-        simulate(small(motifs=["MA0035.5", "MA0140.3"], centre_bp=12))
+        draw_simulation(small(motifs=["MA0035.5", "MA0140.3"], centre_bp=12))

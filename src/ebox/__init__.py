@@ -11,54 +11,59 @@ from typing import TYPE_CHECKING, Any
 from ebox.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from ebox.datasets.build import build_dataset as build
     from ebox.datasets.folder import open_dataset
-    from ebox.datasets.sources import DatasetSources
-    from ebox.diagnosis.findings import doctor
+    from ebox.datasets.sources import DatasetSources, read_sources
     from ebox.errors import InputError
-    from ebox.explanation import read_filters
+    from ebox.explanation.filters import read_filters
     from ebox.models.files import load_model
-    from ebox.sequences import SimulationConfig, simulate, write_simulation
-    from ebox.settings.reading import Config, DataConfig, read_config
+    from ebox.sequences.simulation import SimulationConfig, read_simulation_config
+    from ebox.settings.reading import Config, read_config
+    from ebox.verbs.build import build
+    from ebox.verbs.config import describe_config
     from ebox.verbs.demo import demo
+    from ebox.verbs.doctor import doctor
     from ebox.verbs.evaluate import evaluate
     from ebox.verbs.explain import explain
     from ebox.verbs.predict import predict
     from ebox.verbs.report import report
     from ebox.verbs.run import run
+    from ebox.verbs.simulate import simulate
     from ebox.verbs.train import train
 
-_PLACES = {
-    "Config": ("ebox.settings.reading", "Config"),
-    "DataConfig": ("ebox.settings.reading", "DataConfig"),
-    "DatasetSources": ("ebox.datasets.sources", "DatasetSources"),
-    "InputError": ("ebox.errors", "InputError"),
-    "SimulationConfig": ("ebox.sequences", "SimulationConfig"),
-    "build": ("ebox.datasets.build", "build_dataset"),
-    "demo": ("ebox.verbs.demo", "demo"),
-    "doctor": ("ebox.diagnosis.findings", "doctor"),
-    "evaluate": ("ebox.verbs.evaluate", "evaluate"),
-    "explain": ("ebox.verbs.explain", "explain"),
-    "load_model": ("ebox.models.files", "load_model"),
-    "open_dataset": ("ebox.datasets.folder", "open_dataset"),
-    "predict": ("ebox.verbs.predict", "predict"),
-    "read_config": ("ebox.settings.reading", "read_config"),
-    "read_filters": ("ebox.explanation", "read_filters"),
-    "report": ("ebox.verbs.report", "report"),
-    "run": ("ebox.verbs.run", "run"),
-    "simulate": ("ebox.sequences", "simulate"),
-    "train": ("ebox.verbs.train", "train"),
-    "write_simulation": ("ebox.sequences", "write_simulation"),
+# The public names and the modules that hold them. Those of `ebox.verbs` are the verbs of the command line, in the
+# order of its list.
+PLACES = {
+    "run": "ebox.verbs.run",
+    "demo": "ebox.verbs.demo",
+    "build": "ebox.verbs.build",
+    "train": "ebox.verbs.train",
+    "evaluate": "ebox.verbs.evaluate",
+    "predict": "ebox.verbs.predict",
+    "explain": "ebox.verbs.explain",
+    "doctor": "ebox.verbs.doctor",
+    "report": "ebox.verbs.report",
+    "simulate": "ebox.verbs.simulate",
+    "describe_config": "ebox.verbs.config",
+    "Config": "ebox.settings.reading",
+    "DatasetSources": "ebox.datasets.sources",
+    "InputError": "ebox.errors",
+    "SimulationConfig": "ebox.sequences.simulation",
+    "load_model": "ebox.models.files",
+    "open_dataset": "ebox.datasets.folder",
+    "read_config": "ebox.settings.reading",
+    "read_filters": "ebox.explanation.filters",
+    "read_simulation_config": "ebox.sequences.simulation",
+    "read_sources": "ebox.datasets.sources",
 }
 
 __all__ = [
     "Config",
-    "DataConfig",
     "DatasetSources",
     "InputError",
     "SimulationConfig",
     "build",
     "demo",
+    "describe_config",
     "doctor",
     "evaluate",
     "explain",
@@ -67,11 +72,12 @@ __all__ = [
     "predict",
     "read_config",
     "read_filters",
+    "read_simulation_config",
+    "read_sources",
     "report",
     "run",
     "simulate",
     "train",
-    "write_simulation",
 ]
 
 
@@ -79,14 +85,13 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for."""
     import importlib
 
-    if name not in _PLACES:
+    if name not in PLACES:
         raise AttributeError(f"module 'ebox' has no attribute {name!r}")
-    module, attribute = _PLACES[name]
-    value = getattr(importlib.import_module(module), attribute)
+    value = getattr(importlib.import_module(PLACES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     """Names that are not loaded yet count too."""
-    return sorted({*globals(), *_PLACES})
+    return sorted({*globals(), *PLACES})

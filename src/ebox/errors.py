@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 class InputError(Exception):
@@ -35,6 +36,10 @@ class InputError(Exception):
         self.record = record
         self.remedy = remedy
         super().__init__(str(self))
+
+    def facts(self) -> dict[str, Any]:
+        """What it is made of, by the names of the parameters."""
+        return {name: getattr(self, name) for name in ("problem", "file", "line", "record", "remedy")}
 
     def __str__(self) -> str:
         """Join place, problem and remedy into one message."""

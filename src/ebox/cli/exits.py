@@ -7,11 +7,10 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_RESUMABLE, IN_GROUP
+
 INTERRUPTED = "interrupted; what was published is whole, and `--resume` goes on with a training"
-INTERRUPTED_CODE = 130
 RESUMABLE = "stopped by SIGTERM; what was saved is whole, and the same command with --resume goes on"
-RESUMABLE_CODE = 75
-FAILED_CODE, BAD_INPUT_CODE = 1, 2
 
 
 def run_app(app: Callable[[], object]) -> None:
@@ -27,16 +26,16 @@ def run_app(app: Callable[[], object]) -> None:
         leave(error.exit_code)
     except ResumableError:
         console.note(RESUMABLE)
-        leave(RESUMABLE_CODE)
+        leave(EXIT_RESUMABLE)
     except WorkersFailedError as error:
         console.note(f"error: {error}")
-        leave(FAILED_CODE)
+        leave(EXIT_FAILED)
     except KeyboardInterrupt:
         console.note(INTERRUPTED)
-        leave(INTERRUPTED_CODE)
+        leave(EXIT_INTERRUPTED)
     except SystemExit as error:
         # Typer turns an interruption into this exit before it gets here.
-        if error.code == INTERRUPTED_CODE:
+        if error.code == EXIT_INTERRUPTED:
             console.note(INTERRUPTED)
         if isinstance(error.code, int) and error.code:
             leave(error.code)
@@ -46,21 +45,21 @@ def run_app(app: Callable[[], object]) -> None:
             f"error: the memory does not suffice: {error or 'an allocation failed'}\n"
             "  What to do: ask for less, or work on a machine with more; `ebox doctor` shows what is free"
         )
-        leave(BAD_INPUT_CODE)
+        leave(EXIT_BAD_INPUT)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         console.note(f"error: {place}{error.strerror or error}")
-        leave(BAD_INPUT_CODE)
+        leave(EXIT_BAD_INPUT)
     except Exception:
-        if "EBOX_IN_GROUP" not in os.environ:
+        if IN_GROUP not in os.environ:
             raise
         traceback.print_exc()
-        leave(FAILED_CODE)
+        leave(EXIT_FAILED)
 
 
 def leave(code: int) -> None:
     """End with a code; in a group of processes at once, since a normal exit would wait for the others."""
-    if "EBOX_IN_GROUP" in os.environ:
+    if IN_GROUP in os.environ:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()

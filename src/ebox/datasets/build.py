@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,21 +22,9 @@ from ebox.datasets.cleaning import (
 from ebox.datasets.examples import DropLog, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
+from ebox.datasets.reading import PEAK_LENGTH_BP, choose_length, cut_source, locate_positives, read_peaks, read_source
 from ebox.datasets.similarity import cluster_similar, index_sketches
-from ebox.datasets.sources import (
-    PEAK_LENGTH_BP,
-    DatasetSources,
-    check_apart,
-    check_sources,
-    choose_given,
-    choose_kinds,
-    choose_length,
-    cut_source,
-    locate_positives,
-    name_kinds,
-    read_peaks,
-    read_source,
-)
+from ebox.datasets.sources import DatasetSources, check_apart, check_sources, choose_given, choose_kinds, name_kinds
 from ebox.datasets.splits import (
     check_splits,
     choose_split,
@@ -110,15 +98,8 @@ class _Build:
 def build_dataset(
     config: DataConfig,
     out: Path,
+    sources: DatasetSources,
     *,
-    positives: Path | None = None,
-    negatives: Sequence[Path] = (),
-    negative_names: Sequence[str] = (),
-    peaks: Path | None = None,
-    genome: Path | None = None,
-    blacklist: Path | None = None,
-    table: Path | None = None,
-    splits: Mapping[str, Path] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     command: Sequence[str] = (),
@@ -128,14 +109,7 @@ def build_dataset(
     Args:
         config: How to clean, balance and split.
         out: The folder to make.
-        positives: FASTA, or table, of sequences that are bound.
-        negatives: Files of sequences that are not; one is the kind `given`, several have their file names.
-        negative_names: Names of those kinds instead.
-        peaks: BED or narrowPeak, instead of `positives`.
-        genome: Indexed FASTA, for peaks and matched negatives.
-        blacklist: BED of regions that no example with coordinates may overlap.
-        table: CSV or TSV with the columns sequence and label, instead of `positives`.
-        splits: Tables for train, validation and test, kept as they are given.
+        sources: The files; several files of negatives give their kinds their names.
         overwrite: Replace a dataset that stands there.
         progress: Told stage, done and total.
         command: The command line, for the manifest.
@@ -144,21 +118,11 @@ def build_dataset(
         InputError: input that can't be read, files that don't go together, or a split without a class; then
             nothing is left at `out`.
     """
-    files = DatasetSources(
-        positives,
-        tuple(negatives),
-        tuple(negative_names),
-        peaks,
-        genome,
-        blacklist,
-        table,
-        dict(splits or {}),
-    )
-    check_sources(files)
-    made_kinds = choose_kinds(config, files)
-    check_apart(files, Path(out))
+    check_sources(sources)
+    made_kinds = choose_kinds(config, sources)
+    check_apart(sources, Path(out))
     check_absent(Path(out), overwrite=overwrite, mark="manifest.json")
-    build = _Build(config, files, made_kinds, progress, ["positive", *name_kinds(files), *made_kinds])
+    build = _Build(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
     try:
         examples = _add_negatives(build, _clean(build, _read(build)))
     finally:

@@ -16,12 +16,11 @@ from jaxtyping import Bool, UInt8
 from ebox.errors import InputError
 from ebox.settings.reading import DataConfig
 from ebox.storage.publishing import read_json
+from ebox.storage.stamps import DATASET, read_stamped
 
 if TYPE_CHECKING:
     import polars
 
-FORMAT = "ebox-dataset"
-FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
 DATA_FILES = ("codes.npy", "targets.npy", "examples.parquet", "quality.json", "dropped.tsv")
 EXAMPLE_COLUMNS = (
@@ -38,7 +37,7 @@ EXAMPLE_COLUMNS = (
     "cluster",
     "parent",
 )
-BUILD_AGAIN = "build the dataset again with `ebox build`"
+BUILD_AGAIN = DATASET.remedy
 
 _CHUNK_BYTES = 1 << 22
 _CHUNK_ROWS = 1 << 16
@@ -150,17 +149,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             file=folder,
             remedy="give the folder that `ebox build --out` made",
         )
-    manifest = read_json(file)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"is not the manifest of a dataset (no format {FORMAT!r})", file=file)
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"this ebox reads dataset format {FORMAT_VERSION}, this is format {version}, "
-            f"written by ebox {manifest.get('ebox_version', 'unknown')}",
-            file=folder,
-            remedy=f"use an ebox that reads format {version}, or {BUILD_AGAIN}",
-        )
+    manifest = read_stamped(file, DATASET)
     _check_manifest(file, manifest)
     return manifest
 

@@ -1,33 +1,22 @@
-"""The files that a dataset is built from, read into examples of one length: FASTA, labelled tables, peaks."""
+"""The files that a dataset is built from, and whether they make up one dataset."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Bool, Int64, UInt8
-
-from ebox.datasets.examples import DropLog, Examples, Source, make_examples
-from ebox.datasets.folder import SPLITS, hash_file
-from ebox.datasets.kmers import flip_strand, iter_blocks
+from ebox.datasets.folder import SPLITS
 from ebox.errors import InputError
+from ebox.progress import PathLike
 from ebox.settings.reading import DataConfig
 
 if TYPE_CHECKING:
-    from ebox.sequences.genome import Genome
-    from ebox.sequences.intervals import Intervals
-    from ebox.sequences.records import SequenceSet
+    pass
 
-TOO_SHORT = "too short"
-OFF_CONTIG = "off contig"
-UNKNOWN_CHROMOSOME = "unknown chromosome"
-PEAK_LENGTH_BP = 200
-MAX_SHORT_SHARE = 0.05
 
 _SUFFIXES = re.compile(r"(\.(gz|bgz))?$")
 _FORMAT_SUFFIXES = re.compile(r"\.(fa|fasta|fna|fas|txt|csv|tsv|seq)$")
@@ -47,13 +36,35 @@ class DatasetSources:
     splits: Mapping[str, Path] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class RawSource:
-    """A sequence file as it was read, before it is cut to the common length."""
+def read_sources(
+    positives: PathLike | None = None,
+    negatives: Sequence[PathLike] = (),
+    peaks: PathLike | None = None,
+    genome: PathLike | None = None,
+    blacklist: PathLike | None = None,
+    table: PathLike | None = None,
+    train: PathLike | None = None,
+    validation: PathLike | None = None,
+    test: PathLike | None = None,
+) -> DatasetSources:
+    """Put the files of a dataset together.
 
-    source: Source
-    sequences: SequenceSet
-    split: int = -1
+    Args:
+        positives: Bound sequences: FASTA, plain or compressed.
+        negatives: Unbound sequences: FASTA; each file is a kind of its own.
+        peaks: Peaks: BED or narrowPeak; needs a genome.
+        genome: Genome: FASTA, plain or bgzip.
+        blacklist: Regions to leave out: BED.
+        table: CSV or TSV with the columns sequence and label.
+        train: Table of a given train split; needs those of validation and test.
+        validation: Table of a given validation split.
+        test: Table of a given test split.
+    """
+    one = {"positives": positives, "peaks": peaks, "genome": genome, "blacklist": blacklist, "table": table}
+    splits = {"train": train, "validation": validation, "test": test}
+    found: dict[str, Any] = {name: Path(path) for name, path in one.items() if path is not None}
+    given = {name: Path(path) for name, path in splits.items() if path is not None}
+    return DatasetSources(**found, negatives=tuple(map(Path, negatives)), splits=given)
 
 
 def check_sources(sources: DatasetSources) -> None:
@@ -163,225 +174,3 @@ def name_kinds(sources: DatasetSources) -> tuple[str, ...]:
         taken.add(candidate)
         unique.append(candidate)
     return tuple(unique)
-
-
-def read_source(path: Path, role: str, *, labelled: bool, split: int = -1) -> RawSource:
-    """Read a sequence file; `labelled` asks for a table with labels, else labels are ignored.
-
-    Raises:
-        InputError: from the reader, or a table without labels where they are needed.
-    """
-    from ebox.sequences.fasta import read_sequences
-    from ebox.sequences.tables import read_table
-
-    sequences = read_table(path) if labelled else read_sequences(path)
-    _check_role(sequences, path, role)
-    source = Source(str(path), role, len(sequences), hash_file(path))
-    return RawSource(source, sequences, split)
-
-
-def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
-    """A table of positives may have labels, but then only 1; one of negatives only 0."""
-    expected = {"positives": 1, "negatives": 0}.get(role)
-    if sequences.labels is None or expected is None:
-        return
-    wrong = np.flatnonzero(sequences.labels != expected)
-    if len(wrong):
-        row = int(wrong[0])
-        raise InputError(
-            f"holds {len(wrong):,} rows with label {1 - expected}, but is given as {role}",
-            file=path,
-            line=int(sequences.lines[row]),
-            record=sequences.names[row],
-            remedy="give a file with both labels as --table",
-        )
-
-
-def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
-    """The length asked for; else the most common one of the sequences, or less where too many would be too short.
-
-    Where lengths vary, it is the greatest length that 19 of 20 sequences reach: the rest is dropped, and counted.
-    """
-    if length_bp is not None:
-        return length_bp
-    lengths = np.concatenate([part.sequences.lengths for part in raw])
-    values, counts = np.unique(lengths, return_counts=True)
-    common = int(values[::-1][np.argmax(counts[::-1])])
-    reached = np.sort(lengths)[int(MAX_SHORT_SHARE * len(lengths))]
-    return max(1, min(common, int(reached)))
-
-
-def cut_source(
-    raw: RawSource, length_bp: int, number: int, *, positive_kind: int, negative_kind: int, log: DropLog
-) -> tuple[Source, Examples]:
-    """Cut sequences to one length: the centre of longer ones; shorter ones are dropped.
-
-    Args:
-        raw: What was read.
-        length_bp: The common length.
-        number: Index of the source in the caller's list.
-        positive_kind: Kind of records with label 1.
-        negative_kind: Kind of records with label 0, or of all in a file of negatives.
-        log: Told of what was dropped.
-    """
-    sequences = raw.sequences
-    lengths = sequences.lengths
-    kept = np.flatnonzero(lengths >= length_bp)
-    short = np.flatnonzero(lengths < length_bp)
-    log.add(
-        raw.source.name,
-        sequences.lines[short].tolist(),
-        [sequences.names[row] for row in short.tolist()],
-        TOO_SHORT,
-        [f"{length} bp, {length_bp} needed" for length in lengths[short].tolist()],
-    )
-    skipped = (lengths[kept] - length_bp) // 2
-    chrom, start, strand = _locate(sequences, kept)
-    if strand is not None:
-        # What is skipped at the start of the minus strand lies at the end of the place.
-        skipped_of_place = np.where(strand == "-", lengths[kept] - length_bp - skipped, skipped)
-        start = np.where(start >= 0, start + skipped_of_place, -1)
-    else:
-        start = np.where(start >= 0, start + skipped, -1)
-    if sequences.labels is None or raw.source.role in ("positives", "negatives"):
-        target = np.full(len(kept), int(raw.source.role == "positives"), dtype=np.uint8)
-    else:
-        target = sequences.labels[kept].astype(np.uint8)
-    examples = make_examples(
-        _cut_codes(sequences, kept, skipped, length_bp),
-        sequences.names if len(kept) == len(sequences) else [sequences.names[row] for row in kept.tolist()],
-        target=target,
-        kind=np.where(target == 1, positive_kind, negative_kind),
-        source=number,
-        line=sequences.lines[kept],
-        chrom=chrom,
-        start=start,
-        end=np.where(start >= 0, start + length_bp, -1),
-        strand=strand,
-        split=raw.split,
-    )
-    return replace(raw.source, cropped=int((lengths > length_bp).sum())), examples
-
-
-def locate_positives(raw: RawSource) -> list[Intervals]:
-    """The whole places of the positives whose headers name one, cut to no length; none: an empty list."""
-    from ebox.sequences.fasta import parse_locations
-
-    labels = raw.sequences.labels
-    if labels is None and raw.source.role != "positives":
-        return []
-    places = parse_locations(raw.sequences)
-    if places is None:
-        return []
-    bound = places.start >= 0 if labels is None else (places.start >= 0) & (labels == 1)
-    return [places.take(np.flatnonzero(bound))]
-
-
-def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, source: Source, log: DropLog) -> Examples:
-    """Windows of the genome around the summits of peaks (their middles where a summit is unknown).
-
-    A peak on the minus strand gives the reverse complement. Windows past a contig's end, and chromosomes that
-    the genome lacks, are dropped.
-
-    Raises:
-        InputError: no peak lies on a chromosome of the genome.
-    """
-    known = np.array([name in genome.chroms for name in peaks.chrom.tolist()], dtype=bool)
-    _check_chroms(peaks, genome, known)
-    centre = (peaks.start + peaks.end) // 2
-    if peaks.summit is not None:
-        centre = np.where(peaks.summit >= 0, peaks.summit, centre)
-    start = centre - length_bp // 2
-    size = np.array([genome.chroms.get(name, 0) for name in peaks.chrom.tolist()], dtype=np.int64)
-    inside = known & (start >= 0) & (start + length_bp <= size)
-    names = _name_peaks(peaks)
-    for bad, reason in ((~known, UNKNOWN_CHROMOSOME), (known & ~inside, OFF_CONTIG)):
-        _log_peaks(peaks, names, bad, reason, start, length_bp, size, source, log)
-    rows = np.flatnonzero(inside)
-    chrom = peaks.chrom[rows]
-    codes = genome.fetch_windows(chrom, start[rows], length_bp)
-    strand = np.full(len(rows), ".") if peaks.strand is None else peaks.strand[rows]
-    minus = np.flatnonzero(strand == "-")
-    codes[minus] = flip_strand(codes[minus])
-    return make_examples(
-        codes,
-        [names[row] for row in rows.tolist()],
-        target=1,
-        kind=0,
-        source=number,
-        line=peaks.lines[rows],
-        chrom=chrom,
-        start=start[rows],
-        end=start[rows] + length_bp,
-        strand=strand,
-    )
-
-
-def _locate(
-    sequences: SequenceSet, kept: Int64[np.ndarray, " row"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Chromosome, start and strand of each kept record from its header; "" and -1 where it names no place."""
-    from ebox.sequences.fasta import parse_locations
-
-    places = parse_locations(sequences)
-    if places is None:
-        return np.full(len(kept), "", dtype=object), np.full(len(kept), -1, dtype=np.int64), None
-    return places.chrom[kept], places.start[kept], None if places.strand is None else places.strand[kept]
-
-
-def _cut_codes(
-    sequences: SequenceSet, kept: np.ndarray, skipped: np.ndarray, length_bp: int
-) -> UInt8[np.ndarray, "example length"]:
-    if len(kept) == len(sequences) and not (sequences.lengths != length_bp).any():
-        matrix: np.ndarray = sequences.matrix(length_bp)
-        return matrix
-    codes = np.empty((len(kept), length_bp), dtype=np.uint8)
-    begin = sequences.offsets[kept] + skipped
-    for block in iter_blocks(len(kept), length_bp):
-        codes[block] = sequences.codes[begin[block, None] + np.arange(length_bp)]
-    return codes
-
-
-def _check_chroms(peaks: Intervals, genome: Genome, known: Bool[np.ndarray, " peak"]) -> None:
-    if known.any():
-        return
-    raise InputError(
-        f"no peak lies on a chromosome of the genome: peaks say {_few(set(peaks.chrom.tolist()))}, "
-        f"the genome has {_few(genome.chroms)}",
-        file=peaks.source,
-        remedy="use the genome that the peaks were called on, with the same chromosome names",
-    )
-
-
-def _few(names: set[str] | Mapping[str, int]) -> str:
-    shown = sorted(names)[:4]
-    return ", ".join(shown) + (" …" if len(names) > len(shown) else "")
-
-
-def _name_peaks(peaks: Intervals) -> list[str]:
-    places = zip(peaks.chrom.tolist(), peaks.start.tolist(), peaks.end.tolist(), strict=True)
-    names = [f"{chrom}:{start}-{end}" for chrom, start, end in places]
-    if peaks.name is None:
-        return names
-    return [given if given not in ("", ".") else place for given, place in zip(peaks.name, names, strict=True)]
-
-
-def _log_peaks(
-    peaks: Intervals,
-    names: list[str],
-    bad: Bool[np.ndarray, " peak"],
-    reason: str,
-    start: np.ndarray,
-    length_bp: int,
-    size: np.ndarray,
-    source: Source,
-    log: DropLog,
-) -> None:
-    rows = np.flatnonzero(bad).tolist()
-    details = [
-        f"{peaks.chrom[row]} is not in the genome"
-        if reason == UNKNOWN_CHROMOSOME
-        else f"{peaks.chrom[row]}:{start[row]}-{start[row] + length_bp}, the contig is {size[row]} bp long"
-        for row in rows
-    ]
-    log.add(source.name, [int(peaks.lines[row]) for row in rows], [names[row] for row in rows], reason, details)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ebox.version import __version__
 from ebox.datasets.cleaning import measure_gc, measure_n
 from ebox.datasets.examples import DropLog, Examples, Source
 from ebox.datasets.folder import (
     EXAMPLE_COLUMNS,
-    FORMAT,
-    FORMAT_VERSION,
     SPLITS,
     compute_fingerprint,
     describe_files,
@@ -24,6 +20,7 @@ from ebox.datasets.folder import (
 from ebox.datasets.quality import report_quality
 from ebox.settings.reading import DataConfig
 from ebox.storage.publishing import write_json
+from ebox.storage.stamps import DATASET, write_stamped
 
 _ROWS_AT_ONCE = 1 << 16
 _CONTROL = str.maketrans({"\t": " ", "\n": " ", "\r": " "})
@@ -80,10 +77,6 @@ def write_dataset(
     files = describe_files(folder)
     present = np.unique(examples.kind).tolist()
     manifest = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "ebox_version": __version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": list(command),
         "config": config.model_dump(mode="json"),
         "length_bp": int(examples.codes.shape[1]),
@@ -103,7 +96,7 @@ def write_dataset(
         "files": files,
         "fingerprint": compute_fingerprint(files),
     }
-    write_json(folder / "manifest.json", manifest)
+    write_stamped(folder / "manifest.json", DATASET, manifest)
 
 
 def _describe_splits(examples: Examples) -> dict[str, dict[str, Any]]:

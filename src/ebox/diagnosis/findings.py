@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-from ebox.errors import InputError
 
 if TYPE_CHECKING:
     from ebox.diagnosis.preflight import PreflightResult
@@ -53,41 +49,7 @@ EXTRAS = {
 }
 
 
-def doctor(
-    topology: str | None = None,
-    dataset: Path | str | None = None,
-    config: str | os.PathLike[str] | None = None,
-    overrides: Iterable[str] = (),
-) -> DoctorResult:
-    """Look at devices, versions, memory, disk and optional parts; or compile the train step for a topology.
-
-    Args:
-        topology: Machines that need not be here, as `v5e:4x4`; None: this machine.
-        dataset: The dataset folder to compile for; on this machine a few steps are made with it too.
-        config: The settings file to compile with.
-        overrides: Single settings, as `section.key=value`.
-
-    Raises:
-        InputError: see `ebox.planning.examine_topology` and `ebox.diagnosis.preflight.check_training`; or settings without them.
-    """
-    from ebox.settings.reading import read_config
-
-    if topology is not None:
-        from ebox.planning import examine_topology
-
-        return DoctorResult((), examine_topology(topology, dataset, read_config(config, overrides)))
-    if dataset is not None:
-        from ebox.diagnosis.preflight import check_training
-
-        return DoctorResult(tuple(_look_around()), training=check_training(dataset, read_config(config, overrides)))
-    if config is not None or tuple(overrides):
-        raise InputError(
-            "--config and --set only count with --for or --topology", remedy="add --for DATASET or --topology v5e:4x4"
-        )
-    return DoctorResult(tuple(_look_around()))
-
-
-def _look_around() -> list[Finding]:
+def look_around() -> tuple[Finding, ...]:
     """The findings on this machine."""
     import psutil
 
@@ -95,7 +57,7 @@ def _look_around() -> list[Finding]:
 
     memory = psutil.virtual_memory()
     versions = ", ".join(f"{name} {version}" for name, version in find_versions(PACKAGES).items())
-    return [
+    return (
         _look_at_python(),
         Finding("packages", "ok", versions),
         Finding("processor", "ok", f"{find_cpu_name()}, {count_cores()} cores for this process"),
@@ -108,7 +70,7 @@ def _look_around() -> list[Finding]:
         _look_at_disk(),
         *_look_at_devices(),
         *_look_at_extras(),
-    ]
+    )
 
 
 def _look_at_python() -> Finding:

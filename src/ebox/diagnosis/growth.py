@@ -24,11 +24,12 @@ from typing import Any
 from ebox.errors import InputError
 from ebox.planning import CurvePoint, ScalingPoint, ScalingResult, StepCase, fit_scaling, scaling_curve
 from ebox.planning.collective_costs import exchange_rounds, exchange_volume
-from ebox.progress import Progress
+from ebox.progress import Progress, quiet
 from ebox.settings.reading import Config, format_config
-from ebox.storage.publishing import read_json, write_json
+from ebox.storage.publishing import read_json
+from ebox.storage.stamps import SCALING, write_stamped
+from ebox.workers.contract import TrainTask, WorkerArguments
 
-SCALING_FORMAT, SCALING_FORMAT_VERSION = "ebox-scaling", 1
 # Examples of a worker, as shares of those of the settings: fixed costs are told from those of an example.
 SIZES = (0.25, 0.5, 1.0)
 MOST_WORKERS = 8
@@ -50,12 +51,11 @@ class GrowthResult:
     weak: tuple[CurvePoint, ...]
     strong: tuple[CurvePoint, ...]
     environment: dict[str, Any]
+    path: Path | None = None
 
     def facts(self) -> dict[str, Any]:
         """As JSON; docs/formats.md says what it holds."""
         return {
-            "format": SCALING_FORMAT,
-            "format_version": SCALING_FORMAT_VERSION,
             "points": self._describe_points(),
             "model": asdict(self.fit.model),
             "untold": list(self.fit.untold),
@@ -90,11 +90,17 @@ def read_link(text: str) -> float:
 
 
 def measure_growth(
-    dataset: Path | None, config: Config, link: float, *, progress: Progress | None = None
+    worker_arguments: WorkerArguments,
+    dataset: Path,
+    config: Config,
+    link: float,
+    *,
+    progress: Progress = quiet,
 ) -> GrowthResult:
     """Measure steps of 1 and of several workers, fit the model, and follow it to 256 workers.
 
     Args:
+        worker_arguments: What starts a training in a process of its own.
         dataset: A dataset folder.
         config: The settings of the training.
         link: Of the network between the workers of the curve, bytes a second and way.
@@ -103,8 +109,6 @@ def measure_growth(
     Raises:
         InputError: no dataset, one core only, no Linux, or a training that failed; the message holds what it said.
     """
-    if dataset is None:
-        raise InputError("what is to be measured is the training on a dataset", remedy="give its folder with --for")
     from ebox.datasets.folder import open_dataset
     from ebox.workers.machine import list_cores
 
@@ -122,15 +126,13 @@ def measure_growth(
     points = []
     with tempfile.TemporaryDirectory(prefix="ebox-scaling-") as temporary:
         for done, (workers, examples) in enumerate(cases):
-            if progress is not None:
-                progress("measuring steps", done, len(cases))
+            progress("measuring steps", done, len(cases))
             place = Path(temporary) / f"{workers}-{examples}"
-            runs = list(_start(dataset, place, config, workers, examples, cores, most))
+            runs = list(_start(worker_arguments, dataset, place, config, workers, examples, cores, most))
             _finish(runs)
             points.append(_read_point(place, workers, examples))
         environment = read_json(place / "0" / "environment.json")
-    if progress is not None:
-        progress("measuring steps", len(cases), len(cases))
+    progress("measuring steps", len(cases), len(cases))
     return follow_growth(points, config, link, environment)
 
 
@@ -157,7 +159,7 @@ def follow_growth(
 
 def write_growth(result: GrowthResult, path: Path) -> None:
     """Publish the measurement, the fit and the curves as JSON."""
-    write_json(path, result.facts())
+    write_stamped(path, SCALING, result.facts())
 
 
 def _check_measurable(config: Config) -> None:
@@ -181,7 +183,14 @@ def _check_measurable(config: Config) -> None:
 
 
 def _start(
-    dataset: Path, place: Path, config: Config, workers: int, examples: int, cores: Sequence[int], most: int
+    worker_arguments: WorkerArguments,
+    dataset: Path,
+    place: Path,
+    config: Config,
+    workers: int,
+    examples: int,
+    cores: Sequence[int],
+    most: int,
 ) -> Iterator[subprocess.Popen[str]]:
     """Trainings of so many workers each, at once, on all of the cores."""
     place.mkdir()
@@ -203,13 +212,12 @@ def _start(
             "parallel": config.parallel.model_copy(update={"processes": workers, "platform": "cpu"}),
         }
     )
-    (place / "config.toml").write_text(format_config(settings))
     for number in range(most // workers):
         own = cores[number * workers * share : (number + 1) * workers * share]
-        command = ["train", str(dataset), "--config", str(place / "config.toml"), "--out", str(place / str(number))]
+        task = TrainTask(str(dataset), str(place / str(number)), format_config(settings))
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         yield subprocess.Popen(
-            [sys.executable, "-m", "ebox", *command], preexec_fn=partial(os.sched_setaffinity, 0, own), **pipes
+            [sys.executable, *worker_arguments(task)], preexec_fn=partial(os.sched_setaffinity, 0, own), **pipes
         )
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.errors import InputError
-from ebox.progress import Progress
-from ebox.settings.reading import DataConfig, make_config, read_config
-from ebox.storage.publishing import read_json, write_json
+from ebox.progress import Progress, quiet
+from ebox.settings.reading import DataConfig, format_config, make_config, read_config
+from ebox.storage.publishing import read_json
+from ebox.storage.stamps import PARITY, write_stamped
+from ebox.workers.contract import EXIT_BAD_INPUT, TrainTask, WorkerArguments
 
-PARITY_FORMAT, PARITY_FORMAT_VERSION = "ebox-parity", 1
 TOLERANCE = 1e-6
 STEPS = 50
 # More processes than so many on one machine prove nothing new.
@@ -72,6 +73,7 @@ class ParityResult:
     cases: tuple[ParityCase, ...]
     environment: dict[str, Any]
     overrides: tuple[str, ...] = ()
+    path: Path | None = None
 
     @property
     def holds(self) -> bool:
@@ -81,8 +83,6 @@ class ParityResult:
     def facts(self) -> dict[str, Any]:
         """As JSON; docs/formats.md says what it holds."""
         return {
-            "format": PARITY_FORMAT,
-            "format_version": PARITY_FORMAT_VERSION,
             "steps": STEPS,
             "tolerance": TOLERANCE,
             "overrides": list(self.overrides),
@@ -93,15 +93,17 @@ class ParityResult:
 
 
 def certify_parity(
+    worker_arguments: WorkerArguments,
     workers: Sequence[int] = (2, 4, 8),
     *,
     platform: str = "cpu",
     overrides: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> ParityResult:
     """Train a fixed problem for 50 steps with one worker and with several, twice each, and compare the models.
 
     Args:
+        worker_arguments: What starts a training in a process of its own.
         workers: Numbers of workers to try, as devices of one process and, up to four, as processes.
         platform: cpu: several devices are parts of the processor; gpu or tpu: those that are here.
         overrides: What differs from the settings of the problem, as `section.key=value`.
@@ -120,7 +122,11 @@ def certify_parity(
         make_dataset(folder)
 
         def train(kind: str, number: int, name: str) -> dict[str, np.ndarray]:
-            return _train(folder, folder / f"{kind}-{number}-{name}", platform, kind, number, overrides)
+            own = f"parallel.platform={platform}", f"parallel.{kind}={number}"
+            config = read_config(overrides=_list_settings((*overrides, *own)))
+            task = TrainTask(str(folder / "dataset"), str(folder / f"{kind}-{number}-{name}"), format_config(config))
+            devices = number if kind == "devices" and platform == "cpu" else 1
+            return _train(worker_arguments(task), Path(task.out), devices, f"{number} {kind}")
 
         alone, cases = train("devices", 1, "first"), []
         environment = read_json(folder / "devices-1-first" / "environment.json")
@@ -128,15 +134,14 @@ def certify_parity(
             first, again = train(kind, number, "first"), train(kind, number, "again")
             equal = all((first[key] == again[key]).all() for key in first)
             cases.append(ParityCase(number, kind, relative_difference(alone, first), equal))
-            if progress is not None:
-                progress("training 1 against N", done, len(ways))
+            progress("training 1 against N", done, len(ways))
     kept = ("ebox", "python", "packages", "platform", "devices", "cpu", "num_cores")
     return ParityResult(tuple(cases), {key: environment[key] for key in kept}, tuple(overrides))
 
 
 def write_parity(result: ParityResult, path: Path) -> None:
     """Publish the certificate as JSON."""
-    write_json(path, result.facts())
+    write_stamped(path, PARITY, result.facts())
 
 
 def read_numbers(text: str) -> tuple[int, ...]:
@@ -168,6 +173,7 @@ def _count_devices(platform: str, wanted: int) -> int:
 def make_dataset(folder: Path) -> Path:
     """A small problem: half of the sequences hold CAGATG somewhere. The dataset stands in the folder given back."""
     from ebox.datasets.build import build_dataset
+    from ebox.datasets.sources import DatasetSources
     from ebox.sequences import write_fasta
 
     rng = np.random.default_rng(0)
@@ -177,31 +183,23 @@ def make_dataset(folder: Path) -> Path:
         row[start : start + 6] = [1, 0, 2, 0, 3, 2]
     for name, rows in (("bound", codes[:145]), ("unbound", codes[145:])):
         write_fasta(folder / f"{name}.fa", [f"{name}{number}" for number in range(len(rows))], rows)
-    build_dataset(DataConfig(), folder / "dataset", positives=folder / "bound.fa", negatives=(folder / "unbound.fa",))
+    sources = DatasetSources(positives=folder / "bound.fa", negatives=(folder / "unbound.fa",))
+    build_dataset(DataConfig(), folder / "dataset", sources)
     return folder / "dataset"
 
 
-def _train(
-    folder: Path, out: Path, platform: str, kind: str, workers: int, overrides: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Train in a process of its own; the parameters of the model."""
+def _train(arguments: Sequence[str], out: Path, devices: int, which: str) -> dict[str, np.ndarray]:
+    """Train in a process of its own, on a processor that is cut into devices; the parameters of the model."""
     from safetensors.numpy import load_file
 
-    settings = _list_settings((f"parallel.{kind}={workers}", *overrides))
-    chosen = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-m", "ebox", "train", str(folder / "dataset"), "--out", str(out)]
     done = subprocess.run(
-        [*command, "--platform", platform, *chosen],
-        env=_environment(workers if kind == "devices" and platform == "cpu" else 1),
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, *arguments], env=_environment(devices), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise InputError(
-            f"the training with {workers} {kind} failed: {done.stderr.strip()[-500:]}",
+            f"the training with {which} failed: {done.stderr.strip()[-500:]}",
             # What an error that a user can act on says to do stands in its message.
-            remedy=None if done.returncode == 2 else "see `ebox doctor`, and try fewer --workers",
+            remedy=None if done.returncode == EXIT_BAD_INPUT else "see `ebox doctor`, and try fewer --workers",
         )
     return load_file(out / "model" / "tensors.safetensors")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -32,10 +31,8 @@ from ebox.evaluation.split_metrics import (
 from ebox.progress import Progress
 from ebox.sequences.motifs import Motif, find_motif, read_motifs
 from ebox.settings.reading import EvaluationConfig
-from ebox.version import __version__
+from ebox.storage.stamps import EVALUATION, stamped
 
-FORMAT = "ebox-evaluation"
-FORMAT_VERSION = 1
 UNKNOWN = 255
 # Negatives of one track that are positives of another.
 OTHER_TRACKS = "other_tracks"
@@ -79,11 +76,7 @@ def evaluate(
     report = _Report(progress, len(dataset.tracks) * (len(config.baselines) + len(EVALUATED_SPLITS)))
     tracks = [_evaluate_track(dataset, logits, track, config, motifs, report) for track in range(expected[1])]
     _check_measured(dataset, tracks)
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "ebox_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    facts = {
         "dataset": {
             "path": str(dataset.path),
             "fingerprint": dataset.fingerprint,
@@ -94,6 +87,7 @@ def evaluate(
         "tracks": tracks,
         "ceiling": None if ceiling is None else dict(ceiling),
     }
+    return stamped(EVALUATION, facts)
 
 
 def gather_motifs(config: EvaluationConfig, motif_files: Sequence[str | os.PathLike[str]] = ()) -> list[Motif]:

@@ -14,9 +14,8 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from ebox.errors import InputError
 from ebox.sequences.codes import BASES, NUM_BASES
 from ebox.sequences.motifs import Motif, load_carried_motifs
-from ebox.storage.publishing import read_json
+from ebox.storage.stamps import FILTERS, read_stamped, stamped
 
-FILTERS_FORMAT_VERSION = 1
 MIN_CORRELATION = 0.8
 MIN_ALIGNED_COLUMNS = 6
 PSEUDOCOUNT = 0.5
@@ -174,8 +173,7 @@ def filters_to_json(motifs: Sequence[FilterMotif], **about: Any) -> dict[str, An
         }
         for motif in motifs
     ]
-    head = {"format": "ebox-filters", "format_version": FILTERS_FORMAT_VERSION}
-    return {**head, **about, "num_filters": len(entries), "filters": entries}
+    return stamped(FILTERS, {**about, "num_filters": len(entries), "filters": entries})
 
 
 def read_filters(run_folder: str | os.PathLike[str]) -> list[FilterMotif]:
@@ -185,7 +183,7 @@ def read_filters(run_folder: str | os.PathLike[str]) -> list[FilterMotif]:
         InputError: the run was not evaluated, or its filters.json is not one.
     """
     path = Path(run_folder) / "filters.json"
-    facts = read_json(path)
+    facts = read_stamped(path, FILTERS)
     try:
         return [_read_filter(entry) for entry in facts["filters"]]
     except (KeyError, TypeError, ValueError):

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,9 @@ from ebox.progress import Progress
 from ebox.sequences.codes import N_CODE, decode
 from ebox.sequences.fasta import parse_location
 from ebox.settings.reading import ExplanationConfig
+from ebox.storage import run_folder
 from ebox.storage.publishing import claim_folder, explain_disk_errors, publish_folder, write_json
-from ebox.version import __version__
+from ebox.storage.stamps import EXPLANATION, stamped
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -110,7 +110,6 @@ def explain_locus(
     from ebox.explanation.attribution import attribute
     from ebox.explanation.writing import ExplanationResult, describe_attribution
     from ebox.sequences import read_sequences
-    from ebox.storage.run_folder import EXPLANATION_FACTS
 
     sequences = read_sequences(fasta)
     known = np.add.reduceat(sequences.codes < N_CODE, sequences.offsets[:-1])
@@ -131,31 +130,30 @@ def explain_locus(
     hits = _call_known(motifs, loci, config)
     counts = np.bincount(np.array([hit.example for hit in hits], np.int64), minlength=len(loci))
     lengths = np.asarray(sequences.lengths)
-    facts: dict[str, Any] = {
-        "format": "ebox-explanation",
-        "format_version": 1,
-        "ebox_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "kind": "sequences",
-        "track": model.tracks[track],
-        "config": config.model_dump(mode="json"),
-        "sequences": {
-            "file": fasta.name,
-            "num": len(loci),
-            "length_bp": model.length_bp,
-            "num_padded": int((lengths < model.length_bp).sum()),
-            "num_windowed": int((lengths > model.length_bp).sum()),
-            "num_windows": len(windows.owner),
-            "num_with_n": int(sum("N" in locus.sequence for locus in loci)),
+    facts = stamped(
+        EXPLANATION,
+        {
+            "kind": "sequences",
+            "track": model.tracks[track],
+            "config": config.model_dump(mode="json"),
+            "sequences": {
+                "file": fasta.name,
+                "num": len(loci),
+                "length_bp": model.length_bp,
+                "num_padded": int((lengths < model.length_bp).sum()),
+                "num_windowed": int((lengths > model.length_bp).sum()),
+                "num_windows": len(windows.owner),
+                "num_with_n": int(sum("N" in locus.sequence for locus in loci)),
+            },
+            "attribution": describe_attribution(found, config),
+            "motifs": [],
+            "hits_reason": hits_reason,
+            "loci": [_describe(locus, count) for locus, count in zip(loci, counts.tolist(), strict=True)],
         },
-        "attribution": describe_attribution(found, config),
-        "motifs": [],
-        "hits_reason": hits_reason,
-        "loci": [_describe(locus, count) for locus, count in zip(loci, counts.tolist(), strict=True)],
-    }
-    with publish_folder(out, overwrite=True, mark=EXPLANATION_FACTS) as place:
+    )
+    with publish_folder(out, overwrite=True, mark=run_folder.EXPLANATION_FACTS) as place:
         facts["files"] = _write_files(place, loci, hits)
-        write_json(place / EXPLANATION_FACTS, facts)
+        write_json(place / run_folder.EXPLANATION_FACTS, facts)
     shutil.rmtree(store, ignore_errors=True)
     return ExplanationResult(out, facts)
 
@@ -202,9 +200,8 @@ def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> lis
 def _read_known(run: Path, track: str) -> tuple[list[Discovered], str | None]:
     """The motifs that `ebox explain RUN` discovered for a track; or why there are none."""
     from ebox.explanation.writing import read_discovered, read_explanation
-    from ebox.storage.run_folder import EXPLANATION, EXPLANATION_FACTS
 
-    if not (run / EXPLANATION / EXPLANATION_FACTS).exists():
+    if not (run / run_folder.EXPLANATION / run_folder.EXPLANATION_FACTS).exists():
         return [], "the run's test set was not explained, so no motifs are known to call hits of"
     facts = read_explanation(run)
     if facts["track"] != track:
@@ -247,21 +244,22 @@ def _describe(locus: Locus, num_hits: int) -> dict[str, Any]:
 def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> dict[str, Any]:
     from ebox.explanation.writing import contribution_heights, format_hits, name_place, write_logo
     from ebox.sequences.bigwig import check_bigwig, write_bigwig
-    from ebox.storage.run_folder import BIGWIG, CONTRIBUTIONS, HITS
 
     records = _Records(tuple(locus.name for locus in loci), tuple(locus.place for locus in loci))
     files: dict[str, Any] = {
         "table": TABLE,
-        "contributions": CONTRIBUTIONS,
-        "hits": HITS,
+        "contributions": run_folder.CONTRIBUTIONS,
+        "hits": run_folder.HITS,
         "logos": [],
         "bigwig": None,
     }
     _write_table(folder / TABLE, loci)
     offsets = np.cumsum([0, *(len(locus.sequence) for locus in loci)])
     flat = np.concatenate([locus.contributions for locus in loci])
-    np.savez(folder / CONTRIBUTIONS, names=np.array(records.names, np.str_), offsets=offsets, contributions=flat)
-    (folder / HITS).write_text(format_hits(hits, records), encoding="utf-8")
+    np.savez(
+        folder / run_folder.CONTRIBUTIONS, names=np.array(records.names, np.str_), offsets=offsets, contributions=flat
+    )
+    (folder / run_folder.HITS).write_text(format_hits(hits, records), encoding="utf-8")
     for number, locus in enumerate(loci[:MAX_LOGOS], start=1):
         start, stop = _choose_stretch(locus)
         heights = contribution_heights(locus.sequence[start:stop], locus.contributions[start:stop])
@@ -271,8 +269,8 @@ def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> di
         files["logos"] += write_logo(folder, stem, heights, locus.name + shown, "logit", first)
     if any(place is not None for place in records.places):
         check_bigwig()
-        write_bigwig(folder / BIGWIG, records.places, [locus.contributions for locus in loci])
-        files["bigwig"] = BIGWIG
+        write_bigwig(folder / run_folder.BIGWIG, records.places, [locus.contributions for locus in loci])
+        files["bigwig"] = run_folder.BIGWIG
     return files
 
 

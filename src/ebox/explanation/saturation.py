@@ -3,7 +3,7 @@
 A change at one base moves the filters' scores over one filter width, hence a few pooled positions, and each body
 layer widens that by its own reach. So only that window is computed again, and as a difference: the body's
 convolutions are linear, so what they add is the full convolution of the few changed inputs, which takes fewer products
-still (`ebox.explanation.full_convolution`): with 200 bp, 128 filters and the default body a thirteenth of those of whole
+still (`full_convolution`): with 200 bp, 128 filters and the default body a thirteenth of those of whole
 passes. Positions are taken by their place in the pool (`phase`), so that every window of a phase begins at the same
 distance from its base. The idea of recomputing only the reach of a mutation is that of fastISM (Nair 2022).
 """

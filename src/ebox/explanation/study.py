@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,8 @@ from ebox.explanation.writing import ExplanationResult
 from ebox.progress import PathLike, Progress
 from ebox.settings.reading import ExplanationConfig
 from ebox.storage.publishing import publish_folder, write_json
-from ebox.storage.run_folder import EXPLANATION_FACTS, EXPLANATION_FORMAT_VERSION, EXPLANATION_WORK, FILTER_MATRICES
-from ebox.version import __version__
+from ebox.storage.run_folder import EXPLANATION_FACTS, EXPLANATION_WORK, FILTER_MATRICES
+from ebox.storage.stamps import EXPLANATION, stamped
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -45,7 +44,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Study:
     """One explanation of a test set."""
 
     folder: Path
@@ -65,6 +64,7 @@ class _Job:
 
     def run(
         self,
+        data: Dataset,
         target: Path,
         targets: Sequence[Motif],
         other: LoadedModel | None,
@@ -80,9 +80,7 @@ class _Job:
             write_filters,
             write_motif_files,
         )
-        from ebox.verbs.opening import open_dataset_of
 
-        data, _ = open_dataset_of(self.folder, None)
         truth = self._find_truth(data, planted)
         subject = self._choose(data)
         if planted is not None:
@@ -94,8 +92,7 @@ class _Job:
         discovery = self._discover(found, targets, [own.probabilities for own in filters])
         motifs = discovery.motifs
         hits = call_hits(motifs, found.codes, contributions, self.config.hit_p_value)
-        facts = {
-            **self._head(),
+        facts = self._head() | {
             "sequences": {**subject.facts, "num_searched": discovery.num_searched},
             "attribution": describe_attribution(found, self.config),
             "targets": {"num": len(targets), "max_q": 0.05},
@@ -116,15 +113,12 @@ class _Job:
         return ExplanationResult(target, facts)
 
     def _head(self) -> dict[str, Any]:
-        return {
-            "format": "ebox-explanation",
-            "format_version": EXPLANATION_FORMAT_VERSION,
-            "ebox_version": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        about = {
             "kind": "test",
             "track": self.model.tracks[self.track],
             "config": self.config.model_dump(mode="json"),
         }
+        return stamped(EXPLANATION, about)
 
     def _score(self, codes: np.ndarray, phrase: str | None = None) -> np.ndarray:
         from ebox.evaluation.inference import predict

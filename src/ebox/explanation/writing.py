@@ -26,16 +26,17 @@ from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import write_meme
 from ebox.sequences.places import Interval
 from ebox.settings.reading import ExplanationConfig
-from ebox.storage.publishing import publish_file, read_json
+from ebox.storage.publishing import publish_file
 from ebox.storage.run_folder import (
     BIGWIG,
     CONTRIBUTIONS,
     EXPLANATION,
     EXPLANATION_FACTS,
-    EXPLANATION_FORMAT_VERSION,
     HITS,
     MOTIFS,
 )
+from ebox.storage.stamps import EXPLANATION as EXPLANATION_STAMP
+from ebox.storage.stamps import read_stamped
 
 METHOD_WORDS = {
     "deeplift": "DeepLIFT/SHAP",
@@ -280,9 +281,7 @@ def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:
         InputError: it was not explained, or the file is of another format.
     """
     path = Path(run) / EXPLANATION / EXPLANATION_FACTS
-    facts: Mapping[str, Any] = read_json(path)
-    if facts.get("format") != "ebox-explanation" or facts.get("format_version") != EXPLANATION_FORMAT_VERSION:
-        raise InputError("is not an explanation of this ebox's format", file=path, remedy="run `ebox explain` again")
+    facts = read_stamped(path, EXPLANATION_STAMP)
     if facts.get("kind") != "test":
         raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
-    return dict(facts)
+    return facts

@@ -14,10 +14,8 @@ from ebox.models import Network, build_model
 from ebox.models.tensors import FACTS, load_tree, read_facts, save_tree
 from ebox.settings.reading import Config, ModelConfig, make_config
 from ebox.storage.run_folder import MODEL, check_run_folder
-from ebox.version import __version__
-
-MODEL_FORMAT = "ebox-model"
-MODEL_FORMAT_VERSION = 1
+from ebox.storage.stamps import MODEL as MODEL_STAMP
+from ebox.storage.stamps import check_stamp, stamped
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,11 @@ class LoadedModel:
 def save_model(folder: Path, network: Network, config: Config, tracks: tuple[str, ...], length_bp: int) -> None:
     """Publish the model into the run folder."""
     facts = {
-        "format": MODEL_FORMAT,
-        "format_version": MODEL_FORMAT_VERSION,
-        "ebox_version": __version__,
         "model": config.model.model_dump(mode="json"),
         "tracks": list(tracks),
         "length_bp": length_bp,
     }
-    save_tree(folder / MODEL, eqx.filter(network, eqx.is_array), facts)
+    save_tree(folder / MODEL, eqx.filter(network, eqx.is_array), stamped(MODEL_STAMP, facts))
 
 
 def load_model(run_folder: Path | str) -> LoadedModel:
@@ -52,8 +47,7 @@ def load_model(run_folder: Path | str) -> LoadedModel:
     """
     folder = Path(run_folder)
     check_run_folder(folder)
-    facts = read_facts(folder / MODEL)
-    _check_format(folder / MODEL, facts)
+    facts = check_stamp(read_facts(folder / MODEL), MODEL_STAMP, folder / MODEL)
     try:
         settings, tracks, length_bp = facts["model"], tuple(facts["tracks"]), int(facts["length_bp"])
     except (KeyError, TypeError, ValueError):
@@ -62,14 +56,3 @@ def load_model(run_folder: Path | str) -> LoadedModel:
     like = build_model(config, len(tracks), length_bp, np.random.default_rng(0))
     arrays, static = eqx.partition(like, eqx.is_array)
     return LoadedModel(eqx.combine(load_tree(folder / MODEL, arrays), static), config, tracks, length_bp, facts)
-
-
-def _check_format(folder: Path, facts: dict[str, Any]) -> None:
-    if facts.get("format") != MODEL_FORMAT:
-        raise InputError(f"is not an ebox model: its format is {facts.get('format')!r}", file=folder)
-    if facts.get("format_version") != MODEL_FORMAT_VERSION:
-        raise InputError(
-            f"has model format {facts.get('format_version')}; this ebox ({__version__}) reads {MODEL_FORMAT_VERSION}",
-            file=folder,
-            remedy=f"use the ebox that wrote it ({facts.get('ebox_version')}), or train again",
-        )

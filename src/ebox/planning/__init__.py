@@ -10,8 +10,8 @@ from ebox.planning.examination import TopologyResult, examine_topology
 from ebox.planning.hardware import CHIPS, Chip
 from ebox.planning.isolation import compile_for_topology
 from ebox.planning.programs import Collective, read_collectives
-from ebox.planning.speedup import CurvePoint, SimulationResult, scaling_curve, simulate_step
-from ebox.planning.step_time import PredictionResult, ScalingModel, ScalingPoint, ScalingResult, StepCase, fit_scaling
+from ebox.planning.speedup import CurvePoint, SimulatedSteps, scaling_curve, simulate_step
+from ebox.planning.step_time import ScalingModel, ScalingPoint, ScalingResult, StepCase, StepPrediction, fit_scaling
 from ebox.planning.stragglers import StragglerResult, fit_stragglers
 from ebox.planning.topologies import Topology, make_topology_mesh, parse_topology
 
@@ -23,12 +23,12 @@ __all__ = [
     "CompilationResult",
     "CurvePoint",
     "Exchange",
-    "PredictionResult",
     "ScalingModel",
     "ScalingPoint",
     "ScalingResult",
-    "SimulationResult",
+    "SimulatedSteps",
     "StepCase",
+    "StepPrediction",
     "StepShape",
     "StragglerResult",
     "Topology",

@@ -15,7 +15,7 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
-class SimulationResult:
+class SimulatedSteps:
     """Step times of simulated runs.
 
     Args:
@@ -53,7 +53,7 @@ class CurvePoint:
     low: float
     high: float
     exchange_seconds: float
-    simulated: SimulationResult
+    simulated: SimulatedSteps
     speedup: float
     efficiency: float
 
@@ -71,7 +71,7 @@ def simulate_step(
     num_steps: int = 500,
     num_runs: int = 50,
     seed: int = 0,
-) -> SimulationResult:
+) -> SimulatedSteps:
     """Draw runs in which every step waits for its slowest worker.
 
     Args:
@@ -89,7 +89,7 @@ def simulate_step(
     exchange = model.exchange_seconds(case)
     steps = np.maximum(work, exchange) if overlapped else work + exchange
     low, high = np.quantile(steps.mean(axis=1), (0.025, 0.975))
-    return SimulationResult(float(steps.mean()), float(low), float(high), float(np.quantile(steps, 0.99)))
+    return SimulatedSteps(float(steps.mean()), float(low), float(high), float(np.quantile(steps, 0.99)))
 
 
 def scaling_curve(

@@ -4,7 +4,7 @@
             + (rounds(exchange, workers) * messages * (latency + per_message)
                + volume(exchange, workers) * bytes * transfer / bandwidth) / steps_per_exchange
 
-`rounds` and `volume` are those of `ebox.planning.collective_costs`, `slowest` that of `ebox.planning.stragglers`. For a given
+`rounds` and `volume` are those of `collective_costs`, `slowest` that of `stragglers`. For a given
 spread it is linear in the four costs, so they are found by non-negative least squares on relative errors, and the
 spread by a search over one number.
 """
@@ -98,7 +98,7 @@ class ScalingModel:
 
 
 @dataclass(frozen=True)
-class PredictionResult:
+class StepPrediction:
     """A predicted step time, and the least and greatest that the fits without one point would have given."""
 
     seconds: float
@@ -136,11 +136,11 @@ class ScalingResult:
         """The largest of them."""
         return float(np.max(np.abs(self.left_out_errors)))
 
-    def predict(self, case: StepCase, *, overlapped: bool = False) -> PredictionResult:
+    def predict(self, case: StepCase, *, overlapped: bool = False) -> StepPrediction:
         """The time of a step that was not measured."""
         others = [model.step_seconds(case, overlapped=overlapped) for model in self.left_out_models]
         seconds = self.model.step_seconds(case, overlapped=overlapped)
-        return PredictionResult(seconds, min([seconds, *others]), max([seconds, *others]))
+        return StepPrediction(seconds, min([seconds, *others]), max([seconds, *others]))
 
 
 def fit_scaling(points: Sequence[ScalingPoint], spread: float | None = None) -> ScalingResult:

@@ -10,10 +10,11 @@ from typing import Any
 
 from ebox.errors import InputError
 from ebox.settings.reading import Config, read_config
+from ebox.storage import stamps
 from ebox.storage.publishing import read_json
-from ebox.storage.run_folder import EXPLANATION, EXPLANATION_FACTS, EXPLANATION_FORMAT_VERSION
+from ebox.storage.run_folder import EXPLANATION, EXPLANATION_FACTS
+from ebox.storage.stamps import read_stamped
 
-EVALUATION_FORMAT_VERSION = 1
 NUM_MISTAKES_SHOWN = 5
 
 
@@ -94,15 +95,7 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def _read_evaluation(file: Path) -> dict[str, Any]:
-    value = _read_object(file)
-    version = value.get("format_version")
-    if value.get("format") != "ebox-evaluation" or version != EVALUATION_FORMAT_VERSION:
-        raise InputError(
-            f"this ebox reports evaluations of format {EVALUATION_FORMAT_VERSION}; this is "
-            f"{value.get('format')!r}, version {version!r}",
-            file=file,
-            remedy="measure again with `ebox evaluate`",
-        )
+    value = read_stamped(file, stamps.EVALUATION)
     tracks = value.get("tracks")
     if not isinstance(tracks, list) or not tracks:
         raise InputError("holds no tracks", file=file, remedy="measure again with `ebox evaluate`")
@@ -115,9 +108,7 @@ def _read_explanation(file: Path) -> dict[str, Any] | None:
     """The facts of `ebox explain`, where it was run."""
     if not file.exists():
         return None
-    value = _read_object(file)
-    if value.get("format") != "ebox-explanation" or value.get("format_version") != EXPLANATION_FORMAT_VERSION:
-        raise InputError("is not an explanation of this format", file=file, remedy="run `ebox explain` again")
+    value = read_stamped(file, stamps.EXPLANATION)
     if value.get("kind") != "test":
         raise InputError("explains sequences of a file, not the test set", file=file, remedy="run `ebox explain` again")
     return value
@@ -130,8 +121,8 @@ def is_measured(track: Mapping[str, Any]) -> bool:
 
 
 def _read_dataset(file: Path) -> dict[str, Any]:
-    value = _read_object(file)
-    if value.get("format") != "ebox-dataset" or "splits" not in value:
+    value = read_stamped(file, stamps.DATASET)
+    if "splits" not in value:
         raise InputError("is not the manifest of a dataset", file=file, remedy="train again to copy it here")
     return value
 

@@ -13,8 +13,9 @@ from ebox.reporting import figures
 from ebox.reporting.languages import english as wording
 from ebox.reporting.reading import read_run_files
 from ebox.reporting.sections.learned import draw_learned
-from ebox.reporting.sections.measures import REPORT_FORMAT, collect_facts
+from ebox.reporting.sections.measures import collect_facts
 from ebox.storage.publishing import publish_file, read_json, write_json
+from ebox.storage.stamps import REPORT
 
 _TEMPLATE = "report.html.j2"
 
@@ -78,7 +79,7 @@ def _is_report(file: Path) -> bool:
         facts = read_json(file)
     except InputError:
         return False
-    return isinstance(facts, dict) and facts.get("format") == REPORT_FORMAT
+    return isinstance(facts, dict) and facts.get("format") == REPORT.name
 
 
 def render_report(facts: Mapping[str, Any]) -> str:

@@ -27,8 +27,8 @@ from ebox.sequences.shuffle import shuffle_dinucleotides
 from ebox.sequences.simulation import (
     SimulationConfig,
     SimulationResult,
+    draw_simulation,
     read_simulation_config,
-    simulate,
     write_simulation,
 )
 from ebox.sequences.tables import read_table
@@ -45,6 +45,7 @@ __all__ = [
     "count_overlaps",
     "decode",
     "distance_to_nearest",
+    "draw_simulation",
     "encode",
     "find_motif",
     "gc_fraction",
@@ -68,7 +69,6 @@ __all__ = [
     "reverse_complement",
     "scan_scores",
     "shuffle_dinucleotides",
-    "simulate",
     "subtract",
     "write_bed",
     "write_fasta",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, UInt8
 from pydantic import Field, PositiveInt, model_validator
 
+from ebox.progress import PathLike
 from ebox.sequences.ceiling import CeilingResult, measure_ceiling
 from ebox.sequences.composition import Composition, fit_composition, make_composition
 from ebox.sequences.fasta import read_fasta, write_fasta
@@ -25,11 +26,11 @@ from ebox.sequences.grammar import (
 )
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motifs import find_motif
-from ebox.settings.reading import Settings
-from ebox.settings.reading import check_settings as read_settings
-from ebox.storage.publishing import publish_folder, write_json
+from ebox.settings.fields import Settings
+from ebox.settings.reading import check_settings
+from ebox.storage.publishing import publish_folder
+from ebox.storage.stamps import SIMULATION, write_stamped
 
-SIMULATION_FORMAT_VERSION = 1
 # Drawn at once; the random numbers of a base take 8 bytes.
 _BLOCK_BASES = 2**21
 
@@ -96,6 +97,7 @@ class SimulationResult:
         planted: Every planted site; negatives are numbered after the positives.
         log_likelihood_ratio: Of positive against negative, natural logarithm, one for each example.
         ceiling: How well that ratio separates these examples.
+        folder: Where they were written; None: nowhere.
     """
 
     config: SimulationConfig
@@ -105,6 +107,7 @@ class SimulationResult:
     planted: PlantedSites
     log_likelihood_ratio: Float64[np.ndarray, " examples"]
     ceiling: CeilingResult
+    folder: Path | None = None
 
     def names(self) -> list[str]:
         """The names of all examples, positives first."""
@@ -115,20 +118,25 @@ class SimulationResult:
 
 def read_simulation_config(
     motifs: Sequence[str],
-    motif_files: Sequence[str | os.PathLike[str]] = (),
-    overrides: Iterable[str] = (),
+    motif_files: Sequence[PathLike] = (),
+    overrides: Sequence[str] = (),
 ) -> SimulationConfig:
     """Make the settings of a simulation from motifs and `key=value` overrides, the value in TOML syntax.
+
+    Args:
+        motifs: Motif name or JASPAR id.
+        motif_files: MEME or JASPAR file to find it in.
+        overrides: A setting of the simulation, as length_bp=500.
 
     Raises:
         InputError: an unknown key (the nearest is suggested), or a value that is not allowed.
     """
     values = {"motifs": list(motifs), "motif_files": [os.fspath(file) for file in motif_files]}
     remedy = f"the settings of a simulation are {', '.join(SimulationConfig.model_fields)}"
-    return read_settings(SimulationConfig, values, overrides, remedy=remedy)
+    return check_settings(SimulationConfig, values, overrides, remedy=remedy)
 
 
-def simulate(config: SimulationConfig) -> SimulationResult:
+def draw_simulation(config: SimulationConfig) -> SimulationResult:
     """Draw sequences with planted motifs, and measure the likelihood ratio of the exact law on them.
 
     A positive holds `min_sites` to `max_sites` sites, the number uniform, and every arrangement that fits as
@@ -169,7 +177,7 @@ def write_simulation(result: SimulationResult, folder: str | os.PathLike[str], o
         write_fasta(place / "positives.fa", names[:num_positives], result.positives)
         write_fasta(place / "negatives.fa", names[num_positives:], result.negatives)
         (place / "planted.bed").write_text(_format_planted(result, names), encoding="utf-8")
-        write_json(place / "simulation.json", _describe(result))
+        write_stamped(place / "simulation.json", SIMULATION, _describe(result))
 
 
 def _make_background(config: SimulationConfig) -> Composition:
@@ -238,13 +246,7 @@ def _format_planted(result: SimulationResult, names: Sequence[str]) -> str:
 
 
 def _describe(result: SimulationResult) -> dict[str, Any]:
-    from ebox.version import __version__
-
     return {
-        "format": "ebox-simulation",
-        "format_version": SIMULATION_FORMAT_VERSION,
-        "ebox_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": result.config.model_dump(mode="json"),
         "motifs": [
             {

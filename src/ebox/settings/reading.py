@@ -7,14 +7,15 @@ import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import ValidationError
 
 from ebox.errors import InputError
+from ebox.progress import PathLike
+from ebox.settings.fields import Settings
 from ebox.settings.sections import (
-    RESULT_SETTINGS,
     Config,
     DataConfig,
     EvaluationConfig,
@@ -22,12 +23,11 @@ from ebox.settings.sections import (
     ModelConfig,
     NegativeKind,
     ParallelConfig,
-    Settings,
     TrainConfig,
 )
+from ebox.storage import run_folder
 
 __all__ = [
-    "RESULT_SETTINGS",
     "Config",
     "DataConfig",
     "EvaluationConfig",
@@ -37,18 +37,17 @@ __all__ = [
     "ParallelConfig",
     "Settings",
     "TrainConfig",
-    "describe_config",
+    "check_settings",
+    "describe_settings",
     "format_config",
     "make_config",
     "read_config",
     "read_config_text",
     "read_run_settings",
-    "check_settings",
     "write_config",
 ]
 
 SomeSettings = TypeVar("SomeSettings", bound=Settings)
-Section = Literal["evaluation", "explanation"]
 
 
 def read_config(
@@ -136,11 +135,11 @@ def format_config(config: Config) -> str:
     )
 
 
-def describe_config(config: Config) -> str:
+def describe_settings(config: Config) -> str:
     """The settings as TOML with what each one means as a comment above it."""
     lines: list[str] = []
     values = tomllib.loads(format_config(config))
-    for section, model in _sections().items():
+    for section, model in Config.list_sections().items():
         lines += ["", f"# {(model.__doc__ or '').strip()}", f"[{section}]"]
         for key, field in model.model_fields.items():
             if field.description:
@@ -150,39 +149,30 @@ def describe_config(config: Config) -> str:
 
 
 def read_run_settings(
-    run: str | os.PathLike[str],
-    section: Section,
-    overrides: Sequence[str] = (),
-    *,
-    chosen: Mapping[str, Any] | None = None,
-    platform: str | None = None,
-    devices: int | None = None,
-) -> tuple[Config, ParallelConfig]:
-    """The settings of a run, those of one section changed, and the devices to use.
+    run: PathLike, section: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The settings of a finished run, those of one section changed, with the devices to use now.
 
     Args:
         run: A run folder.
         section: What may be changed.
         overrides: Each `section.key=value`.
-        chosen: Values of the section's keys, which go before; None: as they are.
-        platform: As in `ParallelConfig`.
-        devices: As in `ParallelConfig`.
+        flags: Values by `section.key`, of the section or of `parallel`.
 
     Raises:
         InputError: no trained model, or an override of another section.
     """
-    from ebox.storage import run_folder
-
     run_folder.check_run_folder(Path(run))
     other = [text for text in overrides if not text.strip().startswith(f"{section}.")]
     if other:
         raise InputError(
             f"--set {other[0]!r} can't change a trained network", remedy=f"only {section}.… can be set here"
         )
-    own = {f"{section}.{key}": value for key, value in (chosen or {}).items() if value is not None}
-    flags = {"parallel.platform": platform, "parallel.devices": devices}
-    parallel = read_config(None, (), {key: value for key, value in flags.items() if value is not None}).parallel
-    return read_config(Path(run) / run_folder.CONFIG, overrides, own), parallel
+    given = {} if flags is None else flags
+    own = {key: value for key, value in given.items() if key.startswith(f"{section}.")}
+    devices = {key: value for key, value in given.items() if key.startswith("parallel.")}
+    settings = read_config(Path(run) / run_folder.CONFIG, overrides, own)
+    return settings.model_copy(update={"parallel": read_config(None, (), devices).parallel})
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -235,9 +225,9 @@ def _explain(item: dict[str, Any], suggest: Callable[[list[str]], str]) -> str:
 
 def _suggest(place: list[str]) -> str:
     """Name the nearest known key, in the same section first, then in all of them."""
-    known = {f"{section}.{key}": key for section, model in _sections().items() for key in model.model_fields}
+    known = {f"{section}.{key}": key for section, model in Config.list_sections().items() for key in model.model_fields}
     if len(place) == 1:
-        near = difflib.get_close_matches(place[0], _sections(), n=1)
+        near = difflib.get_close_matches(place[0], Config.list_sections(), n=1)
         inside = [full for full, key in known.items() if key == place[0]]
         candidates = inside or near
     else:
@@ -252,14 +242,3 @@ def _suggest(place: list[str]) -> str:
 def _suggest_key(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _sections() -> dict[str, type[Settings]]:
-    return {
-        "data": DataConfig,
-        "model": ModelConfig,
-        "train": TrainConfig,
-        "parallel": ParallelConfig,
-        "evaluation": EvaluationConfig,
-        "explanation": ExplanationConfig,
-    }

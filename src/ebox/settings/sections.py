@@ -2,73 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ebox.settings.fields import (
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Rate,
+    Seed,
+    Settings,
+    setting,
+    shared_seed,
+)
 
 NegativeKind = Literal["given", "shuffled", "matched"]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-# Far past any use, and short of what arrays can count.
-PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
-
-
-class Settings(BaseModel):
-    """A frozen section of the settings; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_none(cls, values: Any) -> Any:
-        """TOML has no null, so the files say "none"."""
-        if not isinstance(values, Mapping):
-            return values
-        return {key: None if value == "none" else value for key, value in values.items()}
 
 
 class DataConfig(Settings):
     """How sequences become cleaned, labelled, split examples."""
 
-    track: str = Field("bound", min_length=1, description="Name of what the positives have in common.")
-    length_bp: PositiveInt | None = Field(
+    track: str = setting("bound", "Name of what the positives have in common.", min_length=1)
+    length_bp: PositiveInt | None = setting(
         None,
-        description="Length of every example; none: the most common one that 19 of 20 sequences reach, 200 for peaks.",
+        "Length of every example; none: the most common one that 19 of 20 sequences reach, 200 for peaks.",
+        flag="--length",
     )
-    negatives: tuple[NegativeKind, ...] | None = Field(
+    negatives: tuple[NegativeKind, ...] | None = setting(
         None,
-        description="Kinds of negatives; none: given where a file is given, matched where a genome is, else shuffled.",
+        "Kinds of negatives; none: given where a file is given, matched where a genome is, else shuffled.",
+        flag="--negative-kinds",
     )
-    negative_ratio: Positive = Field(1.0, description="Shuffled or matched negatives made for each positive.")
-    balance_given: bool = Field(
-        False, description="Draw as many given negatives as there are positives; false: keep all of them."
+    negative_ratio: Positive = setting(1.0, "Shuffled or matched negatives made for each positive.")
+    balance_given: bool = setting(
+        False, "Draw as many given negatives as there are positives; false: keep all of them."
     )
-    max_n_fraction: Fraction = Field(0.1, description="Examples with more N than this are dropped.")
-    gc_tolerance: Fraction = Field(0.02, description="Greatest difference in GC of a matched negative.")
-    min_peak_distance_bp: Annotated[int, Field(ge=0)] = Field(
-        500, description="Least distance of a matched negative from any peak."
+    max_n_fraction: Fraction = setting(0.1, "Examples with more N than this are dropped.")
+    gc_tolerance: Fraction = setting(0.02, "Greatest difference in GC of a matched negative.")
+    min_peak_distance_bp: Annotated[int, Field(ge=0)] = setting(
+        500, "Least distance of a matched negative from any peak."
     )
-    split: Literal["auto", "random", "chromosome"] = Field(
+    split: Literal["auto", "random", "chromosome"] = setting(
         "auto",
-        description="auto: by chromosome when every example has coordinates, else random and stratified.",
+        "How the splits are made; auto: by chromosome where every example has coordinates, else random and stratified.",
+        flag="--split",
     )
-    split_fractions: tuple[Positive, Positive, Positive] = Field(
-        (0.7, 0.2, 0.1), description="Train, validation and test shares of a random split."
+    split_fractions: tuple[Positive, Positive, Positive] = setting(
+        (0.7, 0.2, 0.1), "Train, validation and test shares of a random split."
     )
-    validation_chroms: tuple[str, ...] = ("chr2", "chr10")
-    test_chroms: tuple[str, ...] = ("chr1", "chr8", "chr9")
-    max_similarity: Fraction = Field(
+    validation_chroms: tuple[str, ...] = setting(("chr2", "chr10"), "Chromosomes of the validation split.")
+    test_chroms: tuple[str, ...] = setting(("chr1", "chr8", "chr9"), "Chromosomes of the test split.")
+    max_similarity: Fraction = setting(
         0.5,
-        description="Sequences that share more than this of their k-mers are kept on one side of a random split.",
+        "Sequences that share more than this of their k-mers are kept on one side of a random split.",
     )
-    clean_given_splits: bool = Field(
+    clean_given_splits: bool = setting(
         False,
-        description="Where the splits are given: drop from train what repeats or stands in validation or test.",
+        "Where the splits are given: drop from train what repeats or stands in validation or test.",
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = shared_seed()
 
     @model_validator(mode="after")
     def _check_split(self) -> DataConfig:
@@ -83,34 +77,36 @@ class DataConfig(Settings):
 class ModelConfig(Settings):
     """The network."""
 
-    architecture: Literal["motif", "residual"] = "residual"
-    num_filters: PositiveInt = Field(128, description="Filters of the first layer: the motif detectors.")
-    filter_width_bp: PositiveInt = 15
-    activation: Literal["exponential", "relu", "gelu", "linear"] = Field(
+    trains: ClassVar[bool] = True
+
+    architecture: Literal["motif", "residual"] = setting(
+        "residual", "motif: one layer of motif detectors; residual: a body above it that reads their order and spacing."
+    )
+    num_filters: PositiveInt = setting(128, "Filters of the first layer: the motif detectors.")
+    filter_width_bp: PositiveInt = setting(15, "Bases that a filter reads.")
+    activation: Literal["exponential", "relu", "gelu", "linear"] = setting(
         "exponential",
-        description="After the first layer. Exponential filters read as motifs (Koo 2021); linear: for log_mean_exp.",
+        "After the first layer. Exponential filters read as motifs (Koo 2021); linear: for log_mean_exp.",
     )
-    pool_bp: PositiveInt = Field(4, description="Maximum over so many bases after the first layer.")
-    body_width: PositiveInt = Field(
-        5, description="Width of the first body convolution, in pooled positions (residual)."
-    )
-    body_filters: PositiveInt | None = Field(None, description="Filters of the body; none: num_filters (residual).")
-    dilations: tuple[PositiveInt, ...] = Field((2, 4), description="One residual layer of width 3 for each (residual).")
-    pooling: tuple[Literal["max", "mean", "log_mean_exp"], ...] = Field(
+    pool_bp: PositiveInt = setting(4, "Bases over which the maximum is taken after the first layer.")
+    body_width: PositiveInt = setting(5, "Width of the first body convolution, in pooled positions (residual).")
+    body_filters: PositiveInt | None = setting(None, "Filters of the body; none: num_filters (residual).")
+    dilations: tuple[PositiveInt, ...] = setting((2, 4), "One residual layer of width 3 for each (residual).")
+    pooling: tuple[Literal["max", "mean", "log_mean_exp"], ...] = setting(
         ("mean",),
+        "Global pooling; log_mean_exp adds up the evidence of all places, as a likelihood ratio does.",
         min_length=1,
-        description="Global pooling; log_mean_exp adds up the evidence of all places, as a likelihood ratio does.",
     )
-    position_basis: Annotated[int, Field(ge=0)] = Field(
-        8, description="Smooth position weights in the global mean, learned from none; 0: position can't matter."
+    position_basis: Annotated[int, Field(ge=0)] = setting(
+        8, "Smooth position weights in the global mean, learned from none; 0: position can't matter."
     )
-    dense_units: tuple[PositiveInt, ...] = (64,)
-    strands: Literal["one", "both"] | None = Field(
+    dense_units: tuple[PositiveInt, ...] = setting((64,), "Units of each dense layer before the logits.")
+    strands: Literal["one", "both"] | None = setting(
         None,
-        description="both: every filter reads both strands with shared weights and the better one counts. "
+        "both: every filter reads both strands with shared weights and the better one counts. "
         "none: both for motif, one for residual.",
     )
-    batch_norm: bool = True
+    batch_norm: bool = setting(True, "Normalise by the moments of the batch.")
 
     @property
     def read_strands(self) -> Literal["one", "both"]:
@@ -123,124 +119,146 @@ class ModelConfig(Settings):
 class TrainConfig(Settings):
     """The loop: optimiser, schedule, augmentation, checkpoints."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    batch_size: PositiveInt = Field(64, description="Examples a step over all devices.")
-    device_batch_size: PositiveInt | None = Field(
+    trains: ClassVar[bool] = True
+
+    seed: Seed = shared_seed()
+    batch_size: PositiveInt = setting(64, "Examples a step over all devices.")
+    device_batch_size: PositiveInt | None = setting(
         None,
-        description="The most examples that a device takes at once; gradients of more are accumulated, and batch "
+        "The most examples that a device takes at once; gradients of more are accumulated, and batch "
         "normalisation then works by what all devices take at once, or by groups of it. none: the whole share.",
     )
-    batch_statistics: Literal["global", "group", "device"] = Field(
+    batch_statistics: Literal["global", "group", "device"] = setting(
         "global",
-        description="What batch normalisation normalises by: the whole batch; groups of it, which need no message "
+        "What batch normalisation normalises by: the whole batch; groups of it, which need no message "
         "between devices that hold whole ones; or each device its own share, which saves two small messages a layer "
         "and makes the result depend on the number of devices.",
     )
-    group_examples: PositiveInt = Field(
-        32, description="The most examples of a group, where batch_statistics is group; the batch is cut evenly."
+    group_examples: PositiveInt = setting(
+        32, "The most examples of a group, where batch_statistics is group; the batch is cut evenly."
     )
-    rate_scaling: Literal["constant", "linear", "sqrt"] = Field(
-        "constant", description="How learning_rate grows with batch_size / rate_batch_size."
+    rate_scaling: Literal["constant", "linear", "sqrt"] = setting(
+        "constant", "How learning_rate grows with batch_size / rate_batch_size."
     )
-    rate_batch_size: PositiveInt = Field(64, description="The batch size that learning_rate is meant for.")
-    epochs: Positive = Field(12, description="Passes over the training examples; ignored where max_steps is set.")
-    max_steps: PositiveInt | None = None
-    learning_rate: Positive = 8e-3
-    final_rate_fraction: Fraction = Field(0.001, description="Rate at the end, as a share of learning_rate.")
-    warmup_fraction: Rate = Field(0.25, description="Share of the steps in which the rate rises.")
-    weight_decay: NonNegative = 1e-2
-    beta1: Rate = 0.9
-    beta2: Rate = 0.99
-    clip_norm: Positive | None = Field(None, description="Greatest norm of the gradient; none: not clipped.")
-    dropout: Rate = Field(0.3, description="In the dense head.")
-    filter_dropout: Rate = Field(0.1, description="Whole filters of the first layer.")
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
-    ema_decay: Rate = Field(
-        0.998, description="Moving average of the weights, which is the model that is kept; 0: off."
+    rate_batch_size: PositiveInt = setting(64, "The batch size that learning_rate is meant for.")
+    epochs: Positive = setting(
+        12, "Passes over the training examples; ignored where max_steps is set.", flag="--epochs"
     )
-    negatives_per_positive: Positive | None = Field(
+    max_steps: PositiveInt | None = setting(None, "Steps in all; none: as many as epochs take.")
+    learning_rate: Positive = setting(8e-3, "Greatest rate of the one-cycle schedule.")
+    final_rate_fraction: Fraction = setting(0.001, "Rate at the end, as a share of learning_rate.")
+    warmup_fraction: Rate = setting(0.25, "Share of the steps in which the rate rises.")
+    weight_decay: NonNegative = setting(1e-2, "Decay of the weights (AdamW).")
+    beta1: Rate = setting(0.9, "Decay of the mean of the gradient (AdamW).")
+    beta2: Rate = setting(0.99, "Decay of the mean square of the gradient (AdamW).")
+    clip_norm: Positive | None = setting(None, "Greatest norm of the gradient; none: not clipped.")
+    dropout: Rate = setting(0.3, "In the dense head.")
+    filter_dropout: Rate = setting(0.1, "Whole filters of the first layer.")
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = setting(
+        0.0, "Share by which the targets 0 and 1 move towards each other."
+    )
+    ema_decay: Rate = setting(0.998, "Moving average of the weights, which is the model that is kept; 0: off.")
+    negatives_per_positive: Positive | None = setting(
         2.0,
-        description="Fresh negatives drawn each epoch for each positive; none, or fewer at hand: all of them.",
+        "Fresh negatives drawn each epoch for each positive; none, or fewer at hand: all of them.",
     )
-    positive_weight: Positive | Literal["balanced"] = Field(
-        1.0, description="Weight of positives in the loss; balanced: negatives / positives of an epoch."
+    positive_weight: Positive | Literal["balanced"] = setting(
+        1.0, "Weight of positives in the loss; balanced: negatives / positives of an epoch."
     )
-    reverse_complement: bool = Field(True, description="Show a random strand of each example.")
-    shift_bp: Annotated[int, Field(ge=0)] = Field(8, description="Shift each example by up to so many bases.")
-    mutation_rate: Rate = Field(0.0, description="Share of bases replaced by random ones.")
-    validations: PositiveInt = Field(6, description="How often the validation split is looked at.")
-    monitor: Literal["auroc", "auprc", "loss"] = Field("auroc", description="What makes one validation better.")
-    patience: PositiveInt | None = Field(
-        None, description="Stop after so many validations without a better one; none: run to the end."
+    reverse_complement: bool = setting(True, "Show a random strand of each example.")
+    shift_bp: Annotated[int, Field(ge=0)] = setting(8, "Shift each example by up to so many bases.")
+    mutation_rate: Rate = setting(0.0, "Share of bases replaced by random ones.")
+    validations: PositiveInt = setting(6, "How often the validation split is looked at.")
+    monitor: Literal["auroc", "auprc", "loss"] = setting("auroc", "What makes one validation better.")
+    patience: PositiveInt | None = setting(
+        None, "Stop after so many validations without a better one; none: run to the end."
     )
-    keep: Literal["best", "last"] = Field("best", description="Which validated model is kept.")
-    calibrate: bool = Field(
+    keep: Literal["best", "last"] = setting("best", "Which validated model is kept.")
+    calibrate: bool = setting(
         True,
-        description="Scale and shift the logits of the kept model on the validation split, so that probabilities mean "
+        "Scale and shift the logits of the kept model on the validation split, so that probabilities mean "
         "what they say there (Platt 1999); ranking stays.",
+        changes_result=False,
     )
-    steps_per_dispatch: PositiveInt = Field(16, description="Steps compiled into one call to the device.")
-    log_every_steps: PositiveInt = 64
-    checkpoint_every_seconds: Positive = 60.0
-    checkpoint_every_steps: PositiveInt | None = Field(None, description="Instead of by time.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    steps_per_dispatch: PositiveInt = setting(16, "Steps compiled into one call to the device.")
+    log_every_steps: PositiveInt = setting(64, "Steps between two entries of the log.", changes_result=False)
+    checkpoint_every_seconds: Positive = setting(60.0, "Time between two checkpoints.", changes_result=False)
+    checkpoint_every_steps: PositiveInt | None = setting(None, "Instead of by time.", changes_result=False)
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
-        description="Of the compute; parameters and sums stay float32. auto: float32 on CPU, bfloat16 elsewhere.",
+        "Of the compute; parameters and sums stay float32. auto: float32 on CPU, bfloat16 elsewhere.",
     )
 
 
 class ParallelConfig(Settings):
     """Which devices and processes work, and what passes between them."""
 
-    platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    devices: PositiveInt | None = Field(
-        None, description="How many devices of each process; none: all of the platform."
+    trains: ClassVar[bool] = True
+
+    platform: Literal["auto", "cpu", "gpu", "tpu"] = setting(
+        "auto", "What computes; auto: the best that is here.", flag="--platform", changes_result=False
     )
-    processes: PositiveInt = Field(1, description="Processes to start on this machine, which share its cores or GPUs.")
-    cluster: str | None = Field(
+    devices: PositiveInt | None = setting(
+        None, "Devices of each process; none: all of the platform.", flag="--devices", changes_result=False
+    )
+    processes: PositiveInt = setting(
+        1,
+        "Processes to start on this machine, which share its cores or GPUs.",
+        flag="--processes",
+        changes_result=False,
+    )
+    cluster: str | None = setting(
         None,
-        description="Train on a Ray cluster: auto (that of this machine), its address, or local (one for the time "
+        "Train on a Ray cluster: auto (that of this machine), its address, or local (one for the time "
         "being, of this machine alone); none: no Ray.",
+        flag="--cluster",
+        metavar="ADDRESS",
+        changes_result=False,
     )
-    workers: PositiveInt = Field(1, description="How many workers on the Ray cluster.")
-    worker_cpus: PositiveInt | None = Field(
-        None, description="CPUs that Ray keeps for a worker; none: its share of all that the cluster has."
+    workers: PositiveInt = setting(1, "How many workers on the Ray cluster.", flag="--workers", changes_result=False)
+    worker_cpus: PositiveInt | None = setting(
+        None, "CPUs that Ray keeps for a worker; none: its share of all that the cluster has.", changes_result=False
     )
-    worker_gpus: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="GPUs that Ray keeps for a worker; none: one each, where the cluster has as many."
+    worker_gpus: Annotated[int, Field(ge=0)] | None = setting(
+        None, "GPUs that Ray keeps for a worker; none: one each, where the cluster has as many.", changes_result=False
     )
-    node_devices: PositiveInt | None = Field(
-        None, description="Devices of one node, between which the wire is fast; none: those of one process."
+    node_devices: PositiveInt | None = setting(
+        None, "Devices of one node, between which the wire is fast; none: those of one process."
     )
-    exchange: Literal["exact", "half", "int8", "topk", "powersgd"] = Field(
-        "exact", description="How gradients travel; all but exact compress them, and change the result a little."
+    exchange: Literal["exact", "half", "int8", "topk", "powersgd"] = setting(
+        "exact", "How gradients travel; all but exact compress them, and change the result a little.", flag="--exchange"
     )
-    hierarchical: bool = Field(False, description="Exact inside a node, compressed between nodes.")
-    rank: PositiveInt = Field(4, description="Rank of the matrices that powersgd sends.")
-    top_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.01, description="Share of the numbers that topk sends."
-    )
-    sync: Literal["every-step", "delayed", "local", "async"] = Field(
+    hierarchical: bool = setting(False, "Exact inside a node, compressed between nodes.")
+    rank: PositiveInt = setting(4, "Rank of the matrices that powersgd sends.", flag="--rank")
+    top_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = setting(0.01, "Share of the numbers that topk sends.")
+    sync: Literal["every-step", "delayed", "local", "async"] = setting(
         "every-step",
-        description="every-step; delayed: gradients arrive one step late, while an accelerator computes the next (a "
-        "processor waits for them all the same); "
-        "local: workers train alone for local_steps, then meet; async: a server takes the gradients of Ray workers as "
-        "they come, each of a whole batch, which suits workers of unequal speed.",
+        "When workers meet: every-step; delayed: gradients arrive one step late, while an accelerator computes the "
+        "next (a processor waits for them all the same); local: workers train alone for local_steps, then meet; "
+        "async: a server takes the gradients of Ray workers as they come, each of a whole batch, which suits workers "
+        "of unequal speed.",
+        flag="--sync",
     )
-    staleness: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="By how many steps a gradient may be late (async); none: twice the number of workers."
-    )
-    local_steps: PositiveInt = Field(16, description="Steps between two meetings (local).")
-    outer_rate: Positive = Field(1.0, description="Share of the mean change that a meeting takes over (local).")
-    outer_momentum: Rate = Field(0.0, description="Nesterov momentum of the meetings (local; DiLoCo: 0.9, rate 0.7).")
-    max_restarts: Annotated[int, Field(ge=0)] = Field(
-        3, description="How often a failed group of workers starts again from its last checkpoint."
-    )
-    min_workers: PositiveInt | None = Field(
+    staleness: Annotated[int, Field(ge=0)] | None = setting(
         None,
-        description="Go on with fewer workers, down to so many, where one fails again and again; none: all (async: 1).",
+        "By how many steps a gradient may be late (async); none: twice the number of workers.",
+        changes_result=False,
     )
-    stall_seconds: Positive = Field(25.0, description="A worker that makes no step for so long counts as hung.")
+    local_steps: PositiveInt = setting(16, "Steps between two meetings (local).", flag="--local-steps")
+    outer_rate: Positive = setting(1.0, "Share of the mean change that a meeting takes over (local).")
+    outer_momentum: Rate = setting(0.0, "Nesterov momentum of the meetings (local; DiLoCo: 0.9, rate 0.7).")
+    max_restarts: Annotated[int, Field(ge=0)] = setting(
+        3, "How often a failed group of workers starts again from its last checkpoint.", changes_result=False
+    )
+    min_workers: PositiveInt | None = setting(
+        None,
+        "Go on with fewer workers, down to so many, where one fails again and again; none: all (async: 1).",
+        flag="--min-workers",
+        changes_result=False,
+    )
+    stall_seconds: Positive = setting(
+        25.0, "A worker that makes no step for so long counts as hung.", changes_result=False
+    )
 
     @model_validator(mode="after")
     def _check_workers(self) -> ParallelConfig:
@@ -275,68 +293,53 @@ class ParallelConfig(Settings):
         return self.processes if self.cluster is None else self.workers
 
 
-# Settings of `parallel` that change the result, and so belong to the identity of a run. How late gradients are is not
-# the same twice, and hangs on the workers: a resumed run may have others.
-RESULT_SETTINGS = (
-    "exchange",
-    "hierarchical",
-    "node_devices",
-    "rank",
-    "top_fraction",
-    "sync",
-    "local_steps",
-    "outer_rate",
-    "outer_momentum",
-)
-
-
 class EvaluationConfig(Settings):
     """What is measured, and against what."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    num_bootstrap: Annotated[int, Field(ge=100)] = 1000
-    both_strands: bool = Field(True, description="Average the logits of both strands.")
-    threshold: Literal["accuracy", "balanced_accuracy", "mcc"] = Field(
-        "accuracy", description="What the decision threshold maximises on the validation split."
+    seed: Seed = shared_seed()
+    num_bootstrap: Annotated[int, Field(ge=100)] = setting(
+        1000, "Times that the examples are drawn again for an interval."
     )
-    baselines: tuple[Literal["best_pwm", "gc_logistic", "kmer_logistic"], ...] = (
-        "best_pwm",
-        "gc_logistic",
-        "kmer_logistic",
+    both_strands: bool = setting(True, "Average the logits of both strands.")
+    threshold: Literal["accuracy", "balanced_accuracy", "mcc"] = setting(
+        "accuracy", "What the decision threshold maximises on the validation split."
     )
-    kmer: Annotated[int, Field(ge=1, le=8)] = 6
-    motifs: tuple[str, ...] = Field(("MA0091.2", "MA0140.3"), description="JASPAR ids for the best PWM hit.")
-    batch_size: PositiveInt = 512
+    baselines: tuple[Literal["best_pwm", "gc_logistic", "kmer_logistic"], ...] = setting(
+        ("best_pwm", "gc_logistic", "kmer_logistic"), "What the network is compared with."
+    )
+    kmer: Annotated[int, Field(ge=1, le=8)] = setting(6, "Length of the words of the k-mer baseline.")
+    motifs: tuple[str, ...] = setting(("MA0091.2", "MA0140.3"), "JASPAR ids for the best PWM hit.")
+    batch_size: PositiveInt = setting(512, "Sequences that are scored at once.")
 
 
 class ExplanationConfig(Settings):
     """What the network learned, and how far that can be trusted (docs/explanation.md)."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    method: Literal["deeplift", "saturation", "integrated", "gradient"] = "deeplift"
-    track: str | None = Field(None, description="Which track is explained; none: the first.")
-    sequences: Literal["called", "positive", "all"] = Field(
-        "called", description="Test sequences to explain: those called at the threshold, all positives, or all."
+    seed: Seed = setting(0, "Seed of what is drawn for the explanation.")
+    method: Literal["deeplift", "saturation", "integrated", "gradient"] = setting(
+        "deeplift", "How contributions are computed (docs/explanation.md).", flag="--method"
     )
-    max_sequences: PositiveInt | None = Field(2000, description="At most so many are drawn; none: all of them.")
-    both_strands: bool = Field(True, description="Explain the logit averaged over both strands, as it is reported.")
-    num_references: PositiveInt = Field(10, description="Dinucleotide shuffles that a sequence is compared with.")
-    num_steps: PositiveInt = Field(16, description="Points on the way from a reference (integrated).")
-    batch_size: PositiveInt = 64
-    discover: bool = Field(True, description="Find motifs in the contributions; needs ebox[explain].")
-    max_seqlets: PositiveInt = Field(5000, description="Stretches of high contribution that discovery groups.")
-    leiden_runs: PositiveInt = Field(2, description="Random starts of the grouping.")
-    hit_p_value: Rate = Field(1e-4, description="A hit of a motif scores as high as this share of random sites.")
-    grammar: bool = Field(True, description="Experiments: motifs put in, moved apart, destroyed.")
-    num_backgrounds: Annotated[int, Field(ge=2)] = Field(
-        200, description="Shuffled sequences that motifs are put into."
+    track: str | None = setting(None, "Which track is explained; none: the first.", flag="--track")
+    sequences: Literal["called", "positive", "all"] = setting(
+        "called", "Test sequences to explain: those called at the threshold, all positives, or all."
     )
-    pair: tuple[str, str] | None = Field(
-        None, description="Two motifs or words to move apart; none: the two discovered ones that matter most."
+    max_sequences: PositiveInt | None = setting(2000, "At most so many are drawn; none: all of them.")
+    both_strands: bool = setting(True, "Explain the logit averaged over both strands, as it is reported.")
+    num_references: PositiveInt = setting(10, "Dinucleotide shuffles that a sequence is compared with.")
+    num_steps: PositiveInt = setting(16, "Points on the way from a reference (integrated).")
+    batch_size: PositiveInt = setting(64, "Sequences that are explained at once.")
+    discover: bool = setting(True, "Find motifs in the contributions; needs ebox[explain].")
+    max_seqlets: PositiveInt = setting(5000, "Stretches of high contribution that discovery groups.")
+    leiden_runs: PositiveInt = setting(2, "Random starts of the grouping.")
+    hit_p_value: Rate = setting(1e-4, "A hit of a motif scores as high as this share of random sites.")
+    grammar: bool = setting(True, "Experiments: motifs put in, moved apart, destroyed.")
+    num_backgrounds: Annotated[int, Field(ge=2)] = setting(200, "Shuffled sequences that motifs are put into.")
+    pair: tuple[str, str] | None = setting(
+        None, "Two motifs or words to move apart; none: the two discovered ones that matter most."
     )
-    max_gap_bp: PositiveInt = 30
-    proof: bool = Field(True, description="Check the explanation against other methods, networks and the truth.")
-    num_checked: Annotated[int, Field(ge=10)] = Field(100, description="Sequences that the checks are made on.")
+    max_gap_bp: PositiveInt = setting(30, "Greatest gap that the two motifs are moved apart to.")
+    proof: bool = setting(True, "Check the explanation against other methods, networks and the truth.")
+    num_checked: Annotated[int, Field(ge=10)] = setting(100, "Sequences that the checks are made on.")
 
 
 class Config(Settings):
@@ -348,3 +351,24 @@ class Config(Settings):
     parallel: ParallelConfig = ParallelConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     explanation: ExplanationConfig = ExplanationConfig()
+
+    @classmethod
+    def list_sections(cls) -> dict[str, type[Settings]]:
+        """The sections by their names, in order."""
+        return {name: type(field.default) for name, field in cls.model_fields.items()}
+
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What makes a training what it is, by section: with another value it is another training."""
+        return {
+            section: {
+                name: value for name, value in values.items() if changes_result(type(getattr(self, section)), name)
+            }
+            for section, values in self.model_dump(mode="json").items()
+            if getattr(self, section).trains
+        }
+
+
+def changes_result(section: type[Settings], name: str) -> bool:
+    """Whether a setting belongs to the identity of a training."""
+    more = section.model_fields[name].json_schema_extra
+    return section.trains and isinstance(more, dict) and bool(more["changes_result"])

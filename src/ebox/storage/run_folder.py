@@ -13,6 +13,8 @@ from ebox.errors import InputError
 from ebox.storage.publishing import explain_disk_errors, publish_file
 
 CONFIG = "config.toml"
+# What the dataset of a run was asked to be.
+REQUEST = "request.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 TRAINING = "training.json"
@@ -34,7 +36,6 @@ DATASET_FOLDER = "dataset"
 # The folder of `ebox explain`, and what is in it.
 EXPLANATION = "explanation"
 EXPLANATION_FACTS = "explanation.json"
-EXPLANATION_FORMAT_VERSION = 1
 MOTIFS = "motifs.meme"
 FILTER_MATRICES = "filters.meme"
 HITS = "hits.bed"

@@ -21,12 +21,12 @@ from ebox.mesh.devices import DEVICE_AXIS
 from ebox.mesh.hosts import to_host
 from ebox.models.network import Network
 from ebox.models.tensors import FACTS, load_tree, read_arrays, read_facts, save_tree
-from ebox.settings.reading import RESULT_SETTINGS, Config, ParallelConfig
+from ebox.settings.reading import Config, ParallelConfig
 from ebox.storage.run_folder import CHECKPOINTS
+from ebox.storage.stamps import CHECKPOINT, OtherFormatError, check_stamp, stamped
 from ebox.training.schedules import Schedule
 from ebox.training.state import TrainState
 
-CHECKPOINT_FORMAT_VERSION = 1
 KEPT_CHECKPOINTS = 2
 # How the names of the arrays with a row a device begin.
 CARRIED = "[0].carried"
@@ -57,16 +57,8 @@ class RunIdentity:
 
     @staticmethod
     def of(config: Config, fingerprint: str) -> RunIdentity:
-        """Take it from the settings; what changes no step doesn't count: saving, logging, calibration at the end."""
-        free = {"checkpoint_every_seconds", "checkpoint_every_steps", "log_every_steps", "calibrate"}
-        settings = {
-            "model": config.model.model_dump(mode="json"),
-            "train": config.train.model_dump(mode="json"),
-        }
-        settings["train"] = {key: value for key, value in settings["train"].items() if key not in free}
-        parallel = config.parallel.model_dump(mode="json")
-        settings["parallel"] = {key: parallel[key] for key in RESULT_SETTINGS}
-        return RunIdentity(settings, fingerprint)
+        """Take it from the settings, whose fields say which of them count."""
+        return RunIdentity(config.identity(), fingerprint)
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,6 @@ def save_checkpoint(
 ) -> Path:
     """Publish a checkpoint of a state on the host (see `host_arrays`), then remove all but the newest two."""
     facts = {
-        "format_version": CHECKPOINT_FORMAT_VERSION,
         "standing": asdict(standing),
         "layout": asdict(layout),
         "identity": asdict(identity),
@@ -105,7 +96,7 @@ def save_checkpoint(
     for left in place.parent.glob(".step-*"):
         # Of a writer that was killed: the folder has only one at a time.
         shutil.rmtree(left, ignore_errors=True)
-    save_tree(place, _arrays(state, best), facts)
+    save_tree(place, _arrays(state, best), stamped(CHECKPOINT, facts))
     for old in find_checkpoints(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
     return place
@@ -139,7 +130,7 @@ def load_newest_checkpoint(
             if arrays[0].step != standing.step:
                 raise InputError(f"its arrays are of step {arrays[0].step}, not {standing.step}", file=place)
         except InputError as error:
-            if isinstance(error, OtherRunError):
+            if isinstance(error, OtherRunError | OtherFormatError):
                 raise
             warnings.warn(f"skipping a damaged checkpoint: {error}", RuntimeWarning, stacklevel=2)
             problem = error
@@ -169,7 +160,7 @@ def check_resumable(folder: Path, identity: RunIdentity) -> None:
         try:
             _read_place(place, identity)
             read_arrays(place)
-        except OtherRunError:
+        except (OtherRunError, OtherFormatError):
             raise
         except InputError as error:
             # Where another is whole, loading names this one, and takes the one before.
@@ -217,19 +208,9 @@ def _default(section: str, key: str) -> Any:
 
 def _read_place(place: Path, identity: RunIdentity) -> tuple[Standing, Layout]:
     """What a checkpoint says beside its arrays, once it is known to be of this format and this run."""
-    facts = read_facts(place)
-    _check_version(place, facts)
+    facts = check_stamp(read_facts(place), CHECKPOINT, place)
     check_identity(place, facts.get("identity"), identity)
     return _read_standing(place, facts)
-
-
-def _check_version(place: Path, facts: dict[str, Any]) -> None:
-    if facts.get("format_version") != CHECKPOINT_FORMAT_VERSION:
-        raise OtherRunError(
-            f"has checkpoint format {facts.get('format_version')}; this ebox reads {CHECKPOINT_FORMAT_VERSION}",
-            file=place,
-            remedy="resume with the ebox that wrote it, or begin again with --overwrite",
-        )
 
 
 def _folder_name(standing: Standing) -> str:

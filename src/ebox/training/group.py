@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -18,6 +17,7 @@ from ebox.progress import OnEntry
 from ebox.settings.reading import Config, ParallelConfig, format_config
 from ebox.storage.publishing import read_json
 from ebox.version import __version__
+from ebox.workers.contract import TrainTask, WorkerArguments
 from ebox.workers.ray_crew import Place, Placed
 from ebox.workers.ray_pool import Here
 
@@ -36,10 +36,21 @@ def train_in_group(
     *,
     resume: bool,
     overwrite: bool,
-    on_entry: OnEntry | None,
+    on_entry: OnEntry,
     command: Sequence[str],
+    worker_arguments: WorkerArguments,
 ) -> TrainingResult:
     """Train with workers of this machine or a Ray cluster; start them again from the last checkpoint when one fails.
+
+    Args:
+        dataset: The dataset folder.
+        folder: The run folder.
+        config: The settings.
+        resume: Go on from the newest checkpoint.
+        overwrite: Begin again in a folder that holds an earlier training.
+        on_entry: Called with every entry of the metrics and the number of steps in all.
+        command: The command line to keep.
+        worker_arguments: What starts a worker.
 
     Raises:
         InputError: what a worker could not work with, or a cluster that is not there or has no room.
@@ -53,16 +64,16 @@ def train_in_group(
     prepared = resume
 
     def make_arguments() -> list[str]:
-        task = {
-            "dataset": str(dataset.resolve()),
-            "out": str(folder.resolve()),
-            "config": format_config(config),
+        task = TrainTask(
+            dataset=str(dataset.resolve()),
+            out=str(folder.resolve()),
+            config=format_config(config),
             # Once the first process has cleared the folder, what stands in it is of this training.
-            "resume": prepared,
-            "overwrite": overwrite and not prepared,
-            "command": list(command),
-        }
-        return ["-m", "ebox.verbs.train_worker", json.dumps(task)]
+            resume=prepared,
+            overwrite=overwrite and not prepared,
+            command=tuple(command),
+        )
+        return worker_arguments(task)
 
     def take(message: Mapping[str, Any]) -> None:
         nonlocal prepared
@@ -70,7 +81,7 @@ def train_in_group(
             prepared = True
         elif message["kind"] == "warning":
             _warn(message["text"])
-        elif message["kind"] == "entry" and on_entry is not None:
+        elif message["kind"] == "entry":
             on_entry(message["entry"], message["num_steps"])
 
     def newest() -> str | None:
@@ -218,8 +229,8 @@ def read_result(folder: Path) -> TrainingResult:
     from ebox.training import TrainingResult
 
     facts = read_json(folder / run_folder.TRAINING)
-    known = {name: facts[name] for name in TrainingResult.__dataclass_fields__ if name != "network"}
-    return TrainingResult(network=load_model(folder).network, **known)
+    known = {name: facts[name] for name in TrainingResult.__dataclass_fields__ if name not in ("network", "folder")}
+    return TrainingResult(network=load_model(folder).network, folder=folder, **known)
 
 
 def _check_counts(config: Config) -> None:

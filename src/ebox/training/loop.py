@@ -52,9 +52,10 @@ Calibrate = Callable[[Network], tuple[Network, list[dict[str, Any]]]]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished training: the network that was kept, and how it went."""
+    """A finished training: the network that was kept, its run folder, and how it went."""
 
     network: Network
+    folder: Path
     steps: int
     epochs: float
     seconds: float
@@ -66,8 +67,8 @@ class TrainingResult:
     calibration: list[dict[str, Any]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
-        """All but the network, for `training.json`."""
-        return {key: value for key, value in vars(self).items() if key != "network"}
+        """How it went, for `training.json`."""
+        return {key: value for key, value in vars(self).items() if key not in ("network", "folder")}
 
 
 def fit(
@@ -325,6 +326,7 @@ class _Loop:
         shown = self.standing.step * self.config.train.batch_size
         return TrainingResult(
             network=network,
+            folder=self.folder,
             steps=self.standing.step,
             epochs=self.standing.step / self.order.steps_per_epoch,
             seconds=seconds,

@@ -1,41 +1,58 @@
-"""Make a dataset folder."""
+"""Make a dataset folder: cleaned, labelled, balanced, split and audited examples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ebox.datasets.sources import DatasetSources
-from ebox.progress import PathLike, Progress
-from ebox.settings.reading import Config
-from ebox.storage.publishing import find_command
+from ebox.progress import PathLike, Progress, quiet
+from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
+    from ebox.datasets.sources import DatasetSources
+    from ebox.settings.reading import Config
+
+VERB = Verb("build", "Make a dataset: clean, label, balance, split, audit.", "build", settings=("data",))
 
 
-def build_stage(
+def build(
     out: PathLike,
     sources: DatasetSources,
-    config: Config,
+    config: Config | None = None,
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> Dataset:
-    """Build a dataset folder from its sources; see `ebox.build`."""
-    from ebox.datasets.build import build_dataset
+    """Make a dataset folder: cleaned, labelled, balanced, split and audited examples.
 
-    arguments = {field.name: getattr(sources, field.name) for field in fields(sources)}
+    Args:
+        out: Folder to write.
+        sources: Where the examples come from.
+        config: The settings; none: the defaults.
+        overwrite: Replace what stands in --out.
+        progress: Called with a phrase, the number done, and the number in all.
+        command: The command line to keep; none: that of this process, where it is one of ebox.
+
+    Raises:
+        InputError: input that can't be read, files that don't go together, or a split without a class; then
+            nothing is left at `out`.
+    """
+    from ebox.datasets.build import build_dataset
+    from ebox.settings.reading import Config
+    from ebox.storage.publishing import find_command
+
+    data = (Config() if config is None else config).data
     return build_dataset(
-        config.data, Path(out), **arguments, overwrite=overwrite, progress=progress, command=find_command(command)
+        data, Path(out), sources, overwrite=overwrite, progress=progress, command=find_command(command)
     )
 
 
-def describe_dataset(manifest: Mapping[str, Any], quality: Mapping[str, Any]) -> str:
+def describe(data: Dataset) -> str:
     """Counts by split and kind, what was dropped and why, and what to beware of."""
+    quality = data.quality
     lines = [f"{quality['num_examples']:,} examples of {quality['length_bp']} bp, {quality['num_positive']:,} positive"]
     lines.append(f"  {'kind':<24}{'train':>10}{'validation':>12}{'test':>10}")
     for kind, counts in quality["kinds"].items():
@@ -43,5 +60,5 @@ def describe_dataset(manifest: Mapping[str, Any], quality: Mapping[str, Any]) ->
     for reason, count in quality["dropped"].items():
         lines.append(f"  dropped, {reason}: {count:,}")
     lines += [f"  beware: {warning}" for warning in quality["warnings"]]
-    lines.append(f"  fingerprint {manifest['fingerprint'][:16]}")
-    return "\n".join(lines)
+    lines.append(f"  fingerprint {data.fingerprint[:16]}")
+    return "\n".join([*lines, f"dataset: {data.path}"])

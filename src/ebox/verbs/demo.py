@@ -1,4 +1,4 @@
-"""Run the main job on simulated sequences."""
+"""Run the main job on simulated sequences, whose truth and best possible result are known."""
 
 from __future__ import annotations
 
@@ -6,36 +6,56 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
-from ebox.progress import OnEntry, OnStage, PathLike, Progress
-from ebox.verbs.run import REQUEST, RunResult, run
+from ebox.progress import OnEntry, OnStage, PathLike, Progress, quiet
+from ebox.storage.run_folder import REQUEST
+from ebox.verbs.run import RunResult, describe, run
+from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from ebox.sequences import SimulationConfig
 
 
+VERB = Verb("demo", "Run the main job on simulated sequences.", "demo")
+
+__all__ = ["VERB", "demo", "demo_simulation", "describe"]
+
+
 def demo(
-    out: PathLike,
+    out: PathLike = "runs/demo",
     *,
-    overwrite: bool = False,
-    on_stage: OnStage | None = None,
-    on_entry: OnEntry | None = None,
-    progress: Progress | None = None,
+    overwrite: bool = True,
+    on_stage: OnStage = quiet,
+    on_entry: OnEntry = quiet,
+    progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> RunResult:
-    """Run the main job on simulated E-box and GATA composites, whose truth and best possible result are known."""
-    from ebox.sequences import simulate, write_simulation
+    """Run the main job on simulated E-box and GATA composites, whose truth and best possible result are known.
+
+    It takes about a minute on two cores.
+
+    Args:
+        out: Folder to write.
+        overwrite: Replace an earlier demo.
+        on_stage: Called with the name of each stage as it begins.
+        on_entry: Called with every entry of the training metrics and the number of steps in all.
+        progress: Called with a phrase, the number done, and the number in all.
+        command: The command line to keep; none: that of this process, where it is one of ebox.
+
+    Raises:
+        InputError: a folder that holds what no demo made.
+    """
+    from ebox.datasets.sources import DatasetSources
+    from ebox.sequences.simulation import draw_simulation, write_simulation
     from ebox.settings.reading import make_config
     from ebox.storage.publishing import check_absent
 
     folder = Path(out)
     check_absent(folder, overwrite=overwrite)
     _check_demo_folder(folder)
-    if on_stage is not None:
-        on_stage("simulate")
+    on_stage("simulate")
     place = folder / "simulation"
-    write_simulation(simulate(demo_simulation()), place, overwrite=True)
+    write_simulation(draw_simulation(demo_simulation()), place, overwrite=True)
     sources = DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",))
     return run(
         folder,

@@ -1,25 +1,17 @@
-"""The verb `ebox doctor`: parse, call one function, print. No logic."""
+"""Say what is here, what is missing, and what a training would take, here or on machines that are not here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from ebox.cli.exits import FAILED_CODE
-from ebox.cli.parameters import (
-    ConfigOption,
-    ForOption,
-    LinkOption,
-    ParityOption,
-    PlatformOption,
-    ScalingOption,
-    SetOption,
-    TopologyOption,
-    WorkersOption,
-)
+from ebox.errors import InputError
+from ebox.progress import PathLike, Progress, quiet
+from ebox.verbs.train import worker_arguments
+from ebox.verbs.verb import Verb
+from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_FAILED
 
 if TYPE_CHECKING:
     from ebox.diagnosis.findings import DoctorResult
@@ -29,79 +21,153 @@ if TYPE_CHECKING:
     from ebox.planning import TopologyResult
 
 
+def exit_code(result: DoctorResult | ParityResult | GrowthResult) -> int:
+    """2 where no training can run, 1 where 1 and N workers do not train the same model."""
+    from ebox.diagnosis.findings import DoctorResult
+    from ebox.diagnosis.parity import ParityResult
+
+    if isinstance(result, DoctorResult):
+        return 0 if result.healthy else EXIT_BAD_INPUT
+    return EXIT_FAILED if isinstance(result, ParityResult) and not result.holds else 0
+
+
+VERB = Verb(
+    "doctor",
+    "Say what is here, what is missing, what it would take.",
+    "doctor",
+    options={"dataset": "--for", "overrides": "--set"},
+    exit_code=exit_code,
+)
+
+
 def doctor(
-    topology: TopologyOption = None,
-    dataset: ForOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    parity: ParityOption = False,
-    workers: WorkersOption = "2,4,8",
-    scaling: ScalingOption = False,
-    link: LinkOption = "10gbit",
-    platform: PlatformOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="With --parity or --scaling: JSON file; in a run, its report shows it.")
-    ] = None,
-) -> None:
+    topology: str | None = None,
+    dataset: PathLike | None = None,
+    config: PathLike | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    parity: bool = False,
+    workers: str = "2,4,8",
+    scaling: bool = False,
+    link: str = "10gbit",
+    platform: str | None = None,
+    out: PathLike | None = None,
+    progress: Progress = quiet,
+) -> DoctorResult | ParityResult | GrowthResult:
     """Say what is here and what is missing; with --for, what a training would take, here or on a --topology.
 
     With --parity, certify that one worker and several train the same model on this machine. With --scaling, measure
     steps of one worker and of several, and predict how the training of --for grows with more of them.
+
+    Args:
+        topology: Machines that are not here: v5e:4x4, h100:8, cpu:4.
+        dataset: Dataset folder: what training on it would take.
+        config: Settings file (TOML); see `ebox config`.
+        overrides: One setting, as train.epochs=20.
+        parity: Train a fixed problem (with --set too) with 1 and N workers, and compare.
+        workers: With --parity: numbers of workers, as 2,4,8.
+        scaling: With --for: measure steps here, and predict them for up to 256 workers.
+        link: With --scaling: the network between workers, as 10gbit.
+        platform: With --parity: cpu (default), gpu or tpu.
+        out: With --parity or --scaling: JSON file; in a run, its report shows it.
+        progress: Called with a phrase, the number done, and the number in all.
+
+    Raises:
+        InputError: options that don't go together, settings that can't be, or a training that failed.
     """
-    from ebox.cli import console
-
     if parity:
-        _certify(workers, platform, config, set_ or (), out)
-        return
+        return _certify(workers, platform, config, overrides, out, progress)
     if scaling:
-        _grow(dataset, config, set_ or (), link, out)
-        return
-    from ebox.diagnosis.findings import doctor as examine
+        return _measure(dataset, config, overrides, link, out, progress)
+    return _examine(topology, dataset, config, overrides)
 
-    result = examine(topology, dataset, config, set_ or ())
-    console.say(describe_findings(result))
-    raise typer.Exit(0 if result.healthy else 2)
+
+def _examine(
+    topology: str | None, dataset: PathLike | None, config: PathLike | None, overrides: Sequence[str]
+) -> DoctorResult:
+    """Look at this machine, at what a training would take on it, or compile the train step for a topology."""
+    from ebox.diagnosis.findings import DoctorResult, look_around
+    from ebox.settings.reading import read_config
+
+    if topology is not None:
+        from ebox.planning import examine_topology
+
+        return DoctorResult((), examine_topology(topology, dataset, read_config(config, overrides)))
+    if dataset is not None:
+        from ebox.diagnosis.preflight import check_training
+
+        return DoctorResult(look_around(), training=check_training(Path(dataset), read_config(config, overrides)))
+    if config is not None or overrides:
+        raise InputError(
+            "--config and --set only count with --for or --topology", remedy="add --for DATASET or --topology v5e:4x4"
+        )
+    return DoctorResult(look_around())
 
 
 def _certify(
-    workers: str, platform: str | None, config: Path | None, overrides: Sequence[str], out: Path | None
-) -> None:
-    """Make the certificate of 1 against N, show it and keep it; code 1 where it does not hold."""
-    from ebox.cli import console
+    workers: str,
+    platform: str | None,
+    config: PathLike | None,
+    overrides: Sequence[str],
+    out: PathLike | None,
+    progress: Progress,
+) -> ParityResult:
+    """Make the certificate of 1 against N, and keep it."""
     from ebox.diagnosis.parity import certify_parity, read_numbers, write_parity
-    from ebox.errors import InputError
 
     if config is not None:
         raise InputError(
             "--parity trains a fixed problem, in which --config has no part", remedy="give what shall differ with --set"
         )
-    with console.Display() as display:
-        result = certify_parity(
-            read_numbers(workers),
-            platform="cpu" if platform is None else platform,
-            overrides=overrides,
-            progress=display.progress,
-        )
-    console.say(describe_parity(result))
-    if out is not None:
-        write_parity(result, out)
-        console.say(f"certificate: {out}")
-    if not result.holds:
-        raise typer.Exit(FAILED_CODE)
+    result = certify_parity(
+        worker_arguments,
+        read_numbers(workers),
+        platform="cpu" if platform is None else platform,
+        overrides=overrides,
+        progress=progress,
+    )
+    if out is None:
+        return result
+    write_parity(result, Path(out))
+    return replace(result, path=Path(out))
 
 
-def _grow(dataset: Path | None, file: Path | None, overrides: Sequence[str], link: str, out: Path | None) -> None:
-    """Measure how a training grows with the workers, show it and keep it."""
-    from ebox.cli import console
+def _measure(
+    dataset: PathLike | None,
+    config: PathLike | None,
+    overrides: Sequence[str],
+    link: str,
+    out: PathLike | None,
+    progress: Progress,
+) -> GrowthResult:
+    """Measure how a training grows with the workers, and keep it."""
     from ebox.diagnosis.growth import measure_growth, read_link, write_growth
     from ebox.settings.reading import read_config
 
-    with console.Display() as display:
-        result = measure_growth(dataset, read_config(file, overrides), read_link(link), progress=display.progress)
-    console.say(describe_growth(result))
-    if out is not None:
-        write_growth(result, out)
-        console.say(f"scaling: {out}")
+    if dataset is None:
+        raise InputError("what is to be measured is the training on a dataset", remedy="give its folder with --for")
+    settings = read_config(config, overrides)
+    result = measure_growth(worker_arguments, Path(dataset), settings, read_link(link), progress=progress)
+    if out is None:
+        return result
+    write_growth(result, Path(out))
+    return replace(result, path=Path(out))
+
+
+def describe(result: Any) -> str:
+    """The certificate, the curve, or the findings; and where they stand."""
+    from ebox.diagnosis.growth import GrowthResult
+    from ebox.diagnosis.parity import ParityResult
+
+    if isinstance(result, ParityResult):
+        return _name_file(describe_parity(result), "certificate", result.path)
+    if isinstance(result, GrowthResult):
+        return _name_file(describe_growth(result), "scaling", result.path)
+    return describe_doctor(result)
+
+
+def _name_file(text: str, what: str, path: Path | None) -> str:
+    return text if path is None else f"{text}\n{what}: {path}"
 
 
 def describe_growth(result: GrowthResult) -> str:
@@ -135,7 +201,7 @@ def describe_parity(result: ParityResult) -> str:
     return "\n".join(lines)
 
 
-def describe_findings(result: DoctorResult) -> str:
+def describe_doctor(result: DoctorResult) -> str:
     """The doctor's findings, a line each, with the remedy below where there is one; or those on a topology."""
     if result.topology is not None:
         return describe_topology(result.topology)

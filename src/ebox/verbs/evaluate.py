@@ -1,4 +1,4 @@
-"""Measure a trained network on held-out sequences."""
+"""Measure a trained network on the validation and test splits, beside the baselines."""
 
 from __future__ import annotations
 
@@ -8,17 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ebox.errors import InputError
-from ebox.progress import PathLike, Progress
-from ebox.settings.reading import EvaluationConfig, ParallelConfig, read_config
+from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.publishing import find_command, publish_file, read_json, write_json
 from ebox.verbs.opening import open_dataset_of
+from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ebox.datasets.folder import Dataset
     from ebox.models.files import LoadedModel
+    from ebox.settings.reading import Config
+
+
+VERB = Verb(
+    "evaluate",
+    "Measure a trained network on held-out sequences.",
+    "evaluate",
+    arguments={"run": "RUN"},
+    settings=("parallel.platform", "parallel.devices"),
+    of_run="evaluation",
+)
 
 
 @dataclass(frozen=True)
@@ -36,59 +47,63 @@ class EvaluationResult:
 
 def evaluate(
     run: PathLike,
-    dataset: PathLike | None = None,
-    config: EvaluationConfig | None = None,
+    data: PathLike | None = None,
+    config: Config | None = None,
     *,
-    parallel: ParallelConfig | None = None,
-    motif_files: Sequence[PathLike] = (),
-    progress: Progress | None = None,
+    motifs: Sequence[PathLike] = (),
+    progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> EvaluationResult:
     """Measure a trained network on the validation and test splits, beside the baselines.
 
     Args:
-        run: A run folder with a trained model.
-        dataset: The dataset folder; none: the one that it was trained on. The evaluation on another one is kept
+        run: Run folder with a trained model.
+        data: Dataset folder; that of the run when left out. The evaluation on another one is kept
             beside that of the run, under the name of its folder. Its threshold is chosen on that dataset's own
             validation split, and how many of its test sequences trained this network is counted.
-        config: The settings; none: those of the run.
-        parallel: The devices; none: whatever this machine has.
-        motif_files: MEME or JASPAR files whose matrices join the best-PWM baseline.
+        config: The settings, of which `evaluation` and `parallel` count; none: those of the run, with whatever this
+            machine has.
+        motifs: MEME or JASPAR file for the best-PWM baseline, beside the motifs of TAL1 (MA0091.2, MA0140.3). Other
+            motifs alone: --set evaluation.motifs=['MA0139.2'].
         progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep; none: that of this process, where it is one of ebox.
 
     Raises:
         InputError: no model, no dataset, or a dataset of another length or other tracks.
     """
+    import numpy as np
+
     from ebox.evaluation.inference import predict as predict_logits
     from ebox.evaluation.protocol import evaluate as measure
     from ebox.mesh import find_local_devices, make_mesh
     from ebox.models.files import load_model
+    from ebox.settings.reading import ParallelConfig, read_config
     from ebox.storage import run_folder
 
     folder = Path(run)
     model = load_model(folder)
-    config = read_config(folder / run_folder.CONFIG).evaluation if config is None else config
-    data, is_own = open_dataset_of(folder, dataset)
-    _check_fits(data, model.length_bp, model.tracks)
-    held_out = slice(data.rows("validation").start, data.rows("test").stop)
-    logits = np.full((len(data), len(model.tracks)), np.nan, np.float32)
+    settings = (read_config(folder / run_folder.CONFIG) if config is None else config).evaluation
+    parallel = ParallelConfig() if config is None else config.parallel
+    dataset, is_own = open_dataset_of(folder, data)
+    _check_fits(dataset, model.length_bp, model.tracks)
+    held_out = slice(dataset.rows("validation").start, dataset.rows("test").stop)
+    logits = np.full((len(dataset), len(model.tracks)), np.nan, np.float32)
     logits[held_out] = predict_logits(
         model.network,
-        data.codes[held_out],
-        both_strands=config.both_strands,
-        batch_size=config.batch_size,
-        mesh=make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel)),
+        dataset.codes[held_out],
+        both_strands=settings.both_strands,
+        batch_size=settings.batch_size,
+        mesh=make_mesh(find_local_devices(parallel)),
         progress=progress,
     )
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
-    facts = measure(data, logits, config, motif_files=motif_files, ceiling=ceiling, progress=progress)
+    facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, progress=progress)
     facts["command"] = find_command(command)
-    facts["seen_in_training"] = None if is_own else _count_seen(folder, data)
-    suffix = "" if is_own else f"-{data.path.resolve().name}"
-    _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), data, logits, held_out)
+    facts["seen_in_training"] = None if is_own else _count_seen(folder, dataset)
+    suffix = "" if is_own else f"-{dataset.path.resolve().name}"
+    _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), dataset, logits, held_out)
     if is_own:
-        _write_filters(folder / run_folder.FILTERS, model, data, progress)
+        _write_filters(folder / run_folder.FILTERS, model, dataset, progress)
     path = _with_suffix(folder / run_folder.EVALUATION, suffix)
     write_json(path, facts)
     return EvaluationResult(path, facts)
@@ -96,6 +111,8 @@ def evaluate(
 
 def _count_seen(folder: Path, data: Dataset) -> dict[str, int] | None:
     """How many test sequences of another dataset trained this network; None where its own dataset is gone."""
+    import numpy as np
+
     from ebox.datasets.cleaning import find_repeats
 
     try:
@@ -125,6 +142,7 @@ def _check_fits(data: Dataset, length_bp: int, tracks: tuple[str, ...]) -> None:
 
 def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slice) -> None:
     """Publish the held-out predictions as a table."""
+    import numpy as np
     import polars as pl
 
     table = data.examples[rows.start : rows.stop].select("name", "kind", "split", "chrom", "start", "end")
@@ -148,8 +166,10 @@ def _read_ceiling(path: Path) -> Mapping[str, Any] | None:
     return read_json(path).get("ceiling") if path.exists() else None
 
 
-def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Progress | None) -> None:
+def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Progress) -> None:
     """Publish what the first layer looks for, read from validation examples."""
+    import numpy as np
+
     from ebox.explanation import filter_motifs, filters_to_json
     from ebox.models import first_layer_filters
 
@@ -165,7 +185,12 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
     write_json(path, filters_to_json(motifs, split="validation"))
 
 
-def describe_evaluation(facts: Mapping[str, Any]) -> str:
+def describe(result: EvaluationResult) -> str:
+    """The test metrics of each track beside the baselines, and where the evaluation stands."""
+    return f"{describe_metrics(result.facts)}\nevaluation: {result.path}"
+
+
+def describe_metrics(facts: Mapping[str, Any]) -> str:
     """The headline of an evaluation in a few lines of plain text."""
     lines = []
     for track in facts["tracks"]:

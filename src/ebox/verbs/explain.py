@@ -1,23 +1,32 @@
-"""Explain a trained network: its test set, with motifs, grammar and proof; or one locus."""
+"""Show what a network learned, and measure how far that can be trusted: of its test set, or of a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ebox.errors import InputError
-from ebox.explanation.study import _Job
-from ebox.explanation.writing import ExplanationResult
-from ebox.progress import PathLike, Progress
-from ebox.settings.reading import ExplanationConfig, ParallelConfig, read_config
+from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.publishing import check_absent, claim_folder
 from ebox.storage.run_folder import EXPLANATION, EXPLANATION_FACTS
+from ebox.verbs.opening import open_dataset_of
 from ebox.verbs.report import report
+from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
-    pass
+    from ebox.explanation.writing import ExplanationResult
+    from ebox.settings.reading import Config
+
+VERB = Verb(
+    "explain",
+    "Show what a network learned, and how sure that is.",
+    "explain",
+    arguments={"run": "RUN"},
+    settings=("explanation", "parallel.platform", "parallel.devices"),
+    of_run="explanation",
+)
 
 
 def explain(
@@ -25,28 +34,27 @@ def explain(
     *,
     fasta: PathLike | None = None,
     out: PathLike | None = None,
-    config: ExplanationConfig | None = None,
-    parallel: ParallelConfig | None = None,
-    motif_files: Sequence[PathLike] = (),
+    config: Config | None = None,
+    motifs: Sequence[PathLike] = (),
     against: PathLike | None = None,
     planted: PathLike | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> ExplanationResult:
-    """Explain what a network looks for, and measure how far the explanation can be trusted.
+    """Show what a network learned, and measure how far that can be trusted.
 
     The report of the run, where there is one, is written again with what was found.
 
     Args:
-        run: A run folder with a trained model; evaluated, for the threshold.
-        fasta: Sequences of any length to explain instead of the test split.
-        out: The folder to write; none: `explanation` in the run, or for `fasta` an error.
-        config: The settings; none: those of the run.
-        parallel: The devices; none: whatever this machine has.
-        motif_files: MEME or JASPAR files to match with, before JASPAR.
-        against: Another run on the same data, for the stability between two seeds.
-        planted: BED of planted sites by record name; none: `planted.bed` beside the simulated positives.
-        overwrite: Replace a folder `out` of an earlier explanation; that of the run itself is always replaced.
+        run: Evaluated run folder.
+        fasta: Explain these sequences, of any length, not the test split.
+        out: Folder; RUN/explanation when left out. It must be given with --fasta.
+        config: The settings, of which `explanation` and `parallel` count; none: those of the run, with whatever this
+            machine has.
+        motifs: MEME or JASPAR file to match with, before JASPAR.
+        against: Run of another seed on the same data, to compare explanations with.
+        planted: BED of planted sites by record name; planted.bed beside simulated positives when left out.
+        overwrite: Replace an earlier explanation in --out; that of the run itself is always replaced.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
@@ -55,38 +63,41 @@ def explain(
     from ebox.drawing.logo_png import check_png
     from ebox.explanation.checks import check_comparable
     from ebox.explanation.matching import check_extra, gather_targets
+    from ebox.explanation.study import Study
     from ebox.explanation.subject import find_track
     from ebox.mesh import find_local_devices, make_mesh
     from ebox.models.files import load_model
+    from ebox.settings.reading import ParallelConfig, read_config
     from ebox.storage import run_folder
 
     folder = Path(run)
     model = load_model(folder)
-    config = read_config(folder / run_folder.CONFIG).explanation if config is None else config
-    track = find_track(model.tracks, config.track)
-    mesh = make_mesh(find_local_devices(ParallelConfig() if parallel is None else parallel))
+    settings = (read_config(folder / run_folder.CONFIG) if config is None else config).explanation
+    track = find_track(model.tracks, settings.track)
+    mesh = make_mesh(find_local_devices(ParallelConfig() if config is None else config.parallel))
     check_png()
     if fasta is not None:
         from ebox.explanation.locus import claim_store, explain_locus, refuse_beside_fasta
 
-        refuse_beside_fasta({"--motifs": bool(motif_files), "--planted": planted, "--against": against})
+        refuse_beside_fasta({"--motifs": bool(motifs), "--planted": planted, "--against": against})
         place = _check_out(out, folder, overwrite=overwrite)
         if place.resolve() == (folder / EXPLANATION).resolve():
             raise InputError("is the place of the test set's explanation", file=place, remedy="choose another --out")
         with claim_store(place) as store:
-            return explain_locus(folder, model, Path(fasta), place, store, config, track, mesh, progress)
-    if config.discover:
+            return explain_locus(folder, model, Path(fasta), place, store, settings, track, mesh, progress)
+    if settings.discover:
         check_extra()
-    targets = gather_targets(motif_files)
+    targets = gather_targets(motifs)
     other = None if against is None else load_model(Path(against))
     if other is not None and against is not None:
         check_comparable(model, other, Path(against))
-    job = _Job(folder, model, config, track, mesh, tuple(motif_files), progress)
+    study = Study(folder, model, settings, track, mesh, tuple(motifs), progress)
     target = folder / EXPLANATION if out is None else _check_out(out, folder, overwrite=overwrite)
     check_absent(target, overwrite=True, mark=EXPLANATION_FACTS)
-    job.check_pair()
+    study.check_pair()
     with claim_folder(folder):
-        result = job.run(target, targets, other, Path(against) if against is not None else None, planted)
+        data, _ = open_dataset_of(folder, None)
+        result = study.run(data, target, targets, other, Path(against) if against is not None else None, planted)
     is_of_run = target.resolve() == (folder / EXPLANATION).resolve()
     return replace(result, report=report(folder)) if is_of_run and (folder / run_folder.REPORT).exists() else result
 
@@ -101,8 +112,9 @@ def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
     return place
 
 
-def describe_explanation(facts: Mapping[str, Any]) -> str:
+def describe(result: ExplanationResult) -> str:
     """What was explained, what was found, and how sure that is, in a few lines."""
+    facts = result.facts
     sequences, attribution = facts["sequences"], facts["attribution"]
     lines = [f"{facts['track']}: {sequences['num']:,} sequences explained by {attribution['words']}"]
     for key, words in (
@@ -126,4 +138,5 @@ def describe_explanation(facts: Mapping[str, Any]) -> str:
         lines.append(f"  no hits: {facts['hits_reason']}")
     if facts.get("motifs_reason"):
         lines.append(f"  no motif: {facts['motifs_reason']}")
-    return "\n".join(lines)
+    lines.append(f"explanation: {result.folder}")
+    return "\n".join(lines if result.report is None else [*lines, f"report: {result.report}"])

@@ -1,14 +1,30 @@
-"""Write the report of a run."""
+"""Write the self-contained HTML report of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ebox.progress import PathLike
+from ebox.verbs.verb import Verb
+
+VERB = Verb("report", "Write the self-contained HTML report of a run.", "report", arguments={"run": "RUN"})
 
 
 def report(run: PathLike, out: PathLike | None = None) -> Path:
-    """Write the self-contained HTML report of an evaluated run, and the same facts as JSON beside it."""
+    """Write the self-contained HTML report of an evaluated run, and the same facts as JSON beside it.
+
+    Args:
+        run: Evaluated run folder.
+        out: HTML file; report.html in the run when left out.
+
+    Raises:
+        InputError: the run was not evaluated, a file of it is broken, or `out` can't be written.
+    """
     from ebox.reporting.report import write_report
 
     return write_report(Path(run), None if out is None else Path(out))
+
+
+def describe(path: Path) -> str:
+    """Where the report stands."""
+    return f"report: {path}"

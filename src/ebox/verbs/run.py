@@ -10,21 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebox.datasets.sources import DatasetSources, check_sources, choose_kinds
 from ebox.errors import InputError
-from ebox.progress import OnEntry, OnStage, PathLike, Progress
-from ebox.settings.reading import Config
+from ebox.progress import OnEntry, OnStage, PathLike, Progress, quiet
 from ebox.storage.publishing import read_json, write_json
-from ebox.storage.run_folder import clear_run
-from ebox.verbs.build import build_stage
-from ebox.verbs.evaluate import EvaluationResult, evaluate
+from ebox.storage.run_folder import REQUEST, clear_run
+from ebox.verbs.build import build
+from ebox.verbs.evaluate import EvaluationResult, describe_metrics, evaluate
 from ebox.verbs.report import report
 from ebox.verbs.train import train
+from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from ebox.datasets.sources import DatasetSources
+    from ebox.settings.reading import Config
     from ebox.training import TrainingResult
 
-REQUEST = "request.json"
+_EXAMPLES = """Examples, one for each way to begin:
+  ebox run --positives bound.fa --negatives unbound.fa --out runs/tal1
+  ebox run --peaks peaks.bed --genome hg38.fa --out runs/tal1
+  ebox run --positives bound.fa --out runs/tal1
+The last one makes its negatives by shuffling. --train, --validation and --test take tables with sequence and label.
+"""
+VERB = Verb(
+    "run",
+    "From sequences or peaks to a detector and its report.",
+    "run",
+    settings=("data", "train", "parallel"),
+    hidden=("simulation",),
+    epilog=_EXAMPLES,
+)
 
 
 @dataclass(frozen=True)
@@ -43,24 +57,25 @@ def run(
     config: Config | None = None,
     *,
     simulation: PathLike | None = None,
-    motif_files: Sequence[PathLike] = (),
+    motifs: Sequence[PathLike] = (),
     resume: bool = False,
     overwrite: bool = False,
-    on_stage: OnStage | None = None,
-    on_entry: OnEntry | None = None,
-    progress: Progress | None = None,
+    on_stage: OnStage = quiet,
+    on_entry: OnEntry = quiet,
+    progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> RunResult:
-    """Build the dataset, train, evaluate and write the report, all in one folder.
+    """From sequences or peaks to a measured detector and its report: build, train, evaluate, report.
 
     Args:
-        out: The run folder; the dataset goes into its folder `dataset`.
+        out: Folder to write; the dataset goes into its folder `dataset`.
         sources: Where the examples come from.
         config: The settings; none: the defaults.
         simulation: The `simulation.json` of simulated sequences, for the best possible result in the report.
-        motif_files: MEME or JASPAR files whose matrices join the best-PWM baseline.
-        resume: Keep the stages that are done, and go on in the one that was cut off.
-        overwrite: Begin again in a folder that holds an earlier run.
+        motifs: MEME or JASPAR file for the best-PWM baseline, beside the motifs of TAL1 (MA0091.2, MA0140.3). Other
+            motifs alone: --set evaluation.motifs=['MA0139.2'].
+        resume: Go on where an interrupted run stopped; stages that are done are kept.
+        overwrite: Replace what stands in --out.
         on_stage: Called with the name of each stage as it begins.
         on_entry: Called with every entry of the training metrics and the number of steps in all.
         progress: Called with a phrase, the number done, and the number in all.
@@ -69,18 +84,19 @@ def run(
     Raises:
         InputError: whatever a stage can't work with.
     """
+    from ebox.settings.reading import Config
     from ebox.storage import run_folder
 
     config = Config() if config is None else config
-    folder, say = Path(out), on_stage or (lambda stage: None)
-    _check_early(sources, config, motif_files)
+    folder = Path(out)
+    _check_early(sources, config, motifs)
     _check_request(folder, sources, config, resume=resume)
     dataset = folder / run_folder.DATASET_FOLDER
     simulation = find_simulation(sources, config) if simulation is None else simulation
     if not (resume and dataset.is_dir()):
-        say("build")
+        on_stage("build")
         with _request_kept(folder, _request(sources, config)):
-            build_stage(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
+            build(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
         # Not before: until the new data stand, the earlier run does.
         if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
             clear_run(folder)
@@ -90,20 +106,19 @@ def run(
     if resume and (folder / run_folder.TRAINING).exists():
         _check_trained(folder, dataset, config)
     else:
-        say("train")
+        on_stage("train")
         training = train(
             dataset, folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
         )
-    say("evaluate")
+    on_stage("evaluate")
     evaluation = evaluate(
         folder,
-        config=config.evaluation,
-        parallel=config.parallel,
-        motif_files=motif_files,
+        config=config,
+        motifs=motifs,
         progress=progress,
         command=command,
     )
-    say("report")
+    on_stage("report")
     return RunResult(folder, report(folder), training, evaluation)
 
 
@@ -131,8 +146,9 @@ def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
     }
 
 
-def _check_early(sources: DatasetSources, config: Config, motif_files: Sequence[PathLike]) -> None:
+def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathLike]) -> None:
     """Refuse at the start what would otherwise be refused after the build or the training."""
+    from ebox.datasets.sources import check_sources, choose_kinds
     from ebox.evaluation.protocol import gather_motifs
     from ebox.mesh import find_devices
     from ebox.workers.processes import is_cluster_task
@@ -144,7 +160,7 @@ def _check_early(sources: DatasetSources, config: Config, motif_files: Sequence[
         )
     check_sources(sources)
     choose_kinds(config.data, sources)
-    gather_motifs(config.evaluation, motif_files)
+    gather_motifs(config.evaluation, motifs)
     # Workers find their own; looking here would take the accelerators from them.
     if not config.parallel.starts_workers:
         find_devices(config.parallel)
@@ -210,3 +226,8 @@ def _check_request(folder: Path, sources: DatasetSources, config: Config, *, res
             file=place,
             remedy="give the same as then, or begin again with --overwrite",
         )
+
+
+def describe(result: RunResult) -> str:
+    """The test metrics of each track, and where the report stands."""
+    return f"{describe_metrics(result.evaluation.facts)}\nreport: {result.report}"

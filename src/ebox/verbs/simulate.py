@@ -1,19 +1,52 @@
-"""Make sequences with planted motifs."""
+"""Make sequences with planted motifs, and the best result that any method can reach on them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebox.progress import PathLike
+from ebox.verbs.verb import Verb
+
 if TYPE_CHECKING:
-    from ebox.sequences.ceiling import CeilingResult
+    from ebox.sequences import SimulationConfig, SimulationResult
+
+VERB = Verb(
+    "simulate",
+    "Make sequences with planted motifs.",
+    "simulate",
+    options={"motifs": "--motif", "motif_files": "--motifs", "overrides": "--set"},
+    needed=("out",),
+)
 
 
-def describe_ceiling(ceiling: CeilingResult | None) -> str:
-    """The best that any method can reach on simulated sequences."""
-    if ceiling is None:
-        return "the exact ceiling of this task can't be computed"
+def simulate(config: SimulationConfig, out: PathLike | None = None, *, overwrite: bool = False) -> SimulationResult:
+    """Make sequences with planted motifs; where they are is written down, and the best possible result.
+
+    Args:
+        config: What is planted in what.
+        out: Folder to write; none: nothing is written.
+        overwrite: Replace what stands in --out.
+
+    Raises:
+        InputError: an unknown motif, a file that can't be read, sites that don't fit, or a folder that stands there.
+    """
+    from ebox.sequences.simulation import draw_simulation, write_simulation
+
+    result = draw_simulation(config)
+    if out is None:
+        return result
+    write_simulation(result, out, overwrite=overwrite)
+    return replace(result, folder=Path(out))
+
+
+def describe(result: SimulationResult) -> str:
+    """The best that any method can reach on the sequences, and where they stand."""
+    ceiling = result.ceiling
     parts = [
         f"{name} {metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f})"
         for name, metric in (("accuracy", ceiling.accuracy), ("AUROC", ceiling.auroc))
     ]
-    return f"likelihood-ratio ceiling: {', '.join(parts)}"
+    lines = [f"likelihood-ratio ceiling: {', '.join(parts)}"]
+    return "\n".join(lines if result.folder is None else [*lines, f"simulation: {result.folder}"])

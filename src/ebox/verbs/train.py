@@ -1,4 +1,4 @@
-"""The stages as functions: each reads the folder that the one before published, and publishes its own."""
+"""Train a network on a dataset folder, alone or with others, and publish it in a run folder."""
 
 from __future__ import annotations
 
@@ -10,17 +10,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
-from ebox.progress import OnEntry, PathLike
-from ebox.settings.reading import Config, write_config
+from ebox.progress import OnEntry, PathLike, quiet
 from ebox.storage.publishing import check_absent, claim_folder, find_command, read_json, write_json
-from ebox.storage.run_folder import clear_run
+from ebox.storage.run_folder import MODEL, clear_run
+from ebox.verbs.verb import Verb
+from ebox.workers.contract import TrainTask
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from ebox.datasets.folder import Dataset
+    from ebox.settings.reading import Config
     from ebox.training import TrainingResult
     from ebox.training.asynchronous import WorkerPool
+
+
+VERB = Verb(
+    "train",
+    "Train a network on a dataset folder.",
+    "train",
+    arguments={"dataset": "DATASET"},
+    settings=("train", "parallel"),
+)
 
 
 def train(
@@ -30,8 +41,8 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    on_entry: OnEntry | None = None,
-    on_prepared: Callable[[], None] | None = None,
+    on_entry: OnEntry = quiet,
+    on_prepared: Callable[[], None] = quiet,
     command: Sequence[str] | None = None,
 ) -> TrainingResult:
     """Train a network on a dataset folder and publish it in a run folder.
@@ -40,11 +51,11 @@ def train(
     job, or of a group that the environment describes, it trains together with the others, and the first of them writes.
 
     Args:
-        dataset: A folder made by `build`.
-        out: The run folder.
+        dataset: Dataset folder made by `ebox build`.
+        out: Folder to write.
         config: The settings; none: the defaults.
-        resume: Go on from the newest checkpoint in `out`; begin where there is none.
-        overwrite: Begin again, removing what an earlier training left in `out`.
+        resume: Go on where an interrupted run stopped; begin where there is none.
+        overwrite: Replace what stands in --out.
         on_entry: Called with every entry of the metrics and the number of steps in all.
         on_prepared: Called when the run folder holds nothing but this training.
         command: The command line to keep in the run folder; none: that of this process.
@@ -58,6 +69,7 @@ def train(
     from ebox.mesh import find_devices, make_mesh
     from ebox.mesh.hosts import check_alike, is_chief, leave_when_others_are_lost, wait_for_all
     from ebox.models.files import save_model
+    from ebox.settings.reading import Config, write_config
     from ebox.storage import run_folder
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
@@ -80,7 +92,14 @@ def train(
     if config.parallel.starts_workers and not is_member():
         _make_run_folder(folder)
         return train_in_group(
-            Path(dataset), folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
+            Path(dataset),
+            folder,
+            config,
+            resume=resume,
+            overwrite=overwrite,
+            on_entry=on_entry,
+            command=command,
+            worker_arguments=worker_arguments,
         )
     if not is_member():
         _check_clearable(folder, resume=resume, overwrite=overwrite)
@@ -99,8 +118,7 @@ def train(
         with claim_folder(folder) if is_chief() else nullcontext():
             if is_chief():
                 _clear_for_training(folder, resume=resume, overwrite=overwrite)
-                if on_prepared is not None:
-                    on_prepared()
+                on_prepared()
                 # First, since it marks the folder as a run folder.
                 write_json(folder / run_folder.ENVIRONMENT, environment)
                 write_config(config, folder / run_folder.CONFIG)
@@ -115,6 +133,11 @@ def train(
     return result
 
 
+def worker_arguments(task: TrainTask) -> list[str]:
+    """The arguments to `python` that start a worker with a task."""
+    return ["-m", "ebox.verbs.train_worker", task.write()]
+
+
 def _fit(
     data: Dataset,
     config: Config,
@@ -123,7 +146,7 @@ def _fit(
     pool: WorkerPool | None,
     *,
     resume: bool,
-    on_entry: OnEntry | None,
+    on_entry: OnEntry,
 ) -> TrainingResult:
     """Train on the mesh."""
     import jax
@@ -145,7 +168,7 @@ def _fit(
         validation.measure,
         calibrate=validation.calibrate if config.train.calibrate else None,
         resume=resume,
-        on_entry=on_entry if is_chief() else None,
+        on_entry=on_entry if is_chief() else quiet,
         watch=watch,
         pool=pool,
     )
@@ -202,8 +225,8 @@ def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
         clear_run(folder)
 
 
-def describe_training(result: TrainingResult) -> str:
-    """How a training went, and what its workers sent each other."""
+def describe(result: TrainingResult) -> str:
+    """How a training went, what its workers sent each other, and where the model stands."""
     lines = [
         f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
         f"kept step {result.best_step}"
@@ -218,4 +241,4 @@ def describe_training(result: TrainingResult) -> str:
     if "staleness" in sent:
         late = sent["staleness"]
         lines.append(f"gradients were {late['mean']:.1f} steps late on average, {late['max']} at most")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"model: {result.folder / MODEL}"])

@@ -1,35 +1,75 @@
-"""A worker of a group that `ebox.training.group` started: `python -m ebox.verbs.train_worker TASK`, the task as JSON."""
+"""A worker of a group of processes: `python -m ebox.verbs.train_worker TASK`, the task as JSON."""
 
 from __future__ import annotations
 
 import os
 
-# Before anything counts the cores.
-if os.environ.get("EBOX_CORES"):
-    os.sched_setaffinity(0, {int(core) for core in os.environ["EBOX_CORES"].split(",")})
+from ebox.workers.contract import CORES
 
-import json
+# Before anything counts the cores.
+if os.environ.get(CORES):
+    os.sched_setaffinity(0, {int(core) for core in os.environ[CORES].split(",")})
+
 import sys
 import traceback
 import warnings
 from typing import IO, Any
 
 from ebox.errors import InputError, ResumableError
+from ebox.workers.contract import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_LOST,
+    EXIT_RESUMABLE,
+    PROCESS,
+    Pipe,
+    TrainTask,
+)
 from ebox.workers.interruption import note_signals_from_now_on
 
 
 def main(text: str) -> int:
     """Train as one process of the group; the exit code tells the supervisor how it went."""
     from ebox.settings.reading import read_config_text
-    from ebox.verbs import train as stages
-    from ebox.workers.contract import EXIT_INTERRUPTED, EXIT_LOST, EXIT_RESUMABLE, Pipe
+    from ebox.verbs.train import train
     from ebox.workers.processes import MeetingError
 
-    pipe, task = Pipe.from_environment(), json.loads(text)
+    pipe, task = Pipe.from_environment(), TrainTask.read(text)
 
     def tell(kind: str, **content: Any) -> None:
         if pipe is not None:
             pipe.send(kind, content)
+
+    _tell_warnings(lambda warning: tell("warning", text=warning))
+    try:
+        train(
+            task.dataset,
+            task.out,
+            read_config_text(task.config),
+            resume=task.resume,
+            overwrite=task.overwrite,
+            on_entry=lambda entry, num_steps: tell("entry", entry=dict(entry), num_steps=num_steps),
+            on_prepared=lambda: tell("prepared"),
+            command=task.command,
+        )
+    except MeetingError as error:
+        # A port that another program took, or a machine too busy to start in time: worth another try.
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_LOST
+    except InputError as error:
+        tell("error", **error.facts())
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_BAD_INPUT
+    except ResumableError:
+        return EXIT_RESUMABLE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _tell_warnings(tell: Any) -> None:
+    """Hand the warnings of the first process to the supervisor; the others have the same ones."""
 
     def show(
         message: Warning | str,
@@ -39,35 +79,10 @@ def main(text: str) -> int:
         file: IO[str] | None = None,
         line: str | None = None,
     ) -> None:
-        if os.environ.get("EBOX_PROCESS") == "0":
-            tell("warning", text=str(message))
+        if os.environ.get(PROCESS) == "0":
+            tell(str(message))
 
     warnings.showwarning = show
-    try:
-        stages.train(
-            task["dataset"],
-            task["out"],
-            read_config_text(task["config"]),
-            resume=task["resume"],
-            overwrite=task["overwrite"],
-            on_entry=lambda entry, num_steps: tell("entry", entry=dict(entry), num_steps=num_steps),
-            on_prepared=lambda: tell("prepared"),
-            command=task["command"],
-        )
-    except MeetingError as error:
-        # A port that another program took, or a machine too busy to start in time: worth another try.
-        sys.stderr.write(f"error: {error}\n")
-        return EXIT_LOST
-    except InputError as error:
-        facts = {name: getattr(error, name) for name in ("problem", "file", "line", "record", "remedy")}
-        tell("error", **facts)
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except ResumableError:
-        return EXIT_RESUMABLE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
 
 
 def run() -> int:
@@ -77,7 +92,7 @@ def run() -> int:
         return main(sys.argv[1])
     except BaseException:  # noqa: BLE001 - printed, and told by the code
         traceback.print_exc()
-        return 1
+        return EXIT_FAILED
 
 
 if __name__ == "__main__":

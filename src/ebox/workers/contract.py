@@ -6,18 +6,61 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from ebox.errors import InputError
 
-# Of the exit codes of a worker: what its supervisor makes of it.
-EXIT_INTERRUPTED = 130
+# What the exit code of a process means: to whoever started it, and to the supervisor of a worker.
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
 EXIT_LOST = 76  # lost another worker, or made no step for too long
-LINK, CORES = "EBOX_LINK", "EBOX_CORES"
+EXIT_INTERRUPTED = 130
+# What a supervisor or a starter tells a worker: where the group meets, which one it is, how many there are.
+COORDINATOR, PROCESS, NUM_PROCESSES = "EBOX_COORDINATOR", "EBOX_PROCESS", "EBOX_NUM_PROCESSES"
+# The handle of the pipe to the supervisor, and the cores to use.
+PIPE, CORES = "EBOX_PIPE", "EBOX_CORES"
+# Set once a process has joined: it must then leave at once when it fails, since a normal exit waits for the others.
+IN_GROUP = "EBOX_IN_GROUP"
+LOOPBACK = "127.0.0.1"
 BEAT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """A training as a worker is told it, as JSON in its arguments.
+
+    Args:
+        dataset: The dataset folder.
+        out: The run folder.
+        config: The settings as TOML.
+        resume: Go on from the newest checkpoint.
+        overwrite: Begin again in a folder that holds an earlier training.
+        command: The command line to keep.
+    """
+
+    dataset: str
+    out: str
+    config: str
+    resume: bool = False
+    overwrite: bool = False
+    command: tuple[str, ...] = ()
+
+    def write(self) -> str:
+        """The task as JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def read(text: str) -> TrainTask:
+        """The task that `write` wrote."""
+        facts = json.loads(text)
+        return TrainTask(**{**facts, "command": tuple(facts["command"])})
+
+
+# The arguments to `python` that start a worker with a task.
+WorkerArguments = Callable[[TrainTask], list[str]]
 
 
 @final
@@ -31,9 +74,9 @@ class Pipe:
     @staticmethod
     def from_environment() -> Pipe | None:
         """The pipe of this process, if a supervisor started it; its signs of life begin."""
-        if LINK not in os.environ:
+        if PIPE not in os.environ:
             return None
-        pipe = Pipe(int(os.environ[LINK]))
+        pipe = Pipe(int(os.environ[PIPE]))
         threading.Thread(target=pipe._beat, name="ebox-pipe", daemon=True).start()
         return pipe
 
@@ -50,16 +93,6 @@ class Pipe:
         while True:
             self.send("beat", {})
             time.sleep(BEAT_SECONDS)
-
-
-COORDINATOR, PROCESS, NUM_PROCESSES = "EBOX_COORDINATOR", "EBOX_PROCESS", "EBOX_NUM_PROCESSES"
-
-
-LOOPBACK = "127.0.0.1"
-
-
-# Set once a process has joined: it must then leave at once when it fails, since a normal exit waits for the others.
-IN_GROUP = "EBOX_IN_GROUP"
 
 
 @dataclass(frozen=True)

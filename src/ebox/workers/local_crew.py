@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from ebox.workers.contract import CORES, LINK, LOOPBACK, Membership
+from ebox.workers.contract import CORES, LOOPBACK, PIPE, Membership
 from ebox.workers.machine import list_cores
 
 
@@ -37,7 +37,7 @@ class StartedWorker:
         with log.open("ab") as stream:
             process = subprocess.Popen(
                 list(command),
-                env={**environment, LINK: str(writing)},
+                env={**environment, PIPE: str(writing)},
                 pass_fds=(writing,),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

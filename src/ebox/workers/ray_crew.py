@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: Ray finds the machines, keeps their places and notices when one is lost.
 
-Each worker is the same process as on one machine (`ebox.verbs.train_worker`), started and heard by a Ray actor on its machine, the
-seat. All machines need ebox, and the dataset and the run folder at the same path.
+Each worker is the same process as on one machine, started and heard by a Ray actor on its machine, the seat. All
+machines need ebox, and the dataset and the run folder at the same path.
 """
 
 from __future__ import annotations

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
 from ebox.errors import InputError, ResumableError, WorkersFailedError
-from ebox.workers.contract import EXIT_INTERRUPTED, EXIT_LOST, EXIT_RESUMABLE
+from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_LOST, EXIT_RESUMABLE
 from ebox.workers.interruption import SIGNALS
 
 GRACE_SECONDS = 10.0
 SAVE_SECONDS = 120.0
 BLAME_SECONDS = 2.0
-INPUT_CODE = 2
 # No code of a process: its machine is gone, and it with it.
 LOST_MACHINE = 1000
 
@@ -233,9 +232,9 @@ class _Group:
 
     def _find_failure(self, crew: Crew, codes: Sequence[int | None]) -> _Failure | None:
         """What is wrong, if anything; raises what ends the whole training."""
-        if INPUT_CODE in codes:
+        if EXIT_BAD_INPUT in codes:
             self._listen(crew, 0.2)
-            number = codes.index(INPUT_CODE)
+            number = codes.index(EXIT_BAD_INPUT)
             raise self.error or InputError(
                 f"worker {number} stopped on bad input",
                 file=self.plan.logs / f"worker-{number}.log",
@@ -278,9 +277,7 @@ class _Group:
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         if message["kind"] == "error":
-            known = ("problem", "file", "line", "record", "remedy")
-            facts = {key: message[key] for key in known}
-            self.error = InputError(facts.pop("problem"), **facts)
+            self.error = InputError(**{key: value for key, value in message.items() if key != "kind"})
         else:
             self.on_message(message)
 

@@ -10,10 +10,8 @@ from ebox.reporting.languages.english import METRICS, format_command, name_basel
 from ebox.reporting.reading import RunFiles, is_measured
 from ebox.reporting.sections.learned import describe_learned
 from ebox.reporting.sections.result import list_limits, make_headline
-from ebox.version import __version__
+from ebox.storage.stamps import REPORT, stamped
 
-REPORT_FORMAT = "ebox-report"
-REPORT_FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
 NUM_FILTERS_SHOWN = 24
 _LEAKS = {
@@ -33,11 +31,7 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
     simulation = _describe_simulation(files.simulation)
     planted = () if simulation is None else [motif["id"] for motif in simulation["motifs"]]
     facts: dict[str, Any] = {
-        "format": REPORT_FORMAT,
-        "format_version": REPORT_FORMAT_VERSION,
-        "ebox_version": __version__,
         "run": files.name,
-        "created": files.evaluation.get("created"),
         "headlines": [make_headline(track, kmer, planted, _count_seen(files.quality)) for track in measured],
         "question": _describe_question(files, simulation),
         "data": _describe_data(files),
@@ -57,7 +51,7 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
     # An evaluation may have been made again with other settings than the run began with.
     evaluated = files.evaluation.get("config")
     facts["settings"] = files.config.model_dump(mode="json") | ({} if evaluated is None else {"evaluation": evaluated})
-    return facts
+    return stamped(REPORT, facts, created=files.evaluation.get("created"))
 
 
 def _describe_question(files: RunFiles, simulation: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""Scores of sequences of any length: read in windows, the best one kept, written one row a sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int8, Int64
+
+from ebox.evaluation.inference import predict
+from ebox.evaluation.windows import cut_windows, plan_windows
+from ebox.progress import Progress, quiet
+from ebox.storage.publishing import publish_file
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from ebox.models.files import LoadedModel
+    from ebox.sequences import SequenceSet
+
+BLOCK_WINDOWS = 65_536
+
+
+@dataclass(frozen=True)
+class ScoresResult:
+    """Scores of sequences, one row each.
+
+    `logits` is (sequence, track): of the best window where a sequence is longer than the network reads.
+    `windows` is (sequence, track): the 0-based start of that window; negative where the sequence was padded.
+    """
+
+    names: tuple[str, ...]
+    lengths: Int64[np.ndarray, " sequence"]
+    tracks: tuple[str, ...]
+    length_bp: int
+    logits: Float[np.ndarray, "sequence track"]
+    windows: Int64[np.ndarray, "sequence track"]
+    thresholds: tuple[float | None, ...]
+    num_padded: int
+    num_windowed: int
+    path: Path | None = None
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "sequence track"]:
+        """Sigmoid of the logits."""
+        return 1.0 / (1.0 + np.exp(-self.logits.astype(np.float64)))
+
+    @property
+    def calls(self) -> Int8[np.ndarray, "sequence track"]:
+        """1 at or above the threshold, 0 below it; -1 where there is no threshold, or more than one window was read.
+
+        The threshold was chosen for one window. The best of many passes it by chance.
+        """
+        thresholds = np.array([np.nan if value is None else value for value in self.thresholds])
+        calls = (self.probabilities >= thresholds).astype(np.int8)
+        known = ~np.isnan(thresholds)[None] & (self.lengths <= self.length_bp)[:, None]
+        return np.where(known, calls, -1).astype(np.int8)
+
+
+def score_sequences(
+    model: LoadedModel,
+    sequences: SequenceSet,
+    thresholds: tuple[float | None, ...],
+    mesh: Mesh,
+    *,
+    both_strands: bool = True,
+    progress: Progress = quiet,
+) -> ScoresResult:
+    """Score sequences of any length.
+
+    Args:
+        model: The trained network.
+        sequences: What is scored.
+        thresholds: For each track the probability from which a sequence is called; None: it is not.
+        mesh: The devices.
+        both_strands: Average the logits of both strands.
+        progress: Called with a phrase, the number done, and the number in all.
+    """
+    windows = plan_windows(sequences.lengths, model.length_bp)
+    best = np.full((len(sequences), len(model.tracks)), -np.inf, np.float32)
+    places = np.zeros(best.shape, np.int64)
+    for first in range(0, len(windows.owner), BLOCK_WINDOWS):
+        block = slice(first, first + BLOCK_WINDOWS)
+        codes = cut_windows(sequences, windows.owner[block], windows.start[block], model.length_bp)
+        logits = predict(model.network, codes, both_strands=both_strands, mesh=mesh)
+        _keep_best(best, places, windows.owner[block], windows.start[block], logits)
+        progress("predicting", min(first + BLOCK_WINDOWS, len(windows.owner)), len(windows.owner))
+    return ScoresResult(
+        names=tuple(sequences.names),
+        lengths=np.asarray(sequences.lengths, np.int64),
+        tracks=model.tracks,
+        length_bp=model.length_bp,
+        logits=best,
+        windows=places,
+        thresholds=thresholds,
+        num_padded=int((sequences.lengths < model.length_bp).sum()),
+        num_windowed=int((sequences.lengths > model.length_bp).sum()),
+    )
+
+
+def write_scores(result: ScoresResult, out: Path) -> None:
+    """Publish the scores as a tab-separated table, one row a sequence, in the order of the file."""
+    header = ["name", "length_bp"]
+    for track in result.tracks:
+        header += [f"{track}_window_start", f"{track}_logit", f"{track}_probability", f"{track}_call"]
+    probabilities, calls = result.probabilities, result.calls
+    with publish_file(out) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write("\t".join(header) + "\n")
+        for row, name in enumerate(result.names):
+            cells = [" ".join(name.split()), str(result.lengths[row])]
+            for column in range(len(result.tracks)):
+                cells += [
+                    str(result.windows[row, column]),
+                    f"{result.logits[row, column]:.5f}",
+                    f"{probabilities[row, column]:.6f}",
+                    "" if calls[row, column] < 0 else str(calls[row, column]),
+                ]
+            stream.write("\t".join(cells) + "\n")
+
+
+def _keep_best(best: np.ndarray, places: np.ndarray, owner: np.ndarray, start: np.ndarray, logits: np.ndarray) -> None:
+    """Keep for each sequence and track the window with the greatest logit; the first one where they are equal."""
+    for track in range(logits.shape[1]):
+        # Sorted by owner, then by falling logit: the first window of each owner is its best.
+        order = np.lexsort((start, -logits[:, track], owner))
+        owners, first = np.unique(owner[order], return_index=True)
+        chosen = order[first]
+        better = logits[chosen, track] > best[owners, track]
+        best[owners[better], track] = logits[chosen[better], track]
+        places[owners[better], track] = start[chosen[better]]

@@ -1,0 +1,63 @@
+"""What a setting is: a field with all that is said of it, in a frozen section; and the kinds of number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+# Far past any use, and short of what arrays can count.
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    flag: str | None = None,
+    metavar: str | None = None,
+    changes_result: bool = True,
+    **constraints: Any,
+) -> Any:
+    """A field, and all that is said of it anywhere: help, flag, settings page, part in a run's identity.
+
+    Args:
+        default: Its value where none is given.
+        description: What it means, in a sentence for a reader of the help.
+        flag: Its option on the command line, for the verbs that read its section; none: `--set` alone.
+        metavar: What stands for a value in the help; none: its type.
+        changes_result: Whether a training with another value is another training; read in sections that train.
+        constraints: Those of pydantic's `Field`.
+    """
+    more: dict[str, Any] = {"flag": flag, "metavar": metavar, "changes_result": changes_result}
+    return Field(default, description=description, json_schema_extra=more, **constraints)
+
+
+def shared_seed() -> Any:
+    """The seed of a section; one flag sets those of all sections that have it."""
+    return setting(0, "Seed of data, training and evaluation, which draw alike from the same one.", flag="--seed")
+
+
+class Settings(BaseModel):
+    """A frozen section of the settings; unknown keys are refused."""
+
+    # Whether its settings belong to the identity of a training.
+    trains: ClassVar[bool] = False
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        """TOML has no null, so the files say "none"."""
+        if not isinstance(values, Mapping):
+            return values
+        return {key: None if value == "none" else value for key, value in values.items()}

@@ -1,0 +1,89 @@
+"""The stamp of a file that ebox writes: which format, which version, written by which ebox, and when."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ebox.errors import InputError
+from ebox.storage.publishing import read_json, write_json
+from ebox.version import __version__
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: its name and version in the stamp, and what makes such a file again."""
+
+    name: str
+    version: int
+    remedy: str
+
+
+class OtherFormatError(InputError):
+    """A file of another format, or of a version that this ebox does not read."""
+
+
+# A version grows when the facts of a format change; a file of another version is refused with the remedy.
+CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
+DATASET = Format("ebox-dataset", 2, "build the dataset again with `ebox build`")
+EVALUATION = Format("ebox-evaluation", 2, "measure again with `ebox evaluate`")
+EXPLANATION = Format("ebox-explanation", 2, "run `ebox explain` again")
+FILTERS = Format("ebox-filters", 1, "measure again with `ebox evaluate`")
+MODEL = Format("ebox-model", 1, "use the ebox that wrote it, or train again")
+PARITY = Format("ebox-parity", 1, "make it again with `ebox doctor --parity`")
+REPORT = Format("ebox-report", 2, "write it again with `ebox report`")
+SCALING = Format("ebox-scaling", 1, "measure again with `ebox doctor --scaling`")
+SIMULATION = Format("ebox-simulation", 1, "simulate again with `ebox simulate`")
+
+
+def stamped(kind: Format, facts: Mapping[str, Any], *, created: str | None = None) -> dict[str, Any]:
+    """The facts below a stamp.
+
+    Args:
+        kind: Which format they are in.
+        facts: Plain values.
+        created: The time in ISO form; none: now.
+    """
+    return {
+        "format": kind.name,
+        "format_version": kind.version,
+        "ebox_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds") if created is None else created,
+        **facts,
+    }
+
+
+def write_stamped(path: str | os.PathLike[str], kind: Format, facts: Mapping[str, Any]) -> None:
+    """Publish the facts as JSON below a stamp."""
+    write_json(path, stamped(kind, facts))
+
+
+def read_stamped(path: str | os.PathLike[str], kind: Format) -> dict[str, Any]:
+    """Read facts that `write_stamped` wrote.
+
+    Raises:
+        InputError: the file is missing, not whole JSON, of another format, or of another version.
+    """
+    return check_stamp(read_json(path), kind, path)
+
+
+def check_stamp(facts: Any, kind: Format, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Give the facts back, once their stamp is known to be of this format and version.
+
+    Raises:
+        OtherFormatError: no object, another format, or another version.
+    """
+    if not isinstance(facts, dict) or facts.get("format") != kind.name:
+        found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
+        raise OtherFormatError(f"is not of the format {kind.name} (found {found!r})", file=path, remedy=kind.remedy)
+    if facts.get("format_version") != kind.version:
+        raise OtherFormatError(
+            f"is of {kind.name} version {facts.get('format_version')}, written by ebox "
+            f"{facts.get('ebox_version', 'unknown')}; ebox {__version__} reads version {kind.version}",
+            file=path,
+            remedy=kind.remedy,
+        )
+    return facts
