@@ -10,10 +10,10 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 from ebox.datasets.cleaning import RepeatsResult, find_repeats
 from ebox.datasets.examples import Examples
 from ebox.datasets.folder import SPLITS
-from ebox.datasets.kmers import iter_blocks, long_kmer_hashes
+from ebox.datasets.kmers import iter_rows, long_kmer_hashes
 from ebox.datasets.similarity import SketchIndex, index_sketches, similar_across
 from ebox.datasets.splits import factorize
-from ebox.progress import Progress
+from ebox.progress import Progress, quiet
 
 LONG_KMER_BP = 31
 NUM_EXAMPLES_SHOWN = 10
@@ -29,7 +29,7 @@ def audit_splits(
     max_similarity: float,
     seed: int,
     index: SketchIndex | None = None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Count what the splits share, and what repeats inside each; the structure is in docs/formats.md.
 
@@ -44,11 +44,9 @@ def audit_splits(
     repeats = find_repeats(examples.codes)
     pairs = []
     for number, (left, right) in enumerate(_SIDES):
-        if progress is not None:
-            progress("auditing the splits", number, len(_SIDES) + 1)
+        progress("auditing the splits", number, len(_SIDES) + 1)
         pairs.append(_audit_pair(examples, left, right, max_similarity, repeats, index))
-    if progress is not None:
-        progress("auditing the splits", len(_SIDES), len(_SIDES) + 1)
+    progress("auditing the splits", len(_SIDES), len(_SIDES) + 1)
     report = {
         "max_similarity": max_similarity,
         "kmer_bp": index.kmer_bp,
@@ -56,8 +54,7 @@ def audit_splits(
         "between": pairs,
         "shared_kmers": _audit_long_kmers(examples, seed),
     }
-    if progress is not None:
-        progress("auditing the splits", len(_SIDES) + 1, len(_SIDES) + 1)
+    progress("auditing the splits", len(_SIDES) + 1, len(_SIDES) + 1)
     return report
 
 
@@ -185,7 +182,7 @@ def _share_long_kmer(
     """Whether each of `rows` has a k-mer that a row of `train` has as well; exact, train read in blocks."""
     width = codes.shape[1] - kmer_bp + 1
     kmers = np.empty((len(rows), width), dtype=np.uint64)
-    for block in iter_blocks(len(rows), codes.shape[1]):
+    for block in iter_rows(len(rows), codes.shape[1]):
         kmers[block] = long_kmer_hashes(codes[rows[block]], kmer_bp)
     # Sorted once, so that each lookup walks on from the one before: 10 times faster than in order of rows.
     order = np.argsort(kmers, axis=None)
@@ -211,7 +208,7 @@ def _mark_seen(
     seen = np.zeros(len(wanted), dtype=bool)
     waiting: list[np.ndarray] = []
     num_waiting = 0
-    for block in iter_blocks(len(train), codes.shape[1]):
+    for block in iter_rows(len(train), codes.shape[1]):
         kmers = long_kmer_hashes(codes[train[block]], kmer_bp).ravel()
         waiting.append(kmers[table[_address(kmers, bits)]])
         num_waiting += len(waiting[-1])

@@ -35,7 +35,7 @@ from ebox.datasets.splits import (
 )
 from ebox.datasets.writing import write_dataset
 from ebox.errors import InputError
-from ebox.progress import Progress
+from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig
 from ebox.storage.publishing import check_absent, publish_folder
 
@@ -56,17 +56,13 @@ class _Build:
     config: DataConfig
     files: DatasetSources
     made_kinds: tuple[str, ...]
-    progress: Progress | None
+    progress: Progress
     kinds: list[str]
     sources: list[Source] = field(default_factory=list)
     log: DropLog = field(default_factory=DropLog)
     made: dict[str, dict[str, int]] = field(default_factory=dict)
     genome: Genome | None = None
     bound: list[Intervals] = field(default_factory=list)
-
-    def say(self, stage: str, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(stage, done, total)
 
     def given_kinds(self) -> list[int]:
         return list(range(1, len(self.kinds) - len(self.made_kinds)))
@@ -101,7 +97,7 @@ def build_dataset(
     sources: DatasetSources,
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
     command: Sequence[str] = (),
 ) -> Dataset:
     """Build a dataset folder from sequence files, or from peaks and a genome.
@@ -128,7 +124,7 @@ def build_dataset(
     finally:
         build.close()
     examples, cluster, split, audit = _split(build, examples)
-    build.say("writing the dataset", 0, 1)
+    build.progress("writing the dataset", 0, 1)
     with publish_folder(out, overwrite=overwrite, mark="manifest.json") as folder:
         write_dataset(
             folder,
@@ -143,7 +139,7 @@ def build_dataset(
             audit=audit,
             command=command,
         )
-    build.say("writing the dataset", 1, 1)
+    build.progress("writing the dataset", 1, 1)
     return open_dataset(out)
 
 
@@ -158,7 +154,7 @@ def _read(build: _Build) -> Examples:
         *((path, "negatives", False, -1) for path in files.negatives),
     ]
     for number, (path, role, labelled, split) in enumerate(reads):
-        build.say(f"reading {path.name}", number, len(reads))
+        build.progress(f"reading {path.name}", number, len(reads))
         raw.append(read_source(path, role, labelled=labelled, split=split))
     if files.peaks is not None:
         length_bp = PEAK_LENGTH_BP if config.length_bp is None else config.length_bp
@@ -182,7 +178,7 @@ def _read(build: _Build) -> Examples:
 def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
     from ebox.sequences.intervals import read_bed
 
-    build.say(f"reading {path.name}", 0, 1)
+    build.progress(f"reading {path.name}", 0, 1)
     peaks = read_bed(path)
     build.bound.append(peaks)
     source = Source(str(path), "peaks", len(peaks), hash_file(path))
@@ -192,7 +188,7 @@ def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
 
 def _clean(build: _Build, examples: Examples) -> Examples:
     """Drop what can't be learnt from; splits that were given stay whole unless the settings say otherwise."""
-    build.say("cleaning", 0, 1)
+    build.progress("cleaning", 0, 1)
     log, sources = build.log, build.sources
     if build.files.splits:
         if build.config.clean_given_splits:
@@ -203,7 +199,7 @@ def _clean(build: _Build, examples: Examples) -> Examples:
             examples = drop_blacklisted(examples, blacklist, log, sources)
         examples = drop_unknown(examples, build.config.max_n_fraction, log, sources)
         examples = drop_repeats(examples, log, sources)
-    build.say("cleaning", 1, 1)
+    build.progress("cleaning", 1, 1)
     _check_classes(build, examples)
     return examples
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
 from ebox.datasets.examples import DropLog, Examples, Source, places_of
-from ebox.datasets.kmers import flip_strand, group_equal, iter_blocks, sequence_keys
+from ebox.datasets.kmers import flip_strand, group_equal, iter_rows, sequence_keys
 from ebox.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def find_repeats(
     row, first = group_equal(keys)
     equal = np.zeros(len(row), dtype=bool)
     flipped = np.zeros(len(row), dtype=bool)
-    for block in iter_blocks(len(row), codes.shape[1]):
+    for block in iter_rows(len(row), codes.shape[1]):
         left, right = codes[row[block]], codes[first[block]]
         equal[block] = (left == right).all(axis=1)
         flipped[block] = (left == flip_strand(right)).all(axis=1) & ~equal[block]
@@ -52,7 +52,7 @@ def find_repeats(
 def measure_n(codes: UInt8[np.ndarray, "example length"]) -> Float32[np.ndarray, " example"]:
     """Share of N in each sequence."""
     share = np.empty(len(codes), dtype=np.float32)
-    for block in iter_blocks(len(codes), codes.shape[1]):
+    for block in iter_rows(len(codes), codes.shape[1]):
         share[block] = (codes[block] > 3).mean(axis=1)
     return share
 
@@ -60,7 +60,7 @@ def measure_n(codes: UInt8[np.ndarray, "example length"]) -> Float32[np.ndarray,
 def measure_gc(codes: UInt8[np.ndarray, "example length"]) -> Float32[np.ndarray, " example"]:
     """Share of G and C among the bases that are known, in each sequence; 0 where none is."""
     share = np.empty(len(codes), dtype=np.float32)
-    for block in iter_blocks(len(codes), codes.shape[1]):
+    for block in iter_rows(len(codes), codes.shape[1]):
         part = codes[block]
         strong = ((part == 1) | (part == 2)).sum(axis=1)
         share[block] = strong / np.maximum((part < 4).sum(axis=1), 1)

@@ -20,7 +20,7 @@ _MIX_A = np.uint64(0x9E3779B97F4A7C15)
 _MIX_B = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
-def iter_blocks(num: int, length: int, bases: int = _BLOCK_BASES) -> Iterator[slice]:
+def iter_rows(num: int, length: int, bases: int = _BLOCK_BASES) -> Iterator[slice]:
     """Slices of rows that hold about `bases` letters each."""
     _keep_heap()
     step = max(1, bases // max(1, length))
@@ -79,7 +79,7 @@ def sketch_sequences(
     """
     num, length = codes.shape
     sketches = np.full((num, size), NO_KMER, dtype=np.uint32)
-    for block in iter_blocks(num, length):
+    for block in iter_rows(num, length):
         hashes = distinct_kmers(codes[block], kmer_bp)
         kept = min(size, hashes.shape[1])
         if kept < hashes.shape[1]:
@@ -92,7 +92,7 @@ def sequence_keys(codes: UInt8[np.ndarray, "example length"]) -> UInt64[np.ndarr
     """A 64-bit key of each sequence, the same for its reverse complement; others differ but for chance."""
     num, length = codes.shape
     keys = np.empty(num, dtype=np.uint64)
-    for block in iter_blocks(num, length):
+    for block in iter_rows(num, length):
         keys[block] = np.minimum(_hash_rows(codes[block]), _hash_rows(flip_strand(codes[block])))
     return keys
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64, UInt8
 from ebox.datasets.cleaning import measure_gc, measure_n
 from ebox.datasets.examples import Examples, make_examples
 from ebox.datasets.splits import factorize
-from ebox.progress import Progress
+from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig
 
 if TYPE_CHECKING:
@@ -43,20 +43,18 @@ def choose_models(num_positives: int, ratio: float, seed: int) -> Int64[np.ndarr
     return np.sort(np.concatenate([np.repeat(np.arange(num_positives), whole), some])).astype(np.int64)
 
 
-def shuffle_positives(positives: Examples, config: DataConfig, kind: int, progress: Progress | None = None) -> Examples:
+def shuffle_positives(positives: Examples, config: DataConfig, kind: int, progress: Progress = quiet) -> Examples:
     """Dinucleotide shuffles of the positives; `parent` is the row among `positives`."""
     from ebox.sequences.shuffle import shuffle_dinucleotides
 
     parent = choose_models(len(positives), config.negative_ratio, config.seed)
     codes = np.empty((len(parent), positives.codes.shape[1]), dtype=np.uint8)
     for number, start in enumerate(range(0, len(parent), _SHUFFLES_AT_ONCE)):
-        if progress is not None:
-            progress("shuffling positives", start, len(parent))
+        progress("shuffling positives", start, len(parent))
         block = slice(start, start + _SHUFFLES_AT_ONCE)
         seed = int(np.random.SeedSequence([config.seed, 0x5F1E, number]).generate_state(1)[0])
         codes[block] = shuffle_dinucleotides(positives.codes[parent[block]], seed)
-    if progress is not None:
-        progress("shuffling positives", len(parent), len(parent))
+    progress("shuffling positives", len(parent), len(parent))
     made = make_examples(
         codes,
         [f"{positives.names[row]} shuffled" for row in parent.tolist()],
@@ -77,7 +75,7 @@ def match_positives(
     config: DataConfig,
     kind: int,
     source: int,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> Examples:
     """Windows of the genome with the GC of the positives, away from every peak, as many on each chromosome.
 
@@ -100,8 +98,7 @@ def match_positives(
     found: list[tuple[str, np.ndarray, np.ndarray]] = []
     done = 0
     for number, name in enumerate(names):
-        if progress is not None:
-            progress("matching negatives", done, len(models))
+        progress("matching negatives", done, len(models))
         wanted = gc[chrom == number]
         done += len(wanted)
         if name not in genome.chroms:
@@ -113,8 +110,7 @@ def match_positives(
         codes = genome.fetch(name, 0, genome.chroms[name])
         start, windows = _sample_chrom(codes, wanted, room, length, config, random)
         found.append((name, start, windows))
-    if progress is not None:
-        progress("matching negatives", len(models), len(models))
+    progress("matching negatives", len(models), len(models))
     return _collect(found, positives.codes.shape[1], kind, source)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 from ebox.datasets.examples import DropLog, Examples, Source, make_examples
 from ebox.datasets.folder import hash_file
-from ebox.datasets.kmers import flip_strand, iter_blocks
+from ebox.datasets.kmers import flip_strand, iter_rows
 from ebox.errors import InputError
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _cut_codes(
         return matrix
     codes = np.empty((len(kept), length_bp), dtype=np.uint8)
     begin = sequences.offsets[kept] + skipped
-    for block in iter_blocks(len(kept), length_bp):
+    for block in iter_rows(len(kept), length_bp):
         codes[block] = sequences.codes[begin[block, None] + np.arange(length_bp)]
     return codes
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8, UInt32, UInt64
 
-from ebox.datasets.kmers import KMER_BP, NO_KMER, distinct, distinct_kmers, iter_blocks, sketch_sequences
-from ebox.progress import Progress
+from ebox.datasets.kmers import KMER_BP, NO_KMER, distinct, distinct_kmers, iter_rows, sketch_sequences
+from ebox.progress import Progress, quiet
 
 # Buckets up to this size are compared all against all.
 _SMALL_BUCKET = 6
@@ -34,17 +34,15 @@ class SketchIndex:
     row: Int64[np.ndarray, " entry"]
 
 
-def index_sketches(codes: UInt8[np.ndarray, "example length"], progress: Progress | None = None) -> SketchIndex:
+def index_sketches(codes: UInt8[np.ndarray, "example length"], progress: Progress = quiet) -> SketchIndex:
     """Sketch every sequence and group those that share a sketch entry.
 
     Memory: 64 bytes an example for the sketches and, while sorting, 256 more.
     """
     kmer_bp = min(KMER_BP, codes.shape[1])
-    if progress is not None:
-        progress("looking for near-identical sequences", 0, 3)
+    progress("looking for near-identical sequences", 0, 3)
     sketches = sketch_sequences(codes, kmer_bp)
-    if progress is not None:
-        progress("looking for near-identical sequences", 1, 3)
+    progress("looking for near-identical sequences", 1, 3)
     order = np.lexsort((sketches[:, 1], sketches[:, 0]))
     packed = sketches[order].astype(np.uint64) << np.uint64(32)
     packed |= np.arange(len(order), dtype=np.uint64)[:, None]
@@ -57,8 +55,7 @@ def index_sketches(codes: UInt8[np.ndarray, "example length"], progress: Progres
     shared[1:] |= same
     shared[:-1] |= same
     row = order[(entries[shared] & np.uint64(0xFFFFFFFF)).astype(np.int64)]
-    if progress is not None:
-        progress("looking for near-identical sequences", 2, 3)
+    progress("looking for near-identical sequences", 2, 3)
     return SketchIndex(kmer_bp, sketches, bucket[shared], row)
 
 
@@ -71,7 +68,7 @@ def similarity(
     """Share of the distinct canonical k-mers that two sequences have in common, of the larger set."""
     kmer_bp = min(kmer_bp, codes.shape[1])
     result = np.zeros(len(first))
-    for block in iter_blocks(len(first), codes.shape[1]):
+    for block in iter_rows(len(first), codes.shape[1]):
         left = distinct_kmers(codes[first[block]], kmer_bp)
         right = distinct_kmers(codes[second[block]], kmer_bp)
         larger = np.maximum((left != NO_KMER).sum(axis=1), (right != NO_KMER).sum(axis=1))
@@ -83,7 +80,7 @@ def cluster_similar(
     codes: UInt8[np.ndarray, "example length"],
     max_similarity: float,
     index: SketchIndex | None = None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> Int64[np.ndarray, " example"]:
     """Label the clusters of sequences linked by a similarity above `max_similarity`.
 
@@ -106,8 +103,7 @@ def cluster_similar(
         first, second = first[apart], second[apart]
         similar = _is_similar(codes, index, first, second, max_similarity)
         label = join(label, first[similar], second[similar])
-    if progress is not None:
-        progress("looking for near-identical sequences", 3, 3)
+    progress("looking for near-identical sequences", 3, 3)
     return label
 
 
@@ -202,7 +198,7 @@ def _is_similar(
     expected = max_similarity / (2.0 - max_similarity) * index.sketches.shape[1]
     enough = 2 if expected >= 5.0 else 1
     maybe = np.zeros(len(first), dtype=bool)
-    for block in iter_blocks(len(first), index.sketches.shape[1]):
+    for block in iter_rows(len(first), index.sketches.shape[1]):
         shared = _count_shared(index.sketches[first[block]], index.sketches[second[block]])
         maybe[block] = shared >= enough
     # A short or repetitive sequence has a sketch that says little: always decided on all k-mers.

@@ -20,7 +20,7 @@ from ebox.mesh.devices import DATA_AXIS, choose_convolution, find_local_devices,
 from ebox.models.encoding import one_hot, reverse_complement
 from ebox.models.layers import ConvolutionMethod
 from ebox.models.network import Network, Pass
-from ebox.progress import Progress
+from ebox.progress import Progress, quiet
 from ebox.sequences.codes import N_CODE
 from ebox.settings.reading import ParallelConfig
 from ebox.workers.machine import count_cores
@@ -49,7 +49,7 @@ def predict(
     both_strands: bool = True,
     batch_size: int = 512,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> Float[np.ndarray, "example track"]:
     """Give the logits of sequences, in float32, data-parallel over the devices of a mesh.
 
@@ -70,7 +70,7 @@ def predict(
         max(len(codes), 1),
         batch_size=batch_size,
         mesh=mesh,
-        progress=progress if len(codes) else None,
+        progress=progress if len(codes) else quiet,
     )
     return np.concatenate([np.asarray(logits, np.float32) for _, logits in batches])[: len(codes)]
 
@@ -83,7 +83,7 @@ def iter_batches(
     *,
     batch_size: int = 512,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
     phrase: str = "predicting",
 ) -> Iterator[tuple[slice, Any]]:
     """Run a job over examples, batch after batch, data-parallel over the devices of a mesh.
@@ -131,13 +131,12 @@ def iter_batches(
 
 
 def _take(
-    waiting: deque[tuple[slice, Future[Any]]], progress: Progress | None, phrase: str, num_examples: int
+    waiting: deque[tuple[slice, Future[Any]]], progress: Progress, phrase: str, num_examples: int
 ) -> tuple[slice, Any]:
     """The rows and the result of the batch that is due."""
     rows, future = waiting.popleft()
     result = future.result()
-    if progress is not None:
-        progress(phrase, rows.stop, num_examples)
+    progress(phrase, rows.stop, num_examples)
     return rows, result
 
 

@@ -28,7 +28,7 @@ from ebox.evaluation.split_metrics import (
     measure_split,
     squash,
 )
-from ebox.progress import Progress
+from ebox.progress import Progress, quiet
 from ebox.sequences.motifs import Motif, find_motif, read_motifs
 from ebox.settings.reading import EvaluationConfig
 from ebox.storage.stamps import EVALUATION, stamped
@@ -46,7 +46,7 @@ def evaluate(
     *,
     motif_files: Sequence[str | os.PathLike[str]] = (),
     ceiling: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Measure logits on the validation and test splits, beside baselines fitted on the training split.
 
@@ -108,12 +108,11 @@ def gather_motifs(config: EvaluationConfig, motif_files: Sequence[str | os.PathL
 class _Report:
     """Counts steps and tells the caller."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
 
     def step(self, stage: str) -> None:
-        if self._progress is not None:
-            self._progress(stage, self._done, self._total)
+        self._progress(stage, self._done, self._total)
         self._done += 1
 
 

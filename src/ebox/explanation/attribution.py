@@ -23,7 +23,7 @@ from ebox.evaluation.inference import Job, Reader, iter_batches
 from ebox.explanation.gradient_methods import DeepLiftJob, GradientJob, IntegratedJob
 from ebox.explanation.saturation import SaturationJob
 from ebox.models import Network
-from ebox.progress import Progress
+from ebox.progress import Progress, quiet
 from ebox.sequences.codes import N_CODE, NUM_BASES
 from ebox.sequences.shuffle import shuffle_dinucleotides
 from ebox.settings.reading import ExplanationConfig
@@ -90,7 +90,7 @@ def attribute(
     method: str | None = None,
     store: Path | None = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> Attributions:
     """Compute the contributions of sequences to the logit of a track.
 
@@ -112,8 +112,7 @@ def attribute(
     job = make_job(method, config, track)
 
     def tell(phrase: str, number: int, total: int) -> None:
-        if progress is not None:
-            progress(phrase, done + number, len(codes))
+        progress(phrase, done + number, len(codes))
 
     batches = iter_batches(
         network,

@@ -23,6 +23,7 @@ from ebox.explanation.subject import Truth
 from ebox.models import MotifNetwork, Network, ResidualNetwork
 from ebox.models.files import LoadedModel
 from ebox.models.network import is_trainable
+from ebox.progress import Progress
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import read_meme
 from ebox.settings.reading import ExplanationConfig
@@ -53,7 +54,7 @@ class Checks:
     config: ExplanationConfig
     track: int
     mesh: Mesh
-    progress: Callable[[str, int, int], None] | None
+    progress: Progress
 
     def run(
         self,

@@ -23,7 +23,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from ebox.errors import InputError
 from ebox.explanation.matching import Match, match_motifs
 from ebox.explanation.merging import TRIM_SHARE, Pattern, merge_alike
-from ebox.progress import Progress
+from ebox.progress import Progress, quiet
 from ebox.sequences.codes import one_hot, reverse_complement
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import read_meme, write_meme
@@ -93,7 +93,7 @@ def discover(
     config: ExplanationConfig,
     *,
     filters: Sequence[Float[np.ndarray, "width 4"]] = (),
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> DiscoveryResult:
     """Find the motifs in contributions; none where nothing recurs.
 
@@ -133,15 +133,14 @@ def draw_rows(number: int, seed: int) -> Int64[np.ndarray, " drawn"]:
     return np.sort(np.random.default_rng(seed).choice(number, MAX_SEQUENCES, replace=False))
 
 
-def _run(folder: Path, progress: Progress | None) -> None:
+def _run(folder: Path, progress: Progress) -> None:
     """Run the other process, and turn its end into ours."""
-    tell = progress if progress is not None else (lambda phrase, done, total: None)
     command = [sys.executable, "-m", "ebox.explanation.discovery", str(folder)]
     with (folder / "log").open("w+b") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             while process.poll() is None:
-                tell("finding motifs", 0, 1)
+                progress("finding motifs", 0, 1)
                 time.sleep(_POLL_SECONDS)
         finally:
             if process.poll() is None:
@@ -155,7 +154,7 @@ def _run(folder: Path, progress: Progress | None) -> None:
                 remedy="fewer sequences (explanation.max_sequences) need less memory; "
                 "`--set explanation.discover=false` leaves discovery out",
             )
-        tell("finding motifs", 1, 1)
+        progress("finding motifs", 1, 1)
 
 
 def main(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from ebox.errors import InputError
+from ebox.progress import Progress, quiet
 from ebox.sequences.codes import BASES, NUM_BASES
 from ebox.sequences.motifs import Motif, load_carried_motifs
 from ebox.storage.stamps import FILTERS, read_stamped, stamped
@@ -19,7 +20,7 @@ from ebox.storage.stamps import FILTERS, read_stamped, stamped
 MIN_CORRELATION = 0.8
 MIN_ALIGNED_COLUMNS = 6
 PSEUDOCOUNT = 0.5
-DEFAULT_THRESHOLD = 0.7
+SITE_SHARE = 0.7
 
 _CHUNK_BASES = 1 << 14
 
@@ -86,10 +87,10 @@ def filter_motifs(
     *,
     known: Sequence[Motif] | None = None,
     num_sequences: int = 2000,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: float = SITE_SHARE,
     strands: Literal["one", "both"] = "one",
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = quiet,
 ) -> list[FilterMotif]:
     """Turn each filter into a motif: align the sub-sequences that excite it most, as Koo and Eddy (2019) do.
 
@@ -125,7 +126,7 @@ def filter_motifs(
     for number, chunk in enumerate(chunks):
         windows = _one_hot_windows(sample[chunk], filters.shape[1], strands)
         highest = np.maximum(highest, (windows @ weights.T).max(axis=(0, 1)))
-        _tell(progress, number + 1, 2 * len(chunks))
+        progress("reading the filters", number + 1, 2 * len(chunks))
     counts = np.zeros((filters.shape[0], weights.shape[1]), dtype=np.float64)
     fires = np.empty((len(rows), filters.shape[0]), dtype=bool)
     for number, chunk in enumerate(chunks):
@@ -133,7 +134,7 @@ def filter_motifs(
         hits = (windows @ weights.T) >= np.maximum(threshold * highest, np.finfo(np.float32).tiny)
         fires[chunk] = hits.any(axis=1)
         counts += np.tensordot(hits.astype(np.float32), windows, axes=((0, 1), (0, 1)))
-        _tell(progress, len(chunks) + number + 1, 2 * len(chunks))
+        progress("reading the filters", len(chunks) + number + 1, 2 * len(chunks))
     motifs = load_carried_motifs() if known is None else tuple(known)
     found = _make_motifs(counts.reshape(filters.shape), fires, targets[rows], highest, motifs)
     return sorted(found, key=lambda motif: (-motif.difference, motif.index))
@@ -284,8 +285,3 @@ def _align(left: np.ndarray, right: np.ndarray) -> tuple[float, int, int]:
         product = float((left[start:stop] * right[start - offset : stop - offset]).sum())
         best = max(best, (product / norm, offset, stop - start))
     return best
-
-
-def _tell(progress: Callable[[str, int, int], None] | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress("reading the filters", done, total)

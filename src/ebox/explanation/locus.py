@@ -99,7 +99,7 @@ def explain_locus(
     config: ExplanationConfig,
     track: int,
     mesh: Mesh,
-    progress: Progress | None,
+    progress: Progress,
 ) -> ExplanationResult:
     """Explain every record of a file.
 

@@ -53,7 +53,7 @@ class Study:
     track: int
     mesh: Mesh
     motif_files: tuple[PathLike, ...]
-    progress: Progress | None
+    progress: Progress
 
     def check_pair(self) -> None:
         """Refuse an unknown motif before anything is computed."""
@@ -123,15 +123,12 @@ class Study:
     def _score(self, codes: np.ndarray, phrase: str | None = None) -> np.ndarray:
         from ebox.evaluation.inference import predict
 
-        progress = None
-        if phrase is not None and self.progress is not None:
-            tell = self.progress
-
-            def progress(_: str, done: int, total: int) -> None:
-                tell(phrase, done, total)
+        def tell(_: str, done: int, total: int) -> None:
+            if phrase is not None:
+                self.progress(phrase, done, total)
 
         both = self.config.both_strands
-        return predict(self.model.network, codes, both_strands=both, mesh=self.mesh, progress=progress)[:, self.track]
+        return predict(self.model.network, codes, both_strands=both, mesh=self.mesh, progress=tell)[:, self.track]
 
     def _choose(self, data: Dataset) -> Subject:
         """The rows of the test split to explain."""
@@ -198,7 +195,7 @@ class Study:
         for number, motif in enumerate(found.motifs):
             entry = describe_motif(motif, hits, len(subject.rows), found.num_searched)
             if backgrounds is not None:
-                self._tell("experiments with each motif", number, len(found.motifs))
+                self.progress("experiments with each motif", number, len(found.motifs))
                 insert = motif_insert(motif.motif, motif.name)
                 fits = len(insert.codes) <= backgrounds.shape[1]
                 entry["put_in"] = marginalise(self._score, backgrounds, insert, self.config.seed) if fits else None
@@ -222,7 +219,7 @@ class Study:
         backgrounds = draw_backgrounds(data, self.track, self.config)
         if len(backgrounds) < 2:
             return {"pair": None, "reason": "two sequences at least are needed to put them into"}
-        self._tell("experiments with two motifs", 0, 1)
+        self.progress("experiments with two motifs", 0, 1)
         facts = measure_spacing(
             self._score, backgrounds, pair.first, pair.second, self.config.max_gap_bp, self.config.seed
         )
@@ -264,7 +261,3 @@ class Study:
             return None
         checks = Checks(self.model, self.config, self.track, self.mesh, self.progress)
         return checks.run(subject.codes, subject.names, found, motifs, truth, other, against)
-
-    def _tell(self, phrase: str, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(phrase, done, total)

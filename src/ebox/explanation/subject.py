@@ -27,7 +27,7 @@ from ebox.storage.publishing import read_json
 if TYPE_CHECKING:
     from ebox.sequences.places import Intervals
 
-DEFAULT_THRESHOLD = 0.5
+CALL_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read_threshold(run: Path, track: str) -> float:
     """The threshold of the run's evaluation; 0.5 where it was not evaluated or could not choose one."""
     path = run / run_folder.EVALUATION
     if not path.exists():
-        return DEFAULT_THRESHOLD
+        return CALL_THRESHOLD
     try:
         thresholds = {entry["track"]: entry["threshold"]["value"] for entry in read_json(path)["tracks"]}
         return float(thresholds[track])

@@ -19,7 +19,7 @@ from ebox.errors import InputError
 from ebox.sequences.codes import BASES, CODE_OF_BYTE, INVALID, NUM_BASES
 from ebox.sequences.places import Interval, Intervals
 from ebox.sequences.records import SequenceSet, make_offsets, make_sequence_set, raise_letter
-from ebox.sequences.streams import check_text, iter_blocks
+from ebox.sequences.streams import check_text, iter_bytes
 from ebox.storage.publishing import publish_file
 
 _BLANK = 254
@@ -51,7 +51,7 @@ def read_fasta(path: str | os.PathLike[str]) -> SequenceSet:
             without letters; a letter that is not of DNA (RNA, protein, gaps). The message names line and
             record.
     """
-    return parse_fasta(iter_blocks(path), os.fspath(path))
+    return parse_fasta(iter_bytes(path), os.fspath(path))
 
 
 def read_sequences(path: str | os.PathLike[str]) -> SequenceSet:
@@ -64,7 +64,7 @@ def read_sequences(path: str | os.PathLike[str]) -> SequenceSet:
     """
     from ebox.sequences.tables import is_table, parse_table
 
-    blocks = iter_blocks(path)
+    blocks = iter_bytes(path)
     first = next(blocks, b"")
     everything = chain([first], blocks)
     if is_table(first, path):

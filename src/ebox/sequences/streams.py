@@ -31,7 +31,7 @@ _FOREIGN = (
 )
 
 
-def iter_blocks(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+def iter_bytes(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Yield the unpacked bytes of a file in blocks; a UTF-8 byte order mark is left out.
 
     Pipes are read as well as files, so nothing is read twice.
@@ -64,10 +64,10 @@ def iter_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
     """Yield (1-based line number, line without its end); CRLF counts as LF.
 
     Raises:
-        InputError: as `iter_blocks`.
+        InputError: as `iter_bytes`.
     """
     number, rest = 0, b""
-    for block in iter_blocks(path):
+    for block in iter_bytes(path):
         lines = (rest + block).split(b"\n")
         rest = lines.pop()
         for line in lines:

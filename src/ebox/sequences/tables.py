@@ -12,7 +12,7 @@ import numpy as np
 
 from ebox.errors import InputError
 from ebox.sequences.records import SequenceSet, encode_letters, make_offsets
-from ebox.sequences.streams import check_text, iter_blocks
+from ebox.sequences.streams import check_text, iter_bytes
 
 _LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
 _NAME_COLUMNS = ("name", "id")
@@ -38,7 +38,7 @@ def read_table(
             1; a letter that is not of DNA. The message names the line.
     """
     labels: Literal["required", "none"] = "none" if label_column is None else "required"
-    return parse_table(iter_blocks(path), os.fspath(path), sequence_column, label_column or "label", labels=labels)
+    return parse_table(iter_bytes(path), os.fspath(path), sequence_column, label_column or "label", labels=labels)
 
 
 def is_table(start: bytes, path: str | os.PathLike[str]) -> bool:

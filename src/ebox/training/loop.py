@@ -21,7 +21,7 @@ from ebox.errors import InputError, ResumableError
 from ebox.mesh.devices import DATA_AXIS, put
 from ebox.mesh.hosts import check_alike, is_chief, wait_for_all
 from ebox.models import Network, check_length, count_parameters
-from ebox.progress import OnEntry
+from ebox.progress import OnEntry, quiet
 from ebox.settings.reading import Config
 from ebox.storage.run_folder import MetricsLog
 from ebox.training.asynchronous import AsyncEngine, WorkerPool
@@ -80,7 +80,7 @@ def fit(
     *,
     calibrate: Calibrate | None = None,
     resume: bool = False,
-    on_entry: OnEntry | None = None,
+    on_entry: OnEntry = quiet,
     watch: Watch | None = None,
     pool: WorkerPool | None = None,
 ) -> TrainingResult:
@@ -117,7 +117,7 @@ class _Loop:
         mesh: Mesh,
         validate: Validate,
         calibrate: Calibrate | None,
-        on_entry: OnEntry | None,
+        on_entry: OnEntry,
         watch: Watch | None,
         pool: WorkerPool | None,
     ) -> None:
@@ -346,8 +346,7 @@ class _Loop:
     def _write(self, entry: dict[str, Any]) -> None:
         if is_chief():
             self.log.append(entry)
-        if self.on_entry is not None:
-            self.on_entry(entry, self.num_steps)
+        self.on_entry(entry, self.num_steps)
 
     def _fail(self, step: int, what: str) -> None:
         epoch, batch = divmod(step, self.order.steps_per_epoch)
