@@ -25,9 +25,9 @@ class Chip:
 
     name: str
     platform: Platform
-    memory_bytes: int | None
-    peak_flops: float | None
-    memory_bytes_per_second: float | None
+    memory_bytes: int | None = None
+    peak_flops: float | None = None
+    memory_bytes_per_second: float | None = None
 
 
 CHIPS = {
@@ -39,7 +39,7 @@ CHIPS = {
         Chip("v6e", "tpu", 32 * 10**9, 918e12, 1640e9),
         Chip("h100", "cuda", 80 * 10**9, 989e12, 3352e9),
         Chip("a100", "cuda", 80 * 10**9, 312e12, 2039e9),
-        Chip("cpu", "cpu", None, None, None),
+        Chip("cpu", "cpu"),
     )
 }
 
