@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ebox.progress import tell_warnings
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,18 +36,7 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 def show_warnings_plainly() -> None:
     """Print warnings as one line without the place in the code."""
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: IO[str] | None = None,
-        line: str | None = None,
-    ) -> None:
-        note(f"warning: {message}")
-
-    warnings.showwarning = show
+    tell_warnings(lambda text: note(f"warning: {text}"))
 
 
 class Display:

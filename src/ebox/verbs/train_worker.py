@@ -12,10 +12,10 @@ if os.environ.get(CORES):
 
 import sys
 import traceback
-import warnings
-from typing import IO, Any
+from typing import Any
 
 from ebox.errors import InputError, ResumableError
+from ebox.progress import tell_warnings
 from ebox.workers.contract import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
@@ -41,7 +41,9 @@ def main(text: str) -> int:
         if pipe is not None:
             pipe.send(kind, content)
 
-    _tell_warnings(lambda warning: tell("warning", text=warning))
+    # Every process of a group has the same ones.
+    is_first = os.environ.get(PROCESS) == "0"
+    tell_warnings(lambda text: tell("warning", text=text) if is_first else None)
     try:
         train(
             task.dataset,
@@ -66,23 +68,6 @@ def main(text: str) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0
-
-
-def _tell_warnings(tell: Any) -> None:
-    """Hand the warnings of the first process to the supervisor; the others have the same ones."""
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: IO[str] | None = None,
-        line: str | None = None,
-    ) -> None:
-        if os.environ.get(PROCESS) == "0":
-            tell(str(message))
-
-    warnings.showwarning = show
 
 
 def run() -> int:
