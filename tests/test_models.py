@@ -26,8 +26,9 @@ from ebox.models import (
     one_hot,
 )
 from ebox.models.encoding import mutate, reverse_complement, shift
-from ebox.models.layers import convolve, max_pool, maximum_over
+from ebox.models.layers import MaxPool, convolve
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments, Statistics
+from ebox.models.passes import maximum_over
 from ebox.models.pooling import GlobalPooling, position_bumps
 from ebox.settings.reading import ModelConfig, ParallelConfig
 
@@ -57,8 +58,8 @@ def _codes(count: int = 6, length: int = 60, *, with_n: bool = True) -> jax.Arra
 
 
 @eqx.filter_jit
-def _apply(network: Network, codes: jax.Array, this: Pass) -> tuple[jax.Array, tuple[Moments, ...]]:
-    return network(one_hot(codes), this)
+def _apply(network: Network, codes: jax.Array, a_pass: Pass) -> tuple[jax.Array, tuple[Moments, ...]]:
+    return network(one_hot(codes), a_pass)
 
 
 def _network(config: ModelConfig, length: int = 60) -> Network:
@@ -222,7 +223,7 @@ def test_groups_across_devices_are_those_of_one_device(group: int | None, swaps:
 
 def test_log_mean_exp_pooling_is_the_log_likelihood_ratio_of_one_site_anywhere():
     scores = np.asarray(jax.random.normal(jax.random.key(0), (3, 40, 2)) * 8.0, np.float64)
-    pooled = GlobalPooling.create(("log_mean_exp",), 2, 0)(jnp.asarray(scores, jnp.float32))
+    pooled = GlobalPooling.create(("log_mean_exp",), 2, 0)(jnp.asarray(scores, jnp.float32), Pass())
     np.testing.assert_allclose(pooled, np.log(np.exp(scores).mean(axis=1)), rtol=1e-5)
 
 
@@ -274,7 +275,7 @@ def test_maximum_and_its_gradient():
 
 def test_pooling_leaves_out_a_rest_shorter_than_the_window():
     values = jnp.arange(7.0)[None, :, None]
-    np.testing.assert_array_equal(max_pool(values, 3)[0, :, 0], [2.0, 5.0])
+    np.testing.assert_array_equal(MaxPool(3)(values, Pass())[0, :, 0], [2.0, 5.0])
 
 
 def test_position_weights_start_as_a_plain_mean_and_bumps_cover_the_sequence():

@@ -52,7 +52,14 @@ class BatchNorm(eqx.Module):
 
     def __call__(self, inputs: Float[Array, "batch *length channel"]) -> Float[Array, "batch *length channel"]:
         """Normalise by the running moments in float32, and give the dtype of `inputs` back."""
-        return _scale(inputs, self.scale, self.offset, self.running)
+        values = inputs.astype(jnp.float32)
+        centred = values - per_channel(self.running.mean, values)
+        scaled = centred * per_channel(self.factor(), values)
+        return (scaled + per_channel(self.offset, values)).astype(inputs.dtype)
+
+    def factor(self) -> Float[Array, " channel"]:
+        """What the running moments make of a difference of two inputs."""
+        return self.scale * jax.lax.rsqrt(self.running.variance + BATCH_NORM_EPSILON)
 
     def by_batch(
         self, inputs: Float[Array, "batch *length channel"], mask: Bool[Array, " batch"], statistics: Statistics
@@ -202,13 +209,6 @@ def _join_groups(counts: Array, means: Array, variances: Array) -> Moments:
     shares = counts / jnp.maximum(counts.sum(), 1.0)
     mean = (shares * means).sum(axis=0)
     return Moments(mean, (shares * (variances + (means - mean[None]) ** 2)).sum(axis=0))
-
-
-def _scale(inputs: Array, scale: Array, offset: Array, moments: Moments) -> Array:
-    values = inputs.astype(jnp.float32)
-    factor = scale * jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
-    centred = values - per_channel(moments.mean, values)
-    return (centred * per_channel(factor, values) + per_channel(offset, values)).astype(inputs.dtype)
 
 
 def _per_example(weights: Array, like: Array) -> Array:

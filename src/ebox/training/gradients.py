@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
 
 from ebox.mesh.devices import DATA_AXIS
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
-from ebox.models.layers import ConvolutionMethod
-from ebox.models.network import Network, Pass, is_trainable
+from ebox.models.network import Network, is_trainable
 from ebox.models.normalisation import Moments, Statistics
+from ebox.models.passes import ConvolutionMethod, Pass
 from ebox.training.sampling import UNKNOWN_TARGET
 from ebox.training.state import Hyperparameters
 
@@ -138,10 +138,10 @@ def _pass(
     with jax.named_scope("augment"):
         inputs = one_hot(augment(batch.codes, keys, plan, this.mutation_rate), plan.dtype)
     weights, fixed = eqx.partition(network, is_trainable(network))
-    one_pass = Pass(keys, batch.mask, this.dropout, this.filter_dropout, plan.statistics, plan.method, plan.dtype)
+    a_pass = Pass(keys, batch.mask, this.dropout, this.filter_dropout, plan.statistics, plan.method, plan.dtype)
 
     def share_of_loss(weights: Network) -> tuple[Array, tuple[Moments, ...]]:
-        logits, moments = eqx.combine(weights, fixed)(inputs, one_pass)
+        logits, moments = eqx.combine(weights, fixed)(inputs, a_pass)
         return masked_loss_sum(logits, batch.targets, batch.mask, this) / jnp.maximum(total, 1.0), moments
 
     (loss, moments), gradient = jax.value_and_grad(share_of_loss, has_aux=True)(weights)

@@ -18,8 +18,8 @@ from ebox.errors import InputError
 from ebox.mesh.build import build_exchange, find_axis
 from ebox.mesh.collectives import Axis
 from ebox.mesh.devices import DATA_AXIS, choose_convolution
-from ebox.models.layers import ConvolutionMethod
 from ebox.models.normalisation import Statistics
+from ebox.models.passes import ConvolutionMethod
 from ebox.settings.reading import Config
 from ebox.training.batches import Chunk, Shares
 from ebox.training.gradients import Batch, PassPlan
