@@ -26,7 +26,7 @@ from ebox.models import (
     one_hot,
 )
 from ebox.models.encoding import mutate, reverse_complement, shift
-from ebox.models.layers import MaxPool, convolve
+from ebox.models.layers import Drop, MaxPool, convolve
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments, Statistics
 from ebox.models.passes import maximum_over
 from ebox.models.pooling import GlobalPooling, position_bumps
@@ -255,15 +255,17 @@ def test_running_moments_are_moved_but_not_trained():
 def test_dropout_depends_on_the_example_not_on_its_place():
     keys = jax.random.split(jax.random.key(0), 4)
     ones = jnp.ones((4, 50))
-    whole = Pass(keys, jnp.ones(4, bool)).drop(ones, 0.5, 1)
-    part = Pass(keys[2:], jnp.ones(2, bool)).drop(ones[2:], 0.5, 1)
+    whole = Drop(1)(ones, Pass(keys, jnp.ones(4, bool), 0.5, 0.1))
+    part = Drop(1)(ones[2:], Pass(keys[2:], jnp.ones(2, bool), 0.5, 0.1))
     np.testing.assert_array_equal(whole[2:], part)
     assert 0.3 < float((whole == 0).mean()) < 0.7
     assert set(np.unique(whole)) == {0.0, 2.0}
+    filters = Drop(1, of_filters=True)(ones, Pass(keys, jnp.ones(4, bool), 0.5, 0.1))
+    assert 0.0 < float((filters == 0).mean()) < 0.25
 
 
 def test_outside_training_nothing_is_dropped():
-    np.testing.assert_array_equal(Pass().drop(jnp.ones((2, 5)), 0.9, 0), jnp.ones((2, 5)))
+    np.testing.assert_array_equal(Drop(0)(jnp.ones((2, 5)), Pass(dropout=0.9)), jnp.ones((2, 5)))
 
 
 def test_maximum_and_its_gradient():

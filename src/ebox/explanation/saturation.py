@@ -24,11 +24,12 @@ from ebox.models import Network, Pass, one_hot
 from ebox.models.encoding import reverse_complement
 from ebox.models.layers import Activation, Convolution, join
 from ebox.models.passes import ConvolutionMethod
-from ebox.models.trace import Runner, Stages, Trace, Update
+from ebox.models.trace import Stages, Trace, Update, run, trace
 from ebox.sequences.codes import NUM_BASES
 
 NUM_CHANGES = NUM_BASES - 1
-# Each row is three changed sequences; on CPU 10 to 50 are equally fast, and an accelerator takes so many times more.
+PLAINLY = Pass()
+# Each row is three changed sequences; on CPU 10 to 50 are equally fast, and an accelerator takes 64 chunks of them.
 ROWS_AT_ONCE = 50
 ITEMS_AT_ONCE = 64
 
@@ -71,8 +72,15 @@ def mutate_everywhere(
     """Give the logit of each sequence, and of each of its single-base changes, on the strand given.
 
     At an N nothing is changed: all four columns hold the logit of the sequence.
+
+    Args:
+        network: Any network.
+        codes: Base codes.
+        track: Which logit.
+        method: How it convolves.
     """
-    trace, stages = network.trace(one_hot(codes), Pass(method=method)), network.stages()
+    stages = network.stages()
+    found = trace(stages, one_hot(codes), Pass(method=method))
     batch, length = codes.shape
     pool_bp = network.motifs.pool_bp
     rows = -(-length // pool_bp)
@@ -80,7 +88,7 @@ def mutate_everywhere(
     chunk = -(-rows // num_chunks)
     short = num_chunks * chunk * pool_bp - length
     bases = jnp.pad(codes, ((0, 0), (0, short)), constant_values=NUM_BASES).reshape(batch, -1, pool_bp)
-    plan = _Plan.of(stages, pool_bp, trace, chunk)
+    plan = _Plan.of(stages, pool_bp, found, chunk)
     items = jnp.arange(batch * num_chunks)
     changed = []
     # A few rows at a time, so that what lies between the layers stays in a processor's cache.
@@ -93,10 +101,10 @@ def mutate_everywhere(
         changed.append(rows_of.reshape(batch, -1, 1, NUM_CHANGES))
     joined = jnp.concatenate(changed, axis=2).reshape(batch, -1, NUM_CHANGES)[:, :length]
     # Change k of base b is base b + k; the base itself keeps the logit of the sequence.
-    logit = jnp.broadcast_to(trace.logits[:, track, None, None], (batch, length, 1))
+    logit = jnp.broadcast_to(found.logits[:, track, None, None], (batch, length, 1))
     steps = (jnp.arange(NUM_BASES)[None, None] - codes[..., None].astype(jnp.int32)) % NUM_BASES
     mutated = jnp.take_along_axis(jnp.concatenate([logit, joined], axis=2), steps, axis=2)
-    return trace.logits[:, track], jnp.where((codes < NUM_BASES)[..., None], mutated, logit)
+    return found.logits[:, track], jnp.where((codes < NUM_BASES)[..., None], mutated, logit)
 
 
 class _Plan(NamedTuple):
@@ -119,21 +127,21 @@ class _Plan(NamedTuple):
     behind: tuple[Array, ...]
 
     @staticmethod
-    def of(stages: Stages, pool_bp: int, trace: Trace, chunk: int) -> _Plan:
+    def of(stages: Stages, pool_bp: int, found: Trace, chunk: int) -> _Plan:
         """Pad and stack what the chunks read."""
-        width, length = stages.scan.weight.shape[0], trace.features[0].shape[1]
-        reach = sum(sum(update.convolution.padding) for update in stages.body)
+        width, length = stages.scan.weight.shape[0], found.features[0].shape[1]
+        reach = sum(sum(update.linear[0].padding) for update in stages.body)
         margin = reach + chunk + 2 * (width // pool_bp + 2)
 
-        def pad(values: Array, stride: int = 1) -> Array:
-            return jnp.pad(values, ((0, 0), (margin * stride, margin * stride), (0, 0)))
+        def pad(values: Array) -> Array:
+            return jnp.pad(values, ((0, 0), (margin, margin), (0, 0)))
 
         weights = stages.pooling.weights(length)
         if weights is None:
-            weights = jnp.ones((length, trace.features[-1].shape[2]))
-        outside = [_pool_outside(trace.features[-1], kind) for kind in stages.pooling.kinds if kind != "mean"]
+            weights = jnp.ones((length, found.features[-1].shape[2]))
+        outside = [_pool_outside(found.features[-1], kind) for kind in stages.pooling.kinds if kind != "mean"]
         # By pooled positions, each with the scores of its bases.
-        scanned = jnp.pad(trace.scanned, ((0, 0), (0, -trace.scanned.shape[1] % pool_bp), (0, 0)))
+        scanned = jnp.pad(found.scanned, ((0, 0), (0, -found.scanned.shape[1] % pool_bp), (0, 0)))
         scanned = scanned.reshape(scanned.shape[0], -1, pool_bp * scanned.shape[2])
         return _Plan(
             chunk,
@@ -141,11 +149,11 @@ class _Plan(NamedTuple):
             length,
             margin,
             pad(scanned),
-            pad(trace.features[0]),
-            tuple(pad(update) for update in trace.updates),
-            pad(trace.features[-1]),
+            pad(found.features[0]),
+            tuple(pad(update) for update in found.updates),
+            pad(found.features[-1]),
             pad(weights[None]),
-            trace.pooled,
+            found.pooled,
             tuple(before for before, _ in outside),
             tuple(behind for _, behind in outside),
         )
@@ -163,9 +171,10 @@ class _Layer(NamedTuple):
     @staticmethod
     def of(update: Update, window: int) -> _Layer:
         """Plan it for windows of a size."""
-        convolution, filters = update.convolution, update.convolution.filters()
-        if update.norm is not None:
-            filters = filters * update.norm.factor()[None, None]
+        convolution, *norms = update.linear
+        filters = convolution.filters()
+        for norm in norms:
+            filters = filters * norm.factor()[None, None]
         width, channels, num_filters = filters.shape
         spreading = plan_spreading(window, width, convolution.dilation, min(channels, num_filters))
         return _Layer(spreading, transform_filters(spreading, filters), *convolution.padding, update.activation)
@@ -214,7 +223,7 @@ class _Phase(NamedTuple):
             update = layer.activation.of(before + added) - layer.activation.of(before)
             update = join(jnp.pad(change, ((layer.right, layer.left), (0, 0), (0, 0), (0, 0))), update)
             window, change = grown, update * grown.inside()[:, :, None]
-        return _finish(self.stages, self.track, plan, window, change)
+        return self._finish(window, change)
 
     def _change_motifs(self, own: Array, window: _Window) -> Float[Array, "size row change filter"]:
         """By how much the activations in the window change."""
@@ -225,8 +234,24 @@ class _Phase(NamedTuple):
         added = added.reshape(self.size, len(own), NUM_CHANGES, -1)
         scores = window.cut(self.plan.scanned)[:, :, None] + added
         flat = scores.reshape(-1, self.plan.pool_bp, scores.shape[-1] // self.plan.pool_bp)
-        after = Runner(Pass()).run(self.stages.motifs, flat).reshape(self.size, len(own), NUM_CHANGES, -1)
+        after = run(self.stages.motifs, flat, PLAINLY, []).reshape(self.size, len(own), NUM_CHANGES, -1)
         return (after - window.cut(self.plan.features)[:, :, None]) * window.inside()[:, :, None]
+
+    def _finish(self, window: _Window, change: Float[Array, "size row change channel"]) -> Float[Array, "row change"]:
+        """From the changes of the last features to the logits."""
+        plan, channels = self.plan, self.plan.last.shape[2]
+        pooled = plan.pooled[window.sequence]
+        parts, outside = [], iter(zip(plan.before, plan.behind, strict=True))
+        for number, kind in enumerate(self.stages.pooling.kinds):
+            if kind == "mean":
+                shares = change * window.cut(plan.weights / plan.length)[:, :, None]
+                # One sum after another: a reduction along the first axis is not vectorised on CPU.
+                moved = sum((shares[place] for place in range(1, window.size)), start=shares[0])
+                parts.append(pooled[number * channels : (number + 1) * channels][None, None] + moved)
+            else:
+                parts.append(_pool_again(window, change, kind, *next(outside)))
+        joined = jnp.concatenate(parts, axis=-1).reshape(-1, pooled.shape[0])
+        return run(self.stages.head, joined, PLAINLY, [])[:, self.track].reshape(plan.chunk, NUM_CHANGES)
 
 
 class _Window(NamedTuple):
@@ -258,29 +283,6 @@ def _scan_table(scan: Convolution, pool_bp: int, phase: int, start: int, size: i
     held = (taps >= 0) & (taps < width)
     rows = weight[np.clip(taps, 0, width - 1)] * held[:, None, None].astype(np.float32)
     return rows.reshape(size, pool_bp, NUM_BASES, -1).transpose(0, 2, 1, 3).reshape(size, NUM_BASES, -1)
-
-
-def _finish(
-    stages: Stages,
-    track: int,
-    plan: _Plan,
-    window: _Window,
-    change: Float[Array, "size row change channel"],
-) -> Float[Array, "row change"]:
-    """From the changes of the last features to the logits."""
-    channels = plan.last.shape[2]
-    pooled = plan.pooled[window.sequence]
-    parts, outside = [], iter(zip(plan.before, plan.behind, strict=True))
-    for number, kind in enumerate(stages.pooling.kinds):
-        if kind == "mean":
-            shares = change * window.cut(plan.weights / plan.length)[:, :, None]
-            # One sum after another: a reduction along the first axis is not vectorised on CPU.
-            moved = sum((shares[place] for place in range(1, window.size)), start=shares[0])
-            parts.append(pooled[number * channels : (number + 1) * channels][None, None] + moved)
-        else:
-            parts.append(_pool_again(window, change, kind, *next(outside)))
-    joined = jnp.concatenate(parts, axis=-1).reshape(-1, pooled.shape[0])
-    return Runner(Pass()).run(stages.head, joined)[:, track].reshape(plan.chunk, NUM_CHANGES)
 
 
 def _pool_outside(features: Float[Array, "batch length channel"], kind: str) -> tuple[Array, Array]:

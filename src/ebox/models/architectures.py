@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.errors import InputError
-from ebox.models.layers import Convolution, Dense, draw_filters
+from ebox.models.layers import Convolution, Dense, draw_weights
 from ebox.models.network import Head, MotifLayer, Network
 from ebox.models.normalisation import BatchNorm
 from ebox.models.pooling import GlobalPooling
@@ -32,8 +32,7 @@ def build_model(config: ModelConfig, num_tracks: int, length_bp: int, rng: np.ra
     check_length(config, length_bp)
     motifs = MotifLayer(
         Convolution(
-            draw_filters((config.filter_width_bp, 4, config.num_filters), rng),
-            both_strands=config.read_strands == "both",
+            draw_weights((config.filter_width_bp, 4, config.num_filters), rng), 1, config.read_strands == "both"
         ),
         _build_norm(config, config.num_filters),
         None if config.batch_norm else jnp.zeros(config.num_filters),
@@ -73,7 +72,7 @@ def _build_body(config: ModelConfig, rng: np.random.Generator) -> tuple[tuple[Co
     plan = [(config.body_width, 1), *((BODY_DILATED_WIDTH, dilation) for dilation in config.dilations)]
     channels, layers = config.num_filters, []
     for width, dilation in plan:
-        convolution = Convolution(draw_filters((width, channels, filters), rng), dilation)
+        convolution = Convolution(draw_weights((width, channels, filters), rng), dilation)
         layers.append((convolution, _build_norm(config, filters)))
         channels = filters
     return tuple(layers)
@@ -82,10 +81,10 @@ def _build_body(config: ModelConfig, rng: np.random.Generator) -> tuple[tuple[Co
 def _build_head(config: ModelConfig, channels: int, num_tracks: int, rng: np.random.Generator) -> Head:
     inputs, hidden = channels * len(config.pooling), []
     for units in config.dense_units:
-        norm = _build_norm(config, units)
-        hidden.append((Dense.create(inputs, units, rng, bias=norm is None), norm))
+        bias = None if config.batch_norm else jnp.zeros(units)
+        hidden.append((Dense(draw_weights((inputs, units), rng), bias), _build_norm(config, units)))
         inputs = units
-    return Head(tuple(hidden), Dense.create(inputs, num_tracks, rng, gain=1.0))
+    return Head(tuple(hidden), Dense(draw_weights((inputs, num_tracks), rng, 1.0), jnp.zeros(num_tracks)))
 
 
 def check_length(config: ModelConfig, length_bp: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import equinox as eqx
@@ -19,8 +20,12 @@ ActivationKind = Literal["exponential", "relu", "gelu", "linear"]
 EXPONENT_LIMIT = 6.0
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, ...], variance: float) -> Array:
-    """Normal weights, drawn on the host: JAX would first compile a program for each shape, 1 to 2 s for a network."""
+def draw_weights(shape: tuple[int, ...], rng: np.random.Generator, gain: float = 2.0) -> Float[Array, "*inputs output"]:
+    """Draw normal weights of variance `gain` / fan-in; 2 is He's rule (He 2015).
+
+    Drawn on the host: JAX would first compile a program for each shape, 1 to 2 s for a network.
+    """
+    variance = gain / math.prod(shape[:-1])
     return jnp.asarray(rng.standard_normal(shape, np.float32) * np.float32(variance**0.5))
 
 
@@ -49,11 +54,6 @@ class Convolution(eqx.Module):
     ) -> Float[Array, "batch length score"]:
         """Slide the filters over `inputs`, in the dtype of `inputs`."""
         return convolve(inputs, self.filters(inputs.dtype), self.dilation, a_pass.method)
-
-
-def draw_filters(shape: tuple[int, int, int], rng: np.random.Generator) -> Float[Array, "width channel filter"]:
-    """Draw the weights of a convolution by He's rule: variance 2 / fan-in (He 2015)."""
-    return _draw(rng, shape, 2.0 / (shape[0] * shape[1]))
 
 
 def same_padding(width: int, dilation: int) -> tuple[int, int]:
@@ -116,7 +116,7 @@ class MaxPool(eqx.Module):
     def __call__(
         self, inputs: Float[Array, "batch length channel"], a_pass: Pass
     ) -> Float[Array, "batch pooled channel"]:
-        """Pool."""
+        """Pool the whole windows."""
         if self.width == 1:
             return inputs
         batch, length, channels = inputs.shape
@@ -141,7 +141,7 @@ class Activation(eqx.Module):
     kind: ActivationKind = eqx.field(static=True)
 
     def __call__(self, inputs: Array, a_pass: Pass) -> Array:
-        """Apply it."""
+        """Apply it by the rules of the pass."""
         return a_pass.rules.apply(self.of, inputs)
 
     def of(self, inputs: Array) -> Array:
@@ -154,14 +154,22 @@ class Activation(eqx.Module):
 
 
 class Drop(eqx.Module):
-    """Dropout of whole channels in training; `place` tells the draws of one example apart."""
+    """Dropout in training, of filters or of other units, by the rates of the pass.
+
+    What is dropped depends on the example's key and on `place` only, so not on the number of devices.
+    """
 
     place: int = eqx.field(static=True)
     of_filters: bool = eqx.field(static=True, default=False)
 
     def __call__(self, inputs: Float[Array, "batch *length channel"], a_pass: Pass) -> Array:
-        """Drop at the pass's rate for filters, or for other units."""
-        return a_pass.drop(inputs, a_pass.filter_dropout if self.of_filters else a_pass.dropout, self.place)
+        """Drop whole channels, and scale the others to keep the mean."""
+        if a_pass.keys is None:
+            return inputs
+        channels, rate = inputs.shape[-1], a_pass.filter_dropout if self.of_filters else a_pass.dropout
+        draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, self.place), (channels,)))
+        kept = jnp.where(draw(a_pass.keys) >= rate, 1.0 / (1.0 - rate), 0.0).astype(inputs.dtype)
+        return inputs * kept.reshape(kept.shape[0], *(1,) * (inputs.ndim - 2), channels)
 
 
 class Dense(eqx.Module):
@@ -173,11 +181,6 @@ class Dense(eqx.Module):
 
     weight: Float[Array, "inputs units"]
     bias: Float[Array, " units"] | None
-
-    @staticmethod
-    def create(inputs: int, units: int, rng: np.random.Generator, *, gain: float = 2.0, bias: bool = True) -> Dense:
-        """Draw weights with variance `gain` / inputs; the bias starts at zero."""
-        return Dense(_draw(rng, (inputs, units), gain / inputs), jnp.zeros(units) if bias else None)
 
     def __call__(self, inputs: Float[Array, "batch inputs"], a_pass: Pass) -> Float[Array, "batch units"]:
         """Multiply and add, in the dtype of `inputs`."""

@@ -12,7 +12,7 @@ from ebox.models.layers import Activation, ActivationKind, BetterStrand, Convolu
 from ebox.models.normalisation import BatchNorm, Moments
 from ebox.models.passes import Pass
 from ebox.models.pooling import GlobalPooling
-from ebox.models.trace import Operation, Stages, Trace, Update, trace
+from ebox.models.trace import Operation, Stages, Update, trace
 
 
 class MotifLayer(eqx.Module):
@@ -61,16 +61,12 @@ class Network(eqx.Module):
         self, inputs: Float[Array, "batch length 4"], a_pass: Pass
     ) -> tuple[Float[Array, "batch track"], tuple[Moments, ...]]:
         """Give float32 logits, and the batch moments seen (none outside training)."""
-        found = self.trace(inputs, a_pass)
+        found = trace(self.stages(), inputs, a_pass)
         return found.logits, found.moments
-
-    def trace(self, inputs: Float[Array, "batch length 4"], a_pass: Pass) -> Trace:
-        """The same pass, with what lies between the layers."""
-        return trace(self.stages(), inputs, a_pass)
 
     def stages(self) -> Stages:
         """The network as its operations in order."""
-        body = tuple(Update(convolution, norm, Activation("relu")) for convolution, norm in self.body)
+        body = tuple(Update((convolution, *_some(norm)), Activation("relu")) for convolution, norm in self.body)
         return Stages(self.motifs.convolution, self.motifs.finish(), body, self.pooling, self.head.operations())
 
     def norms(self) -> tuple[BatchNorm, ...]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ebox.mesh.collectives import Axis
 
 BATCH_NORM_EPSILON = 1e-5
-# Up to so many devices the moments of all travel to all: one message, of a length that grows with their number.
+# Up to this number of devices the moments of all travel to all: one message, of a length that grows with their number.
 GATHERED_DEVICES = 16
 
 
@@ -23,7 +23,7 @@ class Statistics:
 
     Args:
         axis: The devices whose examples count, in the order of their shares; none: this device's alone.
-        group_examples: Of those examples so many, neighbours, are normalised together; none: all of them.
+        group_examples: How many neighbours of them are normalised together; none: all of them.
     """
 
     axis: Axis | None = None
@@ -134,7 +134,7 @@ class Groups:
 
     @staticmethod
     def of(statistics: Statistics, num_examples: int) -> Groups:
-        """Those of a device that holds so many examples; all devices on the axis hold as many."""
+        """Those of a device that holds `num_examples`; all devices on the axis hold as many."""
         axis = statistics.axis
         total = num_examples * (1 if axis is None else axis.size)
         size = min(total, statistics.group_examples or total)

@@ -76,15 +76,3 @@ class Pass(eqx.Module):
     method: ConvolutionMethod = eqx.field(static=True, default="native")
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
     rules: Rules = eqx.field(static=True, default=PLAIN)
-
-    def drop(self, inputs: Array, rate: Array | float, layer: int) -> Array:
-        """Drop channels of `inputs` (whole channels where there is a length axis), scaled to keep the mean.
-
-        What is dropped depends on the example's key and on `layer` only, so not on the number of devices.
-        """
-        if self.keys is None:
-            return inputs
-        channels = inputs.shape[-1]
-        bits = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, layer), (channels,)))(self.keys)
-        kept = jnp.where(bits >= rate, 1.0 / (1.0 - rate), 0.0).astype(inputs.dtype)
-        return inputs * kept.reshape(kept.shape[0], *(1,) * (inputs.ndim - 2), channels)

@@ -6,6 +6,7 @@ Training, inference and explanation run the list; saturation runs parts of it; w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -22,14 +23,8 @@ Operation = Convolution | BetterStrand | MaxPool | BatchNorm | Offset | Activati
 class Update(NamedTuple):
     """A layer of the body: its input and the activation of a linear function of it, put together by `join`."""
 
-    convolution: Convolution
-    norm: BatchNorm | None
+    linear: tuple[Convolution, *tuple[BatchNorm, ...]]
     activation: Activation
-
-    @property
-    def linear(self) -> tuple[Operation, ...]:
-        """What comes before the activation."""
-        return (self.convolution,) if self.norm is None else (self.convolution, self.norm)
 
 
 class Stages(NamedTuple):
@@ -62,40 +57,36 @@ class Trace(NamedTuple):
     moments: tuple[Moments, ...]
 
 
-class Runner:
-    """Runs operations in one pass, and collects the moments that its batch normalisations saw."""
-
-    def __init__(self, a_pass: Pass) -> None:
-        self.a_pass = a_pass
-        self.moments: list[Moments] = []
-
-    def run(self, operations: Iterable[Operation], values: Array) -> Array:
-        """Apply one operation after another."""
-        for operation in operations:
-            if isinstance(operation, BatchNorm):
-                values = self._normalise(operation, values)
-            else:
-                values = operation(values, self.a_pass)
-        return values
-
-    def _normalise(self, norm: BatchNorm, values: Array) -> Array:
-        """Normalise by the batch when training, by the running moments otherwise."""
-        if self.a_pass.keys is None:
-            return norm(values)
-        assert self.a_pass.mask is not None
-        values, moments = norm.by_batch(values, self.a_pass.mask, self.a_pass.statistics)
-        self.moments.append(moments)
-        return values
-
-
 def trace(stages: Stages, inputs: Float[Array, "batch length 4"], a_pass: Pass) -> Trace:
     """Pass over sequences, in the dtype of the pass; what nobody reads of the trace, the compiler leaves out."""
-    runner = Runner(a_pass)
-    scanned = runner.run([stages.scan], inputs.astype(a_pass.dtype))
-    features, updates = [runner.run(stages.motifs, scanned)], []
+    moments: list[Moments] = []
+    apply = partial(run, a_pass=a_pass, moments=moments)
+    scanned = apply([stages.scan], inputs.astype(a_pass.dtype))
+    features, updates = [apply(stages.motifs, scanned)], []
     for update in stages.body:
-        updates.append(runner.run(update.linear, features[-1]))
-        features.append(join(features[-1], update.activation(updates[-1], a_pass)))
-    pooled = stages.pooling(features[-1], a_pass)
-    logits = runner.run(stages.head, pooled).astype(jnp.float32)
-    return Trace(scanned, tuple(features), tuple(updates), pooled, logits, tuple(runner.moments))
+        updates.append(apply(update.linear, features[-1]))
+        features.append(join(features[-1], apply([update.activation], updates[-1])))
+    pooled = apply([stages.pooling], features[-1])
+    logits = apply(stages.head, pooled).astype(jnp.float32)
+    return Trace(scanned, tuple(features), tuple(updates), pooled, logits, tuple(moments))
+
+
+def run(operations: Iterable[Operation], values: Array, a_pass: Pass, moments: list[Moments]) -> Array:
+    """Apply one operation after another.
+
+    Args:
+        operations: In order.
+        values: What the first one reads.
+        a_pass: How the pass is made: training normalises by the batch, everything else by the running moments.
+        moments: Gets what each batch normalisation sees in training.
+    """
+    for operation in operations:
+        if not isinstance(operation, BatchNorm):
+            values = operation(values, a_pass)
+        elif a_pass.keys is None:
+            values = operation(values)
+        else:
+            assert a_pass.mask is not None
+            values, seen = operation.by_batch(values, a_pass.mask, a_pass.statistics)
+            moments.append(seen)
+    return values
