@@ -3,7 +3,7 @@
     pip install torch==2.13.0 && pip install tangermeme      (in this order: the CPU build of PyTorch)
     python benchmarks/explanation_speed.py RUN [--sequences 1000] [--theirs 100]
 
-RUN is a run of the default network. The network is exported to PyTorch layer for layer; one strand is explained, as
+RUN is a run of the default network. Its twin in PyTorch has the same operations; one strand is explained, as
 tangermeme does. Both get the same sequences, in turn. tangermeme's time grows in proportion to the sequences, so it may
 be given fewer (`--theirs`) and is compared by sequences a second; its fast path, which recomputes only what a change
 reaches as ebox does, is timed too. Processor seconds stand beside wall seconds, since PyTorch's threads lose much more
@@ -32,7 +32,7 @@ from ebox.sequences import one_hot
 from ebox.settings.reading import ExplanationConfig
 from ebox.workers.machine import count_cores
 from machine import describe_machine, keep
-from torch_networks import Exponential, export
+from torch_networks import Exponential, make_twin
 
 CONFIG = ExplanationConfig(both_strands=False, num_references=20)
 BATCH = 64
@@ -145,7 +145,7 @@ def main() -> None:
     rows = data.rows("test")
     chosen = np.flatnonzero(data.is_positive()[rows])[: options.sequences] + rows.start
     codes = np.asarray(data.codes[chosen])
-    module = export(model.network, data.length_bp)
+    module = make_twin(model.network, data.length_bp).eval()
     saturation = compare_saturation(model.network, module, codes, min(options.theirs, len(codes)))
     print(saturation, flush=True)
     deeplift = compare_deeplift(model.network, module, codes[:100])

@@ -92,7 +92,7 @@ def prepare_torch(way: Way) -> Work:
     import torch
     from torch.nn import functional
 
-    from training_speed import TorchNetwork
+    from training_speed import make_network
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
@@ -100,12 +100,12 @@ def prepare_torch(way: Way) -> Work:
     table = torch.cat([torch.eye(4), torch.zeros(1, 4)])
     inputs = table[torch.from_numpy(codes.astype(np.int64))].transpose(1, 2).contiguous().cuda()
     targets = torch.from_numpy(labels.astype(np.float32)).cuda()
-    network = TorchNetwork(FILTERS).cuda()
+    network = make_network(FILTERS).cuda()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2, fused=True)
 
     def loss_of(rows: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=way.precision == "bfloat16"):
-            logits = network(inputs[rows])
+            logits = network(inputs[rows])[:, 0]
         return functional.binary_cross_entropy_with_logits(logits.float(), targets[rows])
 
     measured = torch.compile(loss_of, mode="reduce-overhead") if way.program == "compiled" else loss_of

@@ -39,6 +39,7 @@ from ebox.training.sampling import ExampleOrder
 from ebox.training.state import make_hyperparameters
 from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
 from machine import describe_machine, find_data, keep, summarise
+from torch_networks import make_twin
 
 BATCH, STEPS, LENGTH = 64, 96, 200
 
@@ -55,33 +56,11 @@ def load_examples() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([positives, negatives]), np.repeat([1, 0], len(positives)).astype(np.uint8)
 
 
-class TorchNetwork(nn.Module):
-    """The residual network of ebox in PyTorch, layer by layer."""
-
-    def __init__(self, filters: int) -> None:
-        super().__init__()
-        self.motifs = nn.Conv1d(4, filters, 15, padding=7, bias=False)
-        self.pool = nn.MaxPool1d(4)
-        self.norm = nn.BatchNorm1d(filters)
-        plan = [(5, 1), (3, 2), (3, 4)]
-        self.body = nn.ModuleList(
-            nn.Conv1d(filters, filters, width, padding=dilation * (width // 2), dilation=dilation, bias=False)
-            for width, dilation in plan
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(filters) for _ in plan)
-        self.dense, self.dense_norm = nn.Linear(filters, 64, bias=False), nn.BatchNorm1d(64)
-        self.output = nn.Linear(64, 1)
-        self.filter_dropout, self.dropout = nn.Dropout1d(0.1), nn.Dropout(0.3)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Logits of one-hot sequences (batch, 4, length)."""
-        features = torch.exp(self.norm(self.pool(self.motifs(inputs))).clamp(max=6))
-        features = self.filter_dropout(features)
-        for convolution, norm in zip(self.body, self.norms, strict=True):
-            features = features + functional.relu(norm(convolution(features)))
-        pooled = self.dropout(features.mean(2))
-        hidden = self.dropout(functional.relu(self.dense_norm(self.dense(pooled))))
-        return self.output(hidden)[:, 0]
+def make_network(filters: int) -> nn.Module:
+    """The default network of ebox in PyTorch, with fresh weights and the default dropout."""
+    config = make_config({"model": {"num_filters": filters}})
+    rates = {"dropout": config.train.dropout, "filter_dropout": config.train.filter_dropout}
+    return make_twin(build_model(config.model, 1, LENGTH, np.random.default_rng(0)), LENGTH, **rates)
 
 
 class TorchModule(lightning.LightningModule):
@@ -89,11 +68,11 @@ class TorchModule(lightning.LightningModule):
 
     def __init__(self, filters: int) -> None:
         super().__init__()
-        self.network = TorchNetwork(filters)
+        self.network = make_network(filters)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         """The loss of a batch."""
-        return functional.binary_cross_entropy_with_logits(self.network(batch[0]), batch[1])
+        return functional.binary_cross_entropy_with_logits(self.network(batch[0])[:, 0], batch[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
@@ -154,7 +133,7 @@ def prepare_eager(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callab
     table = torch.cat([torch.eye(4), torch.zeros(1, 4)])
     inputs = table[torch.from_numpy(codes.astype(np.int64))].transpose(1, 2).contiguous()
     targets = torch.from_numpy(labels.astype(np.float32))
-    network = TorchNetwork(filters)
+    network = make_network(filters)
     print(f"eager: {sum(weight.numel() for weight in network.parameters()):,} parameters")
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
 
@@ -162,7 +141,7 @@ def prepare_eager(codes: np.ndarray, labels: np.ndarray, filters: int) -> Callab
         order = torch.randperm(len(inputs))
         for step in range(STEPS):
             rows = order[step * BATCH : (step + 1) * BATCH]
-            loss = functional.binary_cross_entropy_with_logits(network(inputs[rows]), targets[rows])
+            loss = functional.binary_cross_entropy_with_logits(network(inputs[rows])[:, 0], targets[rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

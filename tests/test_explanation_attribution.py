@@ -14,12 +14,10 @@ import pytest
 from ebox.evaluation.inference import ScoreJob, iter_batches, predict
 from ebox.explanation.attribution import METHODS, Attributions, fit_batch, make_job, make_reader
 from ebox.explanation.attribution import attribute as attribute_on
-from ebox.explanation.gradient_methods import DeepLiftJob
+from ebox.explanation.gradient_methods import UNCUT, DeepLiftJob, rescale_rules
 from ebox.explanation.saturation import SaturationJob
 from ebox.mesh import make_mesh
-from ebox.models import Network, build_model, one_hot
-from ebox.models.network import Pass
-from ebox.models.trace import walk
+from ebox.models import Network, Pass, build_model, one_hot
 from ebox.sequences import reverse_complement
 from ebox.settings.reading import ExplanationConfig, ModelConfig
 
@@ -76,12 +74,14 @@ def mutate_naively(network: Network, codes: np.ndarray, both_strands: bool) -> n
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_walk_is_the_network(name: str):
+def test_rules_of_propagation_change_no_output(name: str):
     network = network_of(name)
-    inputs = one_hot(jnp.asarray(draw(5)))
+    inputs = one_hot(jnp.asarray(draw(6)))
     for method in ("winograd", "im2col", "native"):
         expected = network(inputs, Pass(method=method))[0]
-        np.testing.assert_allclose(walk(network, inputs, method).logits, expected, rtol=1e-5, atol=1e-5)
+        for rules in (UNCUT, rescale_rules(3)):
+            found = network(inputs, Pass(method=method, rules=rules))[0]
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SOME)

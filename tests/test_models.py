@@ -26,8 +26,9 @@ from ebox.models import (
     one_hot,
 )
 from ebox.models.encoding import mutate, reverse_complement, shift
-from ebox.models.layers import convolve, max_pool, maximum_over
+from ebox.models.layers import Drop, MaxPool, convolve
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments, Statistics
+from ebox.models.passes import maximum_over
 from ebox.models.pooling import GlobalPooling, position_bumps
 from ebox.settings.reading import ModelConfig, ParallelConfig
 
@@ -57,8 +58,8 @@ def _codes(count: int = 6, length: int = 60, *, with_n: bool = True) -> jax.Arra
 
 
 @eqx.filter_jit
-def _apply(network: Network, codes: jax.Array, this: Pass) -> tuple[jax.Array, tuple[Moments, ...]]:
-    return network(one_hot(codes), this)
+def _apply(network: Network, codes: jax.Array, a_pass: Pass) -> tuple[jax.Array, tuple[Moments, ...]]:
+    return network(one_hot(codes), a_pass)
 
 
 def _network(config: ModelConfig, length: int = 60) -> Network:
@@ -222,7 +223,7 @@ def test_groups_across_devices_are_those_of_one_device(group: int | None, swaps:
 
 def test_log_mean_exp_pooling_is_the_log_likelihood_ratio_of_one_site_anywhere():
     scores = np.asarray(jax.random.normal(jax.random.key(0), (3, 40, 2)) * 8.0, np.float64)
-    pooled = GlobalPooling.create(("log_mean_exp",), 2, 0)(jnp.asarray(scores, jnp.float32))
+    pooled = GlobalPooling.create(("log_mean_exp",), 2, 0)(jnp.asarray(scores, jnp.float32), Pass())
     np.testing.assert_allclose(pooled, np.log(np.exp(scores).mean(axis=1)), rtol=1e-5)
 
 
@@ -254,15 +255,17 @@ def test_running_moments_are_moved_but_not_trained():
 def test_dropout_depends_on_the_example_not_on_its_place():
     keys = jax.random.split(jax.random.key(0), 4)
     ones = jnp.ones((4, 50))
-    whole = Pass(keys, jnp.ones(4, bool)).drop(ones, 0.5, 1)
-    part = Pass(keys[2:], jnp.ones(2, bool)).drop(ones[2:], 0.5, 1)
+    whole = Drop(1)(ones, Pass(keys, jnp.ones(4, bool), 0.5, 0.1))
+    part = Drop(1)(ones[2:], Pass(keys[2:], jnp.ones(2, bool), 0.5, 0.1))
     np.testing.assert_array_equal(whole[2:], part)
     assert 0.3 < float((whole == 0).mean()) < 0.7
     assert set(np.unique(whole)) == {0.0, 2.0}
+    filters = Drop(1, of_filters=True)(ones, Pass(keys, jnp.ones(4, bool), 0.5, 0.1))
+    assert 0.0 < float((filters == 0).mean()) < 0.25
 
 
 def test_outside_training_nothing_is_dropped():
-    np.testing.assert_array_equal(Pass().drop(jnp.ones((2, 5)), 0.9, 0), jnp.ones((2, 5)))
+    np.testing.assert_array_equal(Drop(0)(jnp.ones((2, 5)), Pass(dropout=0.9)), jnp.ones((2, 5)))
 
 
 def test_maximum_and_its_gradient():
@@ -274,7 +277,7 @@ def test_maximum_and_its_gradient():
 
 def test_pooling_leaves_out_a_rest_shorter_than_the_window():
     values = jnp.arange(7.0)[None, :, None]
-    np.testing.assert_array_equal(max_pool(values, 3)[0, :, 0], [2.0, 5.0])
+    np.testing.assert_array_equal(MaxPool(3)(values, Pass())[0, :, 0], [2.0, 5.0])
 
 
 def test_position_weights_start_as_a_plain_mean_and_bumps_cover_the_sequence():

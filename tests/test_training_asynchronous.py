@@ -79,10 +79,10 @@ def test_every_batch_is_taken_once_and_none_too_late(bound: int, speeds: list[in
     total, mesh = sum(plans), make_mesh(find_devices(ParallelConfig(devices=1)))
     config = _config(sync="async", cluster="local", staleness=bound)
     engine = AsyncEngine(StubPool(speeds, lost), config, mesh, total)
-    engine._advance = lambda state, gradient, moments, this: (state, 0.0, 0.0)
-    state, this, taken = _any_state(), make_hyperparameters(config.train, total, 1.0), list[int]()
+    engine._advance = lambda state, gradient, moments, rates: (state, 0.0, 0.0)
+    state, rates, taken = _any_state(), make_hyperparameters(config.train, total, 1.0), list[int]()
     for size in plans:
-        _, metrics = engine.run(ChunkPlan(len(taken), size), this, np.zeros(2), state)
+        _, metrics = engine.run(ChunkPlan(len(taken), size), rates, np.zeros(2), state)
         taken += [int(loss) for loss in np.asarray(metrics.loss)]
         # What is saved here holds the batches before it and no others.
         assert sorted(taken) == list(range(len(taken)))

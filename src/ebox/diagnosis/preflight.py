@@ -114,7 +114,7 @@ def _two_batches(config: Config, mesh: Mesh) -> tuple[int, int]:
     from ebox.training.step import NATIVE_EXAMPLES, make_plan
 
     batch, switch = config.train.batch_size, NATIVE_EXAMPLES * mesh.size
-    is_low = make_plan(config, mesh).schedule.a_pass.dtype == jnp.bfloat16
+    is_low = make_plan(config, mesh).schedule.pass_plan.dtype == jnp.bfloat16
     if mesh.devices.flat[0].platform == "gpu" and is_low and batch < switch <= 4 * batch:
         return batch // 4, batch
     return batch, 4 * batch

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, UInt8
 
 from ebox.mesh.devices import DATA_AXIS, choose_convolution, find_local_devices, make_mesh, replicate
 from ebox.models.encoding import one_hot, reverse_complement
-from ebox.models.layers import ConvolutionMethod
-from ebox.models.network import Network, Pass
+from ebox.models.network import Network
+from ebox.models.passes import ConvolutionMethod, Pass
 from ebox.progress import Progress, quiet
 from ebox.sequences.codes import N_CODE
 from ebox.settings.reading import ParallelConfig

@@ -20,7 +20,7 @@ from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import describe_mean
 from ebox.explanation.filters import find_resemblance
 from ebox.explanation.subject import Truth
-from ebox.models import MotifNetwork, Network, ResidualNetwork
+from ebox.models import Network
 from ebox.models.files import LoadedModel
 from ebox.models.network import is_trainable
 from ebox.progress import Progress
@@ -243,7 +243,6 @@ def compare_motifs(motifs: Sequence[Discovered], others: Sequence[Motif]) -> lis
 
 def shuffle_weights(network: Network, seed: int, *, head_only: bool = False) -> Network:
     """The network with the entries of every weight array in another order: as large, and without what was learned."""
-    assert isinstance(network, MotifNetwork | ResidualNetwork)
     random = np.random.default_rng(seed)
 
     def shuffle(leaf: Any) -> Any:

@@ -17,13 +17,14 @@ from jaxtyping import Array, Float, UInt8
 
 from ebox.models import Network, one_hot
 from ebox.models.encoding import reverse_complement
-from ebox.models.layers import EXPONENT_LIMIT, ConvolutionMethod
-from ebox.models.network import Pass
-from ebox.models.trace import PLAIN, Elementwise, Rules, walk
+from ebox.models.layers import EXPONENT_LIMIT
+from ebox.models.passes import PLAIN, ConvolutionMethod, Elementwise, Pass, Rules
 from ebox.sequences.codes import NUM_BASES
 
 # Below this difference of two inputs a nonlinearity's slope is taken in place of the ratio of differences.
 LEAST_DIFFERENCE = 1e-6
+# Below what float32 can hold of an exponential.
+LEAST_EVIDENCE = 1e-37
 Strand = Callable[[UInt8[Array, "batch length"], UInt8[Array, "batch reference length"]], dict[str, Array]]
 
 
@@ -43,10 +44,7 @@ class GradientJob:
     def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
         """Give `logit` and `reference` (batch,), and `hypothetical` (batch, length, 4)."""
         (codes,) = blocks
-        rules = Rules(_uncut, PLAIN.maximum)
-
-        def score(inputs: Array) -> Array:
-            return walk(network, inputs, method, rules).logits[:, self.track]
+        score = _scorer(network, method, self.track, UNCUT)
 
         def explain(codes: Array, _: Array) -> dict[str, Array]:
             inputs = one_hot(codes)
@@ -114,16 +112,11 @@ class DeepLiftJob:
     def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
         """Blocks: codes and their references. Give `logit`, `reference` and `hypothetical`."""
         codes, references = blocks
-        rules = _rescale_rules(references.shape[1] + 1)
+        score = _scorer(network, method, self.track, rescale_rules(references.shape[1] + 1))
 
         def explain(codes: Array, references: Array) -> dict[str, Array]:
             group = one_hot(jnp.concatenate([codes[:, None], references], axis=1))
-            flat = (-1, *group.shape[2:])
-
-            def score(inputs: Array) -> Array:
-                return walk(network, inputs, method, rules).logits[:, self.track]
-
-            logits, pull = jax.vjp(score, group.reshape(flat))
+            logits, pull = jax.vjp(score, group.reshape(-1, *group.shape[2:]))
             logits = logits.reshape(group.shape[:2])
             # The slots of the references carry the gradients of their pairs with the sequence.
             (multipliers,) = pull(jnp.ones_like(logits).at[:, 0].set(0.0).reshape(-1))
@@ -151,8 +144,7 @@ def _uncut(function: Elementwise, inputs: Array) -> Array:
     """The function, with its slope at e^6's exponent for all inputs past it.
 
     So a site that is strong enough to be cut still counts. All other functions of a network have at that exponent the
-    slope that they have past it (ReLU, and GELU to rounding), or get no such input (exponentials and logarithms of the
-    pool).
+    slope that they have past it (ReLU, and GELU to rounding).
     """
     # Just below it, since at it JAX gives half the slope.
     below = jax.lax.stop_gradient(jnp.minimum(inputs, np.nextafter(np.float32(EXPONENT_LIMIT), np.float32(0.0))))
@@ -161,8 +153,12 @@ def _uncut(function: Elementwise, inputs: Array) -> Array:
     return outputs + jax.lax.stop_gradient(slopes) * (inputs - jax.lax.stop_gradient(inputs))
 
 
-def _scorer(network: Network, method: ConvolutionMethod, track: int) -> Callable[[Array], Array]:
-    return lambda inputs: network(inputs, Pass(method=method))[0][:, track]
+UNCUT = PLAIN._replace(apply=_uncut)
+
+
+def _scorer(network: Network, method: ConvolutionMethod, track: int, rules: Rules = PLAIN) -> Callable[[Array], Array]:
+    a_pass = Pass(method=method, rules=rules)
+    return lambda inputs: network(inputs, a_pass)[0][:, track]
 
 
 def _gradient(score: Callable[[Array], Array], inputs: Array) -> tuple[Array, Array]:
@@ -182,9 +178,23 @@ def _project(
     return (multipliers - replaced).mean(axis=1)
 
 
-def _rescale_rules(group: int) -> Rules:
+def rescale_rules(group: int) -> Rules:
     """DeepLIFT's rules for passes over groups: one sequence, then its references."""
-    return Rules(lambda function, inputs: _rescaled(group, function)(inputs), _rescaled_maximum(group))
+    maximum = _rescaled_maximum(group)
+
+    def apply(function: Elementwise, inputs: Array) -> Array:
+        return _rescaled(group, function)(inputs)
+
+    def better(one: Array, other: Array) -> Array:
+        return maximum(jnp.stack([one, other], axis=-2))
+
+    def log_mean_exp(features: Array) -> Array:
+        # The same shift for all sequences, so that differences between two of them are what they were.
+        top = jax.lax.stop_gradient(features.max(axis=(0, 1), keepdims=True))
+        evidence = apply(jnp.exp, features - top).mean(axis=1)
+        return apply(jnp.log, jnp.maximum(evidence, LEAST_EVIDENCE)) + top[0]
+
+    return Rules(apply, maximum, better, log_mean_exp)
 
 
 def _rescaled(group: int, function: Elementwise) -> Elementwise:

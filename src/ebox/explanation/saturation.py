@@ -20,24 +20,16 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from ebox.explanation.full_convolution import Spreading, plan_spreading, spread, transform_filters
-from ebox.models import MotifNetwork, Network, ResidualNetwork, one_hot
+from ebox.models import Network, Pass, one_hot
 from ebox.models.encoding import reverse_complement
-from ebox.models.layers import ConvolutionMethod, activate
-from ebox.models.trace import (
-    Trace,
-    body_of,
-    finish_motifs,
-    is_residual,
-    norm_factor,
-    position_weights,
-    run_head,
-    scan_weight,
-    walk,
-)
+from ebox.models.layers import Activation, Convolution, join
+from ebox.models.passes import ConvolutionMethod
+from ebox.models.trace import Stages, Trace, Update, run, trace
 from ebox.sequences.codes import NUM_BASES
 
 NUM_CHANGES = NUM_BASES - 1
-# Each row is three changed sequences; on CPU 10 to 50 are equally fast, and an accelerator takes so many times more.
+PLAINLY = Pass()
+# Each row is three changed sequences; on CPU 10 to 50 are equally fast, and an accelerator takes 64 chunks of them.
 ROWS_AT_ONCE = 50
 ITEMS_AT_ONCE = 64
 
@@ -71,7 +63,7 @@ class SaturationJob:
 
     def _score_uniform(self, network: Network, method: ConvolutionMethod, codes: Array) -> Array:
         inputs = jnp.repeat((codes < NUM_BASES).astype(jnp.float32)[..., None] * 0.25, NUM_BASES, axis=-1)
-        return walk(network, inputs, method).logits[:, self.track]
+        return network(inputs, Pass(method=method))[0][:, self.track]
 
 
 def mutate_everywhere(
@@ -80,9 +72,15 @@ def mutate_everywhere(
     """Give the logit of each sequence, and of each of its single-base changes, on the strand given.
 
     At an N nothing is changed: all four columns hold the logit of the sequence.
+
+    Args:
+        network: Any network.
+        codes: Base codes.
+        track: Which logit.
+        method: How it convolves.
     """
-    assert isinstance(network, MotifNetwork | ResidualNetwork)
-    trace = walk(network, one_hot(codes), method)
+    stages = network.stages()
+    found = trace(stages, one_hot(codes), Pass(method=method))
     batch, length = codes.shape
     pool_bp = network.motifs.pool_bp
     rows = -(-length // pool_bp)
@@ -90,12 +88,12 @@ def mutate_everywhere(
     chunk = -(-rows // num_chunks)
     short = num_chunks * chunk * pool_bp - length
     bases = jnp.pad(codes, ((0, 0), (0, short)), constant_values=NUM_BASES).reshape(batch, -1, pool_bp)
-    plan = _Plan.of(network, trace, chunk)
+    plan = _Plan.of(stages, pool_bp, found, chunk)
     items = jnp.arange(batch * num_chunks)
     changed = []
     # A few rows at a time, so that what lies between the layers stays in a processor's cache.
     for phase in range(pool_bp):
-        mutate = _Phase.of(network, track, plan, bases, phase).mutate
+        mutate = _Phase.of(stages, track, plan, bases, phase).mutate
         at_once = None if method == "winograd" else ITEMS_AT_ONCE
         rows_of = jax.lax.map(
             lambda item, of=mutate: of(item // num_chunks, item % num_chunks * chunk), items, batch_size=at_once
@@ -103,10 +101,10 @@ def mutate_everywhere(
         changed.append(rows_of.reshape(batch, -1, 1, NUM_CHANGES))
     joined = jnp.concatenate(changed, axis=2).reshape(batch, -1, NUM_CHANGES)[:, :length]
     # Change k of base b is base b + k; the base itself keeps the logit of the sequence.
-    logit = jnp.broadcast_to(trace.logits[:, track, None, None], (batch, length, 1))
+    logit = jnp.broadcast_to(found.logits[:, track, None, None], (batch, length, 1))
     steps = (jnp.arange(NUM_BASES)[None, None] - codes[..., None].astype(jnp.int32)) % NUM_BASES
     mutated = jnp.take_along_axis(jnp.concatenate([logit, joined], axis=2), steps, axis=2)
-    return trace.logits[:, track], jnp.where((codes < NUM_BASES)[..., None], mutated, logit)
+    return found.logits[:, track], jnp.where((codes < NUM_BASES)[..., None], mutated, logit)
 
 
 class _Plan(NamedTuple):
@@ -116,6 +114,7 @@ class _Plan(NamedTuple):
     """
 
     chunk: int
+    pool_bp: int
     length: int
     margin: int
     scanned: Array
@@ -128,32 +127,33 @@ class _Plan(NamedTuple):
     behind: tuple[Array, ...]
 
     @staticmethod
-    def of(network: MotifNetwork | ResidualNetwork, trace: Trace, chunk: int) -> _Plan:
+    def of(stages: Stages, pool_bp: int, found: Trace, chunk: int) -> _Plan:
         """Pad and stack what the chunks read."""
-        motifs, pool_bp = network.motifs, network.motifs.pool_bp
-        width, length = motifs.convolution.weight.shape[0], trace.features[0].shape[1]
-        reach = sum(layer.dilation * (layer.weight.shape[0] - 1) for layer, _ in body_of(network))
+        width, length = stages.scan.weight.shape[0], found.features[0].shape[1]
+        reach = sum(sum(update.linear[0].padding) for update in stages.body)
         margin = reach + chunk + 2 * (width // pool_bp + 2)
 
-        def pad(values: Array, stride: int = 1) -> Array:
-            return jnp.pad(values, ((0, 0), (margin * stride, margin * stride), (0, 0)))
+        def pad(values: Array) -> Array:
+            return jnp.pad(values, ((0, 0), (margin, margin), (0, 0)))
 
-        channels = trace.features[-1].shape[2]
-        weights = jnp.broadcast_to(position_weights(network.pooling, length), (length, channels))
-        outside = [_pool_outside(trace.features[-1], kind) for kind in network.pooling.kinds if kind != "mean"]
+        weights = stages.pooling.weights(length)
+        if weights is None:
+            weights = jnp.ones((length, found.features[-1].shape[2]))
+        outside = [_pool_outside(found.features[-1], kind) for kind in stages.pooling.kinds if kind != "mean"]
         # By pooled positions, each with the scores of its bases.
-        scanned = jnp.pad(trace.scanned, ((0, 0), (0, -trace.scanned.shape[1] % pool_bp), (0, 0)))
+        scanned = jnp.pad(found.scanned, ((0, 0), (0, -found.scanned.shape[1] % pool_bp), (0, 0)))
         scanned = scanned.reshape(scanned.shape[0], -1, pool_bp * scanned.shape[2])
         return _Plan(
             chunk,
+            pool_bp,
             length,
             margin,
             pad(scanned),
-            pad(trace.features[0]),
-            tuple(pad(update) for update in trace.updates),
-            pad(trace.features[-1]),
+            pad(found.features[0]),
+            tuple(pad(update) for update in found.updates),
+            pad(found.features[-1]),
             pad(weights[None]),
-            trace.pooled,
+            found.pooled,
             tuple(before for before, _ in outside),
             tuple(behind for _, behind in outside),
         )
@@ -166,7 +166,18 @@ class _Layer(NamedTuple):
     matrices: tuple[Array, ...]
     left: int
     right: int
-    is_residual: bool
+    activation: Activation
+
+    @staticmethod
+    def of(update: Update, window: int) -> _Layer:
+        """Plan it for windows of a size."""
+        convolution, *norms = update.linear
+        filters = convolution.filters()
+        for norm in norms:
+            filters = filters * norm.factor()[None, None]
+        width, channels, num_filters = filters.shape
+        spreading = plan_spreading(window, width, convolution.dilation, min(channels, num_filters))
+        return _Layer(spreading, transform_filters(spreading, filters), *convolution.padding, update.activation)
 
 
 class _Phase(NamedTuple):
@@ -176,7 +187,7 @@ class _Phase(NamedTuple):
     there adds to the scores in the window.
     """
 
-    network: MotifNetwork | ResidualNetwork
+    stages: Stages
     track: int
     plan: _Plan
     bases: Array
@@ -186,24 +197,17 @@ class _Phase(NamedTuple):
     layers: tuple[_Layer, ...]
 
     @staticmethod
-    def of(network: MotifNetwork | ResidualNetwork, track: int, plan: _Plan, bases: Array, phase: int) -> _Phase:
+    def of(stages: Stages, track: int, plan: _Plan, bases: Array, phase: int) -> _Phase:
         """Work out what is constant for a phase; `bases` is (batch, row, phase)."""
-        pool_bp, weight = network.motifs.pool_bp, scan_weight(network.motifs)
-        left = (weight.shape[0] - 1) // 2
-        start = (phase - (weight.shape[0] - 1 - left)) // pool_bp
-        size = (phase + left) // pool_bp - start + 1
-        table = _scan_table(weight, pool_bp, phase, start, size)
+        left, right = stages.scan.padding
+        start = (phase - right) // plan.pool_bp
+        size = (phase + left) // plan.pool_bp - start + 1
+        table = _scan_table(stages.scan, plan.pool_bp, phase, start, size)
         layers, window = [], size
-        for convolution, norm in body_of(network):
-            filters = convolution.weight * norm_factor(norm, convolution.weight.shape[2])[None, None]
-            width, channels, num_filters = filters.shape
-            spreading = plan_spreading(window, width, convolution.dilation, min(channels, num_filters))
-            to_left = convolution.dilation * ((width - 1) // 2)
-            to_right = convolution.dilation * (width - 1) - to_left
-            is_sum = is_residual(channels, num_filters)
-            layers.append(_Layer(spreading, transform_filters(spreading, filters), to_left, to_right, is_sum))
-            window = spreading.wider
-        return _Phase(network, track, plan, bases[:, :, phase], start, size, table, tuple(layers))
+        for update in stages.body:
+            layers.append(_Layer.of(update, window))
+            window = layers[-1].spreading.wider
+        return _Phase(stages, track, plan, bases[:, :, phase], start, size, table, tuple(layers))
 
     def mutate(self, sequence: Array, row: Array) -> Float[Array, "row change"]:
         """The logits of the three changes of some bases, each a pool further than the last."""
@@ -216,11 +220,10 @@ class _Phase(NamedTuple):
             grown = _Window(plan, sequence, window.start - layer.right, layer.spreading.wider)
             added = added.reshape(grown.size, plan.chunk, NUM_CHANGES, -1)
             before = grown.cut(plan.updates[number])[:, :, None]
-            update = activate(before + added, "relu") - activate(before, "relu")
-            if layer.is_residual:
-                update = update + jnp.pad(change, ((layer.right, layer.left), (0, 0), (0, 0), (0, 0)))
+            update = layer.activation.of(before + added) - layer.activation.of(before)
+            update = join(jnp.pad(change, ((layer.right, layer.left), (0, 0), (0, 0), (0, 0))), update)
             window, change = grown, update * grown.inside()[:, :, None]
-        return _finish(self.network, self.track, plan, window, change)
+        return self._finish(window, change)
 
     def _change_motifs(self, own: Array, window: _Window) -> Float[Array, "size row change filter"]:
         """By how much the activations in the window change."""
@@ -230,9 +233,25 @@ class _Phase(NamedTuple):
         added = jax.lax.batch_matmul(jnp.broadcast_to(difference, (self.size, *difference.shape)), self.table)
         added = added.reshape(self.size, len(own), NUM_CHANGES, -1)
         scores = window.cut(self.plan.scanned)[:, :, None] + added
-        flat = scores.reshape(-1, self.network.motifs.pool_bp, scores.shape[-1] // self.network.motifs.pool_bp)
-        after = finish_motifs(self.network.motifs, flat).reshape(self.size, len(own), NUM_CHANGES, -1)
+        flat = scores.reshape(-1, self.plan.pool_bp, scores.shape[-1] // self.plan.pool_bp)
+        after = run(self.stages.motifs, flat, PLAINLY, []).reshape(self.size, len(own), NUM_CHANGES, -1)
         return (after - window.cut(self.plan.features)[:, :, None]) * window.inside()[:, :, None]
+
+    def _finish(self, window: _Window, change: Float[Array, "size row change channel"]) -> Float[Array, "row change"]:
+        """From the changes of the last features to the logits."""
+        plan, channels = self.plan, self.plan.last.shape[2]
+        pooled = plan.pooled[window.sequence]
+        parts, outside = [], iter(zip(plan.before, plan.behind, strict=True))
+        for number, kind in enumerate(self.stages.pooling.kinds):
+            if kind == "mean":
+                shares = change * window.cut(plan.weights / plan.length)[:, :, None]
+                # One sum after another: a reduction along the first axis is not vectorised on CPU.
+                moved = sum((shares[place] for place in range(1, window.size)), start=shares[0])
+                parts.append(pooled[number * channels : (number + 1) * channels][None, None] + moved)
+            else:
+                parts.append(_pool_again(window, change, kind, *next(outside)))
+        joined = jnp.concatenate(parts, axis=-1).reshape(-1, pooled.shape[0])
+        return run(self.stages.head, joined, PLAINLY, [])[:, self.track].reshape(plan.chunk, NUM_CHANGES)
 
 
 class _Window(NamedTuple):
@@ -257,38 +276,13 @@ class _Window(NamedTuple):
         return ((places >= 0) & (places < self.plan.length)).astype(jnp.float32)[..., None]
 
 
-def _scan_table(
-    weight: Float[Array, "width 4 score"], pool_bp: int, phase: int, start: int, size: int
-) -> Float[Array, "size 4 scores"]:
+def _scan_table(scan: Convolution, pool_bp: int, phase: int, start: int, size: int) -> Float[Array, "size 4 scores"]:
     """What each base at the changed position adds to the scores at each pooled place of the window."""
-    width = weight.shape[0]
-    taps = phase - pool_bp * start - np.arange(size * pool_bp) + (width - 1) // 2
+    weight, width = scan.filters(), scan.weight.shape[0]
+    taps = phase - pool_bp * start - np.arange(size * pool_bp) + scan.padding[0]
     held = (taps >= 0) & (taps < width)
     rows = weight[np.clip(taps, 0, width - 1)] * held[:, None, None].astype(np.float32)
     return rows.reshape(size, pool_bp, NUM_BASES, -1).transpose(0, 2, 1, 3).reshape(size, NUM_BASES, -1)
-
-
-def _finish(
-    network: MotifNetwork | ResidualNetwork,
-    track: int,
-    plan: _Plan,
-    window: _Window,
-    change: Float[Array, "size row change channel"],
-) -> Float[Array, "row change"]:
-    """From the changes of the last features to the logits."""
-    channels = plan.last.shape[2]
-    pooled = plan.pooled[window.sequence]
-    parts, outside = [], iter(zip(plan.before, plan.behind, strict=True))
-    for number, kind in enumerate(network.pooling.kinds):
-        if kind == "mean":
-            shares = change * window.cut(plan.weights / plan.length)[:, :, None]
-            # One sum after another: a reduction along the first axis is not vectorised on CPU.
-            moved = sum((shares[place] for place in range(1, window.size)), start=shares[0])
-            parts.append(pooled[number * channels : (number + 1) * channels][None, None] + moved)
-        else:
-            parts.append(_pool_again(window, change, kind, *next(outside)))
-    joined = jnp.concatenate(parts, axis=-1).reshape(-1, pooled.shape[0])
-    return run_head(network.head, joined)[:, track].reshape(plan.chunk, NUM_CHANGES)
 
 
 def _pool_outside(features: Float[Array, "batch length channel"], kind: str) -> tuple[Array, Array]:

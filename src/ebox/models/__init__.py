@@ -5,21 +5,18 @@ Knows nothing of devices, data folders or optimisers: a network is a pytree, a p
 """
 
 from ebox.models.architectures import (
-    MotifNetwork,
-    ResidualNetwork,
     build_model,
     check_length,
     first_layer_filters,
     rescale_logits,
 )
 from ebox.models.encoding import one_hot
-from ebox.models.network import Network, Pass, apply_moments, count_parameters, is_trainable
+from ebox.models.network import Network, apply_moments, count_parameters, is_trainable
+from ebox.models.passes import Pass
 
 __all__ = [
-    "MotifNetwork",
     "Network",
     "Pass",
-    "ResidualNetwork",
     "apply_moments",
     "build_model",
     "check_length",

@@ -1,43 +1,65 @@
-"""Layers of the networks: convolution in three equal forms, pooling, dense."""
+"""The operations that networks are made of; convolution in three equal forms."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from ebox.models.normalisation import per_channel
+from ebox.models.passes import ConvolutionMethod, Pass
 from ebox.models.winograd import MIN_CHANNELS, WIDTHS, convolve_winograd
 
-ConvolutionMethod = Literal["winograd", "im2col", "native"]
+ActivationKind = Literal["exponential", "relu", "gelu", "linear"]
+# The exponential is cut there, so that one strong site can't overflow bfloat16 sums.
 EXPONENT_LIMIT = 6.0
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, ...], variance: float) -> Array:
-    """Normal weights, drawn on the host: JAX would first compile a program for each shape, 1 to 2 s for a network."""
+def draw_weights(shape: tuple[int, ...], rng: np.random.Generator, gain: float = 2.0) -> Float[Array, "*inputs output"]:
+    """Draw normal weights of variance `gain` / fan-in; 2 is He's rule (He 2015).
+
+    Drawn on the host: JAX would first compile a program for each shape, 1 to 2 s for a network.
+    """
+    variance = gain / math.prod(shape[:-1])
     return jnp.asarray(rng.standard_normal(shape, np.float32) * np.float32(variance**0.5))
 
 
 class Convolution(eqx.Module):
-    """A one-dimensional convolution, zero-padded so that the length stays."""
+    """A one-dimensional convolution, zero-padded so that the length stays.
+
+    Where it reads both strands of DNA, the scores of the reverse complements stand beside those of the filters.
+    """
 
     weight: Float[Array, "width channel filter"]
-    dilation: int = eqx.field(static=True)
+    dilation: int = eqx.field(static=True, default=1)
+    both_strands: bool = eqx.field(static=True, default=False)
 
-    @staticmethod
-    def create(width: int, channels: int, filters: int, rng: np.random.Generator, *, dilation: int = 1) -> Convolution:
-        """Draw weights by He's rule: variance 2 / fan-in (He 2015)."""
-        return Convolution(_draw(rng, (width, channels, filters), 2.0 / (width * channels)), dilation)
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros before and behind the inputs."""
+        return same_padding(self.weight.shape[0], self.dilation)
+
+    def filters(self, dtype: DTypeLike = jnp.float32) -> Float[Array, "width channel score"]:
+        """All that slides over the inputs."""
+        weight = self.weight.astype(dtype)
+        return jnp.concatenate([weight, weight[::-1, ::-1]], axis=-1) if self.both_strands else weight
 
     def __call__(
-        self, inputs: Float[Array, "batch length channel"], method: ConvolutionMethod
-    ) -> Float[Array, "batch length filter"]:
+        self, inputs: Float[Array, "batch length channel"], a_pass: Pass
+    ) -> Float[Array, "batch length score"]:
         """Slide the filters over `inputs`, in the dtype of `inputs`."""
-        return convolve(inputs, self.weight.astype(inputs.dtype), self.dilation, method)
+        return convolve(inputs, self.filters(inputs.dtype), self.dilation, a_pass.method)
+
+
+def same_padding(width: int, dilation: int) -> tuple[int, int]:
+    """Zeros before and behind a convolution's inputs that keep the length."""
+    left = dilation * ((width - 1) // 2)
+    return left, dilation * (width - 1) - left
 
 
 def convolve(
@@ -51,59 +73,103 @@ def convolve(
     `native` leaves it to the compiler, as TPUs want it. `im2col` gathers the columns and multiplies once. `winograd` is
     for CPU: Winograd's tiles where there are many channels, columns elsewhere. XLA's own convolution, inside a compiled
     loop of steps, is 30 times slower there; on a GPU the library's dilated ones are slow in the backward pass.
+
+    Args:
+        inputs: What the filters slide over.
+        weight: The filters.
+        dilation: Positions between two taps of a filter.
+        method: `native`, `im2col` or `winograd`.
     """
     width, channels, filters = weight.shape
     if method == "winograd" and width in WIDTHS and min(channels, filters) >= MIN_CHANNELS:
         return convolve_winograd(inputs, weight, dilation)
-    left = dilation * ((width - 1) // 2)
-    right = dilation * (width - 1) - left
+    padding = same_padding(width, dilation)
     if method == "native":
         return jax.lax.conv_general_dilated(
             inputs,
             weight,
             window_strides=(1,),
-            padding=((left, right),),
+            padding=(padding,),
             rhs_dilation=(dilation,),
             dimension_numbers=("NWC", "WIO", "NWC"),
         )
     batch, length, _ = inputs.shape
-    padded = jnp.pad(inputs, ((0, 0), (left, right), (0, 0)))
+    padded = jnp.pad(inputs, ((0, 0), padding, (0, 0)))
     columns = [jax.lax.slice_in_dim(padded, k * dilation, k * dilation + length, axis=1) for k in range(width)]
     matrix = jnp.concatenate(columns, axis=-1).reshape(batch * length, width * channels)
     return (matrix @ weight.reshape(width * channels, filters)).reshape(batch, length, filters)
 
 
-@jax.custom_vjp
-def maximum_over(values: Float[Array, "*rows window channel"]) -> Float[Array, "*rows channel"]:
-    """Take the maximum over the last but one axis; ties share no gradient split, each gets it whole.
+class BetterStrand(eqx.Module):
+    """The greater of a filter's scores on both strands, at each position."""
 
-    Ties at the maximum come from equal inputs (a run of N, a repeat). Splitting them would need a count, and the
-    count is what makes the usual gradient slow on CPU.
+    def __call__(self, inputs: Float[Array, "batch length score"], a_pass: Pass) -> Float[Array, "batch length filter"]:
+        """Compare the first half of the scores with the second."""
+        return a_pass.rules.better(*jnp.split(inputs, 2, axis=-1))
+
+
+class MaxPool(eqx.Module):
+    """The maximum over windows of positions; a shorter rest at the end is left out."""
+
+    width: int = eqx.field(static=True)
+
+    def __call__(
+        self, inputs: Float[Array, "batch length channel"], a_pass: Pass
+    ) -> Float[Array, "batch pooled channel"]:
+        """Pool the whole windows."""
+        if self.width == 1:
+            return inputs
+        batch, length, channels = inputs.shape
+        pooled = length // self.width
+        kept = inputs[:, : pooled * self.width].reshape(batch, pooled, self.width, channels)
+        return a_pass.rules.maximum(kept)
+
+
+class Offset(eqx.Module):
+    """A number that is added to each channel."""
+
+    values: Float[Array, " channel"]
+
+    def __call__(self, inputs: Float[Array, "batch *length channel"], a_pass: Pass) -> Array:
+        """Add, in the dtype of `inputs`."""
+        return inputs + per_channel(self.values, inputs)
+
+
+class Activation(eqx.Module):
+    """A function of each number."""
+
+    kind: ActivationKind = eqx.field(static=True)
+
+    def __call__(self, inputs: Array, a_pass: Pass) -> Array:
+        """Apply it by the rules of the pass."""
+        return a_pass.rules.apply(self.of, inputs)
+
+    def of(self, inputs: Array) -> Array:
+        """The function; the exponential is cut at e^6, GELU is its approximation by tanh."""
+        if self.kind == "exponential":
+            return jnp.exp(jnp.minimum(inputs, jnp.asarray(EXPONENT_LIMIT, inputs.dtype)))
+        if self.kind == "linear":
+            return inputs
+        return jax.nn.relu(inputs) if self.kind == "relu" else jax.nn.gelu(inputs)
+
+
+class Drop(eqx.Module):
+    """Dropout in training, of filters or of other units, by the rates of the pass.
+
+    What is dropped depends on the example's key and on `place` only, so not on the number of devices.
     """
-    return values.max(axis=-2)
 
+    place: int = eqx.field(static=True)
+    of_filters: bool = eqx.field(static=True, default=False)
 
-def _maximum_forward(values: Array) -> tuple[Array, tuple[Array, Array]]:
-    top = values.max(axis=-2)
-    return top, (values, top)
-
-
-def _maximum_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    values, top = saved
-    return (jnp.where(values == top[..., None, :], gradient[..., None, :], jnp.zeros((), gradient.dtype)),)
-
-
-maximum_over.defvjp(_maximum_forward, _maximum_backward)
-
-
-def max_pool(inputs: Float[Array, "batch length channel"], width: int) -> Float[Array, "batch pooled channel"]:
-    """Take the maximum over windows of `width`; a shorter rest at the end is left out."""
-    batch, length, channels = inputs.shape
-    pooled = length // width
-    if width == 1:
-        return inputs
-    kept = inputs[:, : pooled * width].reshape(batch, pooled, width, channels)
-    return maximum_over(kept)
+    def __call__(self, inputs: Float[Array, "batch *length channel"], a_pass: Pass) -> Array:
+        """Drop whole channels, and scale the others to keep the mean."""
+        if a_pass.keys is None:
+            return inputs
+        channels, rate = inputs.shape[-1], a_pass.filter_dropout if self.of_filters else a_pass.dropout
+        draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, self.place), (channels,)))
+        kept = jnp.where(draw(a_pass.keys) >= rate, 1.0 / (1.0 - rate), 0.0).astype(inputs.dtype)
+        return inputs * kept.reshape(kept.shape[0], *(1,) * (inputs.ndim - 2), channels)
 
 
 class Dense(eqx.Module):
@@ -116,21 +182,12 @@ class Dense(eqx.Module):
     weight: Float[Array, "inputs units"]
     bias: Float[Array, " units"] | None
 
-    @staticmethod
-    def create(inputs: int, units: int, rng: np.random.Generator, *, gain: float = 2.0, bias: bool = True) -> Dense:
-        """Draw weights with variance `gain` / inputs; the bias starts at zero."""
-        return Dense(_draw(rng, (inputs, units), gain / inputs), jnp.zeros(units) if bias else None)
-
-    def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch units"]:
+    def __call__(self, inputs: Float[Array, "batch inputs"], a_pass: Pass) -> Float[Array, "batch units"]:
         """Multiply and add, in the dtype of `inputs`."""
         outputs = inputs @ self.weight.astype(inputs.dtype)
         return outputs if self.bias is None else outputs + per_channel(self.bias, outputs)
 
 
-def activate(inputs: Array, name: Literal["exponential", "relu", "gelu", "linear"]) -> Array:
-    """Apply an activation; the exponential is cut at e^6 so that one strong site can't overflow bfloat16 sums."""
-    if name == "exponential":
-        return jnp.exp(jnp.minimum(inputs, jnp.asarray(EXPONENT_LIMIT, inputs.dtype)))
-    if name == "linear":
-        return inputs
-    return jax.nn.relu(inputs) if name == "relu" else jax.nn.gelu(inputs)
+def join(features: Float[Array, "*rows channel"], update: Float[Array, "*rows filter"]) -> Float[Array, "*rows filter"]:
+    """Add an update to what it was made from, where both have equally many channels; it takes its place elsewhere."""
+    return features + update if update.shape == features.shape else update

@@ -1,78 +1,73 @@
-"""What every network is: a pytree that maps one-hot bases to logits, its statistics kept apart from its weights."""
+"""What a network is: a pytree that maps one-hot bases to logits, its statistics kept apart from its weights."""
 
 from __future__ import annotations
 
-import abc
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float
+from jaxtyping import Array, Float
 
-from ebox.models.layers import ConvolutionMethod
-from ebox.models.normalisation import BatchNorm, Moments, Statistics
-
-
-class Pass(eqx.Module):
-    """How one pass over a network is made: the randomness and the batch of a training step, or neither.
-
-    Rates are data, not constants, so that a population of networks can be trained with different ones.
-    """
-
-    keys: Array | None = None  # one PRNG key an example, from its position in the global batch
-    mask: Bool[Array, " batch"] | None = None  # false: padding, which no sum may see
-    dropout: Float[Array, ""] | float = 0.0
-    filter_dropout: Float[Array, ""] | float = 0.0
-    statistics: Statistics = eqx.field(static=True, default=Statistics())
-    method: ConvolutionMethod = eqx.field(static=True, default="native")
-    dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
-
-    @property
-    def training(self) -> bool:
-        """Whether this pass drops units and normalises by its own batch."""
-        return self.keys is not None
-
-    def drop(self, inputs: Array, rate: Array | float, layer: int) -> Array:
-        """Drop channels of `inputs` (whole channels where there is a length axis), scaled to keep the mean.
-
-        What is dropped depends on the example's key and on `layer` only, so not on the number of devices.
-        """
-        if self.keys is None:
-            return inputs
-        channels = inputs.shape[-1]
-        bits = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, layer), (channels,)))(self.keys)
-        kept = jnp.where(bits >= rate, 1.0 / (1.0 - rate), 0.0).astype(inputs.dtype)
-        return inputs * kept.reshape(kept.shape[0], *(1,) * (inputs.ndim - 2), channels)
+from ebox.models.layers import Activation, ActivationKind, BetterStrand, Convolution, Dense, Drop, MaxPool, Offset
+from ebox.models.normalisation import BatchNorm, Moments
+from ebox.models.passes import Pass
+from ebox.models.pooling import GlobalPooling
+from ebox.models.trace import Operation, Stages, Update, trace
 
 
-class Recorder:
-    """Collects the moments that the batch normalisations of one training pass saw, in order."""
+class MotifLayer(eqx.Module):
+    """Filters over bases: convolution, optional reading of both strands, pooling, normalisation, activation."""
 
-    def __init__(self, this: Pass) -> None:
-        self.this = this
-        self.moments: list[Moments] = []
+    convolution: Convolution
+    norm: BatchNorm | None
+    offset: Float[Array, " filter"] | None  # only without a normalisation, which has its own
+    pool_bp: int = eqx.field(static=True)
+    activation: ActivationKind = eqx.field(static=True)
 
-    def normalise(self, norm: BatchNorm | None, inputs: Array) -> Array:
-        """Normalise by the batch when training, by the running moments otherwise."""
-        if norm is None:
-            return inputs
-        if not self.this.training:
-            return norm(inputs)
-        assert self.this.mask is not None
-        outputs, moments = norm.by_batch(inputs, self.this.mask, self.this.statistics)
-        self.moments.append(moments)
-        return outputs
+    def finish(self) -> tuple[Operation, ...]:
+        """From scores at every base to features; pooling first is exact, activations rise."""
+        strands = (BetterStrand(),) if self.convolution.both_strands else ()
+        offset = () if self.offset is None else (Offset(self.offset),)
+        activation = Activation(self.activation), Drop(0, of_filters=True)
+        return (*strands, MaxPool(self.pool_bp), *_some(self.norm), *offset, *activation)
+
+
+class Head(eqx.Module):
+    """Dense layers on the pooled features, then one logit a track."""
+
+    hidden: tuple[tuple[Dense, BatchNorm | None], ...]
+    output: Dense
+
+    def operations(self) -> tuple[Operation, ...]:
+        """From pooled features to logits."""
+        operations: list[Operation] = [Drop(1)]
+        for number, (dense, norm) in enumerate(self.hidden):
+            operations += [dense, *_some(norm), Activation("relu"), Drop(2 + number)]
+        return (*operations, self.output)
 
 
 class Network(eqx.Module):
-    """A network over one-hot bases."""
+    """Motif detectors, a body of dilated residual convolutions that sees their order and spacing, pooling, head.
 
-    @abc.abstractmethod
+    Without a body it finds motifs anywhere, blind to their order.
+    """
+
+    motifs: MotifLayer
+    body: tuple[tuple[Convolution, BatchNorm | None], ...]
+    pooling: GlobalPooling
+    head: Head
+
     def __call__(
-        self, inputs: Float[Array, "batch length 4"], this: Pass
+        self, inputs: Float[Array, "batch length 4"], a_pass: Pass
     ) -> tuple[Float[Array, "batch track"], tuple[Moments, ...]]:
         """Give float32 logits, and the batch moments seen (none outside training)."""
+        found = trace(self.stages(), inputs, a_pass)
+        return found.logits, found.moments
+
+    def stages(self) -> Stages:
+        """The network as its operations in order."""
+        body = tuple(Update((convolution, *_some(norm)), Activation("relu")) for convolution, norm in self.body)
+        return Stages(self.motifs.convolution, self.motifs.finish(), body, self.pooling, self.head.operations())
 
     def norms(self) -> tuple[BatchNorm, ...]:
         """The batch normalisations in the order of the fields, which is that in which a pass records their moments."""
@@ -106,6 +101,10 @@ def apply_moments(network: Network, seen: tuple[Moments, ...], momentum: float =
 
 def _is_norm(node: Any) -> bool:
     return isinstance(node, BatchNorm)
+
+
+def _some(norm: BatchNorm | None) -> tuple[BatchNorm, ...]:
+    return () if norm is None else (norm,)
 
 
 def count_parameters(network: Network) -> int:

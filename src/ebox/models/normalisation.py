@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ebox.mesh.collectives import Axis
 
 BATCH_NORM_EPSILON = 1e-5
-# Up to so many devices the moments of all travel to all: one message, of a length that grows with their number.
+# Up to this number of devices the moments of all travel to all: one message, of a length that grows with their number.
 GATHERED_DEVICES = 16
 
 
@@ -23,7 +23,7 @@ class Statistics:
 
     Args:
         axis: The devices whose examples count, in the order of their shares; none: this device's alone.
-        group_examples: Of those examples so many, neighbours, are normalised together; none: all of them.
+        group_examples: How many neighbours of them are normalised together; none: all of them.
     """
 
     axis: Axis | None = None
@@ -52,7 +52,14 @@ class BatchNorm(eqx.Module):
 
     def __call__(self, inputs: Float[Array, "batch *length channel"]) -> Float[Array, "batch *length channel"]:
         """Normalise by the running moments in float32, and give the dtype of `inputs` back."""
-        return _scale(inputs, self.scale, self.offset, self.running)
+        values = inputs.astype(jnp.float32)
+        centred = values - per_channel(self.running.mean, values)
+        scaled = centred * per_channel(self.factor(), values)
+        return (scaled + per_channel(self.offset, values)).astype(inputs.dtype)
+
+    def factor(self) -> Float[Array, " channel"]:
+        """What the running moments make of a difference of two inputs."""
+        return self.scale * jax.lax.rsqrt(self.running.variance + BATCH_NORM_EPSILON)
 
     def by_batch(
         self, inputs: Float[Array, "batch *length channel"], mask: Bool[Array, " batch"], statistics: Statistics
@@ -127,7 +134,7 @@ class Groups:
 
     @staticmethod
     def of(statistics: Statistics, num_examples: int) -> Groups:
-        """Those of a device that holds so many examples; all devices on the axis hold as many."""
+        """Those of a device that holds `num_examples`; all devices on the axis hold as many."""
         axis = statistics.axis
         total = num_examples * (1 if axis is None else axis.size)
         size = min(total, statistics.group_examples or total)
@@ -202,13 +209,6 @@ def _join_groups(counts: Array, means: Array, variances: Array) -> Moments:
     shares = counts / jnp.maximum(counts.sum(), 1.0)
     mean = (shares * means).sum(axis=0)
     return Moments(mean, (shares * (variances + (means - mean[None]) ** 2)).sum(axis=0))
-
-
-def _scale(inputs: Array, scale: Array, offset: Array, moments: Moments) -> Array:
-    values = inputs.astype(jnp.float32)
-    factor = scale * jax.lax.rsqrt(moments.variance + BATCH_NORM_EPSILON)
-    centred = values - per_channel(moments.mean, values)
-    return (centred * per_channel(factor, values) + per_channel(offset, values)).astype(inputs.dtype)
 
 
 def _per_example(weights: Array, like: Array) -> Array:

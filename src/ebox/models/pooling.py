@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
-from ebox.models.layers import maximum_over
+from ebox.models.passes import Pass
 
 PoolingKind = Literal["max", "mean", "log_mean_exp"]
 
@@ -36,23 +34,27 @@ class GlobalPooling(eqx.Module):
         position = jnp.zeros((position_basis, channels)) if position_basis else None
         return GlobalPooling(position, kinds)
 
-    def __call__(self, inputs: Float[Array, "batch length channel"]) -> Float[Array, "batch pooled"]:
+    def __call__(self, inputs: Float[Array, "batch length channel"], a_pass: Pass) -> Float[Array, "batch pooled"]:
         """Pool and join the kinds, in the dtype of `inputs`."""
-        parts = [self._pool(inputs, kind) for kind in self.kinds]
+        parts = [self._pool(inputs, kind, a_pass) for kind in self.kinds]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
-    def _pool(self, inputs: Float[Array, "batch length channel"], kind: PoolingKind) -> Float[Array, "batch channel"]:
-        if kind == "log_mean_exp":
-            evidence = jax.nn.logsumexp(inputs.astype(jnp.float32), axis=1) - math.log(inputs.shape[1])
-            return evidence.astype(inputs.dtype)
-        return maximum_over(inputs) if kind == "max" else self._mean(inputs)
-
-    def _mean(self, inputs: Float[Array, "batch length channel"]) -> Float[Array, "batch channel"]:
+    def weights(self, length: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "length channel"] | None:
+        """What each position counts in the mean; none: all the same."""
         if self.position is None:
-            return inputs.mean(axis=1)
-        basis = jnp.asarray(position_bumps(inputs.shape[1], self.position.shape[0]), inputs.dtype)
-        weights = 1.0 + basis @ self.position.astype(inputs.dtype)
-        return (inputs * weights[None]).mean(axis=1)
+            return None
+        basis = jnp.asarray(position_bumps(length, self.position.shape[0]), dtype)
+        return 1.0 + basis @ self.position.astype(dtype)
+
+    def _pool(
+        self, inputs: Float[Array, "batch length channel"], kind: PoolingKind, a_pass: Pass
+    ) -> Float[Array, "batch channel"]:
+        if kind == "max":
+            return a_pass.rules.maximum(inputs)
+        if kind == "log_mean_exp":
+            return a_pass.rules.log_mean_exp(inputs)
+        weights = self.weights(inputs.shape[1], inputs.dtype)
+        return (inputs if weights is None else inputs * weights[None]).mean(axis=1)
 
 
 def position_bumps(length: int, count: int) -> Float[np.ndarray, "length count"]:

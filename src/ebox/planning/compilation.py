@@ -134,7 +134,7 @@ def compile_train_step(mesh: Mesh, config: Config, shape: StepShape) -> Compilat
         num_hosts=len({device.process_index for device in mesh.devices.flat}),
         batch_size=config.train.batch_size,
         batch_per_chip=batch // mesh.size,
-        precision=jnp.dtype(make_plan(config, mesh, platform).schedule.a_pass.dtype).name,
+        precision=jnp.dtype(make_plan(config, mesh, platform).schedule.pass_plan.dtype).name,
         num_parameters=sum(leaf.size for leaf in trained),
         gradient_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in trained),
         collectives=read_collectives(compiled.as_text() or ""),

@@ -81,13 +81,13 @@ class GradientComputer:
         self._compute = jax.jit(self._build(), compiler_options=compiler_options(mesh))
 
     def _build(self) -> Callable[..., Any]:
-        a_pass = self._plan.schedule.a_pass
+        pass_plan = self._plan.schedule.pass_plan
 
-        def local(arrays: Any, shares: tuple[Array, ...], known: Array, step: Array, this: Hyperparameters) -> Any:
+        def local(arrays: Any, shares: tuple[Array, ...], known: Array, step: Array, rates: Hyperparameters) -> Any:
             network = eqx.combine(arrays, self._static)
             codes, targets, mask = (rows[0] for rows in shares)
             with self._plan.precision():
-                share = share_of_gradient(network, Batch(codes, targets, mask, known[0]), step, this, a_pass)
+                share = share_of_gradient(network, Batch(codes, targets, mask, known[0]), step, rates, pass_plan)
             gradient, loss = jax.lax.psum((share.gradient, share.loss), DATA_AXIS)
             moments = share.moments
             if self._plan.schedule.are_moments_apart:
@@ -192,18 +192,18 @@ class AsyncEngine:
         self._weights: tuple[int, Any] = (-1, None)
 
     def _build_advance(self) -> Callable[..., Any]:
-        def advance(state: TrainState, gradient: list[Array], moments: list[Array], this: Hyperparameters) -> Any:
+        def advance(state: TrainState, gradient: list[Array], moments: list[Array], rates: Hyperparameters) -> Any:
             weights, _ = eqx.partition(state.network, is_trainable(state.network))
             total = jax.tree.unflatten(jax.tree.structure(weights), gradient)
             pairs = zip(moments[::2], moments[1::2], strict=True)
             return self._schedule.advance(
-                state, total, tuple(Moments(mean, variance) for mean, variance in pairs), this
+                state, total, tuple(Moments(mean, variance) for mean, variance in pairs), rates
             )
 
         return advance
 
     def run(
-        self, plan: ChunkPlan, this: Hyperparameters, signals: np.ndarray, state: TrainState
+        self, plan: ChunkPlan, rates: Hyperparameters, signals: np.ndarray, state: TrainState
     ) -> tuple[TrainState, DispatchMetrics]:
         """Make the steps of a plan; batches after it may be under way already when this returns."""
         if self._next is None:
@@ -220,10 +220,10 @@ class AsyncEngine:
                     self._again += [later.number for later in self._ledger.drop_from(plan.first + plan.count)]
                 continue
             assert ticket.result is not None
-            state, norm, rate = self._advance(state, ticket.result.gradient, ticket.result.moments, this)
+            state, norm, rate = self._advance(state, ticket.result.gradient, ticket.result.moments, rates)
             facts.append((ticket.result.loss, norm, rate))
-        losses, norms, rates = (jnp.asarray([float(one[place]) for one in facts]) for place in range(3))
-        return state, DispatchMetrics(losses, norms, rates, jnp.asarray(signals))
+        losses, norms, taken = (jnp.asarray([float(one[place]) for one in facts]) for place in range(3))
+        return state, DispatchMetrics(losses, norms, taken, jnp.asarray(signals))
 
     def _hand_out(self, state: TrainState) -> None:
         """Give every free worker a batch, as far as the bound allows."""

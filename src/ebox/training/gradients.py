@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
 
 from ebox.mesh.devices import DATA_AXIS
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
-from ebox.models.layers import ConvolutionMethod
-from ebox.models.network import Network, Pass, is_trainable
+from ebox.models.network import Network, is_trainable
 from ebox.models.normalisation import Moments, Statistics
+from ebox.models.passes import ConvolutionMethod, Pass
 from ebox.training.sampling import UNKNOWN_TARGET
 from ebox.training.state import Hyperparameters
 
@@ -50,7 +50,7 @@ class PassPlan:
     statistics: Statistics
 
     def num_groups(self, workers: int) -> int:
-        """How many groups of examples are normalised by statistics of their own, in a pass of so many workers."""
+        """How many groups of examples are normalised by statistics of their own, in a pass of `workers`."""
         total = self.piece_size * workers
         return -(-total // (self.statistics.group_examples or total))
 
@@ -76,35 +76,29 @@ def masked_loss_sum(
     logits: Float[Array, "batch track"],
     targets: UInt8[Array, "batch track"],
     mask: Bool[Array, " batch"],
-    this: Hyperparameters,
+    rates: Hyperparameters,
 ) -> Float[Array, ""]:
     """Weighted sum of the binary cross-entropy over the known targets of unmasked examples."""
     label = (targets == 1).astype(jnp.float32)
-    smooth = label * (1.0 - this.label_smoothing) + 0.5 * this.label_smoothing
+    smooth = label * (1.0 - rates.label_smoothing) + 0.5 * rates.label_smoothing
     entropy = jnp.logaddexp(0.0, logits) - smooth * logits
-    return (_target_weights(targets, mask, this) * entropy).sum()
+    return (_target_weights(targets, mask, rates) * entropy).sum()
 
 
 def masked_loss_weight(
-    targets: UInt8[Array, "batch track"], mask: Bool[Array, " batch"], this: Hyperparameters
+    targets: UInt8[Array, "batch track"], mask: Bool[Array, " batch"], rates: Hyperparameters
 ) -> Float[Array, ""]:
     """Sum of the weights behind `masked_loss_sum`."""
-    return _target_weights(targets, mask, this).sum()
+    return _target_weights(targets, mask, rates).sum()
 
 
-def _target_weights(targets: Array, mask: Array, this: Hyperparameters) -> Float[Array, "batch track"]:
+def _target_weights(targets: Array, mask: Array, rates: Hyperparameters) -> Float[Array, "batch track"]:
     known = (targets != UNKNOWN_TARGET) & mask[:, None]
-    return known.astype(jnp.float32) * jnp.where(targets == 1, this.positive_weight, 1.0)
+    return known.astype(jnp.float32) * jnp.where(targets == 1, rates.positive_weight, 1.0)
 
 
 def share_of_gradient(
-    network: Network,
-    batch: Batch,
-    step: Array,
-    this: Hyperparameters,
-    plan: PassPlan,
-    *,
-    alone: bool = False,
+    network: Network, batch: Batch, step: Array, rates: Hyperparameters, plan: PassPlan, *, alone: bool = False
 ) -> Share:
     """Pass over this device's part of the batch; to be called under `shard_map` on the data axis.
 
@@ -112,49 +106,37 @@ def share_of_gradient(
         network: The weights, alike on all devices unless `alone`.
         batch: This device's part.
         step: The step, counted from 0.
-        this: Rates and weights.
+        rates: Rates and weights.
         plan: What is constant.
         alone: Give the gradient of this device's own mean loss, by its own statistics, not its share of the global one.
     """
-    keys = _example_keys(this.key, step, batch.codes.shape[0])
+    keys = _example_keys(rates.key, step, batch.codes.shape[0])
     if alone:
-        total = masked_loss_weight(batch.targets, batch.mask, this)
+        total = masked_loss_weight(batch.targets, batch.mask, rates)
     else:
-        total = batch.known[0] + this.positive_weight * batch.known[1]
+        total = batch.known[0] + rates.positive_weight * batch.known[1]
     if plan.micro_batches == 1:
-        return _pass(network, batch, keys, total, this, plan)
-    return _accumulate(network, batch, keys, total, this, plan)
+        return _pass(network, batch, keys, total, rates, plan)
+    return _accumulate(network, batch, keys, total, rates, plan)
 
 
-def _pass(
-    network: Network,
-    batch: Batch,
-    keys: Array,
-    total: Array,
-    this: Hyperparameters,
-    plan: PassPlan,
-) -> Share:
+def _pass(network: Network, batch: Batch, keys: Array, total: Array, rates: Hyperparameters, plan: PassPlan) -> Share:
     """One forward and backward pass."""
     with jax.named_scope("augment"):
-        inputs = one_hot(augment(batch.codes, keys, plan, this.mutation_rate), plan.dtype)
+        inputs = one_hot(augment(batch.codes, keys, plan, rates.mutation_rate), plan.dtype)
     weights, fixed = eqx.partition(network, is_trainable(network))
-    one_pass = Pass(keys, batch.mask, this.dropout, this.filter_dropout, plan.statistics, plan.method, plan.dtype)
+    a_pass = Pass(keys, batch.mask, rates.dropout, rates.filter_dropout, plan.statistics, plan.method, plan.dtype)
 
     def share_of_loss(weights: Network) -> tuple[Array, tuple[Moments, ...]]:
-        logits, moments = eqx.combine(weights, fixed)(inputs, one_pass)
-        return masked_loss_sum(logits, batch.targets, batch.mask, this) / jnp.maximum(total, 1.0), moments
+        logits, moments = eqx.combine(weights, fixed)(inputs, a_pass)
+        return masked_loss_sum(logits, batch.targets, batch.mask, rates) / jnp.maximum(total, 1.0), moments
 
     (loss, moments), gradient = jax.value_and_grad(share_of_loss, has_aux=True)(weights)
     return Share(gradient, loss, moments, batch.mask.sum().astype(jnp.float32))
 
 
 def _accumulate(
-    network: Network,
-    batch: Batch,
-    keys: Array,
-    total: Array,
-    this: Hyperparameters,
-    plan: PassPlan,
+    network: Network, batch: Batch, keys: Array, total: Array, rates: Hyperparameters, plan: PassPlan
 ) -> Share:
     """Pass over the micro-batches one after another and add up; each is normalised by its own statistics."""
 
@@ -163,7 +145,7 @@ def _accumulate(
 
     def one(piece: tuple[Array, Array, Array, Array]) -> Share:
         codes, targets, mask, piece_keys = piece
-        return _pass(network, Batch(codes, targets, mask, batch.known), piece_keys, total, this, plan)
+        return _pass(network, Batch(codes, targets, mask, batch.known), piece_keys, total, rates, plan)
 
     shares = jax.lax.map(one, (cut(batch.codes), cut(batch.targets), cut(batch.mask), cut(keys)))
     gradient, loss = jax.tree.map(lambda values: values.sum(axis=0), (shares.gradient, shares.loss))
@@ -175,7 +157,7 @@ def _accumulate(
 
 
 def _join(moments: Moments, counts: Float[Array, " piece"]) -> Moments:
-    """The moments of pieces of so many examples taken together."""
+    """The moments of pieces taken together, each by its number of examples."""
     weights = (counts / jnp.maximum(counts.sum(), 1.0))[:, None]
     mean = (weights * moments.mean).sum(axis=0)
     spread = moments.variance + (moments.mean - mean[None]) ** 2

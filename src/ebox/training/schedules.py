@@ -37,7 +37,7 @@ class Schedule(abc.ABC):
     The state without `carried` is alike on all devices; `carried` is each device's own.
     """
 
-    a_pass: PassPlan
+    pass_plan: PassPlan
     exchange: Exchange
     optimiser: optax.GradientTransformation
     workers: int
@@ -45,7 +45,7 @@ class Schedule(abc.ABC):
     @property
     def are_moments_apart(self) -> bool:
         """Whether a pass gives each device the moments of its own examples alone."""
-        return self.a_pass.statistics.axis is None
+        return self.pass_plan.statistics.axis is None
 
     @abc.abstractmethod
     def start(self, network: Network) -> TrainState:
@@ -53,7 +53,7 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def step(
-        self, core: TrainState, carried: Carried, batch: Batch, this: Hyperparameters
+        self, core: TrainState, carried: Carried, batch: Batch, rates: Hyperparameters
     ) -> tuple[TrainState, Carried, StepFacts]:
         """Make one step on this device; to be called under `shard_map`."""
 
@@ -87,14 +87,14 @@ class Schedule(abc.ABC):
         """The collectives of one meeting, and after how many steps one is held."""
 
     def advance(
-        self, core: TrainState, total: Network, moments: tuple[Moments, ...], this: Hyperparameters
+        self, core: TrainState, total: Network, moments: tuple[Moments, ...], rates: Hyperparameters
     ) -> tuple[TrainState, Array, Array]:
         """Take one optimiser step along a summed gradient; also its norm and the rate."""
         weights, fixed = eqx.partition(core.network, is_trainable(core.network))
-        rate = learning_rate_at(core.step, this)
-        weights, optimiser = descend(weights, total, core.optimiser, self.optimiser, rate, this.weight_decay)
+        rate = learning_rate_at(core.step, rates)
+        weights, optimiser = descend(weights, total, core.optimiser, self.optimiser, rate, rates.weight_decay)
         network = apply_moments(eqx.combine(weights, fixed), moments)
-        average = move_average(core.average, network, core.step, this.ema_decay)
+        average = move_average(core.average, network, core.step, rates.ema_decay)
         return TrainState(core.step + 1, network, optimiser, average, None), optax.tree.norm(total), rate
 
 
@@ -108,12 +108,12 @@ class EveryStepSchedule(Schedule):
         return TrainState(jnp.zeros((), jnp.int32), network, start_optimiser(network, self.optimiser), network, carried)
 
     def step(
-        self, core: TrainState, carried: Carried, batch: Batch, this: Hyperparameters
+        self, core: TrainState, carried: Carried, batch: Batch, rates: Hyperparameters
     ) -> tuple[TrainState, Carried, StepFacts]:
         """See `Schedule`."""
-        share = share_of_gradient(core.network, batch, core.step, this, self.a_pass)
+        share = share_of_gradient(core.network, batch, core.step, rates, self.pass_plan)
         total, carried, moments = self.meet(core, share.gradient, carried, share.moments, share.num_examples)
-        core, norm, rate = self.advance(core, total, moments, this)
+        core, norm, rate = self.advance(core, total, moments, rates)
         return core, carried, StepFacts(share.loss, norm, rate)
 
     def regroup(self, carried: Carried, network: Network, *, keeps_owed: bool = True) -> Carried:
@@ -153,14 +153,14 @@ class DelayedSchedule(Schedule):
         return TrainState(jnp.zeros((), jnp.int32), network, start_optimiser(network, self.optimiser), network, carried)
 
     def step(
-        self, core: TrainState, carried: Pending, batch: Batch, this: Hyperparameters
+        self, core: TrainState, carried: Pending, batch: Batch, rates: Hyperparameters
     ) -> tuple[TrainState, Pending, StepFacts]:
         """See `Schedule`."""
         total, sent, moments = self.meet(
             core, carried.gradient, carried.exchange, carried.moments, carried.num_examples
         )
-        share = share_of_gradient(core.network, batch, core.step, this, self.a_pass)
-        core, norm, rate = self.advance(core, total, moments, this)
+        share = share_of_gradient(core.network, batch, core.step, rates, self.pass_plan)
+        core, norm, rate = self.advance(core, total, moments, rates)
         pending = Pending(share.gradient, share.moments, share.num_examples, sent)
         return core, pending, StepFacts(share.loss, norm, rate)
 
@@ -215,24 +215,24 @@ class LocalSchedule(Schedule):
         return TrainState(jnp.zeros((), jnp.int32), network, velocity, network, carried)
 
     def step(
-        self, core: TrainState, carried: Wanderer, batch: Batch, this: Hyperparameters
+        self, core: TrainState, carried: Wanderer, batch: Batch, rates: Hyperparameters
     ) -> tuple[TrainState, Wanderer, StepFacts]:
         """See `Schedule`."""
-        share = share_of_gradient(carried.network, batch, core.step, this, self.a_pass, alone=True)
+        share = share_of_gradient(carried.network, batch, core.step, rates, self.pass_plan, alone=True)
         own = TrainState(core.step, carried.network, carried.optimiser, carried.network, None)
-        moved, norm, rate = self.advance(own, share.gradient, share.moments, this)
+        moved, norm, rate = self.advance(own, share.gradient, share.moments, rates)
         # Who has no example, of a tail batch, stays where it is.
         here = share.num_examples > 0.0
         before, after = (carried.network, carried.optimiser), (moved.network, moved.optimiser)
         network, optimiser = jax.tree.map(lambda new, old: jnp.where(here, new, old), after, before)
         walked = Wanderer(network, optimiser, carried.exchange)
         done = core.step + 1
-        is_meeting = (done % self.local_steps == 0) | (done.astype(jnp.float32) >= this.num_steps)
+        is_meeting = (done % self.local_steps == 0) | (done.astype(jnp.float32) >= rates.num_steps)
         core = TrainState(done, core.network, core.optimiser, core.average, None)
-        core, walked = jax.lax.cond(is_meeting, self._meet, lambda core, walked, _: (core, walked), core, walked, this)
+        core, walked = jax.lax.cond(is_meeting, self._meet, lambda core, walked, _: (core, walked), core, walked, rates)
         return core, walked, StepFacts(share.loss / self.workers, norm, rate)
 
-    def _meet(self, core: TrainState, walked: Wanderer, this: Hyperparameters) -> tuple[TrainState, Wanderer]:
+    def _meet(self, core: TrainState, walked: Wanderer, rates: Hyperparameters) -> tuple[TrainState, Wanderer]:
         """Move the common network by the mean of the workers' changes, and let all go on from it."""
         trainable = is_trainable(core.network)
         anchor, _ = eqx.partition(core.network, trainable)
@@ -249,7 +249,7 @@ class LocalSchedule(Schedule):
             velocity,
         )
         common = apply_moments(eqx.combine(anchor, fixed), moments, momentum=1.0)
-        average = move_average(core.average, common, core.step, this.ema_decay, steps=self.local_steps)
+        average = move_average(core.average, common, core.step, rates.ema_decay, steps=self.local_steps)
         met = TrainState(core.step, common, velocity, average, None)
         return met, Wanderer(common, walked.optimiser, carried)
 
@@ -327,11 +327,11 @@ def deal_moments(rows: Moments, counts: np.ndarray, workers: int) -> Moments:
 def _statistics(network: Network, schedule: EveryStepSchedule | DelayedSchedule) -> tuple[Message, ...]:
     """The messages of the batch normalisations within one step."""
     sizes, workers = [norm.scale.size for norm in network.norms()], schedule.workers
-    axis = schedule.a_pass.statistics.axis
+    axis = schedule.pass_plan.statistics.axis
     if axis is None:
         return ()
-    sizes = sizes * schedule.a_pass.micro_batches
-    groups = schedule.a_pass.num_groups(workers)
+    sizes = sizes * schedule.pass_plan.micro_batches
+    groups = schedule.pass_plan.num_groups(workers)
     backward = [sum_message(4 * groups * 2 * size, workers, axis) for size in sizes]
     if workers <= GATHERED_DEVICES:
         rows = [4 * workers * groups * (2 * size + 1) for size in sizes]

@@ -78,14 +78,14 @@ def rate_factor(config: TrainConfig) -> float:
     return {"constant": 1.0, "linear": growth, "sqrt": growth**0.5}[config.rate_scaling]
 
 
-def learning_rate_at(step: Array, this: Hyperparameters) -> Float[Array, ""]:
+def learning_rate_at(step: Array, rates: Hyperparameters) -> Float[Array, ""]:
     """Rise linearly from 4 % of the rate over the warm-up, then fall along a cosine (Loshchilov 2017)."""
     progress = step.astype(jnp.float32)
-    rising = FIRST_RATE_FRACTION + (1.0 - FIRST_RATE_FRACTION) * progress / this.warmup_steps
-    rest = jnp.maximum(this.num_steps - this.warmup_steps, 1.0)
-    share = jnp.clip((progress - this.warmup_steps) / rest, 0.0, 1.0)
-    falling = this.final_rate_fraction + (1.0 - this.final_rate_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
-    return this.learning_rate * jnp.where(progress < this.warmup_steps, rising, falling)
+    rising = FIRST_RATE_FRACTION + (1.0 - FIRST_RATE_FRACTION) * progress / rates.warmup_steps
+    rest = jnp.maximum(rates.num_steps - rates.warmup_steps, 1.0)
+    share = jnp.clip((progress - rates.warmup_steps) / rest, 0.0, 1.0)
+    falling = rates.final_rate_fraction + (1.0 - rates.final_rate_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    return rates.learning_rate * jnp.where(progress < rates.warmup_steps, rising, falling)
 
 
 def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:

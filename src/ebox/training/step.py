@@ -18,8 +18,8 @@ from ebox.errors import InputError
 from ebox.mesh.build import build_exchange, find_axis
 from ebox.mesh.collectives import Axis
 from ebox.mesh.devices import DATA_AXIS, choose_convolution
-from ebox.models.layers import ConvolutionMethod
 from ebox.models.normalisation import Statistics
+from ebox.models.passes import ConvolutionMethod
 from ebox.settings.reading import Config
 from ebox.training.batches import Chunk, Shares
 from ebox.training.gradients import Batch, PassPlan
@@ -40,7 +40,7 @@ class DispatchMetrics(eqx.Module):
 STOP, SAVE = 0, 1
 NUM_SIGNALS = 2
 
-# From so many examples at once on, a GPU's own convolutions pay in bfloat16.
+# From this number of examples at once on, a GPU's own convolutions pay in bfloat16.
 NATIVE_EXAMPLES = 1024
 
 # The many small elementwise passes of a step then share the cores: 1.05 to 1.1 times faster on 2.
@@ -69,7 +69,7 @@ def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPl
     dtype = {"auto": low, "float32": jnp.float32, "bfloat16": jnp.bfloat16}[train.precision]
     axis = find_axis(mesh)
     shares = Shares(train.batch_size, mesh.size, train.device_batch_size)
-    a_pass = PassPlan(
+    pass_plan = PassPlan(
         train.reverse_complement,
         train.shift_bp,
         train.mutation_rate > 0.0,
@@ -79,11 +79,11 @@ def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPl
         shares.piece_size,
         _choose_statistics(config, shares, axis),
     )
-    return StepPlan(_build_schedule(config, mesh, a_pass), dtype == jnp.float32, platform != "cpu")
+    return StepPlan(_build_schedule(config, mesh, pass_plan), dtype == jnp.float32, platform != "cpu")
 
 
 def _choose_convolution(platform: str, dtype: DTypeLike, examples: int) -> ConvolutionMethod:
-    """The fastest where gradients are needed too; on a GPU it hangs on the precision and the examples at once.
+    """The fastest where gradients are needed too; on a GPU it depends on the precision and the examples at once.
 
     Measured on an H200 with the default network, columns took this part of the time that the compiler's own
     convolutions took: in float32 0.57 at 64 examples and 0.34 at 4096; in bfloat16 0.63 at 64, 0.96 at 512, 1.09 at
@@ -98,7 +98,7 @@ def _choose_statistics(config: Config, shares: Shares, axis: Axis) -> Statistics
     """Groups that no device shares with another need no message; `local` workers never share.
 
     Raises:
-        InputError: a device takes no whole groups at once, so that they would hang on the number of devices.
+        InputError: a device takes no whole groups at once, so that they would depend on the number of devices.
     """
     train = config.train
     shared = axis if config.parallel.sync != "local" else None
@@ -140,7 +140,7 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
         shares: tuple[Any, Any, Any],
         known: Any,
         signals: Array,
-        this: Hyperparameters,
+        rates: Hyperparameters,
         count: Array,
     ) -> tuple[TrainState, Any, DispatchMetrics]:
         # Not NaN: what is not run must not look like a loss that is not finite.
@@ -149,7 +149,7 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
         def body(place: Array, carry: tuple[TrainState, Any, StepFacts]) -> tuple[TrainState, Any, StepFacts]:
             core, carried, facts = carry
             arrays = [jax.lax.dynamic_index_in_dim(array, place, keepdims=False) for array in (*shares, known)]
-            *state, seen = plan.schedule.step(core, carried, Batch(*arrays), this)
+            *state, seen = plan.schedule.step(core, carried, Batch(*arrays), rates)
             facts = jax.tree.map(lambda all_, one: all_.at[place].set(one), facts, seen)
             made = (*state, facts)
             return jax.tree.map(partial(jnp.where, place < count), made, carry) if plan.whole_chunks else made
@@ -171,11 +171,11 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
     )
 
     def run(
-        state: TrainState, chunk: Chunk, signals: Array, this: Hyperparameters, count: Array
+        state: TrainState, chunk: Chunk, signals: Array, rates: Hyperparameters, count: Array
     ) -> tuple[TrainState, DispatchMetrics]:
         shares = (chunk.codes, chunk.targets, chunk.mask)
         core, carried, metrics = over_devices(
-            state.with_carried(None), state.carried, shares, chunk.known, signals, this, count
+            state.with_carried(None), state.carried, shares, chunk.known, signals, rates, count
         )
         return core.with_carried(carried), metrics
 
@@ -203,12 +203,12 @@ def _sum_facts(facts: StepFacts, signals: Array, axis: Axis) -> DispatchMetrics:
     return DispatchMetrics(loss, norm, facts.learning_rate, signals)
 
 
-def _build_schedule(config: Config, mesh: Mesh, a_pass: PassPlan) -> Schedule:
+def _build_schedule(config: Config, mesh: Mesh, pass_plan: PassPlan) -> Schedule:
     parallel = config.parallel
     exchange, optimiser = build_exchange(parallel, mesh), make_optimiser(config.train)
     if parallel.sync == "local":
         return LocalSchedule(
-            a_pass,
+            pass_plan,
             exchange,
             optimiser,
             mesh.size,
@@ -218,5 +218,5 @@ def _build_schedule(config: Config, mesh: Mesh, a_pass: PassPlan) -> Schedule:
         )
     # An async server advances as every step does, by the gradients that its workers send it.
     if parallel.sync == "delayed":
-        return DelayedSchedule(a_pass, exchange, optimiser, mesh.size)
-    return EveryStepSchedule(a_pass, exchange, optimiser, mesh.size)
+        return DelayedSchedule(pass_plan, exchange, optimiser, mesh.size)
+    return EveryStepSchedule(pass_plan, exchange, optimiser, mesh.size)
