@@ -26,7 +26,7 @@ from ebox.training.checkpoints import (
     load_newest_checkpoint,
     regroup_carried,
 )
-from ebox.training.inputs import Problem
+from ebox.training.inputs import TrainingInputs
 from ebox.training.schedules import Schedule
 from ebox.training.state import TrainState
 from ebox.training.step import make_plan
@@ -49,7 +49,7 @@ def _begin(folder: Path, config: Config, devices: int) -> None:
 
 def _load(folder: Path, config: Config, devices: int) -> tuple[TrainState, Standing, Layout, Schedule, Layout]:
     data, mesh = planted(), make_mesh(find_devices(ParallelConfig(devices=devices)), config.parallel.node_devices)
-    fresh, schedule = Problem.of(data, config).fresh, make_plan(config, mesh).schedule
+    fresh, schedule = TrainingInputs.of(data, config).fresh, make_plan(config, mesh).schedule
     found = load_newest_checkpoint(folder, schedule.start(fresh), fresh, RunIdentity.of(config, data.fingerprint))
     assert found is not None
     state, _, standing, before = found

@@ -135,11 +135,11 @@ def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float
     import numpy as np
 
     from ebox.training.batches import Shares, iter_plans, make_chunk, put_chunk
-    from ebox.training.inputs import Problem
+    from ebox.training.inputs import TrainingInputs
     from ebox.training.state import place_state
     from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
 
-    train, problem = config.train, Problem.of(data, config)
+    train, problem = config.train, TrainingInputs.of(data, config)
     plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, problem.num_steps)
     run = build_run_chunk(mesh, plan, steps)
     state, shares = (

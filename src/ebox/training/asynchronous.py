@@ -28,7 +28,7 @@ from ebox.settings.reading import Config
 from ebox.training.batches import ChunkPlan, Shares, make_chunk
 from ebox.training.communication import CommunicationResult
 from ebox.training.gradients import Batch, share_of_gradient
-from ebox.training.inputs import Problem, TrainingData
+from ebox.training.inputs import TrainingData, TrainingInputs
 from ebox.training.schedules import merge_moments, running_moments, trained_weights
 from ebox.training.state import Hyperparameters, TrainState
 from ebox.training.step import DispatchMetrics, compiler_options, make_plan
@@ -73,9 +73,9 @@ class GradientComputer:
 
     def __init__(self, data: TrainingData, config: Config, mesh: Mesh) -> None:
         """Take the dataset, the settings, and this worker's devices."""
-        self._problem, self._mesh = Problem.of(data, config), mesh
+        self._inputs, self._mesh = TrainingInputs.of(data, config), mesh
         self._shares = Shares.of(mesh, config.train.batch_size, config.train.device_batch_size)
-        arrays, self._static = eqx.partition(self._problem.fresh, eqx.is_array)
+        arrays, self._static = eqx.partition(self._inputs.fresh, eqx.is_array)
         self._structure = jax.tree.structure(arrays)
         self._plan = make_plan(config, mesh)
         self._compute = jax.jit(self._build(), compiler_options=compiler_options(mesh))
@@ -105,11 +105,11 @@ class GradientComputer:
 
     def compute(self, ticket: int, weights: Leaves) -> GradientResult:
         """The gradient of batch `ticket`."""
-        problem = self._problem
-        chunk = make_chunk(problem.codes, problem.targets, problem.order, ChunkPlan(ticket, 1), 1, self._shares)
+        inputs = self._inputs
+        chunk = make_chunk(inputs.codes, inputs.targets, inputs.order, ChunkPlan(ticket, 1), 1, self._shares)
         arrays, step = jax.tree.unflatten(self._structure, weights), jnp.asarray(ticket, jnp.int32)
         shares = (chunk.codes, chunk.targets, chunk.mask)
-        gradient, moments, loss = self._compute(arrays, shares, chunk.known, step, problem.hyper)
+        gradient, moments, loss = self._compute(arrays, shares, chunk.known, step, inputs.hyper)
         return GradientResult(
             [np.asarray(leaf) for leaf in gradient], [np.asarray(leaf) for leaf in moments], float(loss)
         )

@@ -32,7 +32,7 @@ class TrainingData(Protocol):
 
 
 @dataclass(frozen=True)
-class Problem:
+class TrainingInputs:
     """A training, the same in every process that works at it: a function of dataset and settings."""
 
     codes: UInt8[np.ndarray, "example length"]
@@ -43,7 +43,7 @@ class Problem:
     fresh: Network
 
     @staticmethod
-    def of(data: TrainingData, config: Config) -> Problem:
+    def of(data: TrainingData, config: Config) -> TrainingInputs:
         """Take the train split, and draw the network (NumPy).
 
         Raises:
@@ -60,7 +60,7 @@ class Problem:
         num_steps = order.count_steps(train.epochs, train.max_steps)
         hyper = make_hyperparameters(train, num_steps, _positive_weight(config, order))
         fresh = build_model(config.model, targets.shape[1], data.length_bp, np.random.default_rng(train.seed))
-        return Problem(data.codes[rows], targets, order, num_steps, hyper, on_host(fresh))
+        return TrainingInputs(data.codes[rows], targets, order, num_steps, hyper, on_host(fresh))
 
 
 def _positive_weight(config: Config, order: ExampleOrder) -> float:

@@ -37,7 +37,7 @@ from ebox.training.checkpoints import (
     save_checkpoint,
 )
 from ebox.training.communication import describe_communication
-from ebox.training.inputs import Problem, TrainingData, on_host
+from ebox.training.inputs import TrainingData, TrainingInputs, on_host
 from ebox.training.sampling import make_order
 from ebox.training.state import TrainState, place_state
 from ebox.training.step import NUM_SIGNALS, SAVE, STOP, DispatchMetrics, build_run_chunk, make_plan
@@ -123,11 +123,11 @@ class _Loop:
     ) -> None:
         self.config, self.folder, self.mesh = config, folder, mesh
         self.validate, self.calibrate, self.on_entry, self.watch = validate, calibrate, on_entry, watch
-        self.problem = Problem.of(data, config)
-        self.order, self.num_steps, self.hyper = self.problem.order, self.problem.num_steps, self.problem.hyper
+        self.inputs = TrainingInputs.of(data, config)
+        self.order, self.num_steps, self.hyper = self.inputs.order, self.inputs.num_steps, self.inputs.hyper
         self.identity = RunIdentity.of(config, data.fingerprint)
         self.log = MetricsLog(folder)
-        self.fresh = self.problem.fresh
+        self.fresh = self.inputs.fresh
         self.plan = make_plan(config, mesh)
         self.engine = None if pool is None else AsyncEngine(pool, config, mesh, self.num_steps)
         self.standing = Standing()
@@ -186,7 +186,7 @@ class _Loop:
         run_chunk = build_run_chunk(self.mesh, self.plan, chunk_steps)
         size = self.config.train.device_batch_size
         chunks = iter_chunks(
-            self.problem.codes, self.problem.targets, self.order, plans, chunk_steps, self.mesh, device_batch_size=size
+            self.inputs.codes, self.inputs.targets, self.order, plans, chunk_steps, self.mesh, device_batch_size=size
         )
         with closing(chunks):
             for plan, chunk in chunks:
