@@ -109,7 +109,7 @@ class Display:
         elif now - last >= QUIET_SECONDS or (done >= total and now - last >= 1.0):
             self._said[phrase] = now
             # For a stage that is done all at once, only the elapsed time is known.
-            far = f"{now - already[0]:.0f} s so far" if total == 1 > done else f"{done:,} of {total:,}"
+            far = f"{now - already[0]:.0f} s elapsed" if total == 1 > done else f"{done:,} of {total:,}"
             note(f"{phrase}: {far}{self._describe_rest(phrase, now, done, total)}")
 
     def _describe_rest(self, phrase: str, now: float, done: int, total: int) -> str:
