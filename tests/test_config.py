@@ -39,7 +39,7 @@ def test_later_overrides_win_and_flags_win_over_them(tmp_path: Path):
         ("train.dropout=1.0", "train.dropout"),
         ("epochs=3", "not section.key=value"),
         ("data.split_fractions=[0.5,0.2,0.1]", "sum to 0.8"),
-        ("data.test_chroms=['chr2']", "chr2 stands in"),
+        ("data.test_chroms=['chr2']", "chr2 is in"),
     ],
 )
 def test_a_wrong_setting_is_named_with_the_remedy(override: str, words: str):

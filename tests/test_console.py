@@ -49,4 +49,4 @@ def test_what_is_done_all_at_once_shows_the_time_so_far(tmp_path: Path, monkeypa
             now = 160.0
             display.progress("finding motifs", 1, 1)
     said = (tmp_path / "said").read_text()
-    assert said == "finding motifs: 40 s so far\nfinding motifs: 1 of 1\n"
+    assert said == "finding motifs: 40 s elapsed\nfinding motifs: 1 of 1\n"

@@ -194,7 +194,7 @@ def test_a_cut_line_is_noticed_and_costs_nothing_but_time(dataset: Path, tmp_pat
                 assert time.monotonic() - cut < 30.0
                 # Where JAX's own heartbeat is first, it aborts.
                 assert set(codes) <= {EXIT_LOST, -signal.SIGABRT}, outputs
-                assert "the line to it is cut" in "".join(outputs)
+                assert "the connection to it is cut" in "".join(outputs)
                 assert not (out / "model").exists()
                 subprocess.run([*nodes[1], "ip", "link", "set", "eth0", "up"], check=True)
     assert largest_difference(undisturbed, out) == 0.0

@@ -55,7 +55,7 @@ def test_a_training_that_fails_says_why():
 
 @pytest.mark.parametrize("text", ["", "two", "1", "2,,4", "2,99", "-2"])
 def test_what_is_no_list_of_workers_is_refused(text: str):
-    with pytest.raises(InputError, match="no list of numbers of workers"):
+    with pytest.raises(InputError, match="not a list of numbers of workers"):
         read_numbers(text)
 
 

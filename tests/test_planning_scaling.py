@@ -90,7 +90,7 @@ def test_workers_without_a_network_between_them_can_be_fitted():
     ("change", "words"),
     [
         (lambda points: points[:3] + points[4:6], "too few"),
-        (lambda points: [point for point in points if point.case.workers == 2], "one number of workers"),
+        (lambda points: [point for point in points if point.case.workers == 2], "same number of workers"),
         (lambda points: [*points, replace(points[0], seconds=0.0)], "point 13 makes no sense"),
         (lambda points: [*points, replace(points[0], seconds=math.nan)], "makes no sense"),
         (lambda points: [replace(points[0], case=replace(points[0].case, bandwidth=0.0)), *points], "point 1 makes"),

@@ -51,7 +51,7 @@ def test_a_training_is_foreseen(dataset: Path):
 @pytest.mark.parametrize(
     ("train", "remark"),
     [
-        ({"batch_size": 64}, "two messages a layer at every step; with train.batch_statistics=group"),
+        ({"batch_size": 64}, "two messages in each layer at every step; with train.batch_statistics=group"),
         ({"batch_size": 64, "batch_statistics": "group"}, "set train.group_examples=16"),
         ({"batch_size": 30, "batch_statistics": "group"}, "set a train.batch_size that the workers share evenly"),
         ({"batch_size": 64, "batch_statistics": "group", "group_examples": 16}, None),

@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_written_is_left_alone(
         (b"chr1\t1\t5\n", "is not FASTA"),
         (b"ACGT\n", "is not FASTA"),
         (b"\x00\x01", "is not FASTA"),
-        (b">a\nACGT\nAC\nACGT\n", "of one length"),
+        (b">a\nACGT\nAC\nACGT\n", "have the same length"),
         (b"PK\x03\x04", "zip"),
     ],
     ids=lambda value: value if isinstance(value, str) else "file",

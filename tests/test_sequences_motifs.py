@@ -113,7 +113,7 @@ def test_meme_written_is_read_again(tmp_path: Path) -> None:
         (MEME.replace("alength= 4", "alength= 20"), "alength is 20, expected 4"),
         (MEME.replace("= ACGT", "= ACGU"), "alphabet 'ACGU', expected ACGT"),
         (MEME[: MEME.index("0 0 1 0")], "line 14: the matrix has 2 rows, expected w= 3"),
-        (MEME.replace("MOTIF first ebox", ""), "line 8: a matrix stands before"),
+        (MEME.replace("MOTIF first ebox", ""), "line 8: a matrix comes before"),
         (JASPAR.replace("T [ 0 0 ]\n", ""), "line 1: the matrix has 3 rows, expected 4"),
         (JASPAR.replace("T [ 0 0 ]", "U [ 0 0 ]"), "line 5: found a row 'U', expected T"),
         (JASPAR.replace("T [ 0 0 ]", "G [ 0 0 ]"), "line 5: found a row 'G', expected T"),

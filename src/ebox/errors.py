@@ -1,4 +1,4 @@
-"""The errors that a user is meant to read: what is wrong, where, and what to do about it."""
+"""The errors for users to read: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class InputError(Exception):
 
     Args:
         problem: What is wrong, in one clause, with what was found and what was expected.
-        file: The file or folder that it is about.
+        file: The file or folder with the problem.
         line: The 1-based line of that file.
-        record: The name of the record, where the format has names.
+        record: The name of the record, if the format has names.
         remedy: What the user can do.
     """
 
@@ -38,7 +38,7 @@ class InputError(Exception):
         super().__init__(str(self))
 
     def facts(self) -> dict[str, Any]:
-        """What it is made of, by the names of the parameters."""
+        """The parts of the error, by the names of the parameters."""
         return {name: getattr(self, name) for name in ("problem", "file", "line", "record", "remedy")}
 
     def __str__(self) -> str:
@@ -54,18 +54,18 @@ class InputError(Exception):
 
 
 def explain_memory(error: Exception) -> InputError | None:
-    """Where an error of JAX says that the memory of a device is used up: what to do about it."""
+    """The error to show if an error of JAX says that the memory of a device is used up; else None."""
     if "RESOURCE_EXHAUSTED" not in str(error):
         return None
     return InputError(
-        "the memory of a device does not suffice for this batch",
+        "a device has too little memory for this batch",
         remedy="set train.device_batch_size (gradients are then accumulated), or a smaller train.batch_size",
     )
 
 
 class WorkersFailedError(Exception):
-    """The workers of a group failed more often than they may. The command line exits with code 1."""
+    """The workers of a group failed more times than allowed. The command line exits with code 1."""
 
 
 class ResumableError(Exception):
-    """A training was told to stop by SIGTERM; it was saved and can be resumed. The command line exits with code 75."""
+    """SIGTERM stopped a training, which was saved and can be resumed. The command line exits with code 75."""

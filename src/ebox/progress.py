@@ -1,4 +1,4 @@
-"""What long work tells whoever started it, and the quiet default that tells nobody."""
+"""The callbacks by which long work reports its progress, and the quiet default that does nothing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 PathLike = str | os.PathLike[str]
-# A phrase, how much is done, and how much there is in all.
+# Called with a phrase, the amount done, and the total amount.
 Progress = Callable[[str, int, int], None]
-# An entry of the training metrics, and how many steps there are in all.
+# Called with an entry of the training metrics, and the total number of steps.
 OnEntry = Callable[[Mapping[str, Any], int], None]
-# The name of a stage that begins.
+# Called with the name of a stage that begins.
 OnStage = Callable[[str], None]
 
 
 def quiet(*_: object) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 def tell_warnings(tell: Callable[[str], None]) -> None:

@@ -1,6 +1,6 @@
-"""The command line: makes commands out of verbs, shows progress, and ends with the exit codes.
+"""The command line: makes commands from verbs, shows progress, and ends with the exit codes.
 
-Owns what the terminal shows. Computes nothing: a command calls one verb and prints what the verb says of its result.
+Owns what the terminal shows. Computes nothing: a command calls one verb and prints its description of the result.
 """
 
 from ebox.cli.app import main

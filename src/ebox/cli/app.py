@@ -1,4 +1,4 @@
-"""Commands made out of verbs: parse, call one function, print what it says of its result. No logic."""
+"""Commands made from verbs: parse, call one function, print its description of the result. No logic."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ebox.cli.parameters import Option, Part, list_parts
 from ebox.verbs.verb import Verb
 
 HELP = "Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds."
-# What a verb tells while it works, and what shows it.
+# The callbacks of a verb, and what shows their calls.
 SHOWN = {"progress": "progress", "on_entry": "entry", "on_stage": "stage"}
 
 
 def list_verbs() -> dict[str, tuple[Verb, ModuleType]]:
-    """Every verb by its name, with its module; the order is that of the table of public names."""
+    """Every verb by its name, with its module, in the order of the table of public names."""
     modules = [importlib.import_module(place) for place in ebox.PLACES.values() if place.startswith("ebox.verbs.")]
     return {module.VERB.name: (module.VERB, module) for module in modules}
 
 
 def make_app(typed: str | None) -> typer.Typer:
-    """The command line, with the options of the verb that was typed; the others are only listed.
+    """The command line, with the options of the verb that was typed; the other verbs are only listed.
 
-    Making the options of a verb loads what they are made of, and the list of verbs should appear at once.
+    Making the options of a verb loads the settings, and the list of verbs should appear at once.
     """
     app = typer.Typer(
         help=HELP,
@@ -67,7 +67,7 @@ def _stub() -> None:
 
 
 def _make_command(verb: Verb, module: ModuleType) -> Callable[..., None]:
-    """A function with the options of a verb as its parameters, which calls the verb and prints what it says."""
+    """A function with the options of a verb as its parameters, which calls the verb and prints its description."""
     function = getattr(module, verb.function)
     parts = list_parts(verb, function)
 
@@ -106,7 +106,7 @@ def _make_parameter(option: Option) -> inspect.Parameter:
     if option.is_argument:
         about = typer.Argument(help=option.help, metavar=option.name)
     else:
-        # One name only: a flag has no opposite, but for those that are on by default.
+        # Only one name: a flag has no opposite, unless it is on by default.
         is_on = option.default is True
         name = f"{option.name}/--no-{option.name.removeprefix('--')}" if is_on else option.name
         about = typer.Option(name, help=option.help, metavar=option.metavar)
@@ -119,7 +119,7 @@ def _make_parameter(option: Option) -> inspect.Parameter:
 
 
 def _read_opening(function: Callable[..., Any]) -> str:
-    """A docstring up to its sections."""
+    """The docstring of a function, up to its sections."""
     text = inspect.cleandoc(function.__doc__ or "")
     return text.split("\n\nArgs:")[0].split("\n\nRaises:")[0]
 

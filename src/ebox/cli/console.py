@@ -1,4 +1,4 @@
-"""What the terminal shows: bars on a terminal, plain lines elsewhere. The one place that prints."""
+"""What the user sees: bars on a terminal, plain lines elsewhere. Only this module prints."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line beside the result, to standard error."""
+    """Print a line that is not part of the result, to standard error."""
     _write(sys.stderr, text)
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """Write a line at once; a stream that was closed before the program began is none."""
+    """Write a line at once; a stream that was closed before the program began is None."""
     if stream is not None:
         stream.write(text + "\n")
         stream.flush()
 
 
 def show_warnings_plainly() -> None:
-    """Print warnings as one line without the place in the code."""
+    """Print each warning as one line, without its place in the code."""
     tell_warnings(lambda text: note(f"warning: {text}"))
 
 
 class Display:
     """Progress of stages and of the training; a context manager.
 
-    On a terminal each stage is a bar with the time left. Elsewhere a stage is a line when it begins and at most
-    one every five seconds, and the training a line a log step.
+    On a terminal each stage is a bar with the time left. Elsewhere a stage prints a line when it begins and then at
+    most one every five seconds, and the training prints a line at each log step.
     """
 
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._said: dict[str, float] = {}
-        # When each stage began, what was done then, and what was done last.
+        # When each stage began, the amount done then, and the amount done last.
         self._began: dict[str, tuple[float, int, int]] = {}
 
     def __enter__(self) -> Display:
@@ -76,7 +76,7 @@ class Display:
             self._bars.stop()
 
     def stage(self, name: str) -> None:
-        """Say that a stage begins."""
+        """Show that a stage begins."""
         if self._bars is not None:
             self._bars.console.rule(name, align="left", style="dim")
         else:
@@ -90,7 +90,7 @@ class Display:
         now = time.monotonic()
         last = self._said.get(phrase)
         if done < self._began.get(phrase, (0.0, 0, 0))[2]:
-            # The same stage again, on other sequences.
+            # The same stage began again, on other sequences.
             last = None
         already = (now, done) if last is None else self._began[phrase][:2]
         self._began[phrase] = (*already, done)
@@ -98,12 +98,12 @@ class Display:
             self._said[phrase] = now
         elif now - last >= QUIET_SECONDS or (done >= total and now - last >= 1.0):
             self._said[phrase] = now
-            # Of what is done all at once only the time is known.
-            far = f"{now - already[0]:.0f} s so far" if total == 1 > done else f"{done:,} of {total:,}"
+            # For a stage that is done all at once, only the elapsed time is known.
+            far = f"{now - already[0]:.0f} s elapsed" if total == 1 > done else f"{done:,} of {total:,}"
             note(f"{phrase}: {far}{self._describe_rest(phrase, now, done, total)}")
 
     def _describe_rest(self, phrase: str, now: float, done: int, total: int) -> str:
-        """The time left at the speed since the first word of a phrase."""
+        """The time left, at the speed since the first call with this phrase."""
         began, already, _ = self._began[phrase]
         if done <= already or done >= total:
             return ""

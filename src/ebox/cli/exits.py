@@ -1,4 +1,4 @@
-"""How the command line ends: one message for each ending, and the exit code that goes with it."""
+"""How the command line ends: a message and an exit code for each way to end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_RESUMABLE, IN_GROUP
 
-INTERRUPTED = "interrupted; what was published is whole, and `--resume` goes on with a training"
-RESUMABLE = "stopped by SIGTERM; what was saved is whole, and the same command with --resume goes on"
+INTERRUPTED = "interrupted; what was published is whole, and `--resume` continues a training"
+RESUMABLE = "stopped by SIGTERM; what was saved is whole, and the same command with --resume continues"
 
 
 def run_app(app: Callable[[], object]) -> None:
-    """Run the command line: bad input ends with code 2, an interruption with 130, what may be resumed with 75."""
+    """Run the command line: bad input ends with code 2, an interruption with 130, a training to resume with 75."""
     from ebox.cli import console
     from ebox.errors import InputError, ResumableError, WorkersFailedError
 
@@ -34,7 +34,7 @@ def run_app(app: Callable[[], object]) -> None:
         console.note(INTERRUPTED)
         leave(EXIT_INTERRUPTED)
     except SystemExit as error:
-        # Typer turns an interruption into this exit before it gets here.
+        # Typer turns an interruption into this exit before it arrives here.
         if error.code == EXIT_INTERRUPTED:
             console.note(INTERRUPTED)
         if isinstance(error.code, int) and error.code:
@@ -42,8 +42,8 @@ def run_app(app: Callable[[], object]) -> None:
         raise
     except MemoryError as error:
         console.note(
-            f"error: the memory does not suffice: {error or 'an allocation failed'}\n"
-            "  What to do: ask for less, or work on a machine with more; `ebox doctor` shows what is free"
+            f"error: there is too little memory: {error or 'an allocation failed'}\n"
+            "  What to do: ask for less, or use a machine with more memory; `ebox doctor` shows what is free"
         )
         leave(EXIT_BAD_INPUT)
     except OSError as error:

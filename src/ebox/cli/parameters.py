@@ -12,7 +12,7 @@ from typing import Any
 
 from ebox.verbs.verb import Verb
 
-# How a parameter is typed on the command line, by its annotation; one of another kind is no option.
+# How a parameter is typed on the command line, by its annotation; other annotations make no option.
 KINDS: Mapping[str, Any] = {
     "PathLike": Path,
     "PathLike | None": Path | None,
@@ -24,7 +24,7 @@ KINDS: Mapping[str, Any] = {
 }
 FILES = list[Path] | None
 REPEATED: Mapping[Any, Any] = {FILES: list[Path], list[str] | None: list[str]}
-# What stands for the value of an option in the help, where its type says too little.
+# The name of an option's value in the help, where its type says too little.
 STAND_INS = {"--set": "KEY=VALUE", "--config": "FILE"}
 
 
@@ -34,12 +34,12 @@ class Option:
 
     Args:
         parameter: The Python name under which the command gets the value.
-        name: As typed, such as `--out`; for an argument the word that stands for it in the help.
+        name: The name that the user types, such as `--out`; for an argument its name in the help.
         kind: The type that its text is read as.
         help: What it means.
-        default: Its value where it is left out; `inspect.Parameter.empty`: it is asked for.
-        is_argument: Whether it is given by its place.
-        metavar: What stands for the value in the help; None: its type.
+        default: Its value if it is left out; `inspect.Parameter.empty`: it is required.
+        is_argument: Whether it is given by its position.
+        metavar: The name of the value in the help; None: its type.
     """
 
     parameter: str
@@ -53,7 +53,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Part:
-    """A parameter of a verb's function, with the options that it is made of and what makes it of their values."""
+    """A parameter of a verb's function, its options, and the function that makes its value from theirs."""
 
     parameter: str
     options: tuple[Option, ...]
@@ -61,14 +61,14 @@ class Part:
 
 
 def list_parts(verb: Verb, function: Callable[..., Any]) -> list[Part]:
-    """The parameters of a verb's function that the command line gives."""
+    """The parameters of a verb's function that come from the command line."""
     signature = inspect.signature(function)
     texts = read_args(function)
     return list(_iter_parts(verb, signature.parameters, texts))
 
 
 def read_args(function: Callable[..., Any]) -> dict[str, str]:
-    """What the `Args` of a docstring say of each parameter, in one line."""
+    """The text of each parameter in the `Args` of a docstring, in one line."""
     lines = inspect.cleandoc(function.__doc__ or "").splitlines()
     if "Args:" not in lines:
         return {}
@@ -110,7 +110,7 @@ def _make_option(verb: Verb, parameter: inspect.Parameter, text: str) -> Option:
         return Option(name, verb.arguments[name], kind, text, default, is_argument=True)
     flag = verb.options.get(name, "--" + name.replace("_", "-"))
     if name in verb.needed:
-        # What Python does without it is no matter here.
+        # The default in Python does not matter here.
         default, text = inspect.Parameter.empty, text.split("; none:")[0].rstrip(".") + "."
     if kind in REPEATED:
         kind, default = (REPEATED[kind], default) if default is inspect.Parameter.empty else (kind, None)
@@ -119,7 +119,7 @@ def _make_option(verb: Verb, parameter: inspect.Parameter, text: str) -> Option:
 
 
 def _spread(verb: Verb, name: str, reader: Callable[..., Any]) -> Part:
-    """A parameter that a function makes of several options."""
+    """A parameter that a function makes from several options."""
     texts = read_args(reader)
     parameters = inspect.signature(reader).parameters
     options = tuple(_make_option(verb, parameter, texts[each]) for each, parameter in parameters.items())
@@ -141,7 +141,7 @@ def _make_settings(verb: Verb) -> Part:
         Option(flag.parameter, flag.name, flag.annotation | None, flag.help, metavar=flag.metavar) for flag in flags
     ]
     example = "train.epochs=20" if verb.of_run is None else f"{verb.of_run}.seed=1"
-    text = f"One setting, as {example}; repeatable."
+    text = f"One setting, such as {example}; repeatable."
     chosen = Option("overrides", "--set", list[str] | None, text, metavar=STAND_INS["--set"])
     if verb.of_run is not None:
         section = verb.of_run
@@ -151,7 +151,11 @@ def _make_settings(verb: Verb) -> Part:
             lambda given: read_run_settings(given["run"], section, given["overrides"] or (), read_flags(flags, given)),
         )
     file = Option(
-        "config", "--config", Path | None, "Settings file (TOML); see `ebox config`.", metavar=STAND_INS["--config"]
+        "config",
+        "--config",
+        Path | None,
+        "Settings file (TOML); `ebox config` prints one.",
+        metavar=STAND_INS["--config"],
     )
     return Part(
         "config",

@@ -17,7 +17,7 @@ State = Literal["ok", "missing", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor: what was looked at, what was found, what to do."""
+    """One line of the doctor: what was checked, what was found, what to do."""
 
     topic: str
     state: State
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorResult:
-    """All findings, in the order in which they are read, with what a training would take; or those on a topology."""
+    """All findings, in reading order, with what a training would take; or the findings on a topology."""
 
     findings: tuple[Finding, ...]
     topology: TopologyResult | None = None
@@ -65,7 +65,7 @@ def look_around() -> tuple[Finding, ...]:
             "memory",
             "ok" if memory.available > 2**31 else "warning",
             f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
-            None if memory.available > 2**31 else "ebox wants 2 GiB free for a data set of a million examples",
+            None if memory.available > 2**31 else "ebox needs 2 GiB free for a data set of a million examples",
         ),
         _look_at_disk(),
         *_look_at_devices(),
@@ -84,12 +84,12 @@ def _look_at_python() -> Finding:
 def _look_at_disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     if free < 1.0:
-        return Finding("disk", "warning", f"{free:.2f} GiB free here", "free some space, or work on another disk")
+        return Finding("disk", "warning", f"{free:.2f} GiB free here", "free some space, or use another disk")
     return Finding("disk", "ok", f"{free:.0f} GiB free here")
 
 
 def _look_at_devices() -> list[Finding]:
-    """Devices that JAX can use, and a GPU that it can't."""
+    """The devices that JAX can use, and a GPU that it can't use."""
     import jax
 
     from ebox.mesh.devices import is_gpu_visible

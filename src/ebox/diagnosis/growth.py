@@ -1,8 +1,8 @@
-"""How a training would grow with the workers: real steps measured on this machine, the model fitted, its curve.
+"""How a training would scale with the workers: real steps measured on this machine, a fitted model, and its curve.
 
-The worker is a share of this machine's cores. Steps are measured in real trainings of 1 and of several such workers,
-with several examples each; for one worker as many single ones run at once as there is room for, so that the machine
-is as busy as with a group. What a network between machines would add is computed (docs/planning.md).
+A worker is a share of this machine's cores. Steps are measured in real trainings of 1 and of several such workers,
+with several numbers of examples. With one worker, single trainings run at once on all shares of the cores, so that
+the machine is as busy as with a group. What a network between machines would add is computed (docs/planning.md).
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from ebox.storage.publishing import read_json
 from ebox.storage.stamps import SCALING, write_stamped
 from ebox.workers.contract import TrainTask, WorkerArguments
 
-# Examples of a worker, as shares of those of the settings: fixed costs are told from those of an example.
+# Examples of a worker, as shares of those in the settings: several, to tell fixed costs from the cost of an example.
 SIZES = (0.25, 0.5, 1.0)
 MOST_WORKERS = 8
 STEPS, LOG_STEPS, SKIPPED_ENTRIES = 192, 16, 3
-# Of one message between machines of one room; what software adds is measured.
+# Latency of one message between machines in one room; what software adds is measured.
 LATENCY_SECONDS = 50e-6
 UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 
 
 @dataclass(frozen=True)
 class GrowthResult:
-    """The fit to this machine's steps, and the curves of a training over a link of so many bytes a second.
+    """The fit to this machine's steps, and the curves of a training over a link of `link_bytes_per_second`.
 
-    `weak` keeps the examples of each worker, so that the batch grows; `strong` shares the batch of the settings out.
+    `weak` keeps the examples of each worker, so that the batch grows; `strong` divides the batch of the settings.
     """
 
     fit: ScalingResult
@@ -54,7 +54,7 @@ class GrowthResult:
     path: Path | None = None
 
     def facts(self) -> dict[str, Any]:
-        """As JSON; docs/formats.md says what it holds."""
+        """All facts in the form of JSON, as docs/formats.md describes."""
         return {
             "points": self._describe_points(),
             "model": asdict(self.fit.model),
@@ -78,14 +78,14 @@ class GrowthResult:
 
 
 def read_link(text: str) -> float:
-    """Bytes a second of a link such as `10gbit`, `100mbit`.
+    """Bytes per second of a link such as `10gbit`, `100mbit`.
 
     Raises:
-        InputError: another text.
+        InputError: the text is not of this form.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])bit", text.strip().lower())
     if found is None or float(found[1]) == 0.0:
-        raise InputError(f"{text!r} is no speed of a link", remedy="write for example 10gbit or 100mbit")
+        raise InputError(f"{text!r} is not a speed of a link", remedy="write, for example, 10gbit or 100mbit")
     return float(found[1]) * UNITS[found[2]] / 8
 
 
@@ -100,14 +100,14 @@ def measure_growth(
     """Measure steps of 1 and of several workers, fit the model, and follow it to 256 workers.
 
     Args:
-        worker_arguments: What starts a training in a process of its own.
+        worker_arguments: What starts a training in a separate process.
         dataset: A dataset folder.
         config: The settings of the training.
-        link: Of the network between the workers of the curve, bytes a second and way.
-        progress: Called with a phrase, the number done, and the number in all.
+        link: Speed of the network between the workers of the curve, in bytes per second in each direction.
+        progress: Called with a phrase, the number done, and the total number.
 
     Raises:
-        InputError: no dataset, one core only, no Linux, or a training that failed; the message holds what it said.
+        InputError: no dataset, only one core, not Linux, or a training that failed; the message contains its errors.
     """
     from ebox.datasets.folder import open_dataset
     from ebox.workers.machine import list_cores
@@ -117,7 +117,7 @@ def measure_growth(
     cores = list_cores()
     if sys.platform != "linux" or len(cores) < 2:
         raise InputError(
-            f"there {'is one core' if len(cores) < 2 else 'are no means to share the cores out'} on this machine",
+            f"there is {'only one core' if len(cores) < 2 else 'no way to divide the cores'} on this machine",
             remedy="measure on Linux with two cores or more",
         )
     most = 2 ** min(MOST_WORKERS.bit_length() - 1, len(cores).bit_length() - 1)
@@ -139,18 +139,18 @@ def measure_growth(
 def follow_growth(
     points: Sequence[ScalingPoint], config: Config, link: float, environment: Mapping[str, Any]
 ) -> GrowthResult:
-    """Fit the model to measured steps, the last of them of the most workers, and follow it to 256 workers.
+    """Fit the model to measured steps, and follow it to 256 workers.
 
     Args:
-        points: The steps.
+        points: The steps; the last one has the most workers.
         config: The settings of the training.
-        link: Of the network between the workers of the curve, bytes a second and way.
-        environment: Of the machine that was measured.
+        link: Speed of the network between the workers of the curve, in bytes per second in each direction.
+        environment: Facts about the machine that was measured.
     """
     fit = _with_link(fit_scaling(points))
     batch, last = config.train.batch_size, points[-1].case
     case = replace(last, workers=1, examples=batch, bandwidth=link, latency=LATENCY_SECONDS)
-    # Nothing overlaps, not even a delayed exchange: a processor runs its collectives in order, and waits for them.
+    # Nothing overlaps, not even a delayed exchange: a processor runs its collectives in order and waits for them.
     curve = partial(scaling_curve, fit, case)
     kept = ("ebox", "python", "packages", "platform", "cpu", "num_cores")
     chosen = {key: environment[key] for key in kept}
@@ -163,21 +163,21 @@ def write_growth(result: GrowthResult, path: Path) -> None:
 
 
 def _check_measurable(config: Config) -> None:
-    """Raise InputError for settings whose growth can't be told from steps of processes of this machine."""
+    """Raise InputError for settings whose growth can't be measured with processes of this machine."""
     parallel, batch = config.parallel, config.train.batch_size
     if parallel.cluster is not None:
         raise InputError(
-            "the steps to measure are those of processes of this machine, and the settings ask for a Ray cluster",
-            remedy="leave --cluster and sync = async out for this",
+            "steps are measured with processes of this machine, but the settings ask for a Ray cluster",
+            remedy="leave out --cluster and sync = async",
         )
     if parallel.platform not in ("auto", "cpu"):
         raise InputError(
-            f"the steps to measure are those of this machine's cores, and the platform is to be {parallel.platform!r}",
-            remedy="leave the platform out; for accelerators see `ebox doctor --topology`",
+            f"steps are measured on this machine's cores, but the settings ask for the platform {parallel.platform!r}",
+            remedy="leave out the platform; for accelerators use `ebox doctor --topology`",
         )
     if round(batch * SIZES[0]) < 1:
         raise InputError(
-            f"a batch of {batch} is too small to tell fixed costs from those of an example",
+            f"a batch of {batch} is too small to tell fixed costs from the cost of an example",
             remedy=f"set train.batch_size to {round(1 / SIZES[0])} or more",
         )
 
@@ -192,14 +192,14 @@ def _start(
     cores: Sequence[int],
     most: int,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Trainings of so many workers each, at once, on all of the cores."""
+    """Start trainings of `workers` each, at once, on all of the cores."""
     place.mkdir()
     share = len(cores) // most
     train = {
         "max_steps": STEPS,
         "validations": 1,
         "log_every_steps": LOG_STEPS,
-        # An entry of the log comes after whole dispatches.
+        # A log entry is written after a whole dispatch.
         "steps_per_dispatch": min(config.train.steps_per_dispatch, LOG_STEPS),
         "batch_size": workers * examples,
         "checkpoint_every_seconds": 1e6,
@@ -228,8 +228,8 @@ def _finish(runs: Sequence[subprocess.Popen[str]]) -> None:
             said = run.communicate()[1]
             if run.returncode != 0:
                 raise InputError(
-                    f"a training that was to be measured failed: {said.strip()[-500:]}",
-                    remedy="see whether `ebox train` works with these settings",
+                    f"a training to measure failed: {said.strip()[-500:]}",
+                    remedy="check whether `ebox train` works with these settings",
                 )
     finally:
         for run in runs:
@@ -239,7 +239,7 @@ def _finish(runs: Sequence[subprocess.Popen[str]]) -> None:
 
 
 def _read_point(place: Path, workers: int, examples: int) -> ScalingPoint:
-    """The median step of all trainings in a folder, and what they exchanged."""
+    """The mean over all trainings in a folder of the median step time, and what they exchanged."""
     seconds = []
     for run in sorted(path for path in place.iterdir() if path.is_dir()):
         entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -250,7 +250,7 @@ def _read_point(place: Path, workers: int, examples: int) -> ScalingPoint:
 
 
 def describe_case(communication: Mapping[str, Any], workers: int, examples: int) -> StepCase:
-    """What a training exchanged, as rings: with the bytes and rounds that halves and gathers have in truth."""
+    """What a training exchanged, expressed as rings with the same bytes and rounds."""
     messages = communication["messages"]
     volume, steps = exchange_volume("ring", workers), int(communication["steps_a_meeting"])
     size = sum(message["sent_bytes"] for message in messages) / volume if volume else 0.0
@@ -261,7 +261,7 @@ def describe_case(communication: Mapping[str, Any], workers: int, examples: int)
 
 
 def _ring_share(collective: str, workers: int) -> float:
-    """Rounds of a collective as a share of those of an all-reduce around the ring."""
+    """The rounds of a collective, as a share of the rounds of an all-reduce around the ring."""
     if collective == "swaps":
         return exchange_rounds("doubling", workers) / exchange_rounds("ring", workers)
     # An all-reduce goes around the ring twice, its halves and an all-to-all once.
@@ -269,6 +269,6 @@ def _ring_share(collective: str, workers: int) -> float:
 
 
 def _with_link(fit: ScalingResult) -> ScalingResult:
-    """On one machine nothing tells what a link carries: take it for as good as it says (measured: 1.02)."""
+    """Assume that a link carries its nominal speed, which one machine can't show (measured: 1.02)."""
     models = tuple(replace(model, transfer=1.0) for model in fit.left_out_models)
     return replace(fit, model=replace(fit.model, transfer=1.0), left_out_models=models)

@@ -1,4 +1,4 @@
-"""The certificate that 1 and N workers train the same model: a fixed problem, trained on this machine both ways."""
+"""The certificate that 1 and N workers train the same model: a fixed problem, trained here in both ways."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ebox.workers.contract import EXIT_BAD_INPUT, TrainTask, WorkerArguments
 
 TOLERANCE = 1e-6
 STEPS = 50
-# More processes than so many on one machine prove nothing new.
+# More processes than this on one machine prove nothing new.
 MOST_PROCESSES, MOST_DEVICES = 4, 30
-# A small residual network on planted motifs. Batches of 30 out of 203 examples leave a tail; everything random is on.
-# A high rate would make the training chaotic, so that any rounding grows: that is no matter of the number of workers.
+# A small residual network on planted motifs. Batches of 30 from 203 examples leave a tail; everything random is on.
+# A high rate would make the training chaotic, so that rounding errors grow with any number of workers.
 SETTINGS: Mapping[str, Any] = {
     "model.num_filters": 8,
     "model.filter_width_bp": 7,
@@ -49,10 +49,10 @@ SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class ParityCase:
-    """One way to train, against one worker.
+    """One way to train, compared with one worker.
 
     The relative difference is that of all trained parameters as one vector, |a - b| / |a| (2-norm), or that of all
-    running moments where it is larger.
+    running moments if it is larger.
     """
 
     workers: int
@@ -62,13 +62,13 @@ class ParityCase:
 
     @property
     def holds(self) -> bool:
-        """Whether the model is the same to rounding, and a rerun the same to the bit."""
+        """Whether the model is the same within rounding, and a rerun gives the same bits."""
         return self.relative_difference <= TOLERANCE and self.rerun_is_equal
 
 
 @dataclass(frozen=True)
 class ParityResult:
-    """All ways that were tried, and the machine on which."""
+    """All ways that were tried, and the machine."""
 
     cases: tuple[ParityCase, ...]
     environment: dict[str, Any]
@@ -81,7 +81,7 @@ class ParityResult:
         return all(case.holds for case in self.cases)
 
     def facts(self) -> dict[str, Any]:
-        """As JSON; docs/formats.md says what it holds."""
+        """All facts in the form of JSON, as docs/formats.md describes."""
         return {
             "steps": STEPS,
             "tolerance": TOLERANCE,
@@ -103,16 +103,16 @@ def certify_parity(
     """Train a fixed problem for 50 steps with one worker and with several, twice each, and compare the models.
 
     Args:
-        worker_arguments: What starts a training in a process of its own.
+        worker_arguments: What starts a training in a separate process.
         workers: Numbers of workers to try, as devices of one process and, up to four, as processes.
-        platform: cpu: several devices are parts of the processor; gpu or tpu: those that are here.
+        platform: cpu: the devices are parts of the processor; gpu or tpu: the devices of this machine.
         overrides: What differs from the settings of the problem, as `section.key=value`.
-        progress: Called with a phrase, the number done, and the number in all.
+        progress: Called with a phrase, the number done, and the total number.
 
     Raises:
-        InputError: bad overrides, or a training failed; the message holds what it said.
+        InputError: bad overrides, or a training failed; the message contains its errors.
     """
-    # What is wrong with them is told once, before anything is trained.
+    # Checked here, so that an error appears once, before anything is trained.
     read_config(overrides=_list_settings(overrides))
     most = _count_devices(platform, max(workers))
     ways = [("devices", number) for number in workers if number <= most]
@@ -148,7 +148,7 @@ def read_numbers(text: str) -> tuple[int, ...]:
     """Numbers of workers from a text such as `2,4,8`.
 
     Raises:
-        InputError: no number, or one that is no group.
+        InputError: something that is not a number, or a number that is too small or too large for a group.
     """
     try:
         numbers = tuple(int(part) for part in text.split(","))
@@ -156,13 +156,13 @@ def read_numbers(text: str) -> tuple[int, ...]:
         numbers = ()
     if not numbers or not all(2 <= number <= MOST_DEVICES for number in numbers):
         raise InputError(
-            f"{text!r} is no list of numbers of workers from 2 to {MOST_DEVICES}", remedy="write for example 2,4,8"
+            f"{text!r} is not a list of numbers of workers from 2 to {MOST_DEVICES}", remedy="write, for example, 2,4,8"
         )
     return numbers
 
 
 def _count_devices(platform: str, wanted: int) -> int:
-    """How many devices one process can have; a processor can be cut into any number."""
+    """How many devices one process can have; a processor can be divided into any number."""
     if platform == "cpu":
         return wanted
     from ebox.mesh import find_local_devices
@@ -171,7 +171,7 @@ def _count_devices(platform: str, wanted: int) -> int:
 
 
 def make_dataset(folder: Path) -> Path:
-    """A small problem: half of the sequences hold CAGATG somewhere. The dataset stands in the folder given back."""
+    """Make a small problem, where half of the sequences contain CAGATG somewhere; return its dataset folder."""
     from ebox.datasets.build import build_dataset
     from ebox.datasets.sources import DatasetSources
     from ebox.sequences import write_fasta
@@ -189,7 +189,7 @@ def make_dataset(folder: Path) -> Path:
 
 
 def _train(arguments: Sequence[str], out: Path, devices: int, which: str) -> dict[str, np.ndarray]:
-    """Train in a process of its own, on a processor that is cut into devices; the parameters of the model."""
+    """Train in a separate process, on a processor that is divided into devices; return the model's parameters."""
     from safetensors.numpy import load_file
 
     done = subprocess.run(
@@ -198,19 +198,19 @@ def _train(arguments: Sequence[str], out: Path, devices: int, which: str) -> dic
     if done.returncode != 0:
         raise InputError(
             f"the training with {which} failed: {done.stderr.strip()[-500:]}",
-            # What an error that a user can act on says to do stands in its message.
-            remedy=None if done.returncode == EXIT_BAD_INPUT else "see `ebox doctor`, and try fewer --workers",
+            # The message of an error that a user can act on says what to do.
+            remedy=None if done.returncode == EXIT_BAD_INPUT else "run `ebox doctor`, and try fewer --workers",
         )
     return load_file(out / "model" / "tensors.safetensors")
 
 
 def _list_settings(more: Sequence[str]) -> list[str]:
-    """The settings of the problem and then others, each as `section.key=value`."""
+    """The settings of the problem, followed by `more`, each as `section.key=value`."""
     return [*(f"{key}={value}" for key, value in SETTINGS.items()), *more]
 
 
 def _environment(host_devices: int) -> dict[str, str]:
-    """The environment of this process, with the processor cut into so many devices."""
+    """The environment of this process, with the processor divided into `host_devices`."""
     flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
     if host_devices > 1:
         flags += f" --xla_force_host_platform_device_count={host_devices}"
@@ -220,7 +220,7 @@ def _environment(host_devices: int) -> dict[str, str]:
 def relative_difference(
     one: Mapping[str, Float[np.ndarray, ...]], other: Mapping[str, Float[np.ndarray, ...]]
 ) -> float:
-    """Of the trained parameters as one vector, or of the running moments where that is larger."""
+    """The relative difference of the trained parameters as one vector, or of the running moments if it is larger."""
 
     def of(keys: Sequence[str]) -> float:
         first, second = (

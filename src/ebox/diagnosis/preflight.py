@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ebox.planning.compilation import CompilationResult
 
 WARM_UP, TIMED = 2, 3
-# Of the memory that is free, what a training may take: the rest is for the host's arrays and other programs.
+# The share of free memory that a training may take: the rest is for the host's arrays and other programs.
 USABLE_SHARE = 0.8
 
 
@@ -28,18 +28,18 @@ class PreflightResult:
     """What a training would take here.
 
     Args:
-        devices: How many work, and of what kind.
-        num_examples: Of the train split.
-        num_steps: Of the whole training.
-        batch_size: Examples a step.
+        devices: How many devices work, and of what kind.
+        num_examples: Examples of the train split.
+        num_steps: Steps of the whole training.
+        batch_size: Examples in a step.
         num_parameters: Trained numbers.
-        compile_seconds: Until the first step.
-        step_seconds: Of one step, the median of a few dispatches.
-        training_seconds: Of all steps, without validations.
-        step_bytes: Memory of one device that a step needs.
-        free_bytes: Memory of one device that is there.
+        compile_seconds: Time until the first step.
+        step_seconds: Time of one step, the median of a few dispatches.
+        training_seconds: Time of all steps, without validations.
+        step_bytes: Memory that a step needs on one device.
+        free_bytes: Free memory of one device.
         largest_batch_size: The largest global batch that fits, by the compiler's plan for two sizes.
-        remarks: What would be slow, or should be known; each a sentence with what to do.
+        remarks: What would be slow, or what the user should know; each a sentence that says what to do.
     """
 
     devices: str
@@ -57,13 +57,13 @@ class PreflightResult:
 
 
 def check_training(dataset: Path | str, config: Config | None = None) -> PreflightResult:
-    """Compile the real step for a dataset, make a few steps, and say what the whole would take.
+    """Compile the real step for a dataset, run a few steps, and predict what the whole training would take.
 
     Nothing is written.
 
     Args:
         dataset: A folder made by `build`.
-        config: The settings; none: the defaults.
+        config: The settings; None: the defaults.
 
     Raises:
         InputError: a bad dataset, settings that don't fit it, or absent devices.
@@ -104,10 +104,10 @@ def check_training(dataset: Path | str, config: Config | None = None) -> Preflig
 
 
 def _two_batches(config: Config, mesh: Mesh) -> tuple[int, int]:
-    """That of the settings and another, both computed in the same way, so that memory grows evenly between them.
+    """The batch of the settings and another one, both computed in the same way, so that memory grows in proportion.
 
-    On a GPU in bfloat16 larger batches are convolved in another way, which needs less memory: where the settings are
-    below the switch, what fits by their way fits.
+    On a GPU in bfloat16 larger batches are convolved in another way, which needs less memory: if the batch of the
+    settings is below that switch, a size that fits by the way of smaller batches fits by the other way too.
     """
     import jax.numpy as jnp
 
@@ -121,7 +121,14 @@ def _two_batches(config: Config, mesh: Mesh) -> tuple[int, int]:
 
 
 def find_largest_batch(small: CompilationResult, large: CompilationResult, free_bytes: int, num_devices: int) -> int:
-    """The largest global batch that fits, a multiple of the devices: memory grows as a straight line with the batch."""
+    """The largest global batch that fits, a multiple of the devices; memory grows linearly with the batch.
+
+    Args:
+        small: A batch size, and the bytes that its step needs on one device.
+        large: A larger batch size, likewise.
+        free_bytes: Free memory of one device.
+        num_devices: Number of devices.
+    """
     grown = (large.memory.total - small.memory.total) / (large.batch_per_chip - small.batch_per_chip)
     fixed = small.memory.total - grown * small.batch_per_chip
     places = math.floor((USABLE_SHARE * free_bytes - fixed) / max(grown, 1.0))
@@ -129,7 +136,7 @@ def find_largest_batch(small: CompilationResult, large: CompilationResult, free_
 
 
 def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float, int]:
-    """Seconds until the first step, of a step, and the number of steps of the whole training."""
+    """Seconds until the first step, seconds of a step, and the number of steps of the whole training."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -165,7 +172,7 @@ def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> Comp
 
 
 def _free_bytes(device: jax.Device, num_devices: int) -> int:
-    """Memory that one device can still take; the parts of a processor share what the machine has."""
+    """Bytes of free memory of one device; the parts of a processor share the memory of the machine."""
     import psutil
 
     found: Any = device.memory_stats()
@@ -182,16 +189,16 @@ def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Ite
     platform, processes = mesh.devices.flat[0].platform, config.parallel.processes
     workers = max(processes, config.parallel.workers) * mesh.size
     if step_bytes > USABLE_SHARE * free_bytes:
-        yield "a step needs more memory than is free; set train.device_batch_size, and gradients are accumulated"
+        yield "a step needs more memory than is free; set train.device_batch_size, so that gradients are accumulated"
     if processes > count_cores():
-        yield f"{processes} processes share {count_cores()} cores; take no more processes than cores"
+        yield f"{processes} processes share {count_cores()} cores; use at most one process for each core"
     if config.train.batch_size % mesh.size:
         places = -(-config.train.batch_size // mesh.size) * mesh.size
         yield f"a batch of {config.train.batch_size} leaves places on {mesh.size} devices empty; {places} fills them"
     if processes > 1:
-        yield f"the time is that of this process on all cores; {processes} processes share them, and exchange besides"
+        yield f"the time is that of this process on all cores; {processes} processes share them, and also exchange"
     if platform == "cpu" and config.parallel.sync == "delayed":
-        yield "a processor waits for a delayed exchange too, so sync=delayed makes no step faster here"
+        yield "a processor waits for a delayed exchange too, so sync=delayed does not make steps faster here"
     if workers > 1 and config.model.batch_norm:
         yield from _remark_on_statistics(config, workers)
     if platform == "cpu" and os.getloadavg()[0] > 0.5 * count_cores():
@@ -201,7 +208,7 @@ def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Ite
 
 
 def _remark_on_statistics(config: Config, workers: int) -> Iterable[str]:
-    """What batch normalisation sends between workers, beside the gradient."""
+    """Remark on the messages of batch normalisation between workers, besides the gradient."""
     from ebox.training.batches import Shares
     from ebox.training.step import even_group
 
@@ -210,7 +217,7 @@ def _remark_on_statistics(config: Config, workers: int) -> Iterable[str]:
         return
     if train.batch_statistics == "global":
         yield (
-            "batch normalisation by the whole batch waits for two messages a layer at every step; with "
+            "batch normalisation by the whole batch waits for two messages in each layer at every step; with "
             "train.batch_statistics=group, workers that hold whole groups send none"
         )
         return

@@ -1,4 +1,4 @@
-"""From settings to an exchange."""
+"""The exchange of gradients, built from the settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ebox.workers.processes import is_on_loopback
 def build_exchange(config: ParallelConfig, mesh: Mesh) -> Exchange:
     """Choose the exchange for a mesh.
 
-    Between one device and itself nothing is compressed: the exchange is exact there.
+    With one device nothing is compressed: the exchange is exact.
     """
     nodes, node_devices = mesh.shape[NODE_AXIS], mesh.shape[DEVICE_AXIS]
     senders = nodes if config.hierarchical else mesh.size
@@ -31,7 +31,7 @@ def build_exchange(config: ParallelConfig, mesh: Mesh) -> Exchange:
 
 
 def find_axis(mesh: Mesh) -> Axis:
-    """That of all devices of a mesh: CPU processes of one device each swap, long vectors on one machine alone."""
+    """The axis of all devices of a mesh: CPU processes with one device each swap, long vectors only on one machine."""
     devices = mesh.devices.ravel().tolist()
     processes = {device.process_index for device in devices}
     swaps = devices[0].platform == "cpu" and 1 < len(processes) == len(devices)

@@ -1,8 +1,8 @@
-"""Exchanges that send fewer bytes and remember what they left out: 8-bit numbers, and the greatest numbers only.
+"""Exchanges that send fewer bytes and remember what they left out: 8-bit numbers, or only the greatest numbers.
 
-Both travel as a reduce-scatter and an all-gather: each worker owns one piece of the vector, gets everybody's share of
-it, sums, and sends the sum to all. So the bytes of a worker don't grow with the number of workers. Both ways are
-compressed, and both remember their error: the sender what it rounded off, the owner what it rounded off the sum.
+Both are a reduce-scatter and an all-gather: each worker owns one piece of the vector, gets the share of it from every
+worker, sums, and sends the sum to all. So the bytes that a worker sends don't grow with the number of workers. Both
+messages are compressed, and both senders remember their error: the worker that of its share, the owner that of the sum.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, UInt8
+from typing_extensions import override
 
 from ebox.mesh.collectives import Axis
 from ebox.mesh.exchange import DATA, Carried, Message, Vector, VectorExchange, half_message
@@ -23,7 +24,7 @@ INT8_BLOCK = 512
 
 
 class Residuals(eqx.Module):
-    """What was not sent yet, of this worker's shares and of the sums that it owns."""
+    """What was not sent yet: of this worker's shares, and of the sums that it owns."""
 
     share: Float[Array | np.ndarray, "*device padded"]
     owned: Float[Array | np.ndarray, "*device piece"]
@@ -38,7 +39,7 @@ class CompressedExchange(VectorExchange):
 
     @abc.abstractmethod
     def piece_length(self, length: int) -> int:
-        """Numbers that each worker owns, of a vector of `length`."""
+        """How many numbers of a vector of `length` each worker owns."""
 
     @abc.abstractmethod
     def encode(self, pieces: Float[Array, "piece number"]) -> UInt8[Array, "piece byte"]:
@@ -46,14 +47,14 @@ class CompressedExchange(VectorExchange):
 
     @abc.abstractmethod
     def decode(self, message: UInt8[Array, "piece byte"], length: int) -> Float[Array, "piece number"]:
-        """Give the rows back, as far as they were sent."""
+        """Turn bytes back into rows; what was not sent is 0."""
 
     @abc.abstractmethod
     def encoded_bytes(self, piece: int) -> int:
-        """Bytes of a compressed piece."""
+        """The bytes of a compressed piece of `piece` numbers."""
 
+    @override
     def reduce_vector(self, share: Vector, carried: Carried) -> tuple[Vector, Carried]:
-        """See `VectorExchange`."""
         length, piece = share.shape[0], self.piece_length(share.shape[0])
         wanted = jnp.pad(share, (0, piece * self.workers - length)) + carried.share
         message = self.encode(wanted.reshape(self.workers, piece))
@@ -65,14 +66,14 @@ class CompressedExchange(VectorExchange):
         everything = jax.lax.all_gather(sent[0], self.axis.name)
         return self.decode(everything, piece).reshape(-1)[:length], Residuals(left, owned_left)
 
+    @override
     def start_vector(self, length: int) -> Residuals:
-        """See `VectorExchange`."""
         piece = self.piece_length(length)
         share = np.zeros((self.workers, piece * self.workers), np.float32)
         return Residuals(share, np.zeros((self.workers, piece), np.float32))
 
+    @override
     def regroup_vector(self, carried: Carried, length: int) -> Residuals:
-        """See `VectorExchange`."""
         owned = np.asarray(carried.owned).reshape(-1)[:length]
         total = np.asarray(carried.share).sum(axis=0)[:length] + owned
         fresh = self.start_vector(length)
@@ -80,8 +81,8 @@ class CompressedExchange(VectorExchange):
         share = np.pad(rows, ((0, 0), (0, fresh.share.shape[1] - length))).astype(np.float32)
         return Residuals(share, fresh.owned)
 
+    @override
     def vector_messages(self, length: int) -> tuple[Message, ...]:
-        """See `VectorExchange`."""
         payload = self.workers * self.encoded_bytes(self.piece_length(length))
         return tuple(half_message(name, payload, self.workers) for name in ("all-to-all", "all-gather"))
 
@@ -92,56 +93,57 @@ class Int8Exchange(CompressedExchange):
 
     block: int = INT8_BLOCK
 
+    @override
     def piece_length(self, length: int) -> int:
-        """Whole blocks."""
+        """How many numbers each worker owns: whole blocks."""
         return -(-length // (self.workers * self.block)) * self.block
 
+    @override
     def encode(self, pieces: Float[Array, "piece number"]) -> UInt8[Array, "piece byte"]:
-        """See `CompressedExchange`."""
         blocks = pieces.reshape(pieces.shape[0], -1, self.block)
-        # A maximum may pass over a NaN, which must stay visible: the loop stops on it.
+        # A maximum may ignore a NaN, but the NaN must stay visible: the loop stops on it.
         finite = jnp.isfinite(blocks).all(axis=-1)
         scale = jnp.where(finite, jnp.abs(blocks).max(axis=-1) / 127.0, jnp.nan)
         steps = jnp.round(blocks / jnp.where(scale == 0.0, 1.0, scale)[..., None]).astype(jnp.int8)
         return jnp.concatenate([_to_bytes(steps), _to_bytes(scale)], axis=1)
 
+    @override
     def decode(self, message: UInt8[Array, "piece byte"], length: int) -> Float[Array, "piece number"]:
-        """See `CompressedExchange`."""
         steps = jax.lax.bitcast_convert_type(message[:, :length], jnp.int8).astype(jnp.float32)
         scale = _from_bytes(message[:, length:], jnp.float32)
         return (steps.reshape(len(message), -1, self.block) * scale[..., None]).reshape(len(message), length)
 
+    @override
     def encoded_bytes(self, piece: int) -> int:
-        """See `CompressedExchange`."""
         return piece + 4 * (piece // self.block)
 
 
 @dataclass(frozen=True)
 class TopKExchange(CompressedExchange):
-    """The greatest numbers of each piece with their places, with error feedback (Stich 2018)."""
+    """The greatest numbers of each piece and their positions, with error feedback (Stich 2018)."""
 
     fraction: float = 0.01
 
+    @override
     def piece_length(self, length: int) -> int:
-        """See `CompressedExchange`."""
         return -(-length // self.workers)
 
+    @override
     def encode(self, pieces: Float[Array, "piece number"]) -> UInt8[Array, "piece byte"]:
-        """See `CompressedExchange`."""
-        # top_k takes a NaN for the greatest, so that one is sent and seen.
+        # top_k treats a NaN as the greatest number, so it is sent and seen.
         _, places = jax.lax.top_k(jnp.abs(pieces), self._count(pieces.shape[1]))
         values = jnp.take_along_axis(pieces, places, axis=1)
         return jnp.concatenate([_to_bytes(values), _to_bytes(places.astype(jnp.int32))], axis=1)
 
+    @override
     def decode(self, message: UInt8[Array, "piece byte"], length: int) -> Float[Array, "piece number"]:
-        """See `CompressedExchange`."""
         count = 4 * self._count(length)
         values, places = _from_bytes(message[:, :count], jnp.float32), _from_bytes(message[:, count:], jnp.int32)
         rows = jnp.arange(len(message))[:, None]
         return jnp.zeros((len(message), length), jnp.float32).at[rows, places].set(values)
 
+    @override
     def encoded_bytes(self, piece: int) -> int:
-        """See `CompressedExchange`."""
         return 8 * self._count(piece)
 
     def _count(self, piece: int) -> int:

@@ -1,4 +1,4 @@
-"""Which devices work, and the mesh that they form. Asked for what is absent: an error with the remedy, no fallback."""
+"""Which devices work, and the mesh that they form. An absent device is an error with a remedy; there is no fallback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ebox.errors import InputError
 from ebox.settings.reading import ParallelConfig
 from ebox.workers.processes import MeetingError
 
-# The axis `data` has two levels: nodes, and the devices of a node. All of it together is the data axis.
+# The axis `data` has two levels: nodes, and the devices of a node. Both together are the data axis.
 NODE_AXIS, DEVICE_AXIS = "node", "device"
 DATA_AXIS = (NODE_AXIS, DEVICE_AXIS)
 Tree = TypeVar("Tree")
@@ -28,15 +28,15 @@ _INSTALL = {
 
 
 def find_devices(config: ParallelConfig) -> list[jax.Device]:
-    """Give the devices of all processes that are to work, all of one platform, process by process.
+    """Return the devices of all processes that the settings ask for, all of one platform, process by process.
 
     Raises:
-        InputError: the platform asked for is absent, or has fewer devices than asked for.
+        InputError: the platform is absent, or has fewer devices than the settings ask for.
     """
     devices = _all_devices(config.platform)
     if config.platform == "auto" and devices[0].platform == "cpu" and is_gpu_visible():
         warnings.warn(
-            f"this machine has an NVIDIA GPU, but this JAX can't use it, so this is the CPU; {_INSTALL['gpu']}",
+            f"this machine has an NVIDIA GPU, but this JAX can't use it, so the CPU is used; {_INSTALL['gpu']}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -54,16 +54,16 @@ def find_devices(config: ParallelConfig) -> list[jax.Device]:
 
 
 def find_local_devices(config: ParallelConfig) -> list[jax.Device]:
-    """Give those of `find_devices` that belong to this process."""
+    """Return the devices of `find_devices` that belong to this process."""
     return [device for device in find_devices(config) if device.process_index == jax.process_index()]
 
 
 def make_mesh(devices: Sequence[jax.Device], node_devices: int | None = None) -> Mesh:
-    """Line the devices up on the axis `data`, in rows of a node each.
+    """Arrange the devices on the axis `data`, with one row for each node.
 
     Args:
-        devices: Those that work, in the order of their shares of a batch.
-        node_devices: Devices of one node; none: those of one process.
+        devices: The devices that work, in the order of their shares of a batch.
+        node_devices: How many devices a node has; None: those of one process are a node.
 
     Raises:
         InputError: the devices can't be cut into nodes of that size.
@@ -89,7 +89,7 @@ def _all_devices(platform: Literal["auto", "cpu", "gpu", "tpu"]) -> list[jax.Dev
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         if jax.distributed.is_initialized() and "UNAVAILABLE" in reason:
-            # The processes of a group tell each other of their devices; one of them is gone, and has said why.
+            # The processes of a group tell each other their devices; one of them is gone, and has said why.
             raise MeetingError(f"another process of the group is gone: {reason}") from None
         name = "nothing" if platform == "auto" else f"no {platform.upper()}"
         problem = f"{name} that JAX can use was found: {reason}"
@@ -107,18 +107,18 @@ def _more_devices(platform: str, wanted: int) -> str:
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Put a copy of every array on every device of the mesh, each process its own copy of the same values.
+    """Put a copy of every array on every device of the mesh; every process has a copy of the same values.
 
-    Through NumPy, since a put may alias its source, and donating the one would then delete the other.
+    It goes through NumPy, since a put may alias its source, and donating one would then delete the other.
     """
     return put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def put(tree: Tree, sharding: NamedSharding) -> Tree:
-    """Make global arrays of what this process holds of them: its rows of a sharded axis, all of a replicated array."""
+    """Make global arrays from this process's part of them: its rows of a sharded axis, all of a replicated array."""
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.array(leaf)), tree)
 
 
 def choose_convolution(platform: str) -> Literal["winograd", "native"]:
-    """Tiles and columns on CPU, the compiler's own convolution elsewhere; equal to rounding."""
+    """Tiles and columns on CPU, the compiler's own convolution elsewhere; they differ only by rounding."""
     return "winograd" if platform == "cpu" else "native"

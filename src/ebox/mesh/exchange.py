@@ -1,7 +1,7 @@
-"""The exchange of gradients between the devices of a mesh: the one interface, and its exact and its half form.
+"""The exchange of gradients between the devices of a mesh: the interface, and its exact and its half form.
 
 An exchange turns each device's share of a tree into the sum over all devices. A compressed one carries from step to
-step what it could not send yet (error feedback: Seide 2014, Karimireddy 2019); what it carries has a row a device.
+step what it has not sent yet (error feedback: Seide 2014, Karimireddy 2019), with one row for each device.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from ebox.mesh.collectives import Axis
 from ebox.mesh.devices import DATA_AXIS, DEVICE_AXIS, NODE_AXIS
@@ -32,9 +33,9 @@ HALF_GREATEST = 65504.0
 
 @dataclass(frozen=True)
 class Message:
-    """One collective of an exchange: its name, the bytes of what is exchanged, and those that each worker sends.
+    """One collective of an exchange: its name, the bytes of what is exchanged, and the bytes that each worker sends.
 
-    But for swaps, the bytes sent are those of the ring algorithms (Patarasuk and Yuan 2009), which none can undercut:
+    Except for swaps, the bytes sent are those of the ring algorithms (Patarasuk and Yuan 2009), the fewest possible:
     2 (n - 1) / n of the payload for an all-reduce, (n - 1) / n for its two halves and for an all-to-all.
     """
 
@@ -44,67 +45,67 @@ class Message:
 
 
 def sum_message(payload_bytes: int, workers: int, axis: Axis = DATA) -> Message:
-    """A sum over so many workers: an all-reduce, or swaps of the whole payload."""
+    """The message of a sum over `workers`: an all-reduce, or swaps of the whole payload."""
     if axis.is_swapped(workers, payload_bytes):
         return Message("swaps", payload_bytes, float(payload_bytes * (workers.bit_length() - 1)))
     return Message("all-reduce", payload_bytes, 2 * payload_bytes * (workers - 1) / workers)
 
 
 def half_message(collective: str, payload_bytes: int, workers: int) -> Message:
-    """A reduce-scatter, an all-gather or an all-to-all of so many bytes in all."""
+    """The message of a reduce-scatter, an all-gather or an all-to-all of `payload_bytes` in total."""
     return Message(collective, payload_bytes, payload_bytes * (workers - 1) / workers)
 
 
 class Exchange(abc.ABC):
-    """A way to sum trees over the devices; to be called under `shard_map`."""
+    """A way to sum trees over the devices; `reduce` and `reduce_beside` are called under `shard_map`."""
 
     workers: int
     axis: Axis
 
     @abc.abstractmethod
     def start(self, like: Any) -> Carried:
-        """What is carried into the first step, a row a device (NumPy, leading axis `device`); None: nothing."""
+        """What is carried into the first step, a row for each device (NumPy, leading axis `device`); None: nothing."""
 
     @abc.abstractmethod
     def reduce(self, share: Tree, carried: Carried) -> tuple[Tree, Carried]:
         """Sum the devices' shares; `carried` is this device's row, without its leading axis."""
 
     def reduce_beside(self, share: Tree, carried: Carried, beside: Vector) -> tuple[Tree, Carried, Vector]:
-        """Sum the shares as `reduce` does, and a short vector exactly: in the same message where that is exact too."""
+        """Sum the shares as `reduce` does, and a short vector exactly: in the same message if that is exact too."""
         return *self.reduce(share, carried), self.axis.sum(beside)
 
     @abc.abstractmethod
     def regroup(self, carried: Carried, like: Any) -> Carried:
-        """Deal what other numbers of devices carried out over the devices of this exchange; the sum stays."""
+        """Divide what another number of devices carried among the devices of this exchange; the sum stays the same."""
 
     @abc.abstractmethod
     def messages(self, like: Any) -> tuple[Message, ...]:
         """The collectives of one reduction between workers."""
 
     def messages_beside(self, like: Any, length: int) -> tuple[Message, ...]:
-        """Those of `reduce_beside` with a vector of `length`."""
+        """The collectives of one `reduce_beside` with a vector of `length`."""
         return (*self.messages(like), sum_message(4 * length, self.workers, self.axis))
 
 
 class VectorExchange(Exchange):
-    """An exchange that takes a whole tree as one vector, so that small tensors travel in one message."""
+    """An exchange that treats a whole tree as one vector, so that small tensors are sent in one message."""
 
+    @override
     def reduce(self, share: Tree, carried: Carried) -> tuple[Tree, Carried]:
-        """See `Exchange`."""
         vector, restore = ravel_pytree(share)
         total, carried = self.reduce_vector(vector, carried)
         return restore(total), carried
 
+    @override
     def start(self, like: Any) -> Carried:
-        """See `Exchange`."""
         return self.start_vector(count_numbers(like))
 
+    @override
     def regroup(self, carried: Carried, like: Any) -> Carried:
-        """See `Exchange`."""
         return self.regroup_vector(carried, count_numbers(like))
 
+    @override
     def messages(self, like: Any) -> tuple[Message, ...]:
-        """See `Exchange`."""
         return self.vector_messages(count_numbers(like))
 
     @abc.abstractmethod
@@ -116,11 +117,11 @@ class VectorExchange(Exchange):
         """The collectives of one reduction of a vector."""
 
     def start_vector(self, length: int) -> Carried:
-        """What is carried into the first step for a vector of `length`."""
+        """What is carried into the first step for a vector of `length`; None: nothing."""
         return None
 
     def regroup_vector(self, carried: Carried, length: int) -> Carried:
-        """See `regroup`."""
+        """Divide what another number of devices carried, for a vector of `length`; nothing is carried by default."""
         return None
 
 
@@ -131,27 +132,27 @@ class ExactExchange(VectorExchange):
     workers: int
     axis: Axis = DATA
 
+    @override
     def reduce_beside(self, share: Tree, carried: Carried, beside: Vector) -> tuple[Tree, Carried, Vector]:
-        """See `Exchange`."""
         (total, summed), carried = self.reduce((share, beside), carried)
         return total, carried, summed
 
+    @override
     def messages_beside(self, like: Any, length: int) -> tuple[Message, ...]:
-        """See `Exchange`."""
         return self.vector_messages(count_numbers(like) + length)
 
+    @override
     def reduce_vector(self, share: Vector, carried: Carried) -> tuple[Vector, Carried]:
-        """See `VectorExchange`."""
         return self.axis.sum(share), carried
 
+    @override
     def vector_messages(self, length: int) -> tuple[Message, ...]:
-        """See `VectorExchange`."""
         return (sum_message(4 * length, self.workers, self.axis),)
 
 
 @dataclass(frozen=True)
 class HalfExchange(VectorExchange):
-    """An All-Reduce in 16 bits: bfloat16 where the wire keeps it, float16 on CPU, where bfloat16 is sent as float32.
+    """An All-Reduce in 16 bits: bfloat16, but float16 on CPU, where bfloat16 would be sent as float32.
 
     In float16 the shares are scaled, and cut where their sum could overflow.
     """
@@ -160,18 +161,18 @@ class HalfExchange(VectorExchange):
     bfloat16: bool
     axis: Axis = DATA
 
+    @override
     def reduce_vector(self, share: Vector, carried: Carried) -> tuple[Vector, Carried]:
-        """See `VectorExchange`."""
         if self.bfloat16:
             return self.axis.sum(share.astype(jnp.bfloat16)).astype(jnp.float32), carried
-        # Rounded down, so that the sum can't pass the range. What isn't finite must stay so: the loop stops on it.
+        # Rounded down, so that the sum stays in range. A number that isn't finite becomes NaN: the loop stops on it.
         greatest = float(np.nextafter(np.float16(HALF_GREATEST / self.workers), np.float16(0.0)))
         cut = jnp.clip(share * HALF_SCALE, -greatest, greatest)
         scaled = jnp.where(jnp.isfinite(share), cut, jnp.nan).astype(jnp.float16)
         return self.axis.sum(scaled).astype(jnp.float32) / HALF_SCALE, carried
 
+    @override
     def vector_messages(self, length: int) -> tuple[Message, ...]:
-        """See `VectorExchange`."""
         return (sum_message(2 * length, self.workers, self.axis),)
 
 
@@ -179,8 +180,8 @@ class HalfExchange(VectorExchange):
 class HierarchicalExchange(VectorExchange):
     """Exact inside a node, another exchange between nodes.
 
-    Each device of a node gets a piece of the node's sum (reduce-scatter), exchanges it with the devices that hold the
-    same piece on other nodes, and the pieces are joined again (all-gather): a byte leaves a node once.
+    Each device of a node gets a piece of the node's sum (reduce-scatter) and exchanges it with the devices that have
+    the same piece on other nodes; then the pieces are joined (all-gather). A byte leaves a node once.
     """
 
     workers: int
@@ -188,25 +189,28 @@ class HierarchicalExchange(VectorExchange):
     between: VectorExchange
     axis: Axis = DATA
 
+    @override
     def reduce_vector(self, share: Vector, carried: Carried) -> tuple[Vector, Carried]:
-        """See `VectorExchange`."""
         length = share.shape[0]
         padded = jnp.pad(share, (0, self._piece(length) * self.node_devices - length))
         piece = jax.lax.psum_scatter(padded, DEVICE_AXIS, tiled=True)
         piece, carried = self.between.reduce_vector(piece, carried)
         return jax.lax.all_gather(piece, DEVICE_AXIS, tiled=True)[:length], carried
 
+    @override
     def start_vector(self, length: int) -> Carried:
-        """A row a device: the devices of a node hold different pieces."""
+        """One row for each device: the devices of a node have different pieces."""
         rows = self.between.start_vector(self._piece(length))
         return jax.tree.map(lambda row: np.repeat(row, self.node_devices, axis=0), rows)
 
+    @override
     def regroup_vector(self, carried: Carried, length: int) -> Carried:
-        """What was not sent yet is given up: whose it was can't be told once the pieces are others."""
+        """Drop what was not sent yet: with other pieces it is not known which piece it belongs to."""
         return self.start_vector(length)
 
+    @override
     def vector_messages(self, length: int) -> tuple[Message, ...]:
-        """Those between nodes, of one device."""
+        """The collectives of one device between nodes."""
         return self.between.vector_messages(self._piece(length))
 
     def _piece(self, length: int) -> int:
@@ -214,12 +218,12 @@ class HierarchicalExchange(VectorExchange):
 
 
 def count_numbers(tree: Any) -> int:
-    """How many numbers a tree of arrays holds."""
+    """The number of numbers in a tree of arrays."""
     return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(tree))
 
 
 def sum_over_nodes(vector: Vector, node_devices: int) -> Vector:
-    """Sum what all devices of a node hold alike over the nodes: each device sends one piece of it."""
+    """Sum a vector over the nodes, where all devices of a node have the same: each device sends one piece of it."""
     if node_devices == 1:
         return jax.lax.psum(vector, NODE_AXIS)
     length = vector.shape[0]

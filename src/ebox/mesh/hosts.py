@@ -1,4 +1,4 @@
-"""What the processes of a group say to each other on the host, and which of them writes."""
+"""What the processes of a group tell each other on the host, and which of them writes files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_chief() -> bool:
 
 
 def to_host(tree: Tree) -> Tree:
-    """Bring global arrays to the host of every process, whole; all processes must call it together."""
+    """Copy whole global arrays to the host of every process; all processes must call it together."""
 
     def fetch(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
@@ -37,7 +37,7 @@ def to_host(tree: Tree) -> Tree:
 
 
 def gather_rows(rows: Num[np.ndarray, row * rest], count: int) -> Num[np.ndarray, all * rest]:
-    """Join the rows that each process worked out of its part of `count` (see `own_part`), in order."""
+    """Join, in order, the rows that each process computed for its part of `count` (by `own_part`)."""
     if jax.process_count() == 1:
         return rows
     from jax.experimental import multihost_utils
@@ -56,10 +56,10 @@ def own_part(count: int) -> slice:
 
 @contextlib.contextmanager
 def leave_when_others_are_lost() -> Iterator[None]:
-    """End this process at once where what the processes do together fails, since another one is gone.
+    """End this process at once if what the processes do together fails because another one is gone.
 
     Raises:
-        InputError: the memory of a device did not suffice.
+        InputError: a device has too little memory.
     """
     try:
         yield
@@ -69,11 +69,11 @@ def leave_when_others_are_lost() -> Iterator[None]:
             raise short from None
         if jax.process_count() == 1:
             raise
-        leave(EXIT_LOST, f"lost another process of the group; `--resume` goes on from the last checkpoint\n{error}")
+        leave(EXIT_LOST, f"lost another process of the group; `--resume` continues from the last checkpoint\n{error}")
 
 
 def wait_for_all(name: str) -> None:
-    """Wait until every process of the group has come here."""
+    """Wait until every process of the group has called this."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -81,7 +81,7 @@ def wait_for_all(name: str) -> None:
 
 
 def check_alike(facts: Mapping[str, Any]) -> None:
-    """Raise InputError when a process of the group brings other facts than the first: settings, data, versions."""
+    """Raise InputError if a process of the group has other facts than the first: settings, data, versions."""
     if jax.process_count() == 1:
         return
     text = json.dumps(facts, sort_keys=True).encode()

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from ebox.mesh.collectives import Axis, split_like
 from ebox.mesh.devices import DEVICE_AXIS
@@ -17,7 +18,7 @@ from ebox.mesh.exchange import DATA, Carried, Exchange, Message, Tree, Vector, s
 
 
 class LowRankState(eqx.Module):
-    """What was not sent yet of each matrix, and the directions found in the step before."""
+    """For each matrix what was not sent yet, and the directions found in the step before."""
 
     left: tuple[
         Float[Array | np.ndarray, ...], ...
@@ -27,9 +28,9 @@ class LowRankState(eqx.Module):
 
 @dataclass(frozen=True)
 class PowerExchange(Exchange):
-    """Each matrix as a product of two thin ones, found by one step of power iteration from the last step's.
+    """Each matrix as a product of two thin ones, found by one power iteration from the directions of the last step.
 
-    Vectors, and matrices that would not shrink by half, travel whole in the first of the two messages. With
+    Vectors, and matrices that would not shrink by half, are sent whole in the first of the two messages. With
     `hierarchical` the shares are first summed exactly inside each node.
     """
 
@@ -39,13 +40,13 @@ class PowerExchange(Exchange):
     hierarchical: bool = False
     axis: Axis = DATA
 
+    @override
     def reduce(self, share: Tree, carried: Carried) -> tuple[Tree, Carried]:
-        """See `Exchange`."""
         total, carried, _ = self._reduce(share, carried, [])
         return total, carried
 
+    @override
     def reduce_beside(self, share: Tree, carried: Carried, beside: Vector) -> tuple[Tree, Carried, Vector]:
-        """See `Exchange`."""
         if self.hierarchical:
             return super().reduce_beside(share, carried, beside)
         total, carried, (summed,) = self._reduce(share, carried, [beside])
@@ -76,34 +77,34 @@ class PowerExchange(Exchange):
         ]
         return jax.tree.unflatten(structure, summed), LowRankState(left, tuple(directions)), list(small)
 
+    @override
     def start(self, like: Any) -> LowRankState:
-        """See `Exchange`."""
         shapes = [_matrix_shape(leaf) for leaf in jax.tree.leaves(like) if self._is_compressed(leaf)]
         left = tuple(np.zeros((self.workers, *shape), np.float32) for shape in shapes)
         rng = np.random.default_rng(0)
         drawn = [rng.standard_normal((columns, self.rank)).astype(np.float32) for _, columns in shapes]
         return LowRankState(left, tuple(np.repeat(one[None], self.workers, axis=0) for one in drawn))
 
+    @override
     def regroup(self, carried: Carried, like: Any) -> LowRankState:
-        """See `Exchange`."""
         fresh = self.start(like)
         if self.hierarchical:
-            # The rows of a node are copies, and which were a node is not known here: what was owed is given up.
+            # The rows of a node are copies, but which rows were a node is not known here, so the rest is dropped.
             return fresh
 
         def deal(rows: np.ndarray, share: float) -> np.ndarray:
             return np.repeat(np.asarray(rows).sum(axis=0, keepdims=True) * np.float32(share), self.workers, axis=0)
 
         left = tuple(deal(rows, 1.0 / self.workers) for rows in carried.left)
-        # Of the directions only the span counts, not the length.
+        # Only the span of the directions matters, not their length.
         return LowRankState(left, tuple(deal(rows, 1.0 / len(rows)) for rows in carried.directions) or fresh.directions)
 
+    @override
     def messages(self, like: Any) -> tuple[Message, ...]:
-        """See `Exchange`."""
         return self._messages(like, 0)
 
+    @override
     def messages_beside(self, like: Any, length: int) -> tuple[Message, ...]:
-        """See `Exchange`."""
         if self.hierarchical:
             return super().messages_beside(like, length)
         return self._messages(like, length)
@@ -121,7 +122,7 @@ class PowerExchange(Exchange):
         return tuple(sum_message(-(-4 * numbers // pieces), senders, axis) for numbers in (first, second) if numbers)
 
     def _sum(self, parts: list[Array]) -> list[Array]:
-        """Sum several arrays over the workers in one message; none, where no matrix is worth compressing, need none."""
+        """Sum several arrays over the workers in one message; without arrays (no compressed matrix) there is none."""
         if not (self.hierarchical and parts):
             return self.axis.sum_parts(parts)
         vector = jnp.concatenate([part.reshape(-1) for part in parts])
@@ -133,7 +134,7 @@ class PowerExchange(Exchange):
 
 
 def _matrix_shape(leaf: Any) -> tuple[int, int]:
-    """A tensor as a matrix: its last axis are the columns."""
+    """The shape of a tensor as a matrix: its last axis is the columns."""
     shape = np.shape(leaf)
     return (int(np.prod(shape[:-1])), shape[-1]) if shape else (1, 1)
 

@@ -1,7 +1,7 @@
 """Planning: what a machine that is not here would do with a training, before anyone pays for it.
 
-Owns the facts of accelerators, topologies by name, the ahead-of-time compilation of the real train step in a process
-of its own, the reading of compiled programs, and the model of how the time of a step grows with the workers.
+Owns the facts about accelerators, topologies by name, the ahead-of-time compilation of the real train step in a
+separate process, the reading of compiled programs, and the model of how step time grows with the workers.
 """
 
 from ebox.planning.collective_costs import Exchange

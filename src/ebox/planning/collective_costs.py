@@ -15,13 +15,13 @@ EXCHANGES: tuple[Exchange, ...] = ("ring", "halving", "doubling", "gather")
 
 
 def exchange_rounds(exchange: Exchange, workers: int) -> int:
-    """Messages that follow one another in one exchange, each of which pays the latency.
+    """The number of messages, one after another, in one exchange; each costs the latency once.
 
     Args:
         exchange: `ring`: reduce-scatter and all-gather around a ring. `halving`: reduce-scatter by recursive halving
             and all-gather by recursive doubling. `doubling`: whole vectors, recursively doubled. `gather`: every
-            worker's whole vector to every other around a ring, as compressed forms that can't be added do.
-        workers: N; a number that is no power of two costs halving and doubling two rounds more.
+            worker's whole vector to every other around a ring, for compressed forms that can't be added.
+        workers: N; unless it is a power of two, halving and doubling need two more rounds.
     """
     if workers == 1:
         return 0
@@ -35,13 +35,13 @@ def exchange_rounds(exchange: Exchange, workers: int) -> int:
 
 
 def exchange_volume(exchange: Exchange, workers: int) -> float:
-    """How often the message's bytes pass over a worker's link, one way."""
+    """How many times the message's bytes pass over a worker's link, one way."""
     if workers == 1:
         return 0.0
     share, odd = (workers - 1) / workers, 0.0 if workers & (workers - 1) == 0 else 2.0
     return {
         "ring": 2.0 * share,
-        # The two extra rounds carry whole vectors between the workers past the power of two and their partners.
+        # The two extra rounds carry whole vectors between the workers beyond the power of two and their partners.
         "halving": 2.0 * share + odd,
         "doubling": int(math.log2(workers)) + odd,
         "gather": workers - 1.0,
@@ -49,7 +49,7 @@ def exchange_volume(exchange: Exchange, workers: int) -> float:
 
 
 def sent_share(kind: str, group_size: int) -> float:
-    """Bytes that a chip sends for a collective of a compiled program, as a share of the whole array; the least."""
+    """The least bytes that a chip can send for a collective of a compiled program, as a share of the whole array."""
     if kind == "collective-permute":
         return 1.0 if group_size > 1 else 0.0
     share = (group_size - 1) / group_size

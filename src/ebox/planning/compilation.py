@@ -1,4 +1,4 @@
-"""The real train step compiled ahead of time, for devices that need not be there, and what the compiler made of it."""
+"""The real train step compiled ahead of time, for devices that may be absent, and what the compiler says of it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
 if TYPE_CHECKING:
     from jax.stages import Compiled, Lowered
 
-# Of the schedule, which is data of the step and changes nothing in the program.
+# Steps of the schedule, which is data of the step and does not change the program.
 _ANY_STEPS = 100
 _COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda13-plugin", "jax-cuda12-plugin")
 
 
 @dataclass(frozen=True)
 class StepShape:
-    """What the program depends on beside the settings: the examples' length, their tracks, steps a dispatch."""
+    """What the program depends on besides the settings: the length and tracks of examples, and steps per dispatch."""
 
     length_bp: int
     num_tracks: int
@@ -52,7 +52,7 @@ class ChipMemory:
 
     @property
     def total(self) -> int:
-        """All that must be there at once; outputs that take over the memory of arguments count once."""
+        """All that memory must hold at once; outputs that take over the memory of arguments count once."""
         return self.arguments + self.outputs - self.shared + self.temporaries + self.code
 
 
@@ -63,21 +63,21 @@ class CompilationResult:
     Args:
         device_kind: The compiler's name for the chip.
         num_chips: Devices of the mesh.
-        num_hosts: Machines that they hang on.
-        batch_size: Examples a step that the settings ask for.
+        num_hosts: Machines that the devices belong to.
+        batch_size: Examples in a step, by the settings.
         batch_per_chip: Places for examples on each chip, padding included.
-        precision: Of the compute: `float32` or `bfloat16`.
+        precision: Number type of the compute: `float32` or `bfloat16`.
         num_parameters: Trained numbers.
-        gradient_bytes: Of the gradient in float32.
+        gradient_bytes: Size of the gradient in float32.
         collectives: What passes between the chips, the largest first.
-        memory: Of one chip.
+        memory: Memory of one chip.
         flops: Operations of one step on one chip.
-        flops_from: `compiler`: counted in the compiled program. `program`: in the program before compilation, where
-            the compiler doesn't count (CUDA).
-        accessed_bytes: Moved between chip and memory in one step, by the compiler's count; None where it has none.
-        lower_seconds: Tracing and lowering.
-        compile_seconds: Compilation.
-        versions: Of the compilers.
+        flops_from: `compiler`: counted in the compiled program. `program`: counted before compilation, where the
+            compiler doesn't count (CUDA).
+        accessed_bytes: Bytes moved between chip and memory in one step, by the compiler's count; None: not counted.
+        lower_seconds: Time of tracing and lowering.
+        compile_seconds: Time of compilation.
+        versions: Versions of the compilers.
     """
 
     device_kind: str
@@ -98,12 +98,12 @@ class CompilationResult:
     versions: dict[str, str]
 
     def facts(self) -> dict[str, Any]:
-        """All of it as JSON has it."""
+        """All fields in the form of JSON."""
         return asdict(self)
 
     @staticmethod
     def from_facts(facts: dict[str, Any]) -> CompilationResult:
-        """Take it back from JSON."""
+        """Read it back from JSON."""
         collectives = tuple(Collective(**one) for one in facts["collectives"])
         return CompilationResult(**{**facts, "collectives": collectives, "memory": ChipMemory(**facts["memory"])})
 
@@ -112,9 +112,9 @@ def compile_train_step(mesh: Mesh, config: Config, shape: StepShape) -> Compilat
     """Compile the train step of `config` for the devices of a mesh, from shapes alone.
 
     Args:
-        mesh: Of any devices, those of a topology included (`make_topology_mesh`).
-        config: Its sections model and train count.
-        shape: Of the data.
+        mesh: A mesh of any devices, also those of a topology (`make_topology_mesh`).
+        config: The settings, of which the sections model and train matter.
+        shape: Length and tracks of the examples, and steps in a dispatch.
 
     Raises:
         InputError: the sequences are too short for the network, or the step needs more memory than a chip has.
@@ -149,7 +149,7 @@ def compile_train_step(mesh: Mesh, config: Config, shape: StepShape) -> Compilat
 
 
 def _lower(mesh: Mesh, config: Config, shape: StepShape, platform: str) -> Lowered:
-    """The step as the training loop builds it, with shapes in the place of arrays: the one place that knows how."""
+    """The step as the training loop builds it, with shapes instead of arrays; only this function knows how."""
     plan = make_plan(config, mesh, platform)
     run: Any = build_run_chunk(mesh, plan, shape.chunk_steps)
     state: TrainState = plan.schedule.start(_any_network(config, shape))
@@ -177,7 +177,7 @@ def _any_network(config: Config, shape: StepShape) -> Network:
 
 
 def _abstract_weights(config: Config, shape: StepShape) -> Network:
-    """What is trained, and so what a gradient holds."""
+    """Shapes of the trained arrays, which are those of a gradient too."""
 
     def choose(network: Network) -> Network:
         return eqx.filter(network, is_trainable(network))
@@ -237,11 +237,11 @@ def _read_memory(compiled: Compiled) -> ChipMemory:
 def _count_work(
     compiled: Compiled, mesh: Mesh, config: Config, shape: StepShape
 ) -> tuple[float | None, Literal["compiler", "program"], float | None]:
-    """Operations and bytes of one step on one chip: both analyses count the body of a loop once, and that is a step."""
+    """Operations and bytes of one step on one chip: both analyses count the body of a loop, which is a step, once."""
     found: Any = compiled.cost_analysis()
     if found and found.get("flops", 0.0) > 0.0:
         return float(found["flops"]), "compiler", float(found["bytes accessed"])
-    # One CPU device stands in for one chip: the same program with the chip's share of the batch, never compiled.
+    # One CPU device represents one chip: the same program with the chip's share of the batch, never compiled.
     share = _shares(config, mesh).padded_batch_size // mesh.size
     train = config.train.model_copy(update={"batch_size": share})
     alone = make_mesh(jax.local_devices(backend="cpu")[:1])

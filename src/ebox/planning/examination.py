@@ -1,4 +1,4 @@
-"""A topology examined before anyone pays for it: does the train step compile, does it fit, what does it exchange."""
+"""A topology examined before anyone pays for it: does the train step compile, does it fit, what does it exchange?"""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class TopologyResult:
     Args:
         topology: The chips.
         compilation: The compiled step.
-        length_bp: Of the examples it was compiled for.
-        notes: What to know or to change, in sentences.
+        length_bp: Length of the examples that it was compiled for.
+        notes: What the user should know or change, in sentences.
     """
 
     topology: Topology
@@ -35,7 +35,7 @@ class TopologyResult:
 
     @property
     def fits(self) -> bool:
-        """Whether a chip's memory holds the step; true where the chip's memory is that of the host."""
+        """Whether the step fits a chip's memory; true where the chip uses the memory of the host."""
         memory = self.topology.chip.memory_bytes
         return memory is None or self.compilation.memory.total <= memory
 
@@ -46,7 +46,7 @@ class TopologyResult:
 
     @property
     def sent_bytes(self) -> float:
-        """Bytes that one chip sends in one step when links are used as well as they can be."""
+        """Bytes that one chip sends in one step when links are used as well as possible."""
         chips = self.compilation.num_chips
         return sum(one.sent_bytes(chips) for one in self.compilation.collectives if one.in_step)
 
@@ -67,16 +67,16 @@ def examine_topology(
     *,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> TopologyResult:
-    """Compile the real train step for a topology that need not be there, and read what it needs.
+    """Compile the real train step for a topology that may be absent, and read what it needs.
 
     Args:
-        name: As `v5e:4x4`, `v4:2x2x1`, `h100:8`, `cpu:4`; see `parse_topology`.
-        dataset: A dataset folder, for the length and tracks of its examples; none: one track of `data.length_bp`.
-        config: The settings; none: the defaults.
-        timeout_seconds: Of the compilation, which takes 10 to 25 s of one core.
+        name: Such as `v5e:4x4`, `v4:2x2x1`, `h100:8`, `cpu:4`, as `parse_topology` reads it.
+        dataset: A dataset folder, for the length and tracks of its examples; None: one track of `data.length_bp`.
+        config: The settings; None: the defaults.
+        timeout_seconds: Time limit of the compilation, which takes 10 to 25 s of one core.
 
     Raises:
-        InputError: no such topology, its compiler is missing, a bad dataset, or a step that no chip can hold.
+        InputError: no such topology, its compiler is missing, a bad dataset, or a step that is too large for a chip.
     """
     config = Config() if config is None else config
     topology = parse_topology(name)
@@ -87,7 +87,7 @@ def examine_topology(
 
 
 def _find_shape(dataset: str | os.PathLike[str] | None, config: Config) -> StepShape:
-    """The shapes that training on the dataset would have."""
+    """The shapes of a training on the dataset."""
     from ebox.datasets import open_dataset
     from ebox.planning.compilation import StepShape
     from ebox.training.loop import check_trainable

@@ -1,4 +1,4 @@
-"""What is known of accelerators that are not here: memory, peaks, the slices that can be had. No prices."""
+"""Facts about accelerators that are not here: memory, peak speeds, the slices on offer. No prices."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Chip:
     safe side. GPU: the data sheets of the SXM boards, and the device descriptions that XLA publishes for them.
 
     Args:
-        name: As in a topology name: `v5e`, `h100`.
+        name: Its name in a topology: `v5e`, `h100`.
         platform: What compiles for it.
-        memory_bytes: Of one chip; None where it is that of the host.
-        peak_flops: bfloat16 operations a second of one chip, dense.
-        memory_bytes_per_second: Between the chip and its memory.
+        memory_bytes: Memory of one chip; None: it uses that of the host.
+        peak_flops: Dense bfloat16 operations per second of one chip.
+        memory_bytes_per_second: Speed between the chip and its memory.
     """
 
     name: str
@@ -43,7 +43,7 @@ CHIPS = {
     )
 }
 
-# Slices that Cloud TPU offers, to 256 chips. v4 and v5p are cut from cubes of 4x4x4, so larger ones are whole cubes.
+# Slices that Cloud TPU offers, up to 256 chips. v4 and v5p are cut from cubes of 4x4x4, so larger ones are whole cubes.
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")
 _SQUARES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 SLICES = {"v4": _CUBES, "v5p": _CUBES, "v5e": _SQUARES, "v6e": _SQUARES}
@@ -51,7 +51,7 @@ SLICES = {"v4": _CUBES, "v5p": _CUBES, "v5e": _SQUARES, "v6e": _SQUARES}
 GPUS_PER_HOST = 8
 MOST_CHIPS = 4096
 
-# Facts of a GPU that XLA's compiler chooses kernels by, in the text form of its GpuTargetConfigProto.
+# Facts about a GPU by which XLA's compiler chooses kernels, in the text form of its GpuTargetConfigProto.
 _GPU_FACTS = {
     "h100": (132, 128, 233_472, 232_448, 3_352_320_000_000, 52_428_800, 1.98, 84_978_434_048, 9, "H100 80GB HBM3"),
     "a100": (108, 64, 167_936, 166_912, 2_039_040_000_000, 41_943_040, 1.41, 85_100_068_864, 8, "A100-SXM4-80GB"),
@@ -61,7 +61,7 @@ _GPU_FACTS = {
 def describe_gpu(name: str) -> str:
     """The compiler's description of a GPU that isn't here.
 
-    Both are GPUs of 64 k registers and 2,048 threads a core; the rest differs.
+    Both GPUs have 64 k registers and 2,048 threads in each core; the rest differs.
     """
     cores, lanes, shared, shared_most, bandwidth, cache, clock, memory, capability, full_name = _GPU_FACTS[name]
     return f"""

@@ -1,7 +1,7 @@
-"""Compilation in a process of its own, with a time limit: libtpu wants its variables before JAX starts.
+"""Compilation in a separate process, with a time limit: libtpu needs its variables before JAX starts.
 
 `python -m ebox.planning.isolation ANSWER` reads a request as JSON from its input and writes its answer as JSON to the
-file ANSWER: libraries may print whatever they like.
+file ANSWER, because libraries may print to its output.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ebox.settings.reading import Config, make_config
 if TYPE_CHECKING:
     from ebox.planning.compilation import CompilationResult, StepShape
 
-# A compilation takes 10 to 25 s of one core; a machine in heavy use, several times that.
+# A compilation takes 10 to 25 s of one core, and several times that on a busy machine.
 TIMEOUT_SECONDS = 600.0
 _LINES_SHOWN = 3
 
@@ -30,10 +30,16 @@ _LINES_SHOWN = 3
 def compile_for_topology(
     topology: Topology, config: Config, shape: StepShape, *, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> CompilationResult:
-    """Compile the train step for a topology in a process of its own.
+    """Compile the train step for a topology in a separate process.
+
+    Args:
+        topology: The chips.
+        config: The settings.
+        shape: Length and tracks of the examples, and steps in a dispatch.
+        timeout_seconds: Time limit.
 
     Raises:
-        InputError: the compiler is not installed, refuses, dies, or takes longer than `timeout_seconds`.
+        InputError: the compiler is not installed, fails, dies, or takes longer than `timeout_seconds`.
     """
     from ebox.planning.compilation import CompilationResult
 
@@ -54,7 +60,7 @@ def compile_for_topology(
 
 
 def _run(topology: Topology, request: str, answer: Path, timeout_seconds: float) -> str:
-    """Run the process; give the last lines of what it complained of."""
+    """Run the process; return the last lines of its errors."""
     command = [sys.executable, "-m", "ebox.planning.isolation", str(answer)]
     environment = topology_environment(topology, os.environ)
     try:

@@ -1,7 +1,7 @@
 """Reading a compiled program: which collectives it holds, of what type, how many bytes.
 
-The text is that of XLA's HLO, the same for CPU, GPU and TPU. A collective counts once for each place where it
-stands, so one in the body of a loop counts once a turn.
+The text is XLA's HLO, the same for CPU, GPU and TPU. A collective counts once for each place in the text, so one in
+the body of a loop counts once for each turn.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _CALLED_LISTS = re.compile(r"(?:branch_computations|called_computations)=\{([^}]
 _BODY = re.compile(r"\bbody=%?([\w.\-]+)")
 _GROUP = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _GROUP_LIST = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
-# As XLA of JAX 0.12 writes them: mesh['node'=2,'device'=4] {'device'}.
+# The form in XLA of JAX 0.12: mesh['node'=2,'device'=4] {'device'}.
 _GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}")
 
 
 @dataclass(frozen=True)
 class Collective:
-    """Collectives of one kind and type that stand in a program.
+    """Collectives of one kind and type in a program.
 
     Args:
         kind: `all-reduce`, `all-gather`, `reduce-scatter`, `all-to-all` or `collective-permute`.
-        dtype: As the compiler writes it: `f32`, `bf16`, `s8`.
-        count: In how many places.
-        num_bytes: Of the whole arrays on one chip, all places together.
-        largest_bytes: Of the largest place.
-        group_size: Chips that take part in each; 0 stands for all of them.
-        in_step: Whether it runs every step; the others run once a dispatch.
+        dtype: The compiler's name of the type: `f32`, `bf16`, `s8`.
+        count: Number of places.
+        num_bytes: Size of the whole arrays on one chip, all places together.
+        largest_bytes: Size at the largest place.
+        group_size: Chips that take part in each; 0 means all of them.
+        in_step: Whether it runs in every step; the others run once in a dispatch.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Collective:
     in_step: bool
 
     def sent_bytes(self, num_chips: int) -> float:
-        """Bytes that one chip sends for them when links are used as well as they can be."""
+        """Bytes that one chip sends for them when links are used as well as possible."""
         return self.num_bytes * sent_share(self.kind, self.group_size or num_chips)
 
 
@@ -64,7 +64,7 @@ def read_collectives(text: str) -> tuple[Collective, ...]:
     largest: dict[tuple[str, str, int, bool], int] = {}
     for name, lines in computations.items():
         for kind, group, parts in _iter_collectives(lines):
-            # One place may carry several types; each counts as a place of its own.
+            # One place may carry several types; each counts as one place.
             for dtype, num_bytes in parts.items():
                 key = (kind, dtype, group, name in in_step)
                 counts[key] += 1
@@ -94,7 +94,7 @@ def _iter_computations(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _reach(computations: dict[str, list[str]], first: set[str]) -> set[str]:
-    """Names of the computations that `first` call, directly or through others, and `first` themselves."""
+    """Names of `first` and of all computations that they call, directly or through others."""
     reached, waiting = set[str](), list(first)
     while waiting:
         name = waiting.pop()
@@ -120,8 +120,8 @@ def _iter_collectives(lines: list[str]) -> Iterator[tuple[str, int, Counter[str]
         kind, group = found[2], _group_size(line)
         arrays = _ARRAY.findall(found[1])
         if found[3] and (kind in {"all-gather", "collective-permute"} or found[1].startswith("((")):
-            # The asynchronous forms give their operands as well, before the results, those of reductions in a tuple of
-            # its own (XLA of JAX 0.11); and contexts of a permutation.
+            # The asynchronous forms list their operands too, before the results (those of reductions in a separate
+            # tuple, XLA of JAX 0.11), and contexts of a permutation.
             arrays = [array for array in arrays if array[0] != "u32" or array[1]]
             arrays = arrays[len(arrays) // 2 :]
         sizes: Counter[str] = Counter()

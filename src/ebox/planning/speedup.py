@@ -19,10 +19,10 @@ class SimulatedSteps:
     """Step times of simulated runs.
 
     Args:
-        seconds: Mean over runs of the mean step.
-        low: 2.5 % of the runs have a mean step below it.
-        high: 2.5 % of the runs have a mean step above it.
-        slow_step: 1 % of all steps are slower.
+        seconds: Mean over runs of a run's mean step time.
+        low: 2.5 % of the runs have a mean step time below it.
+        high: 2.5 % of the runs have a mean step time above it.
+        slow_step: 1 % of all steps take longer.
     """
 
     seconds: float
@@ -36,15 +36,15 @@ class CurvePoint:
     """One number of workers on a scaling curve.
 
     Args:
-        workers: How many.
-        examples: A worker and step.
-        seconds: Predicted.
-        low: Least of the fits without one point.
-        high: Greatest of them.
-        exchange_seconds: Of `seconds`, before any overlap.
-        simulated: The same by Monte Carlo.
-        speedup: Examples a second, as a multiple of one worker's.
-        efficiency: Speed-up a worker.
+        workers: Number of workers.
+        examples: Examples for each worker in a step.
+        seconds: Predicted step time.
+        low: The least prediction of the fits without one point.
+        high: The greatest prediction of those fits.
+        exchange_seconds: The exchange's part of `seconds`, before any overlap.
+        simulated: The step time by Monte Carlo simulation.
+        speedup: Examples per second, as a multiple of one worker's.
+        efficiency: Speed-up divided by the number of workers.
     """
 
     workers: int
@@ -58,7 +58,7 @@ class CurvePoint:
     efficiency: float
 
     def facts(self) -> dict[str, Any]:
-        """All of it as JSON has it."""
+        """All fields in the form of JSON."""
         return asdict(self)
 
 
@@ -77,11 +77,11 @@ def simulate_step(
     Args:
         model: The costs.
         case: The training.
-        stragglers: How unequal workers are; None: from step to step, by the spread of the model.
-        overlapped: The exchange runs behind the work of the next step.
-        num_steps: Of a run.
-        num_runs: To draw.
-        seed: Of the draws.
+        stragglers: How unequal workers are; None: they vary from step to step, by the spread of the model.
+        overlapped: Whether the exchange runs during the work of the next step.
+        num_steps: Steps in a run.
+        num_runs: Runs to draw.
+        seed: Seed of the draws.
     """
     stragglers = StragglerResult(model.spread, 0.0, 0, 0.0) if stragglers is None else stragglers
     generator = np.random.default_rng(np.random.SeedSequence((seed, case.workers)))
@@ -102,17 +102,17 @@ def scaling_curve(
     overlapped: bool = False,
     seed: int = 0,
 ) -> tuple[CurvePoint, ...]:
-    """Follow a training to more workers, by the fitted model and by simulation.
+    """Predict a training with more workers, by the fitted model and by simulation.
 
     Args:
         result: The fit.
-        case: The training; its `workers` doesn't count.
-        growth: `weak`: `case.examples` a worker, so that the global batch grows. `strong`: `case.examples` is the
-            global batch, which the workers share.
-        workers: The numbers to look at.
+        case: The training; its `workers` is ignored.
+        growth: `weak`: `case.examples` for each worker, so that the global batch grows. `strong`: `case.examples` is
+            the global batch, which the workers share.
+        workers: The numbers of workers on the curve.
         stragglers: How unequal workers are; None: by the spread of the model.
-        overlapped: The exchange runs behind the work of the next step.
-        seed: Of the simulation.
+        overlapped: Whether the exchange runs during the work of the next step.
+        seed: Seed of the simulation.
     """
     alone = result.model.step_seconds(replace(case, workers=1))
     curve = []

@@ -4,9 +4,9 @@
             + (rounds(exchange, workers) * messages * (latency + per_message)
                + volume(exchange, workers) * bytes * transfer / bandwidth) / steps_per_exchange
 
-`rounds` and `volume` are those of `collective_costs`, `slowest` that of `stragglers`. For a given
-spread it is linear in the four costs, so they are found by non-negative least squares on relative errors, and the
-spread by a search over one number.
+`rounds` and `volume` come from `collective_costs`, `slowest` from `stragglers`. For a given spread the model is
+linear in the four costs, so they are found by non-negative least squares on relative errors, and the spread by a
+search over one number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ebox.errors import InputError
 from ebox.planning.collective_costs import Exchange, exchange_rounds, exchange_volume
 from ebox.planning.stragglers import mean_of_slowest
 
-# In the order in which they are given up where the points can't tell them apart, the last first.
+# Where the points can't tell costs from each other, the last of them in this order is dropped first.
 COSTS = ("per_example_seconds", "transfer", "per_message_seconds", "fixed_seconds")
 _WIDEST_SPREAD = 1.0
 Real = int | float
@@ -30,15 +30,15 @@ Real = int | float
 
 @dataclass(frozen=True)
 class StepCase:
-    """A training whose step time is asked for.
+    """A training for which to predict the step time.
 
     Args:
-        workers: That share the global batch.
-        examples: A worker and step.
-        message_bytes: That each worker brings to one exchange: its gradient, as it travels.
-        bandwidth: Of a worker's link, bytes a second and way; infinite where there is no link to speak of.
-        latency: Of one message, in seconds, where it is known; what software adds is fitted.
-        messages: Exchanges that follow one another in a step: batch statistics want their own.
+        workers: Workers that share the global batch.
+        examples: Examples for each worker in a step.
+        message_bytes: Bytes that each worker brings to one exchange: its gradient, in the form that is sent.
+        bandwidth: Speed of a worker's link in each direction, in bytes per second; infinite if there is no link.
+        latency: Seconds of latency of one message, if known; what software adds is fitted.
+        messages: Exchanges in a step, one after another: batch statistics need additional ones.
         exchange: The algorithm.
         steps_per_exchange: 1; more for local updates.
     """
@@ -66,11 +66,11 @@ class ScalingModel:
     """The fitted costs.
 
     Args:
-        fixed_seconds: Of a step, whatever its batch.
-        per_example_seconds: Of each example.
-        per_message_seconds: What software adds to the latency of a message.
-        transfer: Seconds for what the link could carry in one; 1 is a perfect network.
-        spread: Of the times of workers: standard deviation of the logarithm.
+        fixed_seconds: Time of a step that does not depend on its batch.
+        per_example_seconds: Time of each example.
+        per_message_seconds: Time that software adds to the latency of a message.
+        transfer: Seconds for the bytes that the link could carry in one second; 1 is a perfect network.
+        spread: Spread of the workers' times, as the standard deviation of the logarithm.
     """
 
     fixed_seconds: float
@@ -80,18 +80,18 @@ class ScalingModel:
     spread: float
 
     def compute_seconds(self, case: StepCase) -> float:
-        """The mean worker's own work in a step."""
+        """The time that the mean worker computes in a step."""
         return self.fixed_seconds + self.per_example_seconds * case.examples
 
     def exchange_seconds(self, case: StepCase) -> float:
-        """The exchange's share of a step."""
+        """The time of the exchange in a step."""
         rounds = exchange_rounds(case.exchange, case.workers) * case.messages
         volume = exchange_volume(case.exchange, case.workers) * case.message_bytes
         once = rounds * (case.latency + self.per_message_seconds) + volume * self.transfer / case.bandwidth
         return once / case.steps_per_exchange
 
     def step_seconds(self, case: StepCase, *, overlapped: bool = False) -> float:
-        """The expected time of a step; overlapped: the exchange runs behind the work of the next step."""
+        """The expected time of a step; overlapped: the exchange runs during the work of the next step."""
         work = self.compute_seconds(case) * mean_of_slowest(case.workers, self.spread)
         exchange = self.exchange_seconds(case)
         return max(work, exchange) if overlapped else work + exchange
@@ -99,7 +99,7 @@ class ScalingModel:
 
 @dataclass(frozen=True)
 class StepPrediction:
-    """A predicted step time, and the least and greatest that the fits without one point would have given."""
+    """A predicted step time, and the least and greatest prediction of the fits without one point."""
 
     seconds: float
     low: float
@@ -111,11 +111,11 @@ class ScalingResult:
     """A fitted model and how far to trust it.
 
     Args:
-        model: Fitted to all points.
+        model: The model fitted to all points.
         points: The points.
         errors: Relative error of the model at each point.
-        left_out_models: Fitted to all points but one.
-        left_out_errors: Relative error of each of those at the point that it has not seen.
+        left_out_models: For each point the model fitted to all other points.
+        left_out_errors: Relative error of each of these models at its left-out point.
         untold: Costs that these points can't tell from the others; they are 0 in the model.
     """
 
@@ -128,16 +128,16 @@ class ScalingResult:
 
     @property
     def median_left_out_error(self) -> float:
-        """Of the sizes of the errors on points left out."""
+        """The median size of the errors on points left out."""
         return float(np.median(np.abs(self.left_out_errors)))
 
     @property
     def worst_left_out_error(self) -> float:
-        """The largest of them."""
+        """The largest size of an error on a point left out."""
         return float(np.max(np.abs(self.left_out_errors)))
 
     def predict(self, case: StepCase, *, overlapped: bool = False) -> StepPrediction:
-        """The time of a step that was not measured."""
+        """Predict the time of a step that was not measured."""
         others = [model.step_seconds(case, overlapped=overlapped) for model in self.left_out_models]
         seconds = self.model.step_seconds(case, overlapped=overlapped)
         return StepPrediction(seconds, min([seconds, *others]), max([seconds, *others]))
@@ -147,12 +147,12 @@ def fit_scaling(points: Sequence[ScalingPoint], spread: float | None = None) -> 
     """Fit the model to measured steps, and measure its error on each point left out.
 
     Args:
-        points: Of at least two numbers of workers; the more they differ in examples, bytes and bandwidth, the more
-            costs they tell apart.
-        spread: Of the workers' times, where it is known (`fit_stragglers`); None: fitted with the rest.
+        points: Steps of at least two numbers of workers; the more the steps differ in examples, bytes and bandwidth,
+            the more costs can be told from each other.
+        spread: Spread of the workers' times, if known (`fit_stragglers`); None: fitted with the rest.
 
     Raises:
-        InputError: too few points for the costs, one number of workers only, or a value that makes no sense.
+        InputError: too few points for the costs, only one number of workers, or a value that makes no sense.
     """
     _check_points(points)
     told = _choose_costs(points)
@@ -189,13 +189,13 @@ def _check_points(points: Sequence[ScalingPoint]) -> None:
             raise InputError(f"point {number} makes no sense: {point}", remedy="times and bandwidths must be above 0")
     if len({point.case.workers for point in points}) < 2:
         raise InputError(
-            "the points are all of one number of workers, so they say nothing of scaling",
+            "the points all have the same number of workers, so they say nothing about scaling",
             remedy="measure the step with 1 worker and with several",
         )
 
 
 def _choose_costs(points: Sequence[ScalingPoint]) -> tuple[str, ...]:
-    """The costs that the points tell apart: each that is no mixture of those before it."""
+    """The costs that the points can tell from each other: each that is not a mixture of those before it."""
     columns, _ = _linear_system(points, 0.0)
     told: list[int] = []
     for place in range(len(COSTS)):
@@ -209,7 +209,7 @@ def _choose_costs(points: Sequence[ScalingPoint]) -> tuple[str, ...]:
 def _linear_system(
     points: Sequence[ScalingPoint], spread: float
 ) -> tuple[Float[np.ndarray, "point cost"], Float[np.ndarray, " point"]]:
-    """What each cost is multiplied with in each point, and what is left to explain; in shares of the measured time."""
+    """The factor of each cost in each point, and what is left to explain, both as shares of the measured time."""
     rows, rest = [], []
     for point in points:
         case = point.case
@@ -230,19 +230,19 @@ def _fit(points: Sequence[ScalingPoint], told: tuple[str, ...], spread: float | 
         found = minimize_scalar(
             lambda one: _solve(points, told, one)[1], bounds=bounds, method="bounded", options=options
         )
-        # The search never tries its ends, and equal workers are one of them.
+        # The search never tries its end points, and one of them means equal workers.
         spread = min((0.0, float(found.x)), key=lambda one: _solve(points, told, one)[1])
     costs, _ = _solve(points, told, spread)
     return ScalingModel(**{cost: costs.get(cost, 0.0) for cost in COSTS}, spread=spread)
 
 
 def _solve(points: Sequence[ScalingPoint], told: tuple[str, ...], spread: float) -> tuple[dict[str, float], float]:
-    """The costs for a given spread, and the norm of the relative errors that they leave."""
+    """The costs for a given spread, and the norm of the remaining relative errors."""
     from scipy.optimize import nnls
 
     columns, rest = _linear_system(points, spread)
     chosen = columns[:, [COSTS.index(cost) for cost in told]]
     size = np.linalg.norm(chosen, axis=0)
-    # Without the one point that shows it, a cost may have no column left.
+    # If the only point that shows a cost is left out, the column of that cost is 0.
     values, residual = nnls(chosen / np.where(size > 0, size, 1.0), rest)
     return dict(zip(told, (values / np.where(size > 0, size, 1.0)).tolist(), strict=True)), float(residual)

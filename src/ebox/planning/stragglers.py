@@ -1,7 +1,7 @@
-"""Workers of unequal speed: a step of synchronous training lasts as long as the slowest worker's share of it.
+"""Workers of unequal speed: a step of synchronous training takes the time of its slowest worker.
 
 The time of one worker for one step is its mean times exp(worker_spread * z_worker + step_spread * z_step), scaled to
-mean 1; both z are standard normal, one drawn for each worker of a run, one for each worker and step.
+mean 1. Both z are standard normal: z_worker is drawn for each worker of a run, z_step for each worker and step.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class StragglerResult:
     """How unequal the times of workers are.
 
     Args:
-        step_spread: Of one worker from step to step, as the standard deviation of the logarithm.
-        worker_spread: Between workers that stay slow or fast.
-        num_samples: Times that it was fitted to; 0 where it was not.
-        distance: Kolmogorov-Smirnov distance of the standardised times from the fitted distribution; it is large
-            where tails are heavier than log-normal.
+        step_spread: Spread of one worker from step to step, as the standard deviation of the logarithm.
+        worker_spread: Spread between workers that stay slow or fast, likewise.
+        num_samples: Number of times that it was fitted to; 0 if it was not fitted.
+        distance: Kolmogorov-Smirnov distance of the standardised times from the fitted distribution; large if the
+            tails are heavier than log-normal.
     """
 
     step_spread: float
@@ -37,7 +37,7 @@ class StragglerResult:
 
     @property
     def spread(self) -> float:
-        """Of a time of any worker at any step."""
+        """Spread of the time of any worker at any step."""
         return math.hypot(self.step_spread, self.worker_spread)
 
 
@@ -82,7 +82,15 @@ def mean_of_slowest(workers: int, spread: float) -> float:
 def draw_slowest(
     workers: int, stragglers: StragglerResult, num_steps: int, num_runs: int, generator: np.random.Generator
 ) -> Float[np.ndarray, "run step"]:
-    """Draw the time of the slowest worker, in means of one, for every step of several runs (Monte Carlo)."""
+    """Draw the time of the slowest worker, in means of one, for every step of several runs (Monte Carlo).
+
+    Args:
+        workers: Number of workers.
+        stragglers: How unequal they are.
+        num_steps: Steps in a run.
+        num_runs: Runs to draw.
+        generator: The source of random numbers.
+    """
     slow = stragglers.worker_spread * generator.standard_normal((num_runs, 1, workers))
     logs = slow + stragglers.step_spread * generator.standard_normal((num_runs, num_steps, workers))
     slowest: np.ndarray = np.exp(logs.max(axis=2) - 0.5 * stragglers.spread**2)

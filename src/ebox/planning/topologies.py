@@ -1,7 +1,7 @@
-"""Topologies by name (`v5e:4x4`, `h100:8`, `cpu:4`), and their devices, which nobody has to own.
+"""Topologies by name (`v5e:4x4`, `h100:8`, `cpu:4`), and their devices, which may be absent.
 
-Only `make_topology_mesh` loads JAX, and it wants the variables of `topology_environment` set before: libtpu reads
-them when it is loaded.
+Only `make_topology_mesh` loads JAX, and it needs the variables of `topology_environment` set before that: libtpu
+reads them when it is loaded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _INSTALL = {
 
 @dataclass(frozen=True)
 class Topology:
-    """Chips and how they are laid out: TPUs in a grid or a cube, GPUs and CPU devices in a row."""
+    """Chips and their layout: TPUs in a grid or a cube, GPUs and CPU devices in a row."""
 
     name: str
     chip: Chip
@@ -40,7 +40,7 @@ class Topology:
 
     @property
     def num_chips(self) -> int:
-        """All chips of it."""
+        """The number of chips."""
         return math.prod(self.shape)
 
 
@@ -48,7 +48,7 @@ def parse_topology(name: str) -> Topology:
     """Read a name such as `v5e:4x4`, `v4:2x2x1`, `h100:8` or `cpu:4`.
 
     Raises:
-        InputError: not such a name, an unknown chip, or a slice that can't be had; it says which can.
+        InputError: not such a name, an unknown chip, or a slice that is not on offer; the message says which are.
     """
     text = name.strip().lower()
     kind, colon, layout = text.partition(":")
@@ -62,7 +62,7 @@ def parse_topology(name: str) -> Topology:
 
 
 def check_compiler(topology: Topology) -> None:
-    """Raise InputError when what compiles for the chips of a topology is not installed."""
+    """Raise InputError if the compiler for the chips of a topology is not installed."""
     if topology.chip.platform == "cpu":
         return
     modules, remedy = _INSTALL[topology.chip.platform]
@@ -71,10 +71,10 @@ def check_compiler(topology: Topology) -> None:
 
 
 def topology_environment(topology: Topology, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that is to compile for a topology, made from that of this one.
+    """The environment of a process that compiles for a topology, made from the environment of this process.
 
-    With it libtpu asks no metadata server, writes no log, and shares the machine with others of its kind; JAX runs on
-    the CPU, with as many devices as `cpu:N` asks for. Compiled programs are not kept: a cache would have to load them.
+    With it libtpu asks no metadata server, writes no log, and shares the machine with other libtpu processes; JAX runs
+    on the CPU, with the N devices of `cpu:N`. Compiled programs are not kept: a cache would have to load them.
     """
     dropped = {"JAX_COMPILATION_CACHE_DIR", "LIBTPU_INIT_ARGS", "JAX_PLATFORM_NAME"}
     kept = {key: value for key, value in environment.items() if key not in dropped}
@@ -96,7 +96,7 @@ def topology_environment(topology: Topology, environment: Mapping[str, str]) -> 
 
 
 def make_topology_mesh(topology: Topology) -> Mesh:
-    """Line the devices of a topology up on the axis `data`; of TPUs and GPUs they are descriptions only.
+    """Arrange the devices of a topology on the axis `data`; for TPUs and GPUs they are only descriptions.
 
     Raises:
         InputError: the compiler doesn't know the topology.
@@ -111,7 +111,7 @@ def make_topology_mesh(topology: Topology) -> Mesh:
         return make_mesh(_describe_devices(topology))
     except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError) as error:
         raise InputError(
-            f"the compiler takes no topology {topology.name}: {str(error).splitlines()[0]}",
+            f"the compiler does not know the topology {topology.name}: {str(error).splitlines()[0]}",
             remedy=_suggest_shape(topology.chip.name),
         ) from None
 
@@ -124,7 +124,7 @@ def _describe_devices(topology: Topology) -> Any:
         layout = f"1x{topology.num_chips // per_host}x{per_host}"
         target = describe_gpu(topology.chip.name)
         return get_topology_desc(platform="cuda", topology_name="", target_config=target, topology=layout).devices
-    # v4 and v5p have two cores a chip that work as one device, as they do on the real machine.
+    # A chip of v4 and v5p has two cores that work as one device, as on the real machine.
     settings: dict[str, Any] = {"chip_config_name": "megacore" if topology.chip.name in {"v4", "v5p"} else "default"}
     if topology.num_chips == 1:
         settings["chips_per_host_bounds"] = (1, 1, 1)
@@ -132,7 +132,7 @@ def _describe_devices(topology: Topology) -> Any:
 
 
 def _accelerator_type(topology: Topology) -> str:
-    """The cloud's own name: v4 and v5p count cores, two a chip; the others count chips."""
+    """The cloud's own name: for v4 and v5p it counts cores, two in each chip; for the others it counts chips."""
     chip, count = topology.chip.name, topology.num_chips
     return {"v4": f"v4-{2 * count}", "v5p": f"v5p-{2 * count}", "v5e": f"v5litepod-{count}"}.get(chip, f"v6e-{count}")
 
@@ -142,7 +142,7 @@ def _check_shape(name: str, kind: str, shape: tuple[int, ...]) -> None:
     if kind not in SLICES:
         whole_hosts = kind == "cpu" or count <= GPUS_PER_HOST or count % GPUS_PER_HOST == 0
         if len(shape) != 1 or count > MOST_CHIPS or not whole_hosts:
-            raise InputError(f"the topology {name!r} can't be had", remedy=_suggest_shape(kind))
+            raise InputError(f"the topology {name!r} is not on offer", remedy=_suggest_shape(kind))
         return
     text = "x".join(str(size) for size in shape)
     cubes = kind in {"v4", "v5p"} and len(shape) == 3 and all(size % 4 == 0 for size in shape)
@@ -151,7 +151,7 @@ def _check_shape(name: str, kind: str, shape: tuple[int, ...]) -> None:
 
 
 def _suggest_chip(text: str) -> str:
-    """The nearest name; and a slice for the cloud's names, as `v5litepod-16`."""
+    """The nearest name, and a slice for a name of the cloud, such as `v5litepod-16`."""
     found = re.fullmatch(r"(v4|v5p|v5litepod|v5e|v6e)-(\d+)", text)
     if found is not None:
         kind = found[1].replace("litepod", "e")

@@ -26,11 +26,11 @@ def read_bed(path: str | os.PathLike[str]) -> Intervals:
 
     Column 4 is the name, 5 the score (a number, or `.` where missing), 6 the strand. A file whose first line
     has ten columns with numbers in 7 to 10 is narrowPeak: column 10 is the summit, counted from the start, -1
-    if unknown. Lines of `track` and `browser`, comments (#) and blank lines are passed over.
+    if unknown. Lines of `track` and `browser`, comments (#) and blank lines are skipped.
 
     Raises:
-        InputError: missing, empty, cut off; too few columns, spaces for tabs, a place that is not a whole
-            number, negative, or an end that is not past its start. The message names the line.
+        InputError: missing, empty, cut off; too few columns, spaces instead of tabs, a position that is negative or
+            not a whole number, or an end that is not past its start. The message names the line.
     """
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -73,18 +73,18 @@ def _find_problem(fields: list[str]) -> tuple[str, str] | None:
     shown = "\t".join(fields)[:60]
     if len(fields) < 3:
         if len(shown.split()) >= 3:
-            return (f"columns are parted by spaces: {shown!r}; BED wants tabs", "convert it: tr -s ' ' '\\t'")
-        return (f"has {len(fields)} columns: {shown!r}; BED wants 3 or more", "give chrom, start and end")
+            return (f"columns are separated by spaces: {shown!r}; BED needs tabs", "convert it: tr -s ' ' '\\t'")
+        return (f"has {len(fields)} columns: {shown!r}; BED needs 3 or more", "give chrom, start and end")
     if not fields[0].strip():
         return ("the first column is empty; a chromosome was expected", "give chrom, start and end")
     for name, text in (("start", fields[1]), ("end", fields[2])):
         if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS:
             continue
         if text.startswith("-") and text[1:].isdigit():
-            return (f"{name} {text} is negative", "BED counts from 0; take the line out or clip it")
+            return (f"{name} {text} is negative", "BED counts from 0; remove the line or clip it")
         return (
             f"{name} {text[:30]!r} is not a whole number",
-            "write digits alone (in R: options(scipen = 999)); a line of column names wants a # before it",
+            "write digits only (in R: options(scipen = 999)); a line of column names needs a # before it",
         )
     if int(fields[2]) <= int(fields[1]):
         return (f"end {fields[2]} is not past start {fields[1]}", "BED is 0-based and half-open: start < end")
@@ -121,7 +121,7 @@ def _read_number(text: str, name: str, path: str | os.PathLike[str], line: int) 
 
 
 def _is_narrow_peak(fields: list[str]) -> bool:
-    """Ten columns with numbers in the last four; BED12 holds its number of blocks in column 10."""
+    """Whether there are ten columns, with numbers in the last four; in BED12 column 10 is the number of blocks."""
     return len(fields) == 10 and all(_NUMBER.fullmatch(text) for text in fields[6:9]) and _is_whole(fields[9])
 
 
@@ -149,10 +149,10 @@ def _read_summits(
 def write_bed(path: str | os.PathLike[str], intervals: Intervals) -> None:
     """Publish intervals as BED of 3 to 6 columns, or as narrowPeak where they have summits; gzip if .gz.
 
-    What is missing becomes a dot; the numbers of narrowPeak that ebox doesn't keep become 0 and -1.
+    A missing value becomes a dot; the numbers of narrowPeak that ebox doesn't keep become 0 and -1.
 
     Raises:
-        InputError: an unknown place, an empty text, a tab or line break in a text, or a disk that refuses.
+        InputError: an unknown position, an empty text, a tab or line break in a text, or a disk error.
     """
     for row in np.flatnonzero((intervals.start < 0) | (intervals.end <= intervals.start)).tolist():
         raise InputError(
@@ -164,7 +164,7 @@ def write_bed(path: str | os.PathLike[str], intervals: Intervals) -> None:
         if Path(path).suffix != ".gz":
             plain.write(_make_text(path, intervals))
             return
-        # No time and no name in the header: the same intervals give the same bytes.
+        # Without time and name in the header the same intervals give the same bytes.
         with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0, compresslevel=6) as packed:
             packed.write(_make_text(path, intervals))
 
@@ -194,13 +194,13 @@ def _check_texts(path: str | os.PathLike[str], texts: np.ndarray) -> list[str]:
             raise InputError(
                 f"{text!r} can't be written as a column of BED",
                 file=path,
-                remedy="use names that are not empty and hold no tab and no line break",
+                remedy="use names that are not empty and have no tab and no line break",
             )
     return [str(text) for text in texts.tolist()]
 
 
 def _format(score: float) -> str:
-    """As short as can be read back to the same number; a dot where missing."""
+    """The shortest text that reads back to the same number; a dot where the score is missing."""
     if np.isnan(score):
         return "."
     return str(int(score)) if score.is_integer() else repr(score)

@@ -25,15 +25,15 @@ def write_bigwig(
     places: Sequence[Interval | None],
     contributions: Sequence[np.ndarray],
 ) -> int:
-    """Publish contributions as bigWig, and give the number of sequences in it; nothing is written for none.
+    """Publish contributions as bigWig, and return the number of sequences in it; if that is 0, nothing is written.
 
-    Where sequences overlap a base gets the mean. The sizes of the chromosomes are not known here: each is given the
-    end of its last sequence.
+    Where sequences overlap, a base gets the mean. The sizes of the chromosomes are not known here: each gets the
+    end of its last sequence as its size.
 
     Args:
         path: The file to write.
-        places: Where each sequence lies; none: unknown, and left out.
-        contributions: Of each sequence, as its own strand reads.
+        places: Where each sequence lies; None: unknown, the sequence is left out.
+        contributions: One array for each sequence, in the order of its own strand.
     """
     import pyBigWig
 
@@ -65,7 +65,7 @@ def _end(places: Sequence[Interval | None], row: int) -> int:
 def _average(
     pieces: Sequence[tuple[Interval | None, np.ndarray]],
 ) -> tuple[Int64[np.ndarray, " base"], Float64[np.ndarray, " base"]]:
-    """Each base once, in order, with the mean of what the sequences say."""
+    """Each base once, in order, with its mean over the sequences."""
     starts, values = [], []
     for place, piece in pieces:
         assert place is not None

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int
 
 from ebox.errors import InputError
 
-# Of the normal distribution, for 95 %.
+# Quantile of the normal distribution for a 95 % interval.
 _DEVIATIONS = 1.959963984540054
 
 
@@ -25,7 +25,7 @@ class CeilingMetric:
 
 @dataclass(frozen=True)
 class CeilingResult:
-    """Accuracy and AUROC of the likelihood ratio: no classifier expects more (Neyman and Pearson 1933)."""
+    """Accuracy and AUROC of the likelihood ratio: no classifier can expect more (Neyman and Pearson 1933)."""
 
     accuracy: CeilingMetric
     auroc: CeilingMetric
@@ -41,8 +41,8 @@ def measure_ceiling(
 ) -> CeilingResult:
     """Measure the likelihood ratio as a classifier, its threshold at the ratio of the class sizes.
 
-    The interval of the accuracy is Wilson's (1927), that of the AUROC DeLong's (1988), by ranks as Sun and Xu
-    (2014) have it.
+    The interval of the accuracy is Wilson's (1927), that of the AUROC is DeLong's (1988), computed from ranks (Sun
+    and Xu 2014).
 
     Args:
         log_ratios: Natural logarithm of the likelihood ratio; infinities are allowed, NaN is not.
@@ -68,8 +68,8 @@ def _interval_of_share(hits: int, total: int) -> CeilingMetric:
 
 
 def _measure_auroc(scores: Float64[np.ndarray, " batch"], is_positive: Bool[np.ndarray, " batch"]) -> CeilingMetric:
-    """Each positive's share of the negatives below it, and each negative's of the positives above it."""
-    # Ratios that are equal but for rounding are ties.
+    """For each positive the share of negatives below it, and for each negative the share of positives above it."""
+    # Ratios that differ only by rounding are ties.
     _, levels = np.unique(scores.round(9), return_inverse=True)
     positives, negatives = levels[is_positive], levels[~is_positive]
     above = _share_below(positives, negatives)

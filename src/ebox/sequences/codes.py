@@ -1,4 +1,4 @@
-"""Letters to codes and back, strands, and composition: A, C, G, T are 0 to 3, whatever is not known is 4."""
+"""Letters to codes and back, strands, and composition: A, C, G, T are 0 to 3, an unknown base is 4."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _make_table() -> UInt8[np.ndarray, " byte"]:
     return table
 
 
-# Code of each byte; INVALID where the letter is neither a base nor an IUPAC ambiguity code.
+# The code of each byte; INVALID where the letter is neither a base nor an IUPAC ambiguity code.
 CODE_OF_BYTE = _make_table()
 _LETTERS = np.frombuffer(f"{BASES}N".encode(), np.uint8)
 _COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
@@ -33,7 +33,7 @@ def encode(text: str | bytes) -> UInt8[np.ndarray, " length"]:
     """Turn letters into codes; lower case counts as upper, IUPAC ambiguity codes become N.
 
     Raises:
-        InputError: a letter that is not of DNA.
+        InputError: a letter that is not DNA.
     """
     data = np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8)
     codes = CODE_OF_BYTE[data]
@@ -44,13 +44,13 @@ def encode(text: str | bytes) -> UInt8[np.ndarray, " length"]:
 
 
 def explain_letter(letter: str) -> str:
-    """Say what a letter that is not of DNA suggests."""
+    """Say what kind of file a letter that is not DNA suggests."""
     if letter.upper() == "U":
         return "this looks like RNA; ebox reads DNA, so write U as T"
     if letter.isalpha() and letter.isascii():
         return "this looks like protein; ebox reads DNA: A, C, G, T and the IUPAC codes"
     if letter in "-.*":
-        return "this looks like an alignment; take the gaps out"
+        return "this looks like an alignment; remove the gaps"
     return "ebox reads DNA: A, C, G, T and the IUPAC codes"
 
 
@@ -72,12 +72,12 @@ def one_hot(
 
 
 def gc_fraction(codes: UInt8[np.ndarray, "*batch length"]) -> Float[np.ndarray, "*batch"]:
-    """The share of G and C among the known bases; 0 where none is known."""
+    """The share of G and C among the known bases; 0 if no base is known."""
     known = (codes < NUM_BASES).sum(axis=-1)
     strong = ((codes == 1) | (codes == 2)).sum(axis=-1)
     return np.asarray(strong / np.maximum(known, 1), np.float64)
 
 
 def n_fraction(codes: UInt8[np.ndarray, "*batch length"]) -> Float[np.ndarray, "*batch"]:
-    """The share of N; 0 for no bases."""
+    """The share of N; 0 if there are no bases."""
     return np.asarray((codes >= NUM_BASES).sum(axis=-1) / max(codes.shape[-1], 1), np.float64)

@@ -15,7 +15,7 @@ Codes = UInt8[np.ndarray, "batch length"]
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """A Markov chain over bases: table i gives the next base after i known ones, the last table ever after.
+    """A Markov chain over bases: table i gives the next base after i bases, the last table all later bases.
 
     Args:
         tables: Table i has the shape (4**i, 4); rows are contexts, the oldest base the most significant.
@@ -29,11 +29,11 @@ class Composition:
         return len(self.tables) - 1
 
     def log_probabilities(self, codes: Codes) -> Float64[np.ndarray, "batch length"]:
-        """Natural logarithm of the probability of each base after those before it; no N is allowed."""
+        """Natural logarithm of the probability of each base, given those before it; N is not allowed."""
         logs = np.empty(codes.shape, np.float64)
         length = codes.shape[1]
         for order, table in enumerate(self.tables):
-            # The tables before the last serve one place each, the last serves the rest.
+            # Each table before the last is for one position, the last is for all others.
             stop = length if order == self.order else min(order + 1, length)
             num_places = max(stop - order, 0)
             words = np.zeros((len(codes), num_places), np.int64)
@@ -49,12 +49,12 @@ class Composition:
         columns: Float64[np.ndarray, "columns 4"],
         generator: np.random.Generator,
     ) -> Codes:
-        """Draw sequences base after base: the chain goes on after a planted base as after any other.
+        """Draw sequences base by base; the chain continues after a planted base as after any other.
 
         Args:
-            planted: The column of a motif that a base is drawn from; -1: it is drawn from the chain.
+            planted: For each base the column of a motif that it is drawn from; -1: it is drawn from the chain.
             columns: Probabilities of the bases in each column.
-            generator: Where the random numbers come from.
+            generator: The source of random numbers.
         """
         num_sequences, length = planted.shape
         uniforms = generator.random((length, num_sequences))
@@ -71,15 +71,15 @@ class Composition:
 
 
 def make_composition(gc: float) -> Composition:
-    """Independent bases, G and C together with the share `gc`."""
+    """Make a composition of independent bases, in which G and C together have the share `gc`."""
     return Composition((np.array([[(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2]]),))
 
 
 def fit_composition(sequences: SequenceSet, order: int) -> Composition:
-    """Learn a Markov chain from sequences and their reverse complements; one of each word is added.
+    """Learn a Markov chain from sequences and their reverse complements; 1 is added to the count of each word.
 
     Args:
-        sequences: Words that hold an N, or lie across two records, count nowhere.
+        sequences: What to learn from; words with an N, and words across two records, are not counted.
         order: How many bases the next one depends on.
     """
     tables = []
@@ -103,14 +103,14 @@ def _count_words(sequences: SequenceSet, width: int) -> Int64[np.ndarray, " word
         words = words * NUM_BASES + np.minimum(part, NUM_BASES - 1)
         is_whole &= part < N_CODE
     for place in range(1, width):
-        # A word that starts `place` bases before a record's end reaches into the next.
+        # A word that starts `place` bases before the end of a record reaches into the next one.
         starts = sequences.offsets[1:-1] - place
         is_whole[starts[(starts >= 0) & (starts < num_places)]] = False
     return np.bincount(words[is_whole], minlength=NUM_BASES**width).astype(np.int64)
 
 
 def _make_contexts(codes: Codes) -> Int64[np.ndarray, " batch"]:
-    """The bases before as one number: the row of the table."""
+    """The bases before each base as one number, which is the row of the table."""
     context = np.zeros(len(codes), np.int64)
     for column in codes.T:
         context = context * NUM_BASES + column
@@ -118,7 +118,7 @@ def _make_contexts(codes: Codes) -> Int64[np.ndarray, " batch"]:
 
 
 def _accumulate(rows: Float64[np.ndarray, "rows 4"]) -> Float64[np.ndarray, "rows 3"]:
-    """Upper limits of the first three bases; a base that never comes has exactly that of the one before."""
+    """Upper limits of the first three bases; a base of probability 0 has exactly the limit of the base before it."""
     sums = rows.cumsum(axis=1)
     limits: np.ndarray = sums[:, :3] / sums[:, 3:]
     return limits

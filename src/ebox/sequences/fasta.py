@@ -1,4 +1,4 @@
-"""FASTA, read in blocks by NumPy and written whole; the places that headers name."""
+"""FASTA, read in blocks by NumPy and written whole; the genome positions that headers name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_fasta(path: str | os.PathLike[str]) -> SequenceSet:
 
     Raises:
         InputError: missing, empty, cut off or in another format; letters before the first header; a record
-            without letters; a letter that is not of DNA (RNA, protein, gaps). The message names line and
+            without letters; a letter that is not DNA (RNA, protein, gaps). The message names line and
             record.
     """
     return parse_fasta(iter_bytes(path), os.fspath(path))
@@ -73,7 +73,7 @@ def read_sequences(path: str | os.PathLike[str]) -> SequenceSet:
 
 
 def parse_fasta(blocks: Iterable[bytes], source: str) -> SequenceSet:
-    """Read FASTA from blocks of bytes; see `read_fasta`."""
+    """Read FASTA, as `read_fasta` does, from blocks of bytes."""
     parser = _Parser(source)
     for block in blocks:
         parser.feed(block)
@@ -81,7 +81,7 @@ def parse_fasta(blocks: Iterable[bytes], source: str) -> SequenceSet:
 
 
 class _Parser:
-    """The state between blocks: what was read, and the header that a block may end in."""
+    """The state between two blocks: what was read, and the start of a header if the block ended in one."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -94,7 +94,7 @@ class _Parser:
         self.rest = b""
 
     def feed(self, block: bytes) -> None:
-        """Read what a block holds of whole headers and of letters."""
+        """Read the whole headers and the letters of a block."""
         if not self.names and not self.rest:
             check_text(self.source, block)
         block = self.rest + block
@@ -111,7 +111,7 @@ class _Parser:
             self._parse(self.rest + b"\n")
         if not self.names:
             raise InputError("holds no sequences", file=self.source, remedy="check how it was made or fetched")
-        # Each block gives the letters that go on with the last record, then those of each new one.
+        # Each block gives the letters that continue the last record, then those of each new one.
         lines = np.concatenate(self.lines)
         lengths = np.zeros(len(self.names), np.int64)
         done = 0
@@ -127,13 +127,13 @@ class _Parser:
                 file=self.source,
                 line=int(lines[first]),
                 record=self.names[first][:80],
-                remedy="take the record out, or look whether the file was cut off",
+                remedy="remove the record, or check whether the file was cut off",
             )
         codes = np.frombuffer(self.codes, np.uint8)
         return SequenceSet(codes, make_offsets(lengths), self.names, lines, self.source)
 
     def _parse(self, block: bytes) -> None:
-        """Read a block whose headers are whole; its last line of letters may go on in the next block."""
+        """Read a block whose headers are whole; its last line of letters may continue in the next block."""
         if not block:
             return
         if not self.names:
@@ -187,7 +187,7 @@ class _Parser:
             return
         line = int(np.searchsorted(starts, bad, side="right"))
         before = np.flatnonzero(data[starts[:line]] == _HEADER)
-        # A line that goes on from the last block may hold ">" as its first byte here, which is no header.
+        # The rest of a line from the last block may begin with ">" here, which is not a header.
         num_before = len(before) - int(self.in_line and len(before) > 0 and before[0] == 0)
         record = self.names[len(self.names) - num_headers + num_before - 1]
         raise_letter(data[bad], None, self.source, self.num_lines + line, record)
@@ -221,16 +221,16 @@ def write_fasta(
     names: Sequence[str] | None,
     sequences: SequenceSet | UInt8[np.ndarray, "record length"],
 ) -> None:
-    """Publish sequences as FASTA, one line a sequence; gzip if the name ends in .gz.
+    """Publish sequences as FASTA, one line for each sequence; gzip if the name ends in .gz.
 
     Args:
         path: The file to write.
-        names: One header for each sequence; none: the names of the set.
+        names: One header for each sequence; None: the names of the set.
         sequences: A set, or a matrix of codes.
 
     Raises:
-        InputError: another number of names than of sequences, a name with a line break, a sequence without
-            letters, or a disk that refuses.
+        InputError: the numbers of names and sequences differ, a name with a line break, a sequence without
+            letters, or a disk error.
     """
     if names is None:
         names = sequences.names if isinstance(sequences, SequenceSet) else []
@@ -240,7 +240,7 @@ def write_fasta(
         if Path(path).suffix != ".gz":
             plain.writelines(_iter_text(names, records))
             return
-        # No time and no name in the header: the same sequences give the same bytes.
+        # Without time and name in the header the same sequences give the same bytes.
         with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0, compresslevel=6) as packed:
             cast(BufferedWriter, packed).writelines(_iter_text(names, records))
 
@@ -248,7 +248,7 @@ def write_fasta(
 def _check_writable(path: str | os.PathLike[str], names: Sequence[str], records: SequenceSet) -> None:
     num = len(records.offsets) - 1
     if len(names) != num:
-        raise InputError(f"{len(names)} names for {num} sequences", file=path, remedy="give one name a sequence")
+        raise InputError(f"{len(names)} names for {num} sequences", file=path, remedy="give one name for each sequence")
     for name in names:
         if "\n" in name or "\r" in name:
             raise InputError("the name has a line break", file=path, record=name, remedy="take it out")
@@ -273,13 +273,13 @@ def _iter_text(names: Sequence[str], records: SequenceSet) -> Iterator[bytes]:
 
 
 def parse_location(name: str, length: int) -> Interval | None:
-    """The place that a header names as its first word, `chrom:start-end`, checked against its length.
+    """The genome position in the first word of a header, `chrom:start-end`, checked against the sequence's length.
 
-    0-based half-open where end - start is the length; 1-based (samtools faidx) where it is one less.
+    It is 0-based and half-open if end - start is the length, 1-based (samtools faidx) if end - start is one less.
     `name::chrom:start-end(strand)` (bedtools getfasta) and `range=chrom:start-end` (UCSC) are read too.
 
     Returns:
-        None where there is no place, or one of another length.
+        None if the header names no position, or one of another length.
     """
     words = name.split(maxsplit=2)
     if not words:
@@ -293,17 +293,17 @@ def parse_location(name: str, length: int) -> Interval | None:
         start -= 1
     if end - start != length or start < 0:
         return None
-    # NAME::chrom:start-end and ELEMENT|chrom:start-end: the chromosome is what stands last.
+    # NAME::chrom:start-end and ELEMENT|chrom:start-end: the chromosome comes last.
     chrom = chrom.rpartition("::")[2].rpartition("|")[2]
     return Interval(chrom, start, end, strand or ".") if chrom else None
 
 
 def parse_locations(sequences: SequenceSet) -> Intervals | None:
-    """The place of each record by `parse_location`; "" and -1 where unknown; None where no record has one."""
+    """The position of each record by `parse_location`; "" and -1 where unknown; None if no record has one."""
     shared = {"": ""}
     chrom: list[str] = []
     strand: list[str] = []
-    # Eight bytes a number: a list of Python integers would take a third of the memory of the sequences.
+    # Eight bytes for a number: a list of Python integers would take a third of the memory of the sequences.
     start, end = array("q"), array("q")
     for name, length in zip(sequences.names, sequences.lengths.tolist(), strict=True):
         place = (parse_location(name, length) if ":" in name else None) or _UNKNOWN

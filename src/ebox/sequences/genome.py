@@ -19,19 +19,19 @@ from ebox.sequences.codes import CODE_OF_BYTE, INVALID
 from ebox.sequences.records import raise_letter
 from ebox.sequences.streams import GZIP_MAGIC, is_bgzip, iter_bytes, open_file
 
-# Bases fetched at once, so that the text of a chromosome never stands whole beside its codes.
+# Bases fetched at once, so that memory never holds the whole text of a chromosome beside its codes.
 _FETCH_BP = 1 << 24
 # Fetching one window costs about as much as reading this many bases in a row.
 _WINDOW_COST_BP = 6_000
-_UNEQUAL_LINES = "all lines of a sequence but the last must be of one length; see samtools faidx"
+_UNEQUAL_LINES = "all lines of a sequence except the last must have the same length (see samtools faidx)"
 
 
 @final
 class Genome:
-    """A genome in FASTA, read by place; codes are those of `ebox.sequences.codes`.
+    """A genome in FASTA, read by position; codes are those of `ebox.sequences.codes`.
 
-    The index (.fai, for bgzip .gzi too) is made beside the file where it is missing or older than the file;
-    where the folder can't be written it is made in a temporary folder that goes when the genome is closed.
+    The index (.fai, for bgzip also .gzi) is made beside the file if it is missing or older than the file. If that
+    folder can't be written, the index is made in a temporary folder, which is removed when the genome is closed.
 
     Args:
         path: FASTA, plain or bgzip.
@@ -56,7 +56,7 @@ class Genome:
             raise InputError("holds no sequences", file=self.path, remedy="give a genome in FASTA")
 
     def close(self) -> None:
-        """Close the file and take a temporary index away."""
+        """Close the file and remove a temporary index."""
         self._file.close()
         if self._private is not None:
             self._private.cleanup()
@@ -70,10 +70,10 @@ class Genome:
         self.close()
 
     def fetch(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        """The codes of one place, 0-based and half-open.
+        """The codes from `start` to `end` on a chromosome, 0-based and half-open.
 
         Raises:
-            InputError: a chromosome that the genome lacks, or a place that is not wholly on it.
+            InputError: the genome has no such chromosome, or the place is not wholly on it.
         """
         self.check_place(chrom, start, end)
         codes = np.empty(end - start, np.uint8)
@@ -85,12 +85,12 @@ class Genome:
     def fetch_windows(
         self, chroms: Sequence[str] | np.ndarray, starts: Sequence[int] | np.ndarray, length: int
     ) -> UInt8[np.ndarray, "window length"]:
-        """The codes of many windows of one length, in the order asked for.
+        """The codes of many windows of one length, in the given order.
 
-        A chromosome with many windows is read once, in one go; with few windows only they are read.
+        A chromosome with many windows is read whole, once; of one with few windows only the windows are read.
 
         Raises:
-            InputError: as `fetch`; the first bad window is named.
+            InputError: as for `fetch`; the message names the first bad window.
         """
         begins = np.asarray(starts, np.int64)
         windows = np.empty((len(begins), length), np.uint8)
@@ -106,7 +106,7 @@ class Genome:
         return windows
 
     def check_place(self, chrom: str, start: int, end: int) -> None:
-        """Raise InputError unless the place lies wholly on a chromosome of the genome."""
+        """Raise InputError unless the place is wholly on a chromosome of the genome."""
         if chrom not in self.chroms:
             raise InputError(
                 f"has no chromosome {chrom!r}; it has {_suggest(chrom, self.chroms)}",
@@ -157,7 +157,7 @@ class Genome:
         if not os.access(self.path.absolute().parent, os.W_OK):
             self._private = tempfile.TemporaryDirectory(prefix="ebox-index-")
             return _build_index(self.path, Path(self._private.name))
-        # Made beside its place and renamed: another process never reads half an index.
+        # Made under another name and then renamed: another process never reads half an index.
         with tempfile.TemporaryDirectory(prefix=".ebox-index-", dir=self.path.absolute().parent) as folder:
             index = _build_index(self.path, Path(folder))
             for suffix in suffixes:
@@ -174,7 +174,7 @@ def _build_index(genome: Path, folder: Path) -> Path:
 
 def _damaged_index(genome: Path, packed: bool) -> str:
     names = f"{genome.name}.fai and {genome.name}.gzi" if packed else f"{genome.name}.fai"
-    return f"the index may be damaged or of another file: delete {names} and try again"
+    return f"the index may be damaged or belong to another file: delete {names} and try again"
 
 
 def _is_fresh(index: Path, genome: Path) -> bool:
@@ -182,7 +182,7 @@ def _is_fresh(index: Path, genome: Path) -> bool:
 
 
 def _check_genome(path: Path) -> bool:
-    """Check that the file is FASTA that can be indexed; whether it is bgzip."""
+    """Check that the file is FASTA that can be indexed, and return whether it is bgzip."""
     block = next(iter_bytes(path, 1 << 16), b"")
     if not block.lstrip().startswith(b">"):
         raise InputError(
@@ -194,7 +194,7 @@ def _check_genome(path: Path) -> bool:
         start = stream.read(16)
     if start.startswith(GZIP_MAGIC) and not is_bgzip(start):
         raise InputError(
-            "is plain gzip, which can't be read by place; a genome must be plain or bgzip",
+            "is plain gzip, which can't be read by position; a genome must be plain or bgzip",
             file=path,
             remedy=f"gunzip -c {path.name} | bgzip > {path.name.removesuffix('.gz')}.bgz, or gunzip it",
         )
@@ -203,14 +203,14 @@ def _check_genome(path: Path) -> bool:
 
 @contextmanager
 def _quiet_pysam(path: Path, remedy: str = _UNEQUAL_LINES) -> Iterator[ModuleType]:
-    """Give pysam with its own messages off, and turn what it raises into InputError."""
+    """Give pysam with its own messages turned off, and turn its errors into InputError."""
     import pysam
 
     verbosity = pysam.set_verbosity(0)
     try:
         yield pysam
     except (OSError, ValueError, pysam.SamtoolsError) as error:
-        # samtools tells the reason on a stream that is off, and shows paths of temporary files instead.
+        # samtools writes the reason to a stream that is turned off here, and names temporary files instead.
         reason = "samtools faidx refuses it" if isinstance(error, pysam.SamtoolsError) else str(error)
         raise InputError(
             f"can't be indexed or read as FASTA: {reason}",
@@ -222,7 +222,7 @@ def _quiet_pysam(path: Path, remedy: str = _UNEQUAL_LINES) -> Iterator[ModuleTyp
 
 
 def _suggest(chrom: str, known: Mapping[str, int]) -> str:
-    """The names that may be meant, else the first few."""
+    """The names that the user may have meant, else the first few."""
     other = chrom.removeprefix("chr") if chrom.startswith("chr") else f"chr{chrom}"
     if other in known:
         return repr(other)

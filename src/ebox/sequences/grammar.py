@@ -1,4 +1,4 @@
-"""The law of planted motifs: the elements, the ways in which they fit, the draw, and the likelihood."""
+"""The law of planted motifs: the elements, their possible arrangements, the draw, and the likelihood."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ebox.sequences.matrices import Motif, make_tables, make_words, sum_tables
 
 Orientation = Literal["forward", "reverse", "both"]
 Codes = UInt8[np.ndarray, "batch length"]
-# Of one likelihood map, in bases; there is one map for each motif, strand and element.
+# Size of one likelihood map, in bases; there is one map for each motif, strand and element.
 _BLOCK_BASES = 2**18
 
 
 @dataclass(frozen=True)
 class Part:
-    """A motif on a strand, so many bases into an element."""
+    """A motif on a strand, and the number of bases of the element before it."""
 
     motif: int
     strand: Literal["+", "-"]
@@ -30,7 +30,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Element:
-    """What is planted as one: a motif, or two with a gap."""
+    """What is planted as one unit: a motif, or two with a gap."""
 
     width: int
     parts: tuple[Part, ...]
@@ -38,10 +38,10 @@ class Element:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """Where elements stand: `min_sites` to `max_sites`, not overlapping, from `start` to `stop`.
+    """Where elements are: `min_sites` to `max_sites` of them, not overlapping, from `start` to `stop`.
 
-    The number is uniform; given it, so is the arrangement, among all that there are: every choice of elements
-    in every order at all places. The law is therefore exact, and so is its likelihood.
+    The number is uniform. Given the number, the arrangement is uniform too, among all choices of elements in every
+    order at all positions. The law is therefore exact, and so is its likelihood.
     """
 
     motifs: tuple[Motif, ...]
@@ -54,7 +54,7 @@ class Grammar:
 
 @dataclass(frozen=True, eq=False)
 class PlantedSites:
-    """Where motifs stand, one row for each: in which example, motif, from, to, strand."""
+    """Where motifs are, one row for each: the example, the motif, start, end and strand."""
 
     example: Int64[np.ndarray, " site"]
     motif: Int64[np.ndarray, " site"]
@@ -66,7 +66,7 @@ class PlantedSites:
         return len(self.example)
 
     def followed_by(self, other: PlantedSites, num_examples: int) -> PlantedSites:
-        """These sites of `num_examples` examples, and those of further examples, numbered on."""
+        """These sites of `num_examples` examples, then those of `other`, whose examples are numbered after these."""
         return PlantedSites(
             np.concatenate([self.example, other.example + num_examples]),
             np.concatenate([self.motif, other.motif]),
@@ -79,7 +79,7 @@ class PlantedSites:
 def list_elements(
     motifs: Sequence[Motif], orientation: Orientation, spacing_bp: tuple[int, int] | None
 ) -> tuple[Element, ...]:
-    """Every element: a motif on each strand allowed, or both motifs with each gap allowed (`spacing_bp`)."""
+    """Every element: a motif on each allowed strand, or both motifs with each allowed gap (`spacing_bp`)."""
     strands: list[Literal["+", "-"]] = [
         strand for strand, other in (("+", "reverse"), ("-", "forward")) if orientation != other
     ]
@@ -100,10 +100,10 @@ def list_elements(
 
 
 def count_arrangements(grammar: Grammar) -> Float64[np.ndarray, "sites_and_one ends"]:
-    """How many arrangements of k elements there are that end by each base of the region.
+    """How many arrangements of k elements end at or before each base of the region.
 
     Raises:
-        InputError: an element, or the greatest number of them, does not fit.
+        InputError: an element, or the greatest number of elements, does not fit.
     """
     size = grammar.stop - grammar.start
     ways = np.ones((1, size + 1))
@@ -120,7 +120,7 @@ def count_arrangements(grammar: Grammar) -> Float64[np.ndarray, "sites_and_one e
 
 
 def draw_sites(grammar: Grammar, num_examples: int, generator: np.random.Generator) -> PlantedSites:
-    """Draw an arrangement for each example, from its last element back to its first."""
+    """Draw an arrangement for each example, from its last element to its first."""
     totals = count_arrangements(grammar)
     widths = np.array([element.width for element in grammar.elements])
     num_sites = generator.integers(grammar.min_sites, grammar.max_sites + 1, num_examples)
@@ -139,10 +139,10 @@ def draw_sites(grammar: Grammar, num_examples: int, generator: np.random.Generat
 
 
 def log_likelihood_ratios(codes: Codes, grammar: Grammar, composition: Composition) -> Float64[np.ndarray, " batch"]:
-    """Natural logarithm of how much likelier each sequence is with planted elements than without.
+    """Natural logarithm of how many times likelier each sequence is with planted elements than without.
 
-    The sum over all arrangements is a forward recursion over the region, one cumulative sum for each element.
-    Minus infinity where no arrangement could have made the sequence.
+    The sum over all arrangements is a forward recursion over the region, with one cumulative sum for each element.
+    It is minus infinity where no arrangement could have made the sequence.
     """
     totals = count_arrangements(grammar)[:, -1]
     ratios = np.empty(len(codes), np.float64)
@@ -175,7 +175,7 @@ def _log_ratios_of_block(
 
 
 def _map_elements(codes: Codes, grammar: Grammar, composition: Composition) -> list[Float64[np.ndarray, "batch _"]]:
-    """Log likelihood ratio of each element at every place of the region where it fits."""
+    """Log likelihood ratio of each element at every position of the region where it fits."""
     words = make_words(codes[:, grammar.start : grammar.stop])
     logs = composition.log_probabilities(codes)[:, grammar.start : grammar.stop]
     behind = np.pad(logs.cumsum(axis=1), ((0, 0), (1, 0)))
@@ -201,7 +201,7 @@ def _extend(
     sums: Float64[np.ndarray, "batch ends"],
     moves: Sequence[tuple[int, Float64[np.ndarray, "batch _"] | None]],
 ) -> Float64[np.ndarray, "batch ends"]:
-    """Add one element behind all arrangements: weights of those that end by each base (none: 1 each)."""
+    """Add one element after all arrangements: their weights by the base that they end at or before (None: 1 each)."""
     num_ends = sums.shape[1]
     added = np.zeros_like(sums)
     for width, weights in moves:
@@ -212,7 +212,7 @@ def _extend(
 
 
 def _list_sites(grammar: Grammar, example: np.ndarray, element: np.ndarray, start: np.ndarray) -> PlantedSites:
-    """One row for each motif of the elements that were drawn, by example and place."""
+    """One row for each motif of the drawn elements, sorted by example and position."""
     columns: list[tuple[np.ndarray, ...]] = []
     for number, shape in enumerate(grammar.elements):
         rows = element == number

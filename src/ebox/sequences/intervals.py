@@ -1,4 +1,4 @@
-"""Algebra of intervals, 0-based and half-open, by sorted search; their columns and files at one address."""
+"""Algebra of intervals, 0-based and half-open, by sorted search; also offers their columns and files."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = [
 
 
 def overlaps_any(a: Intervals, b: Intervals) -> Bool[np.ndarray, " interval"]:
-    """Whether each of `a` shares a base with any of `b`; to touch is not to share, empty ones share none."""
+    """Whether each of `a` shares a base with any of `b`; intervals that only touch share none, nor do empty ones."""
     return count_overlaps(a, b) > 0
 
 
 def count_overlaps(a: Intervals, b: Intervals) -> Int64[np.ndarray, " interval"]:
-    """How many of `b` share a base with each of `a`."""
+    """The number of intervals of `b` that share a base with each of `a`."""
     a_line, b_line = _place_on_line(a, b)
     filled = b_line.end > b_line.start
     begun = np.searchsorted(np.sort(b_line.start[filled]), a_line.end, side="left")
@@ -44,7 +44,7 @@ def distance_to_nearest(a: Intervals, b: Intervals) -> Int64[np.ndarray, " inter
     """Bases between each of `a` and the nearest of `b`.
 
     Returns:
-        0 where they overlap or touch, -1 where `b` has none on the chromosome. Empty ones of `b` don't count.
+        0 where they overlap or touch, -1 where `b` has none on the chromosome. Empty intervals of `b` don't count.
     """
     b = b.take(np.flatnonzero(b.end > b.start))
     if len(b) == 0:
@@ -61,7 +61,7 @@ def distance_to_nearest(a: Intervals, b: Intervals) -> Int64[np.ndarray, " inter
     gap = np.minimum(
         np.where(has_left, a_line.start - left_end, far), np.where(has_right, right_start - a_line.end, far)
     )
-    # More begun than ended before: one lies across.
+    # More intervals began before than ended before: one covers this place.
     gap[right > left + 1] = 0
     return np.where(gap == far, -1, gap)
 
@@ -69,7 +69,7 @@ def distance_to_nearest(a: Intervals, b: Intervals) -> Int64[np.ndarray, " inter
 def merge(intervals: Intervals) -> Intervals:
     """The union: sorted by chromosome name and start; intervals that overlap or touch become one.
 
-    Strand, name, score and summit are left out; the line is that of the leftmost part. Empty ones vanish.
+    Strand, name, score and summit are left out; the line is that of the leftmost part. Empty intervals are dropped.
     """
     kept = intervals.take(np.flatnonzero(intervals.end > intervals.start))
     line = _place_on_line(kept)[0]
@@ -85,9 +85,9 @@ def merge(intervals: Intervals) -> Intervals:
 
 
 def subtract(a: Intervals, b: Intervals) -> Intervals:
-    """What is left of each of `a` without the bases of `b`, in the order of `a`; one may leave several.
+    """What is left of each of `a` without the bases of `b`, in the order of `a`; one interval may leave several pieces.
 
-    A piece keeps strand, name, score and line; its summit becomes -1 where the piece does not hold it.
+    A piece keeps strand, name, score and line; its summit becomes -1 if it is not within the piece.
     """
     holes = merge(b)
     a_line, hole_line = _place_on_line(a, holes)
@@ -111,7 +111,7 @@ def subtract(a: Intervals, b: Intervals) -> Intervals:
 
 
 def resize(intervals: Intervals, length_bp: int, centre: Literal["summit", "middle"] = "summit") -> Intervals:
-    """Intervals of one length around each summit (the middle where it is unknown), or around each middle.
+    """Intervals of one length around each summit (the middle if the summit is unknown), or around each middle.
 
     Nothing is clipped: a start may become negative and an end may pass the end of the chromosome.
     """
@@ -123,7 +123,7 @@ def resize(intervals: Intervals, length_bp: int, centre: Literal["summit", "midd
 
 
 class _Line(NamedTuple):
-    """Intervals on one line: chromosome after chromosome, each `size` long; one search does for all."""
+    """Intervals on one line: chromosome after chromosome, each `size` long, so that one search covers all of them."""
 
     chrom: Int64[np.ndarray, " interval"]
     start: Int64[np.ndarray, " interval"]
@@ -136,7 +136,7 @@ def _place_on_line(*sets: Intervals) -> list[_Line]:
     number = {name: place for place, name in enumerate(names)}
     lowest = min((int(one.start.min()) for one in sets if len(one)), default=0)
     highest = max((int(one.end.max()) for one in sets if len(one)), default=0)
-    # Two spare bases keep the end of one chromosome from touching the start of the next.
+    # Two extra bases keep the end of one chromosome from touching the start of the next.
     size = highest - lowest + 2
     lines = []
     for one in sets:

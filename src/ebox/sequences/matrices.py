@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from ebox.errors import InputError
 from ebox.sequences.codes import BASES, N_CODE, NUM_BASES
 
-# Rows of motif files are rounded; more than this off 1 is another thing than rounding.
+# Rows of motif files are rounded; a sum further than this from 1 is more than rounding.
 _SUM_TOLERANCE = 0.02
 # Share of the background in every column, so that one mismatch is bad and not impossible.
 PSEUDO_SHARE = 0.01
@@ -27,13 +27,13 @@ Background = Float64[np.ndarray, " 4"]
 
 @dataclass(frozen=True, eq=False)
 class Motif:
-    """What a factor binds: the probability of each base at each place.
+    """What a factor binds: the probability of each base at each position.
 
     Args:
-        name: The name or accession that it is found by, as MA0140.3.
+        name: The name or accession that it is found by, such as MA0140.3.
         probabilities: Shape (width, 4), bases in the order A, C, G, T; rows sum to 1.
         source: Where it comes from.
-        alt_name: A second name, as GATA1::TAL1; empty where there is none.
+        alt_name: A second name, such as GATA1::TAL1; empty if there is none.
         num_sites: How many sites it was made from.
     """
 
@@ -51,18 +51,18 @@ class Motif:
         if (np.abs(sums - 1) > _SUM_TOLERANCE).any():
             place = int(np.argmax(np.abs(sums - 1)))
             raise InputError(f"column {place + 1} sums to {sums[place]:g}, not to 1", record=self.name)
-        # Rows that sum to 1 but for rounding stay to the bit, so that turning twice is the identity.
+        # Rows that sum to 1 within rounding stay as they are, so that reversing twice gives the same bits.
         sums[np.abs(sums - 1) < 1e-12] = 1.0
         object.__setattr__(self, "probabilities", rows / sums[:, None])
 
     @property
     def width(self) -> int:
-        """How many bases it is wide."""
+        """Width in bases."""
         return len(self.probabilities)
 
     @property
     def consensus(self) -> str:
-        """The likeliest base at each place; N where none has more than half."""
+        """The likeliest base at each position; N where none has more than half."""
         likeliest = self.probabilities.argmax(axis=1)
         is_known = self.probabilities.max(axis=1) > 0.5
         return "".join(BASES[base] if known else "N" for base, known in zip(likeliest, is_known, strict=True))
@@ -70,10 +70,10 @@ class Motif:
     def log_odds(
         self, background: Background | None = None, pseudo_share: float = PSEUDO_SHARE
     ) -> Float64[np.ndarray, "width 4"]:
-        """Bits by which each base speaks for the motif against the background (none: uniform).
+        """Bits of evidence that each base gives for the motif against the background (None: uniform).
 
-        `pseudo_share` of the background is mixed into every column; 0 leaves the matrix as it is, where a
-        base that never occurs has minus infinity.
+        `pseudo_share` of the background is mixed into every column; 0 leaves the matrix as it is, so that a base
+        that never occurs has minus infinity.
         """
         shares = np.full(NUM_BASES, 0.25) if background is None else background / background.sum()
         mixed = (1 - pseudo_share) * self.probabilities + pseudo_share * shares
@@ -82,13 +82,13 @@ class Motif:
         return odds
 
     def information(self) -> Float64[np.ndarray, " width"]:
-        """Bits at each place, 0 to 2, against uniform bases (Schneider 1986, no small-sample correction)."""
+        """Bits at each position, 0 to 2, against uniform bases (Schneider 1986, no small-sample correction)."""
         known = np.where(self.probabilities > 0, self.probabilities, 1.0)
         bits: np.ndarray = 2.0 + (known * np.log2(known)).sum(axis=1)
         return bits
 
     def reverse_complement(self) -> Motif:
-        """The same motif as the other strand shows it."""
+        """The same motif on the other strand."""
         turned = np.ascontiguousarray(self.probabilities[::-1, ::-1])
         return Motif(self.name, turned, self.source, self.alt_name, self.num_sites)
 
@@ -99,7 +99,7 @@ def scan_scores(codes: Codes, motif: Motif, background: Background | None = None
     Args:
         codes: Shape (batch, length).
         motif: What to look for.
-        background: Shares of A, C, G and T; none: uniform.
+        background: Shares of A, C, G and T; None: uniform.
 
     Raises:
         InputError: the sequences are shorter than the motif.
@@ -121,7 +121,7 @@ def scan_scores(codes: Codes, motif: Motif, background: Background | None = None
 def make_tables(
     columns: Float64[np.ndarray, "width 4"], dtype: DTypeLike = np.float64
 ) -> Iterator[Float[np.ndarray, " words"]]:
-    """The sum over every word, for each stretch of the columns; N adds 0, and so does what lies behind."""
+    """The sum over every word, for each stretch of the columns; N and places past the last column add 0."""
     width = -(-len(columns) // _WORD_BP) * _WORD_BP
     padded = np.zeros((width, _NUM_LETTERS))
     padded[: len(columns), :NUM_BASES] = columns
@@ -133,7 +133,7 @@ def make_tables(
 
 
 def make_words(codes: Codes) -> Int64[np.ndarray, "batch length"]:
-    """The word that starts at each base, as a number of base 5; Ns stand behind the end."""
+    """The word that starts at each base, as a number in base 5; past the end every letter is N."""
     length = codes.shape[1]
     padded = np.pad(codes, ((0, 0), (0, _WORD_BP - 1)), constant_values=N_CODE)
     words = np.zeros(codes.shape, np.int64)
@@ -146,7 +146,7 @@ def make_words(codes: Codes) -> Int64[np.ndarray, "batch length"]:
 def sum_tables(
     words: Int64[np.ndarray, "batch length"], tables: list[Float[np.ndarray, " words"]], width: int
 ) -> Float[np.ndarray, "batch places"]:
-    """The sum of the columns at every place where they fit."""
+    """The sum of the columns at every position where they fit."""
     num_places = words.shape[1] - width + 1
     total = tables[0].take(words[:, :num_places])
     for number, table in enumerate(tables[1:], start=1):

@@ -23,10 +23,10 @@ _SETTING = re.compile(r"(\w+)\s*=\s*(\S+)")
 
 
 def read_motifs(path: PathLike) -> list[Motif]:
-    """Read every motif of a MEME or JASPAR file, plain or gzip; the content tells which it is.
+    """Read every motif of a MEME or JASPAR file, plain or gzip; the content shows which it is.
 
     Raises:
-        InputError: the file is missing, of neither format, without motifs, or damaged at a line.
+        InputError: the file is missing, has neither format, has no motifs, or is damaged.
     """
     lines = _read_lines(path)
     if any(line.startswith("MEME version") for line in lines):
@@ -40,7 +40,7 @@ def read_meme(path: PathLike) -> list[Motif]:
     """Read every letter-probability matrix of a MEME file (version 4 or 5).
 
     Raises:
-        InputError: the file is missing, without matrices, not of DNA, or damaged; the message names the line.
+        InputError: the file is missing, without matrices, not DNA, or damaged; the message names the line.
     """
     lines = _read_lines(path)
     motifs: list[Motif] = []
@@ -53,9 +53,7 @@ def read_meme(path: PathLike) -> list[Motif]:
             name, alt_name = words[0], words[1] if len(words) > 1 and "=" not in words[1] else ""
         elif line.startswith("letter-probability matrix"):
             if not name:
-                raise InputError(
-                    "a matrix stands before its line `MOTIF name`", file=path, line=number, remedy=_DAMAGED
-                )
+                raise InputError("a matrix comes before its line `MOTIF name`", file=path, line=number, remedy=_DAMAGED)
             settings = dict(_SETTING.findall(line))
             rows = _read_columns(lines, number, settings, path)
             sites = _read_number(settings["nsites"], path, number) if "nsites" in settings else None
@@ -70,8 +68,8 @@ def read_meme(path: PathLike) -> list[Motif]:
 def read_jaspar(path: PathLike) -> list[Motif]:
     """Read every matrix of a JASPAR file: `>ID name`, then the counts of A, C, G and T.
 
-    A row is `A [ 1 2 3 ]` or the numbers alone. Rows that are shares and not counts are taken as they are;
-    lines that begin with # are comments.
+    A row is `A [ 1 2 3 ]` or only the numbers. Rows of shares instead of counts are taken as they are; lines that
+    begin with # are comments.
 
     Raises:
         InputError: the file is missing, without matrices, or damaged; the message names the line.
@@ -85,7 +83,7 @@ def read_jaspar(path: PathLike) -> list[Motif]:
         elif entries:
             entries[-1][2].append((number, line))
         else:
-            raise InputError("a row stands before the first line `>ID name`", file=path, line=number, remedy=_FORMATS)
+            raise InputError("a row comes before the first line `>ID name`", file=path, line=number, remedy=_FORMATS)
     if not entries:
         raise InputError("holds no matrix", file=path, remedy=_FORMATS)
     return [_read_jaspar_entry(head, rows, _Place(path, number)) for number, head, rows in entries]
@@ -133,7 +131,7 @@ def _check_alphabet(line: str, path: PathLike, number: int) -> None:
 
 
 def _read_columns(lines: Sequence[str], first: int, settings: dict[str, str], path: PathLike) -> list[list[float]]:
-    """The rows of a MEME matrix, a row for each column of the motif."""
+    """The rows of a MEME matrix, one for each column of the motif."""
     alphabet = settings.get("alength", str(NUM_BASES))
     if alphabet != str(NUM_BASES):
         raise InputError(f"alength is {alphabet}, expected 4", file=path, line=first, remedy="give motifs of DNA")

@@ -1,4 +1,4 @@
-"""Motifs by name: from files, from the matrices that ebox carries, from JASPAR where installed."""
+"""Motifs by name: from files, from the matrices that come with ebox, from JASPAR if it is installed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def load_jaspar(accession: str) -> Motif:
     """Load a JASPAR matrix by accession (MA0140.3; MA0140 is its newest version) or by name (GATA1::TAL1).
 
     The TAL1 and GATA1 matrices come with ebox (JASPAR 2026, CC BY 4.0); the others are looked up in pyjaspar,
-    where it is installed.
+    if it is installed.
 
     Raises:
-        InputError: there is no such matrix, or it is not among those of ebox and pyjaspar is not installed.
+        InputError: there is no such matrix, or it does not come with ebox and pyjaspar is not installed.
     """
     wanted = accession.strip()
     carried = load_carried_motifs()
@@ -51,10 +51,10 @@ def load_carried_motifs() -> tuple[Motif, ...]:
 
 
 def find_motif(name: str, motif_files: Sequence[str | os.PathLike[str]] = ()) -> Motif:
-    """Find a motif by name, accession or second name, in the files first, then in JASPAR.
+    """Find a motif by name, accession or second name, first in the files, then in JASPAR.
 
     Raises:
-        InputError: no file and no JASPAR at hand has it; near names are suggested.
+        InputError: neither the files nor JASPAR have it; the message suggests similar names.
     """
     wanted = name.strip()
     listed = [motif for file in motif_files for motif in read_motifs(file)]
@@ -83,7 +83,7 @@ def _read_carried() -> tuple[Motif, ...]:
 
 
 def _choose_newest(wanted: str, motifs: Sequence[Motif]) -> Motif | None:
-    """The newest version of an accession without version, or of a name."""
+    """The newest version of a name, or of an accession that is given without a version."""
     key = wanted.casefold()
     fitting = [
         motif for motif in motifs if motif.name.partition(".")[0].casefold() == key or motif.alt_name.casefold() == key
@@ -95,10 +95,10 @@ def _load_from_pyjaspar(wanted: str) -> Motif | None:
     from pyjaspar import jaspardb
 
     with warnings.catch_warnings():
-        # Biopython warns of what is said better here: nothing was found.
+        # Biopython warns that nothing was found, which the error below says better.
         warnings.simplefilter("ignore")
         database = jaspardb()
-        # Its own connection stays open for good, of which Python 3.13 warns.
+        # pyjaspar never closes its connection, and Python 3.13 warns of that.
         with closing(database.conn):
             if _ACCESSION.fullmatch(wanted):
                 matrix = database.fetch_motif_by_id(wanted.upper())

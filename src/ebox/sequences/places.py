@@ -1,4 +1,4 @@
-"""Places on a genome as columns, 0-based and half-open: the one shape that readers give and algebra takes."""
+"""Places on a genome as columns, 0-based and half-open: the form that readers return and interval algebra takes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Intervals:
         chrom: The chromosome of each; "" where unknown.
         start: First base, 0-based; -1 where unknown.
         end: One past the last base; -1 where unknown.
-        strand: +, - or . of each; None: not known of any.
+        strand: +, - or . of each; None: unknown for all.
         name: The name of each; None: none has one.
         score: The score of each, NaN where missing; None: none has one.
         summit: The position of each peak's summit on its chromosome; -1 where unknown; None: none has one.
@@ -52,12 +52,12 @@ class Intervals:
 
     @property
     def widths(self) -> Int64[np.ndarray, " interval"]:
-        """Bases of each."""
+        """The number of bases of each."""
         widths: Int64[np.ndarray, " interval"] = self.end - self.start
         return widths
 
     def take(self, indices: np.ndarray) -> Intervals:
-        """The intervals of these indices (or where a mask is true), in this order."""
+        """The intervals at these indices (or where a mask is true), in this order."""
         return Intervals(
             self.chrom[indices],
             self.start[indices],
@@ -82,7 +82,17 @@ def make_intervals(
     summit: np.ndarray | list[int] | None = None,
     source: str = "memory",
 ) -> Intervals:
-    """Intervals of columns that did not come from a file; lines count from 1.
+    """Make intervals from columns that did not come from a file; lines count from 1.
+
+    Args:
+        chrom: The chromosome of each.
+        start: First base of each, 0-based.
+        end: One past the last base of each.
+        strand: +, - or . of each; None: unknown for all.
+        name: The name of each; None: none has one.
+        score: The score of each, NaN where missing; None: none has one.
+        summit: The position of each summit on its chromosome, -1 where unknown; None: none has one.
+        source: Where the columns come from, for messages.
 
     Raises:
         InputError: an end before its start.

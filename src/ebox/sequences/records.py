@@ -1,4 +1,4 @@
-"""Many sequences in one flat array of codes, with the line and the name of each."""
+"""Many sequences in one flat array of codes, with the name of each and its line in the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TAKE_BASES = 1 << 22
 @final
 @dataclass(frozen=True)
 class SequenceSet:
-    """Sequences of any lengths: one byte a base, no Python object a record besides its name.
+    """Sequences of any lengths: one byte for each base, and for each record no Python object except its name.
 
     Args:
         codes: Codes of all records, one after another (A, C, G, T, N = 0 to 4).
@@ -28,7 +28,7 @@ class SequenceSet:
         names: The name of each record.
         lines: The 1-based line of each record in its file.
         source: The file, as the user named it.
-        labels: 0 or 1 for each record, where the file has labels.
+        labels: 0 or 1 for each record; None: the file has no labels.
     """
 
     codes: UInt8[np.ndarray, " base"]
@@ -43,7 +43,7 @@ class SequenceSet:
 
     @property
     def lengths(self) -> Int64[np.ndarray, " record"]:
-        """Bases of each record."""
+        """The number of bases of each record."""
         return np.diff(self.offsets)
 
     def record(self, index: int) -> UInt8[np.ndarray, " length"]:
@@ -52,17 +52,17 @@ class SequenceSet:
         return self.codes[self.offsets[index] : self.offsets[index + 1]]
 
     def matrix(self, length: int | None = None) -> UInt8[np.ndarray, "record length"]:
-        """All records as one matrix (a view), where all are `length` long (none: as the first one).
+        """All records as one matrix (a view), if all are `length` bases long (None: the length of the first one).
 
         Raises:
-            InputError: a record of another length; the message names the first.
+            InputError: a record of another length; the message names the first such record.
         """
         wanted = (int(self.lengths[0]) if len(self) else 0) if length is None else length
         other = np.flatnonzero(self.lengths != wanted)
         if len(other):
             first = int(other[0])
             raise InputError(
-                f"is {self.lengths[first]} bp long, {wanted} bp expected: all records must be of one length "
+                f"is {self.lengths[first]} bp long, {wanted} bp expected: all records must have the same length "
                 f"({len(other)} of {len(self)} are not)",
                 file=self.source,
                 line=int(self.lines[first]),
@@ -72,7 +72,7 @@ class SequenceSet:
         return self.codes.reshape(len(self), wanted)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> SequenceSet:
-        """The records of these indices, in this order (a copy)."""
+        """The records at these indices, in this order (a copy)."""
         rows = np.asarray(indices, np.int64)
         lengths = self.lengths[rows]
         offsets = make_offsets(lengths)
@@ -97,7 +97,7 @@ def make_offsets(lengths: Int64[np.ndarray, " record"]) -> Int64[np.ndarray, " r
 def make_sequence_set(
     codes: UInt8[np.ndarray, "record length"], names: Sequence[str], source: str = "memory"
 ) -> SequenceSet:
-    """A set of a matrix of codes (a view); lines count from 1."""
+    """Make a set from a matrix of codes (a view); lines count from 1."""
     num, length = codes.shape
     offsets = np.arange(num + 1, dtype=np.int64) * length
     return SequenceSet(codes.reshape(-1), offsets, list(names), np.arange(1, num + 1, dtype=np.int64), source)
@@ -108,8 +108,14 @@ def encode_letters(
 ) -> UInt8[np.ndarray, " length"]:
     """Turn the letters of one record into codes.
 
+    Args:
+        letters: The letters, in either case.
+        source: The file, for messages.
+        line: The 1-based line, for messages.
+        record: The name of the record, for messages.
+
     Raises:
-        InputError: a letter that is not of DNA; the message names file, line, record and letter.
+        InputError: a letter that is not DNA; the message names file, line, record and letter.
     """
     data = np.frombuffer(letters, np.uint8)
     codes = CODE_OF_BYTE[data]
@@ -122,11 +128,11 @@ def encode_letters(
 def raise_letter(
     letter: int | np.integer, base: int | None, source: str | os.PathLike[str], line: int | None, record: str
 ) -> NoReturn:
-    """Raise InputError for a byte that is no letter of DNA.
+    """Raise InputError for a byte that is not a letter of DNA.
 
     Args:
         letter: The byte.
-        base: Its 1-based place in the record, where known.
+        base: Its 1-based position in the record, if known.
         source: The file.
         line: The 1-based line.
         record: The name of the record.
@@ -136,16 +142,16 @@ def raise_letter(
     found = f"letter {shown!r}" if shown.isprintable() and int(letter) < 128 else f"byte {int(letter):#04x}"
     explanation, _, remedy = explain_letter(shown).partition("; ")
     raise InputError(
-        f"{found}{place} is not of DNA: {explanation}",
+        f"{found}{place} is not DNA: {explanation}",
         file=source,
         line=line,
         record=record[:80],
-        remedy=remedy if remedy else "give a file of DNA",
+        remedy=remedy if remedy else "give a file of DNA sequences",
     )
 
 
 def _blocks(offsets: Int64[np.ndarray, " record_and_one"]) -> Iterator[slice]:
-    """Runs of records that hold about `_TAKE_BASES` bases each, at least one record a run."""
+    """Runs of records with about `_TAKE_BASES` bases each, and at least one record in each run."""
     first, last = 0, len(offsets) - 1
     while first < last:
         stop = int(np.searchsorted(offsets, offsets[first] + _TAKE_BASES, side="right")) - 1

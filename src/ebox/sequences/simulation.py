@@ -1,4 +1,4 @@
-"""Simulated tasks: motifs planted in sequences by a known law, their places, and the best possible result."""
+"""Simulated tasks: motifs planted in sequences by a known law, their positions, and the best possible result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ebox.settings.reading import check_settings
 from ebox.storage.publishing import publish_folder
 from ebox.storage.stamps import SIMULATION, write_stamped
 
-# Drawn at once; the random numbers of a base take 8 bytes.
+# Bases drawn at once; the random number of a base takes 8 bytes.
 _BLOCK_BASES = 2**21
 
 Codes = UInt8[np.ndarray, "batch length"]
@@ -39,27 +39,27 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class SimulationConfig(Settings):
-    """What is planted in what, and what it is to be told from."""
+    """Which motifs are planted in which background, and what the negatives are."""
 
     motifs: tuple[str, ...] = Field(min_length=1, description="Names or JASPAR ids; each site is one of them.")
     motif_files: tuple[str, ...] = Field((), description="MEME or JASPAR files to find them in.")
     spacing_bp: tuple[Count, Count] | None = Field(
         None,
-        description="Least and greatest gap of two motifs planted together as one site; none: planted apart.",
+        description="Least and greatest gap of two motifs planted together as one site; none: each motif is a site.",
     )
     min_sites: PositiveInt = Field(1, description="Least number of sites in a positive.")
-    max_sites: PositiveInt = Field(1, description="Greatest number; all from least to greatest are as likely.")
-    orientation: Orientation = Field("both", description="Strand of the sites; both: each as likely.")
+    max_sites: PositiveInt = Field(1, description="Greatest number; all from least to greatest are equally likely.")
+    orientation: Orientation = Field("both", description="Strand of the sites; both: each equally likely.")
     centre_bp: PositiveInt | None = Field(
-        None, description="Sites of positives stand within so many central bases; none: anywhere."
+        None, description="Sites of positives lie within this number of central bases; none: anywhere."
     )
     length_bp: PositiveInt = 500
     gc: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.4, description="Share of G and C between the sites.")
     background_file: str | None = Field(
-        None, description="FASTA whose composition is taken in place of gc, both strands alike."
+        None, description="FASTA whose composition is taken instead of gc, from both strands."
     )
     background_order: Annotated[int, Field(ge=0, le=6)] = Field(
-        0, description="Bases that the next one depends on; more than 0 needs background_file."
+        0, description="How many bases before it a base depends on; more than 0 needs background_file."
     )
     negatives: Literal["background", "anywhere"] = Field(
         "background", description="Nothing planted, or the same sites anywhere (needs centre_bp)."
@@ -79,7 +79,7 @@ class SimulationConfig(Settings):
         if self.centre_bp is not None and self.centre_bp > self.length_bp:
             raise ValueError(f"centre_bp {self.centre_bp} is more than length_bp {self.length_bp}")
         if self.negatives == "anywhere" and self.centre_bp is None:
-            raise ValueError("negatives with sites anywhere need centre_bp, or they are as the positives")
+            raise ValueError("negatives with sites anywhere need centre_bp, or they do not differ from the positives")
         if self.background_order > 0 and self.background_file is None:
             raise ValueError("background_order above 0 needs background_file")
         return self
@@ -87,7 +87,7 @@ class SimulationConfig(Settings):
 
 @dataclass(frozen=True, eq=False)
 class SimulationResult:
-    """Simulated sequences and all that is known of them.
+    """Simulated sequences and everything known about them.
 
     Args:
         config: The settings.
@@ -95,9 +95,9 @@ class SimulationResult:
         positives: Codes, shape (num_positives, length).
         negatives: Codes, shape (num_negatives, length).
         planted: Every planted site; negatives are numbered after the positives.
-        log_likelihood_ratio: Of positive against negative, natural logarithm, one for each example.
+        log_likelihood_ratio: Natural logarithm of the likelihood ratio of positive to negative, one for each example.
         ceiling: How well that ratio separates these examples.
-        folder: Where they were written; None: nowhere.
+        folder: Where they were written; None: they were not written.
     """
 
     config: SimulationConfig
@@ -126,7 +126,7 @@ def read_simulation_config(
     Args:
         motifs: Motif name or JASPAR id.
         motif_files: MEME or JASPAR file to find it in.
-        overrides: A setting of the simulation, as length_bp=500.
+        overrides: A setting of the simulation, such as length_bp=500.
 
     Raises:
         InputError: an unknown key (the nearest is suggested), or a value that is not allowed.
@@ -139,8 +139,8 @@ def read_simulation_config(
 def draw_simulation(config: SimulationConfig) -> SimulationResult:
     """Draw sequences with planted motifs, and measure the likelihood ratio of the exact law on them.
 
-    A positive holds `min_sites` to `max_sites` sites, the number uniform, and every arrangement that fits as
-    likely as any other. Bases between sites go on as the background does after the bases before them.
+    A positive has `min_sites` to `max_sites` sites; each number is equally likely, and so is each arrangement that
+    fits. Bases between sites follow the background, given the bases before them.
 
     Raises:
         InputError: an unknown motif, a file that cannot be read, or sites that do not fit.
@@ -170,7 +170,7 @@ def write_simulation(result: SimulationResult, folder: str | os.PathLike[str], o
     """Publish positives.fa, negatives.fa, planted.bed (contig: the record) and simulation.json in a folder.
 
     Raises:
-        InputError: the folder stands there and `overwrite` is false, or the disk refuses.
+        InputError: the folder exists and `overwrite` is false, or a disk error.
     """
     names, num_positives = result.names(), len(result.positives)
     with publish_folder(folder, overwrite=overwrite, mark="simulation.json") as place:
@@ -203,7 +203,7 @@ def _draw(
     composition: Composition,
     generator: np.random.Generator,
 ) -> Codes:
-    """Draw the bases, those of the sites from the columns of their motif."""
+    """Draw the bases; those of the sites come from the columns of their motif."""
     matrices = [matrix for motif in motifs for matrix in (motif, motif.reverse_complement())]
     columns = np.concatenate([matrix.probabilities for matrix in matrices])
     first_columns = np.cumsum([0] + [matrix.width for matrix in matrices])
@@ -226,7 +226,7 @@ def _mark_columns(
     first_example: int,
     first_columns: Int64[np.ndarray, " matrices_and_one"],
 ) -> None:
-    """Write into each planted base the column that it is drawn from; the first row is `first_example`."""
+    """Write for each planted base the column that it is drawn from; the first row is `first_example`."""
     rows, starts = sites.example[chosen], sites.start[chosen]
     matrices = 2 * sites.motif[chosen] + (sites.strand[chosen] == "-")
     for matrix in np.unique(matrices):

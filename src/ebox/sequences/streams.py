@@ -1,4 +1,4 @@
-"""Bytes of a file, plain, gzip or bgzip, told apart by content; every way that reading fails, in words."""
+"""The bytes of a file, plain, gzip or bgzip, recognised by content, with a message for every way that reading fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ebox.errors import InputError
 BLOCK_BYTES = 1 << 22
 GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
-# The empty block that ends every whole bgzip file (SAM specification, section 4.1.2).
+# The empty block that ends every complete bgzip file (SAM specification, section 4.1.2).
 _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _FOREIGN = (
     (b"BZh", "bzip2", "unpack it with bunzip2"),
@@ -34,11 +34,11 @@ _FOREIGN = (
 def iter_bytes(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """Yield the unpacked bytes of a file in blocks; a UTF-8 byte order mark is left out.
 
-    Pipes are read as well as files, so nothing is read twice.
+    Pipes can be read too, so nothing is read twice.
 
     Raises:
-        InputError: missing, a folder, unreadable, empty, of a foreign format, or a gzip that is cut off or
-            corrupt.
+        InputError: missing, a folder, unreadable, empty, in a format that ebox does not read, or a gzip that is cut
+            off or corrupt.
     """
     with open_file(path) as stream:
         start = stream.peek(32)[:32]
@@ -64,7 +64,7 @@ def iter_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
     """Yield (1-based line number, line without its end); CRLF counts as LF.
 
     Raises:
-        InputError: as `iter_bytes`.
+        InputError: as for `iter_bytes`.
     """
     number, rest = 0, b""
     for block in iter_bytes(path):
@@ -98,14 +98,14 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def is_bgzip(start: bytes) -> bool:
-    """Whether the first bytes are those of bgzip: a gzip header with the extra field BC."""
+    """Whether these first bytes are those of bgzip: a gzip header with the extra field BC."""
     return start[:4] == b"\x1f\x8b\x08\x04" and start[12:14] == b"BC"
 
 
 def check_text(path: str | os.PathLike[str], block: bytes) -> None:
-    """Raise InputError when a block holds NUL bytes, which no text format has."""
+    """Raise InputError if a block has NUL bytes, which no text format has."""
     if b"\x00" in block:
-        raise InputError("is not text: it holds NUL bytes", file=path, remedy="give a text file, plain or gzip")
+        raise InputError("is not text: it has NUL bytes", file=path, remedy="give a text file, plain or gzip")
 
 
 def _unpack(path: str | os.PathLike[str], stream: BinaryIO, *, packed: bool, block_bytes: int) -> Iterator[bytes]:
@@ -134,7 +134,7 @@ def _check_format(path: str | os.PathLike[str], start: bytes) -> None:
 
 
 def _check_bgzip_end(path: str | os.PathLike[str]) -> None:
-    """A bgzip file cut between two blocks unpacks without complaint; only its last block tells."""
+    """Check the last block: a bgzip file that is cut between two blocks unpacks without an error."""
     if not Path(path).is_file():
         return
     with open_file(path) as stream:

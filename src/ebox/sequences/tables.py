@@ -23,19 +23,19 @@ _DELIMITERS = "\t,;"
 def read_table(
     path: str | os.PathLike[str], sequence_column: str = "sequence", label_column: str | None = "label"
 ) -> SequenceSet:
-    """Read a CSV or TSV whose first line names the columns; tab, comma or semicolon, as that line shows.
+    """Read a CSV or TSV whose first line names the columns and shows the delimiter: tab, comma or semicolon.
 
     Args:
         path: The table, plain or gzip.
-        sequence_column: Where the letters stand.
-        label_column: Where 0 or 1 stands; None: labels are not read.
+        sequence_column: The column of the letters.
+        label_column: The column of the labels, 0 or 1; None: labels are not read.
 
     Returns:
         The sequences with their labels; names from a column `name` or `id`, else row1, row2, ...
 
     Raises:
         InputError: missing, empty or cut off; a column or a value that is missing; a label that is not 0 or
-            1; a letter that is not of DNA. The message names the line.
+            1; a letter that is not DNA. The message names the line.
     """
     labels: Literal["required", "none"] = "none" if label_column is None else "required"
     return parse_table(iter_bytes(path), os.fspath(path), sequence_column, label_column or "label", labels=labels)
@@ -60,7 +60,15 @@ def parse_table(
     *,
     labels: Literal["required", "optional", "none"],
 ) -> SequenceSet:
-    """Read a table from blocks of bytes; see `read_table`. Optional labels are read where the column is."""
+    """Read a table, as `read_table` does, from blocks of bytes.
+
+    Args:
+        blocks: The bytes of the table.
+        source: The file, for messages.
+        sequence_column: The column of the letters.
+        label_column: The column of the labels.
+        labels: Whether they are read; optional: if the table has the column.
+    """
     rows = _iter_rows(blocks, source)
     line, header = next(rows, (1, []))
     sequence_at = _find_column(header, sequence_column, source, line)
@@ -79,12 +87,12 @@ def parse_table(
                 f"has {len(fields)} columns, the first line has {len(header)}",
                 file=source,
                 line=line,
-                remedy="give every line as many columns; quote a value that holds the delimiter",
+                remedy="give every line that number of columns; quote a value that contains the delimiter",
             )
         name = f"row{len(names) + 1}" if name_at is None else fields[name_at]
         letters = fields[sequence_at].strip().encode()
         if not letters:
-            raise InputError("the sequence is empty", file=source, line=line, record=name, remedy="take the line out")
+            raise InputError("the sequence is empty", file=source, line=line, record=name, remedy="remove the line")
         codes += encode_letters(letters, source, line, name).data
         lengths.append(len(letters))
         lines.append(line)
@@ -104,7 +112,7 @@ def parse_table(
 
 
 def _iter_rows(blocks: Iterable[bytes], source: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, fields) of each line that is not blank; the first one chooses the delimiter."""
+    """Yield (line, fields) of each line that is not blank; the first one shows the delimiter."""
     texts = _iter_text(blocks, source)
     first = ""
     num_blank = 0
@@ -179,6 +187,6 @@ def _read_label(text: str, source: str, line: int, name: str) -> float:
             file=source,
             line=line,
             record=name,
-            remedy="write 1 for bound and 0 for unbound; take out what is unknown",
+            remedy="write 1 for bound and 0 for unbound; remove rows whose label is unknown",
         )
     return label

@@ -1,4 +1,4 @@
-"""What a setting is: a field with all that is said of it, in a frozen section; and the kinds of number."""
+"""What a setting is: a field with everything about it, in a frozen section; and the kinds of number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
-# Far past any use, and short of what arrays can count.
+# Far above any useful value, and below what arrays can count.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 
 
@@ -27,29 +27,31 @@ def setting(
     changes_result: bool = True,
     **constraints: Any,
 ) -> Any:
-    """A field, and all that is said of it anywhere: help, flag, settings page, part in a run's identity.
+    """A field with everything about it: its help, its flag, its row in the settings page, its part in a run's identity.
 
     Args:
-        default: Its value where none is given.
-        description: What it means, in a sentence for a reader of the help.
-        flag: Its option on the command line, for the verbs that read its section; none: `--set` alone.
-        metavar: What stands for a value in the help; none: its type.
+        default: Its value if none is given.
+        description: What it means, in a sentence for the help.
+        flag: Its option on the command line, for the verbs that read its section; None: only `--set`.
+        metavar: The name of the value in the help; None: its type.
         changes_result: Whether a training with another value is another training; read in sections that train.
-        constraints: Those of pydantic's `Field`.
+        **constraints: Constraints of pydantic's `Field`.
     """
     more: dict[str, Any] = {"flag": flag, "metavar": metavar, "changes_result": changes_result}
     return Field(default, description=description, json_schema_extra=more, **constraints)
 
 
 def shared_seed() -> Any:
-    """The seed of a section; one flag sets those of all sections that have it."""
-    return setting(0, "Seed of data, training and evaluation, which draw alike from the same one.", flag="--seed")
+    """The seed of a section; one flag sets the seeds of all sections that have it."""
+    return setting(
+        0, "Seed of data, training and evaluation; the same seed draws the same random numbers.", flag="--seed"
+    )
 
 
 class Settings(BaseModel):
-    """A frozen section of the settings; unknown keys are refused."""
+    """A frozen section of the settings; unknown keys are errors."""
 
-    # Whether its settings belong to the identity of a training.
+    # Whether the settings of the section belong to the identity of a training.
     trains: ClassVar[bool] = False
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""Options of the command line, made from the fields of the settings: a field that names a flag has one."""
+"""Options of the command line, made from the fields of the settings that name a flag."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ebox.settings.sections import Config
 
 @dataclass(frozen=True)
 class Flag:
-    """An option that sets one setting, or the same one of several sections.
+    """An option that sets one setting, or the same setting of several sections.
 
     Args:
-        name: As typed, such as `--epochs`.
-        keys: Each `section.name`.
+        name: The name that the user types, such as `--epochs`.
+        keys: The settings, each as `section.name`.
         annotation: The type that its text is read as.
         help: A sentence, with the default.
-        metavar: What stands for the value in the help; None: its type.
-        is_list: Whether several values are typed, with commas.
+        metavar: The name of the value in the help; None: its type.
+        is_list: Whether it takes several values, with commas.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Flag:
 
     @property
     def parameter(self) -> str:
-        """The name as that of a Python parameter."""
+        """Its name as a Python parameter."""
         return self.name.removeprefix("--").replace("-", "_")
 
     def read(self, value: Any) -> Any:
-        """The value that was typed; words with commas are several."""
+        """The value that was typed; words with commas are several values."""
         return [word.strip() for word in value.split(",")] if self.is_list else value
 
 
@@ -58,7 +58,7 @@ def list_flags(settings: Iterable[str]) -> list[Flag]:
 
 
 def read_flags(flags: Iterable[Flag], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by `section.name` of the flags that were given; the others are left to the files and defaults."""
+    """Values by `section.name` of the flags that were given; the others come from files and defaults."""
     values: dict[str, Any] = {}
     for flag in flags:
         value = given[flag.parameter]
@@ -92,7 +92,7 @@ def _make_flag(name: str, keys: tuple[str, ...], field: FieldInfo) -> Flag:
 
 
 def _strip(kind: Any) -> Any:
-    """The type without None, and without its bounds, which the settings check and name in their own words."""
+    """The type without None and without its bounds, which the settings check with their own messages."""
     members = [member for member in get_args(kind) if member is not type(None)]
     if len(members) == 1 and len(get_args(kind)) == 2:
         kind = members[0]

@@ -58,7 +58,7 @@ def read_config(
     """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
-        path: A TOML file with the sections data, model, train, parallel, evaluation, explanation; none: the defaults.
+        path: A TOML file with the sections data, model, train, parallel, evaluation, explanation; None: the defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
         flags: Values by `section.key`.
 
@@ -75,7 +75,7 @@ def read_config(
 
 
 def read_config_text(text: str) -> Config:
-    """Read settings from what `format_config` wrote."""
+    """Read settings from a text of `format_config`."""
     return make_config(tomllib.loads(text))
 
 
@@ -83,7 +83,7 @@ def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | Non
     """Check nested settings and freeze them.
 
     Raises:
-        InputError: with every problem at once, each naming its key.
+        InputError: a key or value that is not allowed; the message lists every problem with its key.
     """
     try:
         return Config.model_validate(values)
@@ -97,7 +97,13 @@ def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | Non
 def check_settings(
     model: type[SomeSettings], values: Mapping[str, Any], overrides: Iterable[str], *, remedy: str
 ) -> SomeSettings:
-    """Make settings without sections from values and then `key=value` overrides, the value in TOML syntax.
+    """Make settings without sections from values, then from `key=value` overrides.
+
+    Args:
+        model: The class of the settings.
+        values: Values by key.
+        overrides: Each `key=value`, the value in TOML syntax.
+        remedy: What the user can do about an unknown key.
 
     Raises:
         InputError: an unknown key (the nearest is suggested), or a value that is not allowed.
@@ -125,7 +131,7 @@ def write_config(config: Config, path: str | os.PathLike[str]) -> None:
 
 
 def format_config(config: Config) -> str:
-    """The settings as TOML text that `read_config` reads back to an equal object; no value is written as "none"."""
+    """The settings as TOML text that `read_config` reads back to an equal object; None is written as "none"."""
     sections = config.model_dump(mode="json")
     return tomli_w.dumps(
         {
@@ -136,7 +142,7 @@ def format_config(config: Config) -> str:
 
 
 def describe_settings(config: Config) -> str:
-    """The settings as TOML with what each one means as a comment above it."""
+    """The settings as TOML, each with its meaning as a comment above it."""
     lines: list[str] = []
     values = tomllib.loads(format_config(config))
     for section, model in Config.list_sections().items():
@@ -151,13 +157,13 @@ def describe_settings(config: Config) -> str:
 def read_run_settings(
     run: PathLike, section: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> Config:
-    """The settings of a finished run, those of one section changed, with the devices to use now.
+    """The settings of a finished run, with changes in one section, and with the devices to use now.
 
     Args:
         run: A run folder.
-        section: What may be changed.
+        section: The section that may be changed.
         overrides: Each `section.key=value`.
-        flags: Values by `section.key`, of the section or of `parallel`.
+        flags: Values by `section.key`, in the section or in `parallel`.
 
     Raises:
         InputError: no trained model, or an override of another section.
@@ -184,7 +190,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"is not TOML: {error}", file=path, remedy="see `ebox config` for an example") from None
+        raise InputError(f"is not TOML: {error}", file=path, remedy="`ebox config` prints an example") from None
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -192,7 +198,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     parts = [part.strip() for part in key.split(".")]
     if not equals or len(parts) != 2 or not all(parts):
         raise InputError(
-            f"--set {override!r} is not section.key=value", remedy="write for example --set train.epochs=20"
+            f"--set {override!r} is not section.key=value", remedy="write, for example, --set train.epochs=20"
         )
     section, name = parts
     _section(values, section)[name] = _parse_value(text.strip())
@@ -224,7 +230,7 @@ def _explain(item: dict[str, Any], suggest: Callable[[list[str]], str]) -> str:
 
 
 def _suggest(place: list[str]) -> str:
-    """Name the nearest known key, in the same section first, then in all of them."""
+    """Name the nearest known key, first in the same section, then in all sections."""
     known = {f"{section}.{key}": key for section, model in Config.list_sections().items() for key in model.model_fields}
     if len(place) == 1:
         near = difflib.get_close_matches(place[0], Config.list_sections(), n=1)

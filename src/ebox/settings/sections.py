@@ -1,4 +1,4 @@
-"""Every setting of ebox by section: typed, frozen, with its default and what it means."""
+"""Every setting of ebox by section: typed, frozen, with its default and its meaning."""
 
 from __future__ import annotations
 
@@ -22,31 +22,29 @@ NegativeKind = Literal["given", "shuffled", "matched"]
 
 
 class DataConfig(Settings):
-    """How sequences become cleaned, labelled, split examples."""
+    """How sequences become clean examples with labels and splits."""
 
     track: str = setting("bound", "Name of what the positives have in common.", min_length=1)
     length_bp: PositiveInt | None = setting(
         None,
-        "Length of every example; none: the most common one that 19 of 20 sequences reach, 200 for peaks.",
+        "Length of every example; none: the most common length that 19 of 20 sequences reach, 200 for peaks.",
         flag="--length",
     )
     negatives: tuple[NegativeKind, ...] | None = setting(
         None,
-        "Kinds of negatives; none: given where a file is given, matched where a genome is, else shuffled.",
+        "Kinds of negatives; none: given if a file is given, matched if a genome is given, else shuffled.",
         flag="--negative-kinds",
     )
     negative_ratio: Positive = setting(1.0, "Shuffled or matched negatives made for each positive.")
-    balance_given: bool = setting(
-        False, "Draw as many given negatives as there are positives; false: keep all of them."
-    )
-    max_n_fraction: Fraction = setting(0.1, "Examples with more N than this are dropped.")
+    balance_given: bool = setting(False, "Draw one given negative for each positive; false: keep all given negatives.")
+    max_n_fraction: Fraction = setting(0.1, "Examples with a larger share of N than this are dropped.")
     gc_tolerance: Fraction = setting(0.02, "Greatest difference in GC of a matched negative.")
     min_peak_distance_bp: Annotated[int, Field(ge=0)] = setting(
         500, "Least distance of a matched negative from any peak."
     )
     split: Literal["auto", "random", "chromosome"] = setting(
         "auto",
-        "How the splits are made; auto: by chromosome where every example has coordinates, else random and stratified.",
+        "How the splits are made; auto: by chromosome if every example has coordinates, else random and stratified.",
         flag="--split",
     )
     split_fractions: tuple[Positive, Positive, Positive] = setting(
@@ -60,7 +58,7 @@ class DataConfig(Settings):
     )
     clean_given_splits: bool = setting(
         False,
-        "Where the splits are given: drop from train what repeats or stands in validation or test.",
+        "If the splits are given: drop from train what is repeated, or is also in validation or test.",
     )
     seed: Seed = shared_seed()
 
@@ -70,7 +68,7 @@ class DataConfig(Settings):
             raise ValueError(f"split_fractions sum to {sum(self.split_fractions):g}, not to 1")
         both = sorted(set(self.validation_chroms) & set(self.test_chroms))
         if both:
-            raise ValueError(f"{', '.join(both)} stands in validation_chroms and in test_chroms")
+            raise ValueError(f"{', '.join(both)} is in validation_chroms and in test_chroms")
         return self
 
 
@@ -80,33 +78,33 @@ class ModelConfig(Settings):
     trains: ClassVar[bool] = True
 
     architecture: Literal["motif", "residual"] = setting(
-        "residual", "motif: one layer of motif detectors; residual: a body above it that reads their order and spacing."
+        "residual", "motif: one layer of motif detectors; residual: layers above it that read their order and spacing."
     )
     num_filters: PositiveInt = setting(128, "Filters of the first layer: the motif detectors.")
     filter_width_bp: PositiveInt = setting(15, "Bases that a filter reads.")
     activation: Literal["exponential", "relu", "gelu", "linear"] = setting(
         "exponential",
-        "After the first layer. Exponential filters read as motifs (Koo 2021); linear: for log_mean_exp.",
+        "Activation after the first layer. Exponential filters look like motifs (Koo 2021); linear: for log_mean_exp.",
     )
     pool_bp: PositiveInt = setting(4, "Bases over which the maximum is taken after the first layer.")
     body_width: PositiveInt = setting(5, "Width of the first body convolution, in pooled positions (residual).")
-    body_filters: PositiveInt | None = setting(None, "Filters of the body; none: num_filters (residual).")
-    dilations: tuple[PositiveInt, ...] = setting((2, 4), "One residual layer of width 3 for each (residual).")
+    body_filters: PositiveInt | None = setting(None, "Filters of the body; none: the value of num_filters (residual).")
+    dilations: tuple[PositiveInt, ...] = setting((2, 4), "One residual layer of width 3 for each dilation (residual).")
     pooling: tuple[Literal["max", "mean", "log_mean_exp"], ...] = setting(
         ("mean",),
-        "Global pooling; log_mean_exp adds up the evidence of all places, as a likelihood ratio does.",
+        "Global pooling; log_mean_exp adds up the evidence of all positions, as a likelihood ratio does.",
         min_length=1,
     )
     position_basis: Annotated[int, Field(ge=0)] = setting(
-        8, "Smooth position weights in the global mean, learned from none; 0: position can't matter."
+        8, "Number of smooth, learned position weights in the global mean; 0: position can't matter."
     )
     dense_units: tuple[PositiveInt, ...] = setting((64,), "Units of each dense layer before the logits.")
     strands: Literal["one", "both"] | None = setting(
         None,
-        "both: every filter reads both strands with shared weights and the better one counts. "
+        "both: every filter reads both strands with shared weights, and the better one counts. "
         "none: both for motif, one for residual.",
     )
-    batch_norm: bool = setting(True, "Normalise by the moments of the batch.")
+    batch_norm: bool = setting(True, "Use batch normalisation.")
 
     @property
     def read_strands(self) -> Literal["one", "both"]:
@@ -122,29 +120,27 @@ class TrainConfig(Settings):
     trains: ClassVar[bool] = True
 
     seed: Seed = shared_seed()
-    batch_size: PositiveInt = setting(64, "Examples a step over all devices.")
+    batch_size: PositiveInt = setting(64, "Examples in a step, over all devices.")
     device_batch_size: PositiveInt | None = setting(
         None,
-        "The most examples that a device takes at once; gradients of more are accumulated, and batch "
-        "normalisation then works by what all devices take at once, or by groups of it. none: the whole share.",
+        "The most examples that a device computes at once; gradients of more are accumulated, and batch "
+        "normalisation then uses what all devices compute at once, or groups of it. none: the whole share.",
     )
     batch_statistics: Literal["global", "group", "device"] = setting(
         "global",
-        "What batch normalisation normalises by: the whole batch; groups of it, which need no message "
-        "between devices that hold whole ones; or each device its own share, which saves two small messages a layer "
-        "and makes the result depend on the number of devices.",
+        "Whose statistics batch normalisation uses: the whole batch; groups of it, which need no message "
+        "between devices with whole groups; or each device its own share, which saves two small messages in each "
+        "layer and makes the result depend on the number of devices.",
     )
     group_examples: PositiveInt = setting(
-        32, "The most examples of a group, where batch_statistics is group; the batch is cut evenly."
+        32, "The most examples of a group, if batch_statistics is group; the batch is divided evenly."
     )
     rate_scaling: Literal["constant", "linear", "sqrt"] = setting(
         "constant", "How learning_rate grows with batch_size / rate_batch_size."
     )
     rate_batch_size: PositiveInt = setting(64, "The batch size that learning_rate is meant for.")
-    epochs: Positive = setting(
-        12, "Passes over the training examples; ignored where max_steps is set.", flag="--epochs"
-    )
-    max_steps: PositiveInt | None = setting(None, "Steps in all; none: as many as epochs take.")
+    epochs: Positive = setting(12, "Passes over the training examples; ignored if max_steps is set.", flag="--epochs")
+    max_steps: PositiveInt | None = setting(None, "Total number of steps; none: the steps of all epochs.")
     learning_rate: Positive = setting(8e-3, "Greatest rate of the one-cycle schedule.")
     final_rate_fraction: Fraction = setting(0.001, "Rate at the end, as a share of learning_rate.")
     warmup_fraction: Rate = setting(0.25, "Share of the steps in which the rate rises.")
@@ -152,41 +148,43 @@ class TrainConfig(Settings):
     beta1: Rate = setting(0.9, "Decay of the mean of the gradient (AdamW).")
     beta2: Rate = setting(0.99, "Decay of the mean square of the gradient (AdamW).")
     clip_norm: Positive | None = setting(None, "Greatest norm of the gradient; none: not clipped.")
-    dropout: Rate = setting(0.3, "In the dense head.")
-    filter_dropout: Rate = setting(0.1, "Whole filters of the first layer.")
+    dropout: Rate = setting(0.3, "Dropout rate in the dense head.")
+    filter_dropout: Rate = setting(0.1, "Dropout rate of whole filters of the first layer.")
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = setting(
         0.0, "Share by which the targets 0 and 1 move towards each other."
     )
-    ema_decay: Rate = setting(0.998, "Moving average of the weights, which is the model that is kept; 0: off.")
+    ema_decay: Rate = setting(0.998, "Decay of the moving average of the weights, which is the saved model; 0: off.")
     negatives_per_positive: Positive | None = setting(
         2.0,
-        "Fresh negatives drawn each epoch for each positive; none, or fewer at hand: all of them.",
+        "Negatives drawn anew in each epoch for each positive; none, or if there are fewer: all of them.",
     )
     positive_weight: Positive | Literal["balanced"] = setting(
-        1.0, "Weight of positives in the loss; balanced: negatives / positives of an epoch."
+        1.0, "Weight of positives in the loss; balanced: negatives / positives in an epoch."
     )
     reverse_complement: bool = setting(True, "Show a random strand of each example.")
-    shift_bp: Annotated[int, Field(ge=0)] = setting(8, "Shift each example by up to so many bases.")
+    shift_bp: Annotated[int, Field(ge=0)] = setting(8, "The most bases by which each example is shifted.")
     mutation_rate: Rate = setting(0.0, "Share of bases replaced by random ones.")
-    validations: PositiveInt = setting(6, "How often the validation split is looked at.")
+    validations: PositiveInt = setting(6, "How many times the validation split is scored.")
     monitor: Literal["auroc", "auprc", "loss"] = setting("auroc", "What makes one validation better.")
     patience: PositiveInt | None = setting(
-        None, "Stop after so many validations without a better one; none: run to the end."
+        None, "Stop after this number of validations without a better one; none: run to the end."
     )
     keep: Literal["best", "last"] = setting("best", "Which validated model is kept.")
     calibrate: bool = setting(
         True,
-        "Scale and shift the logits of the kept model on the validation split, so that probabilities mean "
-        "what they say there (Platt 1999); ranking stays.",
+        "Scale and shift the logits of the kept model on the validation split, so that its probabilities agree "
+        "with the observed shares there (Platt 1999); the ranking stays the same.",
         changes_result=False,
     )
     steps_per_dispatch: PositiveInt = setting(16, "Steps compiled into one call to the device.")
     log_every_steps: PositiveInt = setting(64, "Steps between two entries of the log.", changes_result=False)
     checkpoint_every_seconds: Positive = setting(60.0, "Time between two checkpoints.", changes_result=False)
-    checkpoint_every_steps: PositiveInt | None = setting(None, "Instead of by time.", changes_result=False)
+    checkpoint_every_steps: PositiveInt | None = setting(
+        None, "Steps between two checkpoints; none: by time.", changes_result=False
+    )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
-        "Of the compute; parameters and sums stay float32. auto: float32 on CPU, bfloat16 elsewhere.",
+        "Number type of the compute; parameters and sums stay float32. auto: float32 on CPU, bfloat16 elsewhere.",
     )
 
 
@@ -196,7 +194,7 @@ class ParallelConfig(Settings):
     trains: ClassVar[bool] = True
 
     platform: Literal["auto", "cpu", "gpu", "tpu"] = setting(
-        "auto", "What computes; auto: the best that is here.", flag="--platform", changes_result=False
+        "auto", "What computes; auto: the best on this machine.", flag="--platform", changes_result=False
     )
     devices: PositiveInt | None = setting(
         None, "Devices of each process; none: all of the platform.", flag="--devices", changes_result=False
@@ -209,67 +207,69 @@ class ParallelConfig(Settings):
     )
     cluster: str | None = setting(
         None,
-        "Train on a Ray cluster: auto (that of this machine), its address, or local (one for the time "
-        "being, of this machine alone); none: no Ray.",
+        "Train on a Ray cluster: auto (the one of this machine), its address, or local (a temporary one on this "
+        "machine only); none: no Ray.",
         flag="--cluster",
         metavar="ADDRESS",
         changes_result=False,
     )
-    workers: PositiveInt = setting(1, "How many workers on the Ray cluster.", flag="--workers", changes_result=False)
+    workers: PositiveInt = setting(1, "Number of workers on the Ray cluster.", flag="--workers", changes_result=False)
     worker_cpus: PositiveInt | None = setting(
-        None, "CPUs that Ray keeps for a worker; none: its share of all that the cluster has.", changes_result=False
+        None, "CPUs that Ray reserves for a worker; none: its share of all CPUs of the cluster.", changes_result=False
     )
     worker_gpus: Annotated[int, Field(ge=0)] | None = setting(
-        None, "GPUs that Ray keeps for a worker; none: one each, where the cluster has as many.", changes_result=False
+        None, "GPUs that Ray reserves for a worker; none: one each, if the cluster has any.", changes_result=False
     )
     node_devices: PositiveInt | None = setting(
-        None, "Devices of one node, between which the wire is fast; none: those of one process."
+        None, "Number of devices of a node, with fast links between them; none: those of one process."
     )
     exchange: Literal["exact", "half", "int8", "topk", "powersgd"] = setting(
-        "exact", "How gradients travel; all but exact compress them, and change the result a little.", flag="--exchange"
+        "exact",
+        "How gradients are sent; all except exact compress them, and change the result a little.",
+        flag="--exchange",
     )
-    hierarchical: bool = setting(False, "Exact inside a node, compressed between nodes.")
+    hierarchical: bool = setting(False, "Sum gradients exactly inside a node, and compress them only between nodes.")
     rank: PositiveInt = setting(4, "Rank of the matrices that powersgd sends.", flag="--rank")
     top_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = setting(0.01, "Share of the numbers that topk sends.")
     sync: Literal["every-step", "delayed", "local", "async"] = setting(
         "every-step",
-        "When workers meet: every-step; delayed: gradients arrive one step late, while an accelerator computes the "
-        "next (a processor waits for them all the same); local: workers train alone for local_steps, then meet; "
-        "async: a server takes the gradients of Ray workers as they come, each of a whole batch, which suits workers "
-        "of unequal speed.",
+        "When workers exchange: every-step; delayed: gradients arrive one step late, while an accelerator computes "
+        "the next one (a processor waits for them anyway); local: workers train alone for local_steps, then meet; "
+        "async: a server takes the gradients of Ray workers when they arrive, each of a whole batch, which suits "
+        "workers of unequal speed.",
         flag="--sync",
     )
     staleness: Annotated[int, Field(ge=0)] | None = setting(
         None,
-        "By how many steps a gradient may be late (async); none: twice the number of workers.",
+        "The most steps by which a gradient may be late (async); none: twice the number of workers.",
         changes_result=False,
     )
     local_steps: PositiveInt = setting(16, "Steps between two meetings (local).", flag="--local-steps")
     outer_rate: Positive = setting(1.0, "Share of the mean change that a meeting takes over (local).")
     outer_momentum: Rate = setting(0.0, "Nesterov momentum of the meetings (local; DiLoCo: 0.9, rate 0.7).")
     max_restarts: Annotated[int, Field(ge=0)] = setting(
-        3, "How often a failed group of workers starts again from its last checkpoint.", changes_result=False
+        3, "How many times a failed group of workers starts again from its last checkpoint.", changes_result=False
     )
     min_workers: PositiveInt | None = setting(
         None,
-        "Go on with fewer workers, down to so many, where one fails again and again; none: all (async: 1).",
+        "Continue with fewer workers, at least this number, if one fails again and again; none: all (async: 1).",
         flag="--min-workers",
         changes_result=False,
     )
     stall_seconds: Positive = setting(
-        25.0, "A worker that makes no step for so long counts as hung.", changes_result=False
+        25.0, "A worker that makes no step in this time counts as hung.", changes_result=False
     )
 
     @model_validator(mode="after")
     def _check_workers(self) -> ParallelConfig:
         if self.cluster is None and self.workers > 1:
-            raise ValueError("workers are those of a Ray cluster, so cluster must say which; on one machine: processes")
+            raise ValueError("workers are for a Ray cluster, so cluster must say which; on one machine use processes")
         if self.cluster is not None and self.processes > 1:
-            raise ValueError("processes are those of this machine; with cluster, workers says how many")
+            raise ValueError("processes are for this machine; with cluster, workers says how many")
         if self.sync == "async" and self.cluster is None:
-            raise ValueError("sync = async has workers on a Ray cluster, so cluster must say which: auto, or local")
+            raise ValueError("sync = async needs workers on a Ray cluster, so cluster must say which: auto, or local")
         if self.sync == "async" and (self.exchange != "exact" or self.hierarchical):
-            raise ValueError("with sync = async gradients travel whole: exchange must be exact, and not hierarchical")
+            raise ValueError("with sync = async gradients are sent whole: exchange must be exact, and not hierarchical")
         if self.sync == "async" and self.most_staleness < self.workers - 1:
             raise ValueError(
                 f"staleness = {self.staleness} lets {self.most_staleness + 1} workers compute at a time, and there are "
@@ -279,26 +279,26 @@ class ParallelConfig(Settings):
 
     @property
     def most_staleness(self) -> int:
-        """By how many steps a gradient may be late, with sync = async; one more batch may be under way."""
+        """The most steps by which a gradient may be late with sync = async; one more batch may be in work."""
         return 2 * self.workers if self.staleness is None else self.staleness
 
     @property
     def starts_workers(self) -> bool:
-        """Whether ebox starts a group of workers itself, here or on a Ray cluster, and looks after it."""
+        """Whether ebox itself starts and supervises a group of workers, here or on a Ray cluster."""
         return self.sync != "async" and (self.cluster is not None or self.processes > 1)
 
     @property
     def num_started(self) -> int:
-        """How many it starts."""
+        """How many workers it starts."""
         return self.processes if self.cluster is None else self.workers
 
 
 class EvaluationConfig(Settings):
-    """What is measured, and against what."""
+    """What is measured, and what it is compared with."""
 
     seed: Seed = shared_seed()
     num_bootstrap: Annotated[int, Field(ge=100)] = setting(
-        1000, "Times that the examples are drawn again for an interval."
+        1000, "How many times the examples are drawn again for an interval."
     )
     both_strands: bool = setting(True, "Average the logits of both strands.")
     threshold: Literal["accuracy", "balanced_accuracy", "mcc"] = setting(
@@ -315,7 +315,7 @@ class EvaluationConfig(Settings):
 class ExplanationConfig(Settings):
     """What the network learned, and how far that can be trusted (docs/explanation.md)."""
 
-    seed: Seed = setting(0, "Seed of what is drawn for the explanation.")
+    seed: Seed = setting(0, "Seed of the random numbers of the explanation.")
     method: Literal["deeplift", "saturation", "integrated", "gradient"] = setting(
         "deeplift", "How contributions are computed (docs/explanation.md).", flag="--method"
     )
@@ -323,7 +323,7 @@ class ExplanationConfig(Settings):
     sequences: Literal["called", "positive", "all"] = setting(
         "called", "Test sequences to explain: those called at the threshold, all positives, or all."
     )
-    max_sequences: PositiveInt | None = setting(2000, "At most so many are drawn; none: all of them.")
+    max_sequences: PositiveInt | None = setting(2000, "The most sequences that are drawn; none: all of them.")
     both_strands: bool = setting(True, "Explain the logit averaged over both strands, as it is reported.")
     num_references: PositiveInt = setting(10, "Dinucleotide shuffles that a sequence is compared with.")
     num_steps: PositiveInt = setting(16, "Points on the way from a reference (integrated).")
@@ -331,13 +331,13 @@ class ExplanationConfig(Settings):
     discover: bool = setting(True, "Find motifs in the contributions; needs ebox[explain].")
     max_seqlets: PositiveInt = setting(5000, "Stretches of high contribution that discovery groups.")
     leiden_runs: PositiveInt = setting(2, "Random starts of the grouping.")
-    hit_p_value: Rate = setting(1e-4, "A hit of a motif scores as high as this share of random sites.")
+    hit_p_value: Rate = setting(1e-4, "The share of random sites that score as high as a hit of a motif.")
     grammar: bool = setting(True, "Experiments: motifs put in, moved apart, destroyed.")
     num_backgrounds: Annotated[int, Field(ge=2)] = setting(200, "Shuffled sequences that motifs are put into.")
     pair: tuple[str, str] | None = setting(
-        None, "Two motifs or words to move apart; none: the two discovered ones that matter most."
+        None, "Two motifs or words to move apart; none: the two most important discovered motifs."
     )
-    max_gap_bp: PositiveInt = setting(30, "Greatest gap that the two motifs are moved apart to.")
+    max_gap_bp: PositiveInt = setting(30, "Greatest gap between the two motifs.")
     proof: bool = setting(True, "Check the explanation against other methods, networks and the truth.")
     num_checked: Annotated[int, Field(ge=10)] = setting(100, "Sequences that the checks are made on.")
 
@@ -358,7 +358,7 @@ class Config(Settings):
         return {name: type(field.default) for name, field in cls.model_fields.items()}
 
     def identity(self) -> dict[str, dict[str, Any]]:
-        """What makes a training what it is, by section: with another value it is another training."""
+        """The settings that define a training, by section: with another value it is another training."""
         return {
             section: {
                 name: value for name, value in values.items() if changes_result(type(getattr(self, section)), name)
@@ -369,6 +369,6 @@ class Config(Settings):
 
 
 def changes_result(section: type[Settings], name: str) -> bool:
-    """Whether a setting belongs to the identity of a training."""
+    """Whether a setting is part of the identity of a training."""
     more = section.model_fields[name].json_schema_extra
     return section.trains and isinstance(more, dict) and bool(more["changes_result"])

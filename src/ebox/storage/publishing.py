@@ -1,4 +1,4 @@
-"""Publish files and folders whole: written beside their place, then renamed, so a kill leaves old or new."""
+"""Publish whole files and folders: written beside their place, then renamed, so a kill leaves the old or the new."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import Any
 
 from ebox.errors import InputError
 
-# Of Linux: renameat2(2), openat(2).
+# Constants of Linux: renameat2(2), openat(2).
 _CURRENT_FOLDER = -100
 _RENAME_EXCHANGE = 2
 
-# What a command line of ebox begins with.
+# The programs with which a command line of ebox begins.
 _PROGRAMS = ("ebox", "ebox.exe", "__main__.py", "cli.py")
 
 
 @contextmanager
 def publish_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full. Nothing is left behind.
@@ -48,15 +48,15 @@ def publish_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def publish_folder(path: str | os.PathLike[str], *, overwrite: bool = False, mark: str | None = None) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on success rename it to `path`.
+    """Yield a temporary folder beside `path`; on success rename it to `path`.
 
     Args:
-        path: Where the folder is to stand.
-        overwrite: Replace a folder that stands there; without it that is an error.
-        mark: A file that a folder must hold to be replaced, so that only folders of the same make are.
+        path: The folder to publish.
+        overwrite: Whether to replace a folder that exists; else it is an error.
+        mark: A file that a folder must contain to be replaced, so that only folders of the same kind are.
 
     Raises:
-        InputError: `path` exists and `overwrite` is false, or the disk refuses. Nothing is left behind.
+        InputError: `path` exists and `overwrite` is false, or a disk error. Nothing is left behind.
     """
     target = Path(path)
     check_absent(target, overwrite=overwrite, mark=mark)
@@ -76,12 +76,12 @@ def publish_folder(path: str | os.PathLike[str], *, overwrite: bool = False, mar
 
 
 def check_absent(path: Path, *, overwrite: bool, mark: str | None = None) -> None:
-    """Raise InputError when `path` holds something that the caller did not ask to replace, or that is not ebox's."""
+    """Raise InputError if `path` has something that the caller did not ask to replace, or that is not ebox's."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if overwrite and mark is not None and not (path / mark).is_file():
         raise InputError(
-            f"was not made by this command (it holds no {mark}), so --overwrite does not replace it",
+            f"was not made by this command (it has no {mark}), so --overwrite does not replace it",
             file=path,
             remedy="choose another --out, or remove it yourself",
         )
@@ -96,10 +96,10 @@ def check_absent(path: Path, *, overwrite: bool, mark: str | None = None) -> Non
 
 @contextmanager
 def claim_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that claim it too; free again when the process ends, however it ends.
+    """Lock a folder against other processes that claim it; the lock ends with the process, however it ends.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process has locked it.
     """
     if sys.platform == "win32":
         yield
@@ -115,7 +115,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
                 "another ebox is writing to this folder", file=folder, remedy="wait for it, or choose another --out"
             ) from None
         except OSError as error:
-            # A disk without locks (some network disks) can't be claimed; that is no reason not to work on it.
+            # A folder on a disk without locks (some network disks) can't be claimed, but can be used.
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
                 raise
         yield
@@ -124,7 +124,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Publish `value` as indented JSON (UTF-8; NaN and infinity are refused, since JSON has no such numbers)."""
+    """Publish `value` as indented JSON (UTF-8; NaN and infinity are errors, since JSON has no such numbers)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with publish_file(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -134,7 +134,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file that ebox wrote.
 
     Raises:
-        InputError: the file is missing, truncated or not JSON; the message says which.
+        InputError: the file is missing, cut off or not JSON; the message says which.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -151,16 +151,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def find_command(command: Sequence[str] | None) -> list[str]:
-    """The command line given; else that of this process, where it is one of ebox and not a notebook or a program."""
+    """The given command line; else that of this process, if it runs ebox and not a notebook or another program."""
     if command is not None:
         return list(command)
     return list(sys.argv) if Path(sys.argv[0]).name in _PROGRAMS else []
 
 
 def _swap_in(temporary: Path, target: Path) -> None:
-    """Rename `temporary` to `target`, exchanging it with an old folder in one act.
+    """Rename `temporary` to `target`, exchanging it with an old folder in one system call.
 
-    Where the system has no such act the old one is moved aside first, which a kill can interrupt.
+    If the system has no such call, the old folder is moved aside first, which a kill can interrupt.
     """
     if not target.exists():
         temporary.replace(target)
@@ -180,7 +180,7 @@ def _swap_in(temporary: Path, target: Path) -> None:
 
 @contextmanager
 def _name_target(temporary: Path, target: Path) -> Iterator[None]:
-    """Let a message about a file in the temporary folder name the folder that the user asked for."""
+    """Make a message about a file in the temporary folder name the folder that the user asked for."""
     try:
         yield
     except InputError as error:
@@ -190,7 +190,7 @@ def _name_target(temporary: Path, target: Path) -> Iterator[None]:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two names in one system call; false where the system or the disk has none."""
+    """Exchange two names in one system call; False if the system or the disk can't do that."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -212,7 +212,7 @@ def _umask() -> int:
 
 @contextmanager
 def explain_disk_errors(target: Path) -> Iterator[None]:
-    """Turn the disk's refusals into messages that say what to do."""
+    """Turn disk errors into messages that say what to do."""
     try:
         yield
     except OSError as error:
@@ -224,8 +224,8 @@ def explain_disk_errors(target: Path) -> Iterator[None]:
             errno.EPERM: "choose an --out that you may write to",
             errno.EROFS: "choose an --out on a disk that is not read-only",
             errno.ENOTDIR: "a part of this path is a file, not a folder; choose another --out",
-            errno.EISDIR: "a folder stands where a file should be written; choose another --out",
-            errno.EEXIST: "a file stands where a folder should be; choose another --out",
+            errno.EISDIR: "there is a folder where a file should be written; choose another --out",
+            errno.EEXIST: "there is a file where a folder should be; choose another --out",
             errno.ENAMETOOLONG: "choose a shorter --out",
         }
         remedy = remedies.get(error.errno or 0)

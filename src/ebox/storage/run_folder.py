@@ -1,4 +1,4 @@
-"""The names of the files in a run folder, and how small ones are read and written."""
+"""The names of the files in a run folder, and how small files are read and written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ebox.errors import InputError
 from ebox.storage.publishing import explain_disk_errors, publish_file
 
 CONFIG = "config.toml"
-# What the dataset of a run was asked to be.
+# The settings that the dataset of a run was built with.
 REQUEST = "request.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
@@ -24,16 +24,16 @@ SIMULATION = "simulation.json"
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.parquet"
 FILTERS = "filters.json"
-# The certificate of `ebox doctor --parity --out RUN/parity.json`; not of the training, so never cleared.
+# The certificate of `ebox doctor --parity --out RUN/parity.json`; not part of the training, so never cleared.
 PARITY = "parity.json"
-# What `ebox doctor --scaling --out RUN/scaling.json` measured; never cleared either.
+# The measurements of `ebox doctor --scaling --out RUN/scaling.json`; never cleared either.
 SCALING = "scaling.json"
 REPORT = "report.html"
 REPORT_FACTS = "report.json"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 DATASET_FOLDER = "dataset"
-# The folder of `ebox explain`, and what is in it.
+# The folder of `ebox explain`, and its files.
 EXPLANATION = "explanation"
 EXPLANATION_FACTS = "explanation.json"
 MOTIFS = "motifs.meme"
@@ -41,12 +41,12 @@ FILTER_MATRICES = "filters.meme"
 HITS = "hits.bed"
 CONTRIBUTIONS = "contributions.npz"
 BIGWIG = "contributions.bw"
-# Where contributions are streamed to; a later call goes on from it.
+# The folder into which contributions are streamed; a later call continues from it.
 EXPLANATION_WORK = ".explanation.part"
-# What the workers of a group print; kept when a training begins again, for it may hold the reason.
+# The output of the workers of a group; kept when a training begins again, since it may show the reason.
 LOGS = "logs"
 
-# What a training and what follows it write; the last one marks a folder as a run folder.
+# The files of a training and of later commands; the last one marks a folder as a run folder.
 OWN_FILES = (
     METRICS,
     TRAINING,
@@ -69,15 +69,17 @@ def check_run_folder(path: Path) -> None:
     if not path.is_dir():
         raise InputError("there is no such run folder", file=path, remedy="train one with `ebox train`")
     if not (path / MODEL).is_dir():
-        state = "training has begun but not ended" if (path / CHECKPOINTS).is_dir() else "holds no trained model"
+        state = "training has begun but not ended" if (path / CHECKPOINTS).is_dir() else "has no trained model"
         remedy = (
-            "go on with `ebox train … --resume`" if (path / CHECKPOINTS).is_dir() else "train one with `ebox train`"
+            "continue it with `ebox train … --resume`"
+            if (path / CHECKPOINTS).is_dir()
+            else "train one with `ebox train`"
         )
         raise InputError(state, file=path, remedy=remedy)
 
 
 class MetricsLog:
-    """The growing file of metrics: one JSON object a line, each line flushed whole."""
+    """The growing file of metrics: one JSON object in each line, each line flushed whole."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / METRICS
@@ -91,7 +93,7 @@ class MetricsLog:
             os.fsync(stream.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines; a last one cut off by a kill is left out."""
+        """All whole lines; a last line that a kill cut off is left out."""
         if not self.path.exists():
             return []
         entries = []
@@ -103,14 +105,14 @@ class MetricsLog:
         return entries
 
     def cut(self, last_step: int) -> None:
-        """Keep only the entries up to a step, before a resumed run writes the rest again."""
+        """Keep only the entries up to a step, so that a resumed run writes the rest again."""
         kept = [entry for entry in self.read() if entry["step"] <= last_step]
         with publish_file(self.path) as temporary:
             temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
 
 
 def clear_run(folder: Path) -> None:
-    """Remove what training, evaluation and report left in a run folder; the mark of a run folder goes last."""
+    """Remove the files of training, evaluation and report from a run folder; the mark of a run folder goes last."""
     from ebox.storage import run_folder
     from ebox.storage.run_folder import EXPLANATION, EXPLANATION_WORK
 

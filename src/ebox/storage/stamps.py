@@ -1,4 +1,4 @@
-"""The stamp of a file that ebox writes: which format, which version, written by which ebox, and when."""
+"""The stamp of a file that ebox writes: its format and version, the ebox that wrote it, and the time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ebox.version import __version__
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its name and version in the stamp, and what makes such a file again."""
+    """A kind of file: its name and version in the stamp, and how to make such a file again."""
 
     name: str
     version: int
@@ -23,10 +23,10 @@ class Format:
 
 
 class OtherFormatError(InputError):
-    """A file of another format, or of a version that this ebox does not read."""
+    """A file has another format, or a version that this ebox does not read."""
 
 
-# A version grows when the facts of a format change; a file of another version is refused with the remedy.
+# A version is raised when the facts of a format change; a file of another version is refused with the remedy.
 CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
 DATASET = Format("ebox-dataset", 2, "build the dataset again with `ebox build`")
 EVALUATION = Format("ebox-evaluation", 2, "measure again with `ebox evaluate`")
@@ -40,12 +40,12 @@ SIMULATION = Format("ebox-simulation", 1, "simulate again with `ebox simulate`")
 
 
 def stamped(kind: Format, facts: Mapping[str, Any], *, created: str | None = None) -> dict[str, Any]:
-    """The facts below a stamp.
+    """Put a stamp before the facts.
 
     Args:
-        kind: Which format they are in.
+        kind: Their format.
         facts: Plain values.
-        created: The time in ISO form; none: now.
+        created: The time in ISO form; None: now.
     """
     return {
         "format": kind.name,
@@ -57,7 +57,7 @@ def stamped(kind: Format, facts: Mapping[str, Any], *, created: str | None = Non
 
 
 def write_stamped(path: str | os.PathLike[str], kind: Format, facts: Mapping[str, Any]) -> None:
-    """Publish the facts as JSON below a stamp."""
+    """Publish the facts as JSON with a stamp."""
     write_json(path, stamped(kind, facts))
 
 
@@ -65,16 +65,16 @@ def read_stamped(path: str | os.PathLike[str], kind: Format) -> dict[str, Any]:
     """Read facts that `write_stamped` wrote.
 
     Raises:
-        InputError: the file is missing, not whole JSON, of another format, or of another version.
+        InputError: the file is missing, is not whole JSON, or has another format or version.
     """
     return check_stamp(read_json(path), kind, path)
 
 
 def check_stamp(facts: Any, kind: Format, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Give the facts back, once their stamp is known to be of this format and version.
+    """Return the facts if their stamp has this format and version.
 
     Raises:
-        OtherFormatError: no object, another format, or another version.
+        OtherFormatError: not a JSON object, another format, or another version.
     """
     if not isinstance(facts, dict) or facts.get("format") != kind.name:
         found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__

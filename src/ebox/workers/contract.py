@@ -12,17 +12,17 @@ from typing import Any, final
 
 from ebox.errors import InputError
 
-# What the exit code of a process means: to whoever started it, and to the supervisor of a worker.
+# Exit codes of a process, for whoever started it, and for the supervisor of a worker.
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
 EXIT_LOST = 76  # lost another worker, or made no step for too long
 EXIT_INTERRUPTED = 130
-# What a supervisor or a starter tells a worker: where the group meets, which one it is, how many there are.
+# What a supervisor or a launcher tells a worker: where the group meets, its number, and how many there are.
 COORDINATOR, PROCESS, NUM_PROCESSES = "EBOX_COORDINATOR", "EBOX_PROCESS", "EBOX_NUM_PROCESSES"
 # The handle of the pipe to the supervisor, and the cores to use.
 PIPE, CORES = "EBOX_PIPE", "EBOX_CORES"
-# Set once a process has joined: it must then leave at once when it fails, since a normal exit waits for the others.
+# Set when a process has joined: from then on it exits at once if it fails, since a normal exit waits for the others.
 IN_GROUP = "EBOX_IN_GROUP"
 LOOPBACK = "127.0.0.1"
 BEAT_SECONDS = 1.0
@@ -30,15 +30,15 @@ BEAT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class TrainTask:
-    """A training as a worker is told it, as JSON in its arguments.
+    """What a worker trains, passed to it as JSON in its arguments.
 
     Args:
         dataset: The dataset folder.
         out: The run folder.
         config: The settings as TOML.
-        resume: Go on from the newest checkpoint.
-        overwrite: Begin again in a folder that holds an earlier training.
-        command: The command line to keep.
+        resume: Continue from the newest checkpoint.
+        overwrite: Begin again in a folder that has an earlier training.
+        command: The command line to record.
     """
 
     dataset: str
@@ -65,7 +65,7 @@ WorkerArguments = Callable[[TrainTask], list[str]]
 
 @final
 class Pipe:
-    """The pipe to the supervisor: a line of JSON a message, a sign of life every second."""
+    """The pipe to the supervisor: one line of JSON for each message, and a sign of life every second."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -73,7 +73,7 @@ class Pipe:
 
     @staticmethod
     def from_environment() -> Pipe | None:
-        """The pipe of this process, if a supervisor started it; its signs of life begin."""
+        """The pipe of this process, if a supervisor started it; signs of life are sent from now on."""
         if PIPE not in os.environ:
             return None
         pipe = Pipe(int(os.environ[PIPE]))
@@ -81,7 +81,7 @@ class Pipe:
         return pipe
 
     def send(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Tell the supervisor something; where it is gone, go too."""
+        """Tell the supervisor something; if it is gone, end this process."""
         line = json.dumps({"kind": kind, **content}) + "\n"
         try:
             with self._lock:
@@ -97,7 +97,7 @@ class Pipe:
 
 @dataclass(frozen=True)
 class Membership:
-    """Where a process stands in its group."""
+    """The place of a process in its group."""
 
     coordinator: str
     process: int
@@ -109,16 +109,16 @@ class Membership:
         return self.coordinator.rpartition(":")[0]
 
     def variables(self) -> dict[str, str]:
-        """The environment that tells a started process."""
+        """The variables that tell this to a started process."""
         numbers = {PROCESS: str(self.process), NUM_PROCESSES: str(self.num_processes)}
         return {COORDINATOR: self.coordinator, **numbers}
 
 
 def read_membership(environment: Mapping[str, str]) -> Membership | None:
-    """What the launcher said, if there was one.
+    """The membership that a launcher gave in the environment; None without a launcher.
 
     Raises:
-        InputError: it said only a part, or something that is no number.
+        InputError: some of the variables are missing, or are not numbers.
     """
     given = {name: environment.get(name) for name in (COORDINATOR, PROCESS, NUM_PROCESSES)}
     if not any(given.values()):

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as notes: what is under way ends and is saved before they are obeyed."""
+"""SIGINT and SIGTERM are only noted: the running work ends and is saved before the program stops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _notes_only = False
 
 
 def note_signals_from_now_on() -> None:
-    """Only note signals, from the first moment of a worker to its end; its supervisor ends it if it must."""
+    """Only note signals, from the start of a worker to its end; its supervisor kills it if necessary."""
     global _notes_only
     _notes_only = True
     for number in SIGNALS:
@@ -21,9 +21,9 @@ def note_signals_from_now_on() -> None:
 
 @final
 class Interruption:
-    """Notes SIGINT and SIGTERM instead of obeying, so that a dispatch ends and is saved; a second one ends at once.
+    """Notes SIGINT and SIGTERM instead of stopping, so that a dispatch ends and is saved; a second one stops at once.
 
-    In a worker, whose signals are noted already, a second one does nothing.
+    In a worker, whose signals are already noted, a second one does nothing.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Interruption:
 
     @property
     def number(self) -> int | None:
-        """The first signal that came; none: none did."""
+        """The first signal that came; None: none came."""
         return _noted[0] if _noted else self._number
 
     @property

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from typing_extensions import override
+
 from ebox.workers.contract import CORES, LOOPBACK, PIPE, Membership
 from ebox.workers.machine import list_cores
+from ebox.workers.supervision import Crew
 
 
 @dataclass(eq=False)
 class StartedWorker:
-    """A process of a group, and the pipe on which it tells how it goes (see `Pipe`)."""
+    """A process of a group, and the reading end of its `Pipe`."""
 
     process: subprocess.Popen[bytes]
     pipe: int
@@ -30,7 +33,7 @@ class StartedWorker:
 
     @staticmethod
     def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> StartedWorker:
-        """Start a process that adds what it prints to `log`."""
+        """Start a process whose output is appended to `log`."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,14 +45,14 @@ class StartedWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                # A Ctrl-C of the terminal is for the supervisor alone, which passes it on.
+                # A Ctrl-C in the terminal goes only to the supervisor, which passes it on.
                 start_new_session=True,
             )
         os.close(writing)
         return StartedWorker(process, reading, time.monotonic())
 
     def read(self) -> list[dict[str, Any]]:
-        """What it has told since the last call; signs of life count, and are left out."""
+        """The messages since the last call; signs of life are noted and left out."""
         lines: list[bytes] = []
         while self.is_open:
             try:
@@ -64,11 +67,11 @@ class StartedWorker:
         return [message for message in messages if message["kind"] != "beat"]
 
     def silence(self) -> float:
-        """Seconds without a sign of life; 0 where it has closed its pipe, which is its end."""
+        """Seconds without a sign of life; 0 if it has closed its pipe, since it has ended then."""
         return time.monotonic() - self.heard if self.is_open else 0.0
 
     def end(self) -> list[dict[str, Any]]:
-        """Kill it, where it still runs; what it told last."""
+        """Kill it if it still runs; return its last messages."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -78,11 +81,18 @@ class StartedWorker:
 
 
 @final
-class LocalCrew:
-    """A `Crew` of this machine, which listens on loopback alone."""
+class LocalCrew(Crew):
+    """Workers on this machine, which listen only on loopback."""
 
     def __init__(self, command: Sequence[str], count: int, logs: Path, environment: Mapping[str, str]) -> None:
-        """Start so many processes of a command, with variables added to those of this process."""
+        """Start the processes.
+
+        Args:
+            command: The command of each process.
+            count: How many to start.
+            logs: The folder of their output.
+            environment: Variables added to those of this process.
+        """
         self.workers: list[StartedWorker] = []
         self.selector = selectors.DefaultSelector()
         address = f"{LOOPBACK}:{find_free_port(LOOPBACK)}"
@@ -102,8 +112,8 @@ class LocalCrew:
             self.end(0.0)
             raise
 
+    @override
     def listen(self, seconds: float) -> Sequence[Mapping[str, Any]]:
-        """See `Crew`."""
         messages: list[dict[str, Any]] = []
         for key, _ in self.selector.select(seconds):
             messages += key.data.read()
@@ -111,22 +121,22 @@ class LocalCrew:
                 self.selector.unregister(key.data.pipe)
         return messages
 
+    @override
     def codes(self) -> Sequence[int | None]:
-        """See `Crew`."""
         return [worker.process.poll() for worker in self.workers]
 
+    @override
     def silences(self) -> Sequence[float]:
-        """See `Crew`."""
         return [worker.silence() for worker in self.workers]
 
+    @override
     def send_signal(self, number: int) -> None:
-        """See `Crew`."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.process.send_signal(number)
 
+    @override
     def end(self, seconds: float) -> Sequence[Mapping[str, Any]]:
-        """See `Crew`."""
         latest = time.monotonic() + seconds
         while None in self.codes() and time.monotonic() < latest:
             time.sleep(0.05)
@@ -136,7 +146,7 @@ class LocalCrew:
 
 
 def share_cores(number: int, count: int) -> dict[str, str]:
-    """The variable that tells a worker its share of this process's cores; nothing where there are too few."""
+    """The variable that tells a worker its share of this process's cores; none if there are too few."""
     cores = list_cores()
     if sys.platform != "linux" or len(cores) < count:
         return {}
@@ -152,7 +162,7 @@ def list_gpus(environment: Mapping[str, str]) -> list[str]:
 
 
 def share_gpus(environment: Mapping[str, str], number: int, count: int) -> dict[str, str]:
-    """The variable that shows a worker its share of the GPUs; nothing where there are too few."""
+    """The variable that shows a worker its share of the GPUs; none if there are too few."""
     gpus = list_gpus(environment)
     if not gpus or len(gpus) < count:
         return {}
@@ -160,7 +170,7 @@ def share_gpus(environment: Mapping[str, str], number: int, count: int) -> dict[
 
 
 def find_free_port(host: str) -> int:
-    """A port of this machine that no program listens on at the moment."""
+    """A port of this machine on which no program listens at the moment."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

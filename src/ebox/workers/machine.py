@@ -1,4 +1,4 @@
-"""The machine and the software of a run, as facts that can be kept beside its results."""
+"""The machine and the software of a run, as facts to store with its results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def describe_environment(devices: Sequence[jax.Device], command: Sequence[str]) 
 
 
 def find_versions(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of the installed ones among `packages`."""
+    """The versions of those `packages` that are installed."""
     versions = {}
     for package in packages:
         try:
@@ -52,19 +52,19 @@ def find_versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def count_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(list_cores())
 
 
 def list_cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
+    """The cores that this process may use, by their numbers."""
     if sys.platform == "linux":
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def find_cpu_name() -> str:
-    """The processor's own name, where the system tells it."""
+    """The processor's own name, if the system tells it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,7 +1,7 @@
-"""The processes that train together: how one finds the others.
+"""The processes that train together: how each finds the others.
 
-A process is alone, a member of a group that a launcher of ebox started (the variables below say which), or one of the
-tasks of a cluster's job, which JAX finds by itself under SLURM, MPI, Kubernetes and on Cloud TPU.
+A process is alone, a member of a group that a launcher of ebox started (variables say which), or one of the tasks of
+a cluster's job, which JAX finds by itself under SLURM, MPI, Kubernetes and on Cloud TPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def is_member() -> bool:
 
 
 def is_on_loopback() -> bool:
-    """Whether a launcher told this process to meet the others on this machine alone; all of a group are told alike."""
+    """Whether a launcher told this process to meet the others on loopback; it tells all of a group the same."""
     membership = read_membership(os.environ)
     return membership is not None and membership.host == LOOPBACK
 
@@ -46,7 +46,7 @@ def is_cluster_task(environment: Mapping[str, str]) -> bool:
 
 
 def join_group(*, heartbeat_seconds: float = 25.0, start_seconds: float = 300.0) -> bool:
-    """Meet the other processes, where there are any; before JAX looks at its devices. Whether there are.
+    """Meet the other processes, if there are any, before JAX looks at its devices; return whether there are.
 
     Raises:
         InputError: the others did not come in time.
@@ -72,8 +72,8 @@ def join_group(*, heartbeat_seconds: float = 25.0, start_seconds: float = 300.0)
             _join_by_address(membership, seconds)
     except (RuntimeError, ValueError) as error:
         raise MeetingError(
-            f"the group of processes did not come together: {str(error).splitlines()[0]}",
-            remedy="see that all processes were started, with the same address of the first one, and can reach it",
+            f"the processes of the group did not find each other: {str(error).splitlines()[0]}",
+            remedy="check that all processes were started with the same address of the first one, and can reach it",
         ) from None
     os.environ[IN_GROUP] = "1"
     return True
@@ -94,12 +94,12 @@ def _join_by_address(membership: Membership, seconds: dict[str, Any]) -> None:
 
 
 def _prepare_gloo(host: str) -> None:
-    """Have the CPU collectives of JAX (Gloo) listen on loopback alone in a group of one machine, and wait politely.
+    """Make the CPU collectives of JAX (Gloo) listen only on loopback in a group of one machine, and wait politely.
 
-    By itself Gloo takes the address of the host's name. And its thread polls its sockets without rest while a message
-    is there that this process does not want yet: on a core of one's own a message cost 4 ms, a tick of the scheduler.
-    As a batch thread, which does not preempt the computation, it costs 0.14 ms. (At idle priority it costs as little,
-    but 65 ms where other programs use the cores.)
+    By default Gloo takes the address of the host's name, and its thread polls its sockets all the time while there is
+    a message that this process does not need yet: with one core for each process a message took 4 ms, a tick of the
+    scheduler. As a batch thread, which does not preempt the computation, it takes 0.14 ms. (At idle priority it takes
+    the same, but 65 ms when other programs use the cores.)
     """
     from jaxlib import _jax
 
@@ -111,13 +111,13 @@ def _prepare_gloo(host: str) -> None:
 
 @dataclass(frozen=True)
 class CalmCollectives:
-    """Makes the collectives, and schedules the threads that this starts as batch threads."""
+    """Makes the collectives, and makes the threads that this starts batch threads."""
 
     make: Callable[..., Any]
     options: Mapping[str, Any]
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Make them, with the arguments of JAX and the options."""
+        """Make the collectives, with the arguments of JAX and the options."""
         before = _list_threads()
         collectives = self.make(*args, **options, **self.options)
         for thread in _list_threads() - before:
@@ -127,6 +127,6 @@ class CalmCollectives:
 
 
 def _list_threads() -> set[int]:
-    """The threads of this process; none where the system does not say."""
+    """The threads of this process; none if the system does not say."""
     tasks = Path("/proc/self/task")
     return {int(task.name) for task in tasks.iterdir()} if tasks.is_dir() else set()

@@ -1,4 +1,4 @@
-"""Being connected to a Ray cluster, or to one of this machine alone that nobody else can reach."""
+"""The connection to a Ray cluster, or to a local one that nobody else can reach."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ebox.errors import InputError
 
 CONNECT_SECONDS = 10.0
 AUTO, LOCAL = "auto", "local"
-# Ray takes these over when it is imported: one token for all local clusters of this process.
+# Ray reads these when it is imported: one token for all local clusters of this process.
 LOCAL_VARIABLES = {
-    # Ray's own way to stay on loopback.
+    # Ray's own setting to stay on loopback.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -27,13 +27,13 @@ LOCAL_VARIABLES = {
 
 @contextmanager
 def connect(address: str) -> Iterator[None]:
-    """Be connected to a cluster: `auto`, `local` (one of this machine alone, for the time being), or an address.
+    """Connect to a cluster within a `with`: `auto`, `local` (a temporary one of this machine only), or an address.
 
-    A local one listens on loopback alone, and only to who knows its token. Where this program is connected to a
-    cluster already, that one is taken.
+    A local cluster listens only on loopback, and only to processes with its token. If this program is already
+    connected to a cluster, that one is used.
 
     Raises:
-        InputError: Ray is not installed, no cluster is there, or another one is connected.
+        InputError: Ray is not installed, there is no cluster, or this program is connected to another one.
     """
     variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     if address == LOCAL:
@@ -50,7 +50,7 @@ def connect(address: str) -> Iterator[None]:
         handler = signal.getsignal(signal.SIGTERM)
         _open(address)
         try:
-            # Ray would have it end this program, also when the cluster is long gone.
+            # Ray's own handler would end this program on SIGTERM, even after the cluster is gone.
             _handle_sigterm(handler)
             yield
         finally:
@@ -60,7 +60,7 @@ def connect(address: str) -> Iterator[None]:
 
 @contextmanager
 def set_variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment for the time being."""
+    """Set environment variables within a `with`."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -85,7 +85,7 @@ def _open(address: str) -> None:
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     if address == LOCAL and ray._private.ray_constants.ENABLE_RAY_CLUSTER:
         raise InputError(
-            "Ray was imported by this program before, and would listen beyond this machine",
+            "Ray was already imported by this program, and would listen beyond this machine",
             remedy="import ray after ebox has trained, or start a cluster yourself and give its address",
         )
     try:
@@ -93,7 +93,7 @@ def _open(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"no Ray cluster is to be found at {address!r}: {str(error).splitlines()[0]}",
+            f"there is no Ray cluster at {address!r}: {str(error).splitlines()[0]}",
             remedy="start one (ray start --head), give its address, or let --cluster local start one on this machine",
         ) from None
 
@@ -107,7 +107,7 @@ def _check_connected(address: str, connected: str) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ConnectionError where nothing listens; Ray itself would try for many minutes."""
+    """Raise ConnectionError if nothing listens there; Ray itself would try for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         try:

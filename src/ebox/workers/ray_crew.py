@@ -1,7 +1,7 @@
-"""Workers on a Ray cluster: Ray finds the machines, keeps their places and notices when one is lost.
+"""Workers on a Ray cluster: Ray finds the machines, reserves places on them and notices when one is lost.
 
-Each worker is the same process as on one machine, started and heard by a Ray actor on its machine, the seat. All
-machines need ebox, and the dataset and the run folder at the same path.
+Each worker is the same process as on one machine. A Ray actor on its machine, the seat, starts it and reads its
+messages. All machines need ebox, and the dataset and the run folder at the same path.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from typing_extensions import override
+
 from ebox.errors import InputError
 from ebox.settings.reading import ParallelConfig
 from ebox.workers.contract import CORES, LOOPBACK, Membership
 from ebox.workers.local_crew import StartedWorker, find_free_port
 from ebox.workers.machine import list_cores
-from ebox.workers.supervision import LOST_MACHINE, StartFailedError, TooFewPlacesError
+from ebox.workers.supervision import LOST_MACHINE, Crew, StartFailedError, TooFewPlacesError
 
 PLACE_SECONDS = 60.0
 
@@ -34,10 +36,10 @@ class Demand:
 
     @staticmethod
     def of(parallel: ParallelConfig) -> Demand:
-        """Take what is given; of CPUs else as many as all can have, of GPUs one where the cluster has any.
+        """Take the settings; by default the most CPUs that every worker can have, and one GPU if the cluster has any.
 
         Raises:
-            InputError: GPUs are wanted, or there, but too few.
+            InputError: the cluster has fewer GPUs than the workers need.
         """
         import ray
 
@@ -48,7 +50,7 @@ class Demand:
             gpus = int(parallel.platform == "gpu" or (parallel.platform == "auto" and num_gpus > 0))
         if gpus * workers > num_gpus:
             raise InputError(
-                f"the {workers} workers want {gpus * workers} GPUs, and the cluster has {num_gpus}",
+                f"the {workers} workers need {gpus * workers} GPUs, and the cluster has {num_gpus}",
                 remedy=f"--workers {max(1, num_gpus)}, or --platform cpu",
             )
         if cpus is None:
@@ -56,18 +58,18 @@ class Demand:
         return Demand(cpus, gpus)
 
     def cores(self, number_here: int, num_here: int) -> list[int]:
-        """The cores of the machine for one of so many workers on it; all where they don't suffice for all."""
+        """The cores for one of the `num_here` workers on this machine; all cores if there are too few to divide."""
         cores = list_cores()
         size = min(self.cpus, len(cores) // num_here)
         return cores[number_here * size : (number_here + 1) * size] if size else cores
 
     def variables(self) -> dict[str, str]:
-        """What hides the GPUs from who wants none."""
+        """The variable that hides the GPUs from a worker that needs none."""
         return {} if self.gpus else {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def share_of_cpus(cpus: Sequence[int], workers: int) -> int:
-    """The most CPUs that each of so many workers can have, on machines with so many; 1 where even that is too much."""
+    """The most CPUs that each of `workers` can have, on machines with these `cpus`; 1 if even that is too many."""
     return next((size for size in range(max(cpus, default=1), 1, -1) if sum(one // size for one in cpus) >= workers), 1)
 
 
@@ -80,10 +82,10 @@ class Place:
 
 
 class Placed:
-    """What can be asked where it is; the base of what is made into actors."""
+    """Base of the classes that become actors: an actor that can say where it is."""
 
     def place(self) -> Place:
-        """Where this is."""
+        """The machine of this actor."""
         import ray
 
         return Place(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
@@ -91,10 +93,10 @@ class Placed:
 
 @final
 class Places:
-    """Places for so many actors on a cluster, kept by Ray until `end`."""
+    """Places for `count` actors on a cluster, which Ray keeps until `end`."""
 
     def __init__(self, count: int, demand: Demand, is_stopped: Callable[[], bool] = lambda: False) -> None:
-        """Ask for the places, and wait for them for a while, or until told to stop.
+        """Ask for the places, and wait for them until `is_stopped`, or at most `PLACE_SECONDS`.
 
         Raises:
             TooFewPlacesError: the cluster has no room for them.
@@ -130,25 +132,25 @@ class Places:
 
 
 def count_here(places: Sequence[Place]) -> list[tuple[int, int]]:
-    """Of each place: how many before it are on its machine, and how many in all."""
+    """For each place: how many places before it are on its machine, and how many in total."""
     nodes = [place.node for place in places]
     return [(nodes[:number].count(node), nodes.count(node)) for number, node in enumerate(nodes)]
 
 
 def explain_error(error: Any) -> InputError:
-    """What went wrong in an actor, or when it was made (a RayError), as an error that a user can act on."""
+    """Turn an error in an actor, or in making it (a RayError), into an error that a user can act on."""
     cause = getattr(error, "cause", error)
     if isinstance(cause, InputError):
         return cause
     lines = str(cause).strip().splitlines()
     return InputError(
         f"a machine of the cluster can't do its part: {type(cause).__name__}: {lines[-1] if lines else 'no message'}",
-        remedy="see that every machine has this ebox, and reaches both folders at the same path",
+        remedy="check that every machine has this ebox, and reaches both folders at the same path",
     )
 
 
 def _is_beyond_repair(error: Any) -> bool:
-    """Whether another start would end in the same way: what an actor ran failed, or its making did."""
+    """Whether another start would fail in the same way: the code of an actor failed, or making the actor did."""
     import ray
 
     return isinstance(error, ray.exceptions.RayTaskError) or bool(getattr(error, "actor_init_failed", False))
@@ -167,7 +169,7 @@ def _too_few(count: int, bundle: Mapping[str, float]) -> TooFewPlacesError:
 
 
 class Seat(Placed):
-    """On the machine of a worker: starts it, and tells how it goes. It is made into a Ray actor."""
+    """On the machine of a worker: starts the worker and reports on it. This class becomes a Ray actor."""
 
     def __init__(self) -> None:
         self._worker: StartedWorker | None = None
@@ -185,33 +187,42 @@ class Seat(Placed):
         number_here: int,
         num_here: int,
     ) -> None:
-        """Start the worker, on its share of the cores of this machine."""
+        """Start the worker, on its share of the cores of this machine.
+
+        Args:
+            arguments: The arguments to `python`.
+            variables: Variables added to the environment.
+            log: The file of its output.
+            demand: What it needs of the machine.
+            number_here: How many workers before it are on this machine.
+            num_here: How many workers are on this machine in total.
+        """
         cores = ",".join(map(str, demand.cores(number_here, num_here)))
         pinned = {CORES: cores} if sys.platform == "linux" else {}
         environment = {**os.environ, **variables, **demand.variables(), **pinned}
         self._worker = StartedWorker.start([sys.executable, *arguments], environment, Path(log))
 
     def look(self) -> tuple[int | None, float, list[dict[str, Any]]]:
-        """Exit code, seconds of silence, and what it has told."""
+        """Exit code (None while it runs), seconds without a sign of life, and new messages."""
         assert self._worker is not None
         code = self._worker.process.poll()
         messages = self._worker.read()
         return code, self._worker.silence(), messages
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, where it still runs."""
+        """Send a signal to the worker if it still runs."""
         if self._worker is not None and self._worker.process.poll() is None:
             self._worker.process.send_signal(number)
 
     def end(self) -> list[dict[str, Any]]:
-        """Kill it, where it still runs; what it told last."""
+        """Kill the worker if it still runs; return its last messages."""
         worker, self._worker = self._worker, None
         return [] if worker is None else worker.end()
 
 
 @dataclass(eq=False)
 class _Known:
-    """What was last heard of a seat."""
+    """The last report of a seat."""
 
     seat: Any
     asked: Any = None
@@ -221,18 +232,25 @@ class _Known:
 
 
 @final
-class RayCrew:
-    """A `Crew` on a Ray cluster that this process is connected to."""
+class RayCrew(Crew):
+    """Workers on a Ray cluster that this process is connected to."""
 
     def __init__(
         self, arguments: Sequence[str], count: int, logs: Path, demand: Demand, is_stopped: Callable[[], bool]
     ) -> None:
-        """Start so many workers, `python ARGUMENTS` each.
+        """Start the workers.
+
+        Args:
+            arguments: The arguments to `python` of each worker.
+            count: How many to start.
+            logs: The folder of their output.
+            demand: What each needs of its machine.
+            is_stopped: Asked whether to stop waiting for places.
 
         Raises:
             TooFewPlacesError: the cluster has no room for them.
-            StartFailedError: a machine was lost meanwhile.
-            InputError: a machine can't start one.
+            StartFailedError: a machine was lost during the start.
+            InputError: a machine can't start a worker.
         """
         import ray
 
@@ -269,8 +287,8 @@ class RayCrew:
         for known in self._known:
             known.heard = time.monotonic()
 
+    @override
     def listen(self, seconds: float) -> Sequence[Mapping[str, Any]]:
-        """See `Crew`."""
         ray, latest = self._ray, time.monotonic() + seconds
         for known in self._known:
             if known.asked is None and known.code is None:
@@ -286,7 +304,7 @@ class RayCrew:
         return messages
 
     def _take(self, known: _Known) -> list[dict[str, Any]]:
-        """Take in what a seat answered, or that it is gone."""
+        """Read the answer of a seat, or note that it is gone."""
         try:
             known.code, known.silence, messages = self._ray.get(known.asked)
         except self._ray.exceptions.RayActorError:
@@ -296,23 +314,23 @@ class RayCrew:
         known.asked, known.heard = None, time.monotonic()
         return messages
 
+    @override
     def codes(self) -> Sequence[int | None]:
-        """See `Crew`."""
         return [known.code for known in self._known]
 
+    @override
     def silences(self) -> Sequence[float]:
-        """See `Crew`."""
         now = time.monotonic()
         return [0.0 if known.code is not None else known.silence + now - known.heard for known in self._known]
 
+    @override
     def send_signal(self, number: int) -> None:
-        """See `Crew`."""
         for known in self._known:
             if known.code is None:
                 known.seat.send_signal.remote(number)
 
+    @override
     def end(self, seconds: float) -> Sequence[Mapping[str, Any]]:
-        """See `Crew`."""
         latest, messages = time.monotonic() + seconds, []  # type: float, list[Mapping[str, Any]]
         while None in self.codes() and time.monotonic() < latest:
             messages += self.listen(0.1)
@@ -323,7 +341,7 @@ class RayCrew:
                 with contextlib.suppress(self._ray.exceptions.RayError):
                     messages += self._ray.get(end)
         for known in self._known:
-            # Its worker, where it still runs, minds that nobody listens, and goes.
+            # If its worker still runs, it notices that nobody listens, and ends.
             self._ray.kill(known.seat)
         self._places.end()
         return messages

@@ -1,4 +1,4 @@
-"""Ray actors that compute and answer, one job at a time each; one that is lost or hangs is replaced."""
+"""Ray actors that compute results, each one job at a time; an actor that is lost or hangs is replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ebox.workers.watch import PATIENCE
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
 LOOK_SECONDS = 1.0
-# To start and to compile.
+# Time to start and to compile.
 FIRST_SECONDS = 300.0
 
 
@@ -28,7 +28,7 @@ class Here:
     num: int
 
     def take(self) -> None:
-        """Keep this process to it; before JAX looks at its devices."""
+        """Restrict this process to it; call this before JAX looks at its devices."""
         os.environ.update(self.demand.variables())
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, self.demand.cores(self.number, self.num))
@@ -36,13 +36,14 @@ class Here:
 
 @dataclass(frozen=True)
 class Limits:
-    """How many actors there are, and when which is given up.
+    """How many actors there are, and when one is given up.
 
     Args:
-        count: To start with.
-        least: With fewer the work ends.
-        max_restarts: How many may be started in the place of one that is lost.
-        stall_seconds: Without an answer an actor counts as hung after this, and `PATIENCE` times its slowest job.
+        count: How many to start with.
+        least: With fewer actors the work ends.
+        max_restarts: How many actors may be started to replace lost ones.
+        stall_seconds: An actor counts as hung if it takes longer than this and longer than `PATIENCE` times the
+            slowest job.
     """
 
     count: int
@@ -53,7 +54,7 @@ class Limits:
 
 @dataclass(eq=False)
 class _Actor:
-    """An actor: the answer that it is there, then where it is, and since when it starts or works at a job."""
+    """An actor: the request that shows that it has started, its place then, and the start of its start-up or job."""
 
     handle: Any
     asked: Any
@@ -65,7 +66,7 @@ class _Actor:
 
 @final
 class RayPool(Generic[Result]):
-    """Actors of one class, whose method `compute(job, shared, here)` gives the results."""
+    """Actors of one class, whose method `compute(job, shared, here)` returns the results."""
 
     def __init__(self, kind: type[Placed], demand: Demand, limits: Limits, tell: Tell, *arguments: Any) -> None:
         """Start actors, `kind(*arguments)` each.
@@ -73,9 +74,9 @@ class RayPool(Generic[Result]):
         Args:
             kind: Their class.
             demand: What each needs of its machine.
-            limits: How many there are, and when which is given up.
-            tell: Told of each that was lost.
-            arguments: Of the class.
+            limits: How many there are, and when one is given up.
+            tell: Called with a sentence for each actor that was lost.
+            *arguments: Arguments of the class.
 
         Raises:
             TooFewPlacesError: the cluster has no room for them.
@@ -93,7 +94,7 @@ class RayPool(Generic[Result]):
         try:
             self._actors = {number: self._make(number) for number in range(limits.count)}
             where = ray.get([actor.asked for actor in self._actors.values()], timeout=FIRST_SECONDS)
-            # One that replaces another takes over its cores.
+            # An actor that replaces another takes over its cores.
             self._here = [Here(demand, *counts) for counts in count_here(where)]
             self._welcome()
         except BaseException as error:
@@ -107,26 +108,26 @@ class RayPool(Generic[Result]):
         return _Actor(handle, handle.place.remote(), since=time.monotonic())
 
     def workers(self) -> Sequence[int]:
-        """The numbers of those that are there."""
+        """The numbers of the actors that have started."""
         return [number for number, actor in self._actors.items() if actor.here is not None]
 
     def share(self, value: Any) -> Any:
-        """Put a value where all actors can read it."""
+        """Store a value where all actors can read it."""
         return self._ray.put(value)
 
     def submit(self, worker: int, job: Any, shared: Any) -> None:
-        """Have a free actor compute."""
+        """Give a job to a free actor."""
         actor = self._actors[worker]
         actor.job, actor.since = actor.handle.compute.remote(job, shared, actor.here), time.monotonic()
 
     def wait(self) -> Sequence[tuple[int, Result | None]]:
-        """Wait for the next results, None of an actor that was lost or hung; none where an actor has come instead.
+        """Wait for the next results (None for an actor that was lost or hung); empty if an actor has started instead.
 
         Raises:
-            WorkersFailedError: fewer are left than there must be.
-            InputError: what one could not work with.
+            WorkersFailedError: fewer actors are left than `least`.
+            InputError: input that an actor could not work with.
         """
-        # The time between two calls is not that of the actors: the caller may have validated.
+        # The time between two calls does not count for the actors: the caller may have validated.
         now = time.monotonic()
         for actor in self._actors.values():
             actor.since += now - max(actor.since, self._left_at)
@@ -144,7 +145,7 @@ class RayPool(Generic[Result]):
             self._left_at = time.monotonic()
 
     def _collect(self, jobs: Mapping[Any, int]) -> list[tuple[int, Result | None]]:
-        """What is done by now, or soon."""
+        """The results of jobs that are done now or within `LOOK_SECONDS`."""
         if not jobs:
             time.sleep(0.1)
             return []
@@ -161,8 +162,8 @@ class RayPool(Generic[Result]):
         if left < self._limits.least:
             raise WorkersFailedError(
                 f"{left} of {self._limits.count} workers on the Ray cluster are left, which is fewer than "
-                f"{self._limits.least}; the others were lost more often than they may start again "
-                f"(parallel.max_restarts = {self._limits.max_restarts}); `--resume` goes on from the last checkpoint"
+                f"{self._limits.least}; the others were lost more often than they may be restarted "
+                f"(parallel.max_restarts = {self._limits.max_restarts}); `--resume` continues from the last checkpoint"
             )
 
     def _take(self, number: int) -> Result | None:
@@ -183,16 +184,16 @@ class RayPool(Generic[Result]):
         now, hung = time.monotonic(), []
         for number, actor in self._actors.items():
             patience = max(self._limits.stall_seconds, PATIENCE * self._slowest)
-            # The first job of each compiles; and until a later one was timed, nothing is known of how long they take.
+            # The first job of each actor compiles; until a later one is timed, the time of a job is unknown.
             limit = patience if actor.num_done and self._slowest else max(patience, FIRST_SECONDS)
             if actor.job is not None and now - actor.since > limit:
                 hung.append(number)
         return hung
 
     def _lose(self, number: int, why: str) -> None:
-        """Replace an actor, or do without it from now on."""
+        """Replace an actor, or continue without it."""
         self._ray.kill(self._actors.pop(number).handle)
-        follows = f"the others go on; there are {len(self._actors)} of {self._limits.count}"
+        follows = f"the others continue; there are {len(self._actors)} of {self._limits.count}"
         if self._restarts_left > 0:
             self._restarts_left -= 1
             self._actors[number] = self._make(number)
@@ -200,7 +201,7 @@ class RayPool(Generic[Result]):
         self._tell(f"worker {number} {why}: {follows}")
 
     def _welcome(self) -> bool:
-        """See which of those that were started are there; whether one has come."""
+        """Find out which actors have started; return whether there is a new one."""
         has_come = False
         for number, actor in list(self._actors.items()):
             if actor.here is not None:
@@ -219,7 +220,7 @@ class RayPool(Generic[Result]):
         return has_come
 
     def end(self) -> None:
-        """Let go of the actors and their places."""
+        """Kill the actors and give their places back."""
         for actor in self._actors.values():
             self._ray.kill(actor.handle)
         self._places.end()

@@ -1,4 +1,4 @@
-"""Looking after a group of workers: noticing failures, starting again from the last checkpoint, giving up."""
+"""Supervising a group of workers: noticing failures, starting again from the last checkpoint, giving up."""
 
 from __future__ import annotations
 
@@ -17,42 +17,39 @@ from ebox.workers.interruption import SIGNALS
 GRACE_SECONDS = 10.0
 SAVE_SECONDS = 120.0
 BLAME_SECONDS = 2.0
-# No code of a process: its machine is gone, and it with it.
+# Not an exit code of a process: the worker is gone, together with its machine.
 LOST_MACHINE = 1000
 
 
 class TooFewPlacesError(InputError):
-    """There is no room for so many workers."""
+    """There is no room for the number of workers."""
 
 
 class StartFailedError(Exception):
-    """Workers were lost while they were being started, which counts as a failure of the attempt."""
+    """Workers were lost during their start, which counts as a failure of the attempt."""
 
 
 @runtime_checkable
 class Crew(Protocol):
-    """The workers of one attempt, which run from its making to its `end`."""
+    """The workers of one attempt, which run from the creation of this object to its `end`."""
 
     def listen(self, seconds: float) -> Sequence[Mapping[str, Any]]:
-        """What the workers tell within so long."""
+        """The messages of the workers within `seconds`."""
 
     def codes(self) -> Sequence[int | None]:
-        """The exit code of each worker, None while it runs; LOST_MACHINE where that can't be known any more."""
+        """The exit code of each worker; None while it runs, LOST_MACHINE if it can't be known any more."""
 
     def silences(self) -> Sequence[float]:
-        """For how many seconds each worker has given no sign of life; 0 for one that has ended."""
+        """Seconds without a sign of life of each worker; 0 for one that has ended."""
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the workers that run."""
+        """Send a signal to the workers that still run."""
 
     def end(self, seconds: float) -> Sequence[Mapping[str, Any]]:
-        """Give the workers so long to end by themselves, kill those that have not, and let go of everything.
-
-        What they told last is given back.
-        """
+        """Wait up to `seconds` for the workers to end, kill the others, and return their last messages."""
 
 
-# Starts so many workers; while it waits for room it asks whether to stop waiting.
+# Starts the given number of workers; while it waits for room it asks whether to stop waiting.
 StartCrew = Callable[[int, Callable[[], bool]], Crew]
 
 
@@ -61,13 +58,13 @@ class GroupPlan:
     """What to start, and how much may go wrong.
 
     Args:
-        start: What starts them.
-        num_workers: How many.
-        logs: Folder in which they print.
-        newest_checkpoint: Names the newest checkpoint, to see whether a failed attempt got on.
-        max_restarts: How often the group may start again.
-        min_workers: With how few it may go on.
-        stall_seconds: A worker without a sign of life for so long counts as hung.
+        start: What starts the workers.
+        num_workers: How many workers.
+        logs: Folder of the workers' output.
+        newest_checkpoint: Names the newest checkpoint, which shows whether a failed attempt made progress.
+        max_restarts: How many times the group may start again.
+        min_workers: The least number of workers to continue with; None: all.
+        stall_seconds: A worker counts as hung after this time without a sign of life.
     """
 
     start: StartCrew
@@ -94,17 +91,17 @@ def supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart) -> 
 
     Args:
         plan: What to start.
-        on_message: Called with what the workers tell.
+        on_message: Called with each message of the workers.
         on_restart: Called with a sentence when the group starts again.
 
     Returns:
         How many workers finished.
 
     Raises:
-        InputError: what a worker could not work with.
+        InputError: input that a worker could not work with.
         ResumableError: the group was told to stop, and saved.
-        KeyboardInterrupt: it was interrupted, and saved.
-        WorkersFailedError: it failed too often.
+        KeyboardInterrupt: the group was interrupted, and saved.
+        WorkersFailedError: the group failed too many times.
     """
     with _Orders() as orders:
         return _supervise(plan, on_message, on_restart, orders)
@@ -123,13 +120,13 @@ def _supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart, or
             failure = _Failure(0, str(error))
         except TooFewPlacesError:
             orders.check()
-            # At the start the wish counts; later, what is gone for good is done without.
+            # At the start the full number is required; later the group continues without what is lost for ever.
             if restarts == 0 or count == least:
                 raise
             count, is_new_count = count - 1, True
             continue
         except InputError as error:
-            # So many may be no group: nodes and pieces must come out even. A smaller one may.
+            # This number may not divide into nodes and pieces; a smaller one may.
             if not is_new_count or count == least or plan.newest_checkpoint() != before:
                 raise
             count -= 1
@@ -144,7 +141,7 @@ def _supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart, or
         if restarts > plan.max_restarts:
             raise WorkersFailedError(
                 f"worker {failure.number} {failure.reason}, and the group has started again {plan.max_restarts} times "
-                f"already; what the workers printed stands in {plan.logs}"
+                f"already; the output of the workers is in {plan.logs}"
             )
         if fruitless >= 2 and count > least:
             count, fruitless, is_new_count = count - 1, 0, True
@@ -157,7 +154,7 @@ def _supervise(plan: GroupPlan, on_message: OnMessage, on_restart: OnRestart, or
 
 @final
 class _Orders:
-    """SIGINT and SIGTERM to the supervisor, over all attempts; the first is passed on to the workers."""
+    """SIGINT and SIGTERM to the supervisor, during all attempts; the first one is passed on to the workers."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -181,18 +178,18 @@ class _Orders:
         self.pass_on()
 
     def is_given(self) -> bool:
-        """Whether one of them came."""
+        """Whether one of these signals came."""
         return self.number is not None
 
     def check(self) -> None:
-        """End as was ordered, where no worker is left that would save first."""
+        """End as the signal asks; called when no worker is left that has to save first."""
         if self.number == signal.SIGTERM:
             raise ResumableError
         if self.number is not None:
             raise KeyboardInterrupt
 
     def pass_on(self) -> None:
-        """Tell the workers that live; one that is told twice minds it once."""
+        """Pass the signal on to the running workers; a worker that gets it twice notes it once."""
         if self.number is not None and self.crew is not None:
             self.crew.send_signal(self.number)
 
@@ -207,7 +204,7 @@ class _Group:
         self.failed_at: float | None = None
 
     def run(self) -> _Failure | None:
-        """Start, wait and clean up; what failed, if anything did."""
+        """Start, wait and clean up; return what failed, if anything did."""
         crew = self.plan.start(self.count, self.orders.is_given)
         try:
             self.orders.crew = crew
@@ -215,8 +212,8 @@ class _Group:
             return self._wait(crew)
         finally:
             self.orders.crew = None
-            # What they have done since the last checkpoint is done again; a hung one heeds nothing but a kill.
-            # An attempt that follows must know how far this one came, so what they told last counts.
+            # The work since the last checkpoint is done again, and a hung worker reacts only to a kill. The next
+            # attempt must know how far this one came, so the last messages count.
             for message in crew.end(0.0 if self.error is None else GRACE_SECONDS):
                 self._hear(message)
 
@@ -231,7 +228,7 @@ class _Group:
                 return failure
 
     def _find_failure(self, crew: Crew, codes: Sequence[int | None]) -> _Failure | None:
-        """What is wrong, if anything; raises what ends the whole training."""
+        """What is wrong, if anything; raises an error if the whole training must end."""
         if EXIT_BAD_INPUT in codes:
             self._listen(crew, 0.2)
             number = codes.index(EXIT_BAD_INPUT)
@@ -247,7 +244,7 @@ class _Group:
             if silence > self.plan.stall_seconds:
                 return _Failure(number, f"gave no sign of life for {self.plan.stall_seconds:.0f} s")
         failed = [(number, code) for number, code in enumerate(codes) if code]
-        # Those that only lost another one wait, a little, for the one that is to blame.
+        # Workers that only lost another one are not the cause: wait a short time for the worker that failed.
         causes = [item for item in failed if item[1] != EXIT_LOST]
         now = time.monotonic()
         if not failed or (not causes and now - self._first_failure(now) < BLAME_SECONDS):
@@ -261,7 +258,7 @@ class _Group:
         return self.failed_at
 
     def _check_stopped(self, codes: Sequence[int | None]) -> None:
-        """End as was ordered once all workers have; those that one of them left behind are not waited for."""
+        """End as the signal asks when all workers have ended; if one of them failed, the others get less time."""
         now = time.monotonic()
         broken = any(code not in (None, 0, EXIT_RESUMABLE, EXIT_INTERRUPTED) for code in codes)
         patience = BLAME_SECONDS if broken else SAVE_SECONDS
@@ -271,7 +268,7 @@ class _Group:
         self.orders.check()
 
     def _listen(self, crew: Crew, seconds: float) -> None:
-        """Take in what the workers tell, for up to so long."""
+        """Read the messages of the workers, for up to `seconds`."""
         for message in crew.listen(seconds):
             self._hear(message)
 

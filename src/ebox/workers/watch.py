@@ -1,4 +1,4 @@
-"""What a worker of a group does so that it can't fail unseen: signs of life, a watch over its steps, a quick exit."""
+"""What lets a worker of a group not fail unnoticed: a watch over its steps, and a quick exit."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import NoReturn, final
 
 from ebox.workers.contract import EXIT_LOST
 
-# A step, or a job of an asynchronous worker, may take so many times as long as the slowest so far.
+# A step, or a job of an asynchronous worker, may take this multiple of the time of the slowest one before it.
 PATIENCE = 10.0
-# By so much JAX's own heartbeat is more patient than a `Watch`: it can only abort, without a word of ours. It is there
-# for what a `Watch` doesn't see: a loss while it rests.
+# JAX's own heartbeat waits this time longer than a `Watch`, since it can only abort, without our message. It is for
+# what a `Watch` doesn't see: a loss while it rests.
 HEARTBEAT_MORE_SECONDS = 3.0
 
 
 @final
 class Watch:
-    """Ends this process when a step takes too long: another worker hangs, or the line to it is cut.
+    """Ends this process when a step takes too long: another worker hangs, or the connection to it is cut.
 
-    It is armed between `beat`s only, and those are one a dispatch. One may take ten times as long as the slowest seen,
-    so that a slow network is not taken for a dead one; and while none has been timed, as the first one, which is
-    timed with the compilation.
+    It is armed only between two `beat`s, and there is one `beat` in each dispatch. A dispatch may take ten times as
+    long as the slowest one before it, so that a slow network does not count as a dead one; until one was timed, ten
+    times as long as the first one, which is timed with its compilation.
     """
 
     def __init__(self, stall_seconds: float) -> None:
@@ -35,7 +35,7 @@ class Watch:
         threading.Thread(target=self._look, name="ebox-watch", daemon=True).start()
 
     def beat(self) -> None:
-        """A step was made; the next is awaited."""
+        """A dispatch is done; wait for the next one."""
         with self._lock:
             now = time.monotonic()
             self._first = self._first or now - self._made_at
@@ -44,7 +44,7 @@ class Watch:
             self._since = now
 
     def rest(self) -> None:
-        """Something of unknown length begins; nothing is awaited until the next `beat`."""
+        """Something of unknown length begins; wait for nothing until the next `beat`."""
         with self._lock:
             self._since = None
 
@@ -55,7 +55,7 @@ class Watch:
                 waited = 0.0 if self._since is None else time.monotonic() - self._since
                 limit = max(self._stall_seconds, PATIENCE * (self._slowest or self._first))
             if waited > limit:
-                leave(EXIT_LOST, f"no step for {waited:.0f} s: another worker hangs, or the line to it is cut")
+                leave(EXIT_LOST, f"no step for {waited:.0f} s: another worker hangs, or the connection to it is cut")
 
 
 def leave(code: int, reason: str) -> NoReturn:
