@@ -226,7 +226,7 @@ def _draw_box(name: str, middle: float, top: int) -> Iterator[str]:
         yield f'<path d="M{left + 7},{top}a7,7 0 0 0 -7,7v{tall - 14}a7,7 0 0 0 7,7z" fill="{colour}"/>'
     yield _text(name, left + 17, top + 22, 14, PLANNED if is_planned else INK, 'font-weight="600"')
     for number, line in enumerate(_wrap(name)):
-        yield _text(line, left + 17, top + 40 + LINE_HEIGHT * number, 11.5, PLANNED if is_planned else SOFT)
+        yield _text(line, left + 17, top + 40 + LINE_HEIGHT * number, 11, PLANNED if is_planned else SOFT)
 
 
 def _draw_floors(tops: Sequence[int]) -> Iterator[str]:
