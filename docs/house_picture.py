@@ -132,14 +132,14 @@ def spread(floor: Sequence[Place], wanted: Sequence[float]) -> list[float]:
     offsets = [0.0]
     for left, right in pairwise(floor):
         apart = APART if isinstance(left, str) and isinstance(right, str) else TURN_APART
-        offsets.append(offsets[-1] + (_width(left) + _width(right)) / 2 + apart)
+        offsets.append(offsets[-1] + (width_of(left) + width_of(right)) / 2 + apart)
     pools: list[list[float]] = []
     for want, offset in zip(wanted, offsets, strict=True):
         pools.append([want - offset])
         while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
-    least = MARGIN + _width(floor[0]) / 2
-    most = WIDTH - MARGIN / 2 - _width(floor[-1]) / 2 - offsets[-1]
+    least = MARGIN + width_of(floor[0]) / 2
+    most = WIDTH - MARGIN / 2 - width_of(floor[-1]) / 2 - offsets[-1]
     bases = [min(max(_mean(pool), least), most) for pool in pools for _ in pool]
     return [base + offset for base, offset in zip(bases, offsets, strict=True)]
 
@@ -257,7 +257,8 @@ def _text(words: str, left: float, base: float, size: float, colour: str, more: 
     return f"<text {about}>{escape(words)}</text>"
 
 
-def _width(place: Place) -> int:
+def width_of(place: Place) -> int:
+    """What a place takes of its floor, in pixels."""
     return BOX_WIDTH if isinstance(place, str) else 0
 
 
