@@ -23,8 +23,8 @@ all of them; a file needs only those that differ. TOML has no null, so files say
 kept as `config.toml` in the run folder.
 
 *Another training* says whether a training with another value is another training: `--resume` refuses it, and the
-workers of a group compare it when they meet. Settings of `data` make another dataset, and with it another training. Those
-of `evaluation` and `explanation` change no training.
+workers of a group compare it when they meet. Settings of `data` make another dataset, and with it another training.
+Those of `evaluation` and `explanation` change no training.
 """
 # A greatest value past this is a guard against overflow, which no reader needs.
 GUARD = 10**9

@@ -7,10 +7,12 @@ import re
 import tomllib
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from ebox.cli.parameters import list_parts
 from ebox.workers import contract
 from house import HEIGHT, SOURCE, list_edges, reduce_edges
 from house_picture import WIDTH, draw_house, make_plan, place_columns, width_of
@@ -140,7 +142,8 @@ def test_links_lead_somewhere(page: Path):
 def test_files_and_tests_that_a_page_names_are_there(page: Path):
     text = page.read_text()
     for place in re.findall(r"`((?:src|tests|docs|benchmarks|configs)/[\w./]*)", text):
-        assert (ROOT / place).exists(), place
+        # NAME stands for one that the reader chooses.
+        assert (ROOT / place.replace("NAME.py", "")).exists(), place
     for place, test in re.findall(r"`(tests/\w+\.py)::(\w+)`", text):
         names = {
             node.name for node in ast.walk(ast.parse((ROOT / place).read_text())) if isinstance(node, ast.FunctionDef)
@@ -167,6 +170,16 @@ def test_the_page_of_architecture_names_every_package_and_every_rule():
     )
     assert len(rules) == 10
     assert all("`tests/" in rule for rule in rules[1:])
+
+
+def test_the_verb_that_contributors_are_shown_is_one():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "VERB = " in block)
+    space: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example, "example", "exec"), space)
+    parts = list_parts(space["VERB"], space[space["VERB"].function])
+    assert [option.name for part in parts for option in part.options] == ["DATASET"]
+    assert space["describe"]({"train": 2}) == "train: 2"
 
 
 def test_the_citation_is_of_this_version():
