@@ -20,38 +20,27 @@ from typing import Any
 
 from accuracy import TASKS
 from ebox import explain
-from ebox.settings.reading import make_config
+from ebox.settings.reading import read_config
 from ebox.verbs.run import run
 from machine import describe_machine, find_data, keep
 
-DEFAULT_NETWORK: Mapping[str, Any] = {"train": {"epochs": 6}}
-RUNS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "simulated": ("simulated", DEFAULT_NETWORK),
-    "one_layer": ("simulated", TASKS["simulated"].settings),
-    "matched": ("matched", {}),
-}
+# The task of each run; the default network learns the simulated one in fewer epochs than real ones.
+RUNS: Mapping[str, str] = {"simulated": "simulated", "one_layer": "simulated", "matched": "matched"}
+DEFAULT_NETWORK_EPOCHS = 6
 SEEDS: Mapping[str, tuple[int, ...]] = {"simulated": (0,), "one_layer": (0, 1), "matched": (0, 1)}
 
 
 def prepare(folder: Path, name: str, seed: int) -> Path:
     """The run of a seed; trained where it is not there."""
-    task, settings = RUNS[name]
+    task = TASKS[RUNS[name]]
     place = folder / f"{name}_{seed}"
     if not (place / "report.html").exists():
-        source = folder / f"{task}_data"
+        source = folder / f"{RUNS[name]}_data"
         source.mkdir(parents=True, exist_ok=True)
-        has_data = (source / "simulation").is_dir()
-        sources, simulation = _read_again(source) if has_data else TASKS[task].sources(source)
-        config = make_config({**settings, "train": {**settings.get("train", {}), "seed": seed}})
-        run(place, sources, config, simulation=simulation, overwrite=place.exists())
+        default = {"train.seed": seed, "train.epochs": DEFAULT_NETWORK_EPOCHS}
+        config = read_config(flags=default) if name == "simulated" else task.read_config(seed)
+        run(place, task.prepare(source), config, overwrite=place.exists())
     return place
-
-
-def _read_again(source: Path) -> Any:
-    from ebox.datasets.sources import DatasetSources
-
-    place = source / "simulation"
-    return DatasetSources(place / "positives.fa", (place / "negatives.fa",)), place / "simulation.json"
 
 
 def judge_simulated(facts: Mapping[str, Any]) -> dict[str, bool]:
@@ -89,9 +78,9 @@ def measure(folder: Path, name: str) -> bool:
     files = (find_data() / "motifs" / "encode_tal1.meme",)
     for other in others:
         if not (other / "explanation").is_dir():
-            explain(other, motif_files=files)
+            explain(other, motifs=files)
     began = time.perf_counter()
-    facts = explain(first, motif_files=files, against=others[0] if others else None).facts
+    facts = explain(first, motifs=files, against=others[0] if others else None).facts
     seconds = time.perf_counter() - began
     reached = judge_real(facts) if name == "matched" else judge_simulated(facts)
     print(f"{name}: {'reached' if all(reached.values()) else 'NOT reached'}: {reached}; {seconds:.0f} s", flush=True)

@@ -7,7 +7,7 @@ the code.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("verbs",),
     ("cli",),
 )
+# What needs an accelerator stack.
+ACCELERATED = {"jax", "equinox", "optax"}
 HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 
 
@@ -110,3 +112,52 @@ def _exists(name: str) -> bool:
     parts = name.split(".")[1:]
     places = (SOURCE.joinpath(*parts[:count]) for count in range(1, len(parts) + 1))
     return any(place.is_dir() or place.with_suffix(".py").is_file() for place in places)
+
+
+def list_edges() -> dict[str, set[str]]:
+    """The packages and top modules that each one imports, but for itself."""
+    edges: dict[str, set[str]] = {name: set() for name in HEIGHT}
+    for path in list_modules():
+        for one in read_imports(path):
+            if one.owner != one.target:
+                edges[one.owner].add(one.target)
+    return edges
+
+
+def reduce_edges(edges: Mapping[str, set[str]]) -> list[tuple[str, str]]:
+    """Those that do not follow from others: where a way of two or more imports leads to the same, one is left out."""
+
+    def reach(name: str) -> set[str]:
+        return edges[name].union(*(reach(below) for below in edges[name]))
+
+    return [
+        (name, below)
+        for name in HEIGHT
+        for below in sorted(edges[name], key=list(HEIGHT).index)
+        if not any(below in reach(other) for other in edges[name] if other != below)
+    ]
+
+
+def read_purpose(name: str) -> str | None:
+    """The first sentence of what a package or top module says of itself; None where it is not built yet."""
+    places = (SOURCE / name / "__init__.py", SOURCE / f"{name}.py")
+    place = next((place for place in places if place.is_file()), None)
+    if place is None:
+        return None
+    text = " ".join((ast.get_docstring(ast.parse(place.read_text(encoding="utf-8"))) or "").split())
+    return text.partition(". ")[0].removesuffix(".") + "."
+
+
+def uses_jax(name: str) -> bool:
+    """Whether a module of it imports JAX, or what stands on JAX, at any place."""
+    paths = [path for path in list_modules() if path.relative_to(SOURCE).parts[0].removesuffix(".py") == name]
+    trees = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    named = [alias.name for node in trees if isinstance(node, ast.Import) for alias in node.names]
+    named += [node.module or "" for node in trees if isinstance(node, ast.ImportFrom)]
+    return any(module.split(".")[0] in ACCELERATED for module in named)
+
+
+if __name__ == "__main__":
+    from house_picture import draw_house
+
+    (Path(__file__).parent / "architecture.svg").write_text(draw_house(), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""What a network has learned: the filters of its first layer as motifs, and sequence logos.
+"""What a network has learned: contributions, motifs, grammar, and how far they can be trusted.
 
-Owns the drawing of sequence logos (SVG text, no plotting library) and filters.json. Works on NumPy arrays,
-so it needs neither a device nor the model's code.
+Owns explanation.json and filters.json. docs/explanation.md is the authority on what is computed. What is named here
+works on NumPy arrays and needs no device.
 """
 
 from ebox.drawing.logos import LETTER_COLOURS, information_heights, logo_svg
