@@ -20,6 +20,7 @@ from ebox.explanation.hits import Hit
 from ebox.sequences.codes import N_CODE, NUM_BASES, encode, reverse_complement
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motifs import find_motif
+from ebox.storage.notes import Code
 
 Score = Callable[[UInt8[np.ndarray, "example length"]], Float[np.ndarray, " example"]]
 Codes = UInt8[np.ndarray, "example length"]
