@@ -64,7 +64,8 @@ def _tell_devices(machine: Mapping[str, Any]) -> str:
     for kind, members in groupby(sorted(machine["devices"], key=lambda entry: entry["kind"]), lambda e: e["kind"]):
         group = list(members)
         platform = group[0]["platform"]
-        groups.append(f"{len(group)} × {kind.upper() if kind.lower() == platform else f'{kind} ({platform})'}")
+        name = kind.upper() if kind.lower() == platform else f"{kind} ({platform})"
+        groups.append(f"{len(group)} \N{MULTIPLICATION SIGN} {name}")
     processes = machine["num_processes"]
     return ", ".join(groups) + (f", {processes} processes" if processes and processes > 1 else "")
 

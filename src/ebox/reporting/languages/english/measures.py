@@ -139,8 +139,8 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "unmeasured": _tell_unmeasured,
     "auroc": _tell_auroc,
     "comparison": _tell_comparison,
-    "told_motif": "That baseline was handed {motif}, the very motif that was planted. The network was told nothing, and "
-    "had to find it.",
+    "told_motif": "That baseline was handed {motif}, the very motif that was planted. The network was told nothing, "
+    "and had to find it.",
     "accuracy": _tell_accuracy,
     "threshold": _tell_threshold,
     # What the numbers do not show.
