@@ -9,7 +9,7 @@ from typing import Any
 
 from ebox.drawing import numbers
 from ebox.errors import InputError
-from ebox.reporting.languages import Language, english
+from ebox.reporting.languages import Language, capitalise, english
 from ebox.reporting.reading import RunFiles, read_run_files
 from ebox.reporting.section import find_sections
 from ebox.reporting.sections.again import continue_command
@@ -124,7 +124,7 @@ def _list_filters(language: Language) -> dict[str, Callable[..., Any]]:
         "interval": numbers.format_interval,
         "seconds": numbers.format_seconds,
         "continued": continue_command,
-        "capital": lambda text: text[:1].upper() + text[1:],
+        "capital": capitalise,
         "fill": _fill,
         "say": language.say,
         "any": language.quote_any,

@@ -6,9 +6,10 @@ Owns sentences and names. Facts on disk hold codes and numbers; here they become
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Language(Protocol):
     """What a language is: a package with these names."""
 
@@ -49,3 +50,8 @@ class Language(Protocol):
 
     def format_date(self, text: str | None) -> str:
         """The day and minute of an ISO time."""
+
+
+def capitalise(text: str) -> str:
+    """The first letter as a capital, the others as they are."""
+    return text[:1].upper() + text[1:]

@@ -10,7 +10,7 @@ import numpy as np
 from ebox.drawing.charts import Line, interval_chart, line_chart, make_axis
 from ebox.drawing.logos import information_heights, logo_svg
 from ebox.drawing.numbers import format_estimate
-from ebox.reporting.languages import Language
+from ebox.reporting.languages import Language, capitalise
 from ebox.reporting.reading import EXPLANATION, RunFiles
 from ebox.reporting.section import Section
 from ebox.sequences.codes import encode, one_hot
@@ -198,7 +198,7 @@ def _draw_spacing(pair: Mapping[str, Any], language: Language) -> str:
 
 def _draw_halves(pair: Mapping[str, Any], language: Language) -> str:
     best, words = pair["best"], language.TEXTS["learned"]
-    first, second = (_capital(language.name_insert(pair[which]["label"])) for which in ("first", "second"))
+    first, second = (capitalise(language.name_insert(pair[which]["label"])) for which in ("first", "second"))
     named = [
         (words["alone"].format(name=first), "gc_logistic", best["first_alone"]),
         (words["alone"].format(name=second), "gc_logistic", best["second_alone"]),
@@ -235,10 +235,6 @@ def _draw_example(number: int, entry: Mapping[str, Any], words: Mapping[str, Any
         )
         for start in shown.tolist()
     ]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 SECTION = Section(
