@@ -55,7 +55,6 @@ GIVEN = {
     "platform",
     "record",
     "run",
-    "settings",
     "source",
     "track",
 }
@@ -107,14 +106,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {
         "data": {"balance_given": True, "length_bp": 60},
         "model": {"architecture": "motif", "num_filters": 4, "dense_units": [4]},
-        "train": {"max_steps": 200, "validations": 1},
-        "evaluation": {"num_bootstrap": 50, "baselines": ["gc_logistic", "best_pwm", "kmer_logistic"], "kmer": 6},
+        "train": {"max_steps": 60, "validations": 1},
+        "evaluation": {"num_bootstrap": 100, "baselines": ["gc_logistic", "best_pwm", "kmer_logistic"], "kmer": 6},
         "explanation": {
             "method": "gradient",
             "sequences": "all",
             "discover": False,
             "pair": ["CAG", "GAT"],
-            "num_checked": 5,
+            "num_checked": 10,
             "num_backgrounds": 6,
             "max_gap_bp": 2,
             "num_references": 2,
@@ -203,7 +202,7 @@ def test_every_fixed_text_is_used():
 
 
 def test_a_section_is_a_module_and_words_and_needs_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Money is made up here, as HOUSE it will come: its module says what it reads and shows; a language has its texts."""
+    """Money is made up here: its module says what it reads and shows, and a language has its texts."""
 
     class Money(Code):
         COSTS = "costs_made_up"
