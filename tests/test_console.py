@@ -13,16 +13,16 @@ TEST = {"num_examples": 20, "num_positive": 10, "metrics": METRICS, "reason": No
 
 def test_a_baseline_that_was_not_fitted_says_why() -> None:
     baselines = {
-        "best_pwm": {"reason": "no motif is shorter than 8 bp", "splits": {}},
+        "best_pwm": {"reason": {"code": "no_motif_fits", "num_motifs": 3, "length_bp": 8}, "splits": {}},
         "gc_logistic": {"reason": None, "splits": {"test": TEST}},
     }
     told = describe_metrics({"tracks": [{"track": "TAL1", "splits": {"test": TEST}, "baselines": baselines}]})
-    assert "against best_pwm: not fitted: no motif is shorter than 8 bp" in told
+    assert "against best_pwm: not fitted: none of 3 motifs fits into sequences of 8 bp" in told
     assert "against gc_logistic: AUROC 0.5000, AUPRC 0.5000" in told
 
 
 def test_a_track_that_was_not_measured_says_why() -> None:
-    test = {"num_examples": 10, "num_positive": 0, "metrics": None, "reason": "no positives"}
+    test = {"num_examples": 10, "num_positive": 0, "metrics": None, "reason": {"code": "no_positives"}}
     told = describe_metrics({"tracks": [{"track": "TAL1", "splits": {"test": test}, "baselines": {}}]})
     assert told == "TAL1, test split, 10 examples, 0 positive\n  not measured: no positives"
 

@@ -13,6 +13,7 @@ from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import open_dataset
 from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
+from ebox.reporting.languages.english import say
 from ebox.settings.reading import DataConfig
 
 SHUFFLED = DataConfig(negatives=("shuffled",))
@@ -100,7 +101,7 @@ def test_a_sequence_that_is_its_own_shuffle_keeps_its_positive(tmp_path: Path) -
     dataset = build_dataset(SHUFFLED, tmp_path / "out", DatasetSources(positives=positives))
     assert dataset.quality["made"] == {"shuffled": {"wanted": 61, "made": 60}}
     assert (dataset.kinds == "positive").sum() == 61
-    assert any("60 shuffled negatives made, 61 wanted" in warning for warning in dataset.quality["warnings"])
+    assert "60 shuffled negatives made, 61 wanted" in [say(warning) for warning in dataset.quality["warnings"]]
 
 
 def test_mixed_lengths_are_cropped_and_short_ones_dropped(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_mixed_lengths_are_cropped_and_short_ones_dropped(tmp_path: Path) -> Non
     dataset = build_dataset(SHUFFLED, tmp_path / "out", DatasetSources(positives=positives))
     assert dataset.length_bp == 60
     assert dataset.quality["sources"][0]["cropped"] == 1
-    assert _dropped(dataset.path) == [["bound.fa", "123", "r61", "too short", "4 bp, 60 needed"]]
+    assert _dropped(dataset.path) == [["bound.fa", "123", "r61", "too_short", "length_bp=4 needed_bp=60"]]
     row = dataset.examples["name"].to_list().index("r60")
     assert "".join("ACGT"[code] for code in dataset.codes[row]) == sequences[0][::-1]
 
@@ -134,14 +135,14 @@ def test_conflicts_duplicates_and_n_are_listed_by_line(tmp_path: Path) -> None:
     positives = _fasta(tmp_path / "p.fa", [*good, good[3], "N" * 60, _flip(bad[5])])
     negatives = _fasta(tmp_path / "n.fa", bad)
     dataset = build_dataset(DataConfig(), tmp_path / "out", DatasetSources(positives=positives, negatives=(negatives,)))
-    assert dataset.quality["dropped"] == {"conflicting labels": 2, "too much N": 1, "duplicate": 1}
+    assert dataset.quality["dropped"] == {"conflicting_labels": 2, "too_much_n": 1, "duplicate": 1}
     assert {tuple(row[:4]) for row in _dropped(dataset.path)} == {
         ("p.fa", "121", "r60", "duplicate"),
-        ("p.fa", "123", "r61", "too much N"),
-        ("p.fa", "125", "r62", "conflicting labels"),
-        ("n.fa", "11", "r5", "conflicting labels"),
+        ("p.fa", "123", "r61", "too_much_n"),
+        ("p.fa", "125", "r62", "conflicting_labels"),
+        ("n.fa", "11", "r5", "conflicting_labels"),
     }
-    assert any("both labels" in warning for warning in dataset.quality["warnings"])
+    assert any("both labels" in say(warning) for warning in dataset.quality["warnings"])
 
 
 def test_several_files_of_negatives_are_kinds_of_their_own(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_balance_draws_given_negatives_in_each_split(tmp_path: Path) -> None:
     )
     for split in ("train", "validation", "test"):
         assert dataset.is_positive()[dataset.rows(split)].mean() == 0.5
-    assert dataset.quality["dropped"] == {"not drawn": 450}
+    assert dataset.quality["dropped"] == {"not_drawn": 450}
 
 
 @pytest.mark.parametrize("clean", [False, True])
@@ -184,7 +185,7 @@ def test_given_splits_are_kept_and_their_leakage_is_reported(tmp_path: Path, cle
     files = {name: _table(tmp_path / f"{name}.csv", texts, [0, 1] * 20) for name, texts in parts.items()}
     dataset = build_dataset(DataConfig(clean_given_splits=clean), tmp_path / "out", DatasetSources(splits=files))
     assert [dataset.rows(name).stop for name in parts] == ([37, 77, 117] if clean else [40, 80, 120])
-    dropped = {"duplicate": 1, "also in validation or test": 2} if clean else {}
+    dropped = {"duplicate": 1, "in_other_split": 2} if clean else {}
     assert dataset.quality["dropped"] == dropped
     within, between = dataset.quality["audit"]["within"], dataset.quality["audit"]["between"]
     assert within["train"]["exact"] == (0 if clean else 1)
@@ -194,7 +195,9 @@ def test_given_splits_are_kept_and_their_leakage_is_reported(tmp_path: Path, cle
         ("test", "validation"): 0,
     }
     if not clean:
-        assert "leakage: 1 of 40 test sequences also stand in train" in dataset.quality["warnings"]
+        leak = {"code": "leak_equal", "of": "test", "in": "train", "num_examples": 40, "num": 1}
+        assert leak in dataset.quality["warnings"]
+        assert say(leak) == "leakage: 1 of 40 test sequences also stand in train"
 
 
 def _genome(path: Path) -> tuple[Path, dict[str, str]]:
@@ -224,7 +227,7 @@ def test_peaks_become_windows_around_their_summits(tmp_path: Path) -> None:
         DatasetSources(peaks=tmp_path / "peaks.narrowPeak", genome=genome, blacklist=tmp_path / "black.bed"),
     )
     table = dataset.examples
-    assert dataset.quality["dropped"] == {"off contig": 2, "blacklisted": 2, "unknown chromosome": 1}
+    assert dataset.quality["dropped"] == {"off_contig": 2, "blacklisted": 2, "unknown_chromosome": 1}
     assert dataset.quality["made"] == {"matched": {"wanted": 47, "made": 47}}
     for name, chrom, start, flipped in (("p2000", "chr1", 2000, False), ("p3000", "chr2", 3000, True)):
         row = next(
@@ -255,7 +258,7 @@ def test_matched_negatives_keep_away_from_all_of_a_positive(tmp_path: Path) -> N
         tmp_path / "out",
         DatasetSources(positives=_fasta(tmp_path / "bound.fa", sequences, headers), genome=genome),
     )
-    assert dataset.quality["dropped"] == {"too much N": 1}
+    assert dataset.quality["dropped"] == {"too_much_n": 1}
     table = dataset.examples.filter(dataset.examples["kind"] == "matched")
     assert len(table) > 40
     for chrom, start in [*places, ("chr1", 25_000)]:

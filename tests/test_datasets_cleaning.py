@@ -1,10 +1,6 @@
 import numpy as np
 
 from ebox.datasets.cleaning import (
-    CONFLICTING,
-    DUPLICATE,
-    IN_OTHER_SPLIT,
-    TOO_MUCH_N,
     drop_made_repeats,
     drop_repeats,
     drop_train_repeats,
@@ -13,7 +9,7 @@ from ebox.datasets.cleaning import (
     measure_gc,
     measure_n,
 )
-from ebox.datasets.examples import DropLog, Examples, Source, concatenate, make_examples
+from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, make_examples
 from ebox.datasets.kmers import flip_strand
 
 SOURCES = [Source("folder/a.fa", "positives", 6, "0")]
@@ -41,8 +37,8 @@ def test_too_much_n_is_dropped_and_all_n_always() -> None:
     codes[2] = 4
     log = DropLog()
     assert len(drop_unknown(_examples(codes), 0.1, log, SOURCES)) == 1
-    assert log.counts == {TOO_MUCH_N: 2}
-    assert log.rows[0] == ("a.fa", 3, "t1s-1r1", TOO_MUCH_N, "13.3% N, 10.0% allowed")
+    assert log.counts == {Dropped.TOO_MUCH_N: 2}
+    assert log.rows[0] == ("a.fa", 3, "t1s-1r1", "too_much_n", "n_fraction=0.133 allowed=0.100")
     assert len(drop_unknown(_examples(codes), 1.0, DropLog(), SOURCES)) == 2
 
 
@@ -64,8 +60,8 @@ def test_the_first_of_equal_sequences_is_kept() -> None:
     kept = drop_repeats(_examples(codes), log, SOURCES)
     assert kept.names == ["t1s-1r0", "t1s-1r1"]
     assert [row[4] for row in log.rows] == [
-        "same sequence as t1s-1r0 (line 1)",
-        "same sequence as t1s-1r1 (line 3, reverse complement)",
+        "line=1 strand=+ equals=t1s-1r0",
+        "line=3 strand=- equals=t1s-1r1",
     ]
 
 
@@ -74,7 +70,7 @@ def test_a_sequence_with_two_labels_is_dropped_on_both_sides() -> None:
     others[2] = flip_strand(positives[1:2])[0]
     log = DropLog()
     kept = drop_repeats(concatenate([_examples(positives), _examples(others, target=0)]), log, SOURCES)
-    assert log.counts == {CONFLICTING: 2}
+    assert log.counts == {Dropped.CONFLICTING: 2}
     assert len(kept) == 6
     assert {row[2] for row in log.rows} == {"t1s-1r1", "t0s-1r2"}
 
@@ -88,7 +84,7 @@ def test_cleaning_given_splits_touches_train_only() -> None:
     parts = [_examples(train, 1, 0), _examples(other, 0, 0), _examples(test, 1, 2)]
     log = DropLog()
     kept = drop_train_repeats(concatenate(parts), log, SOURCES)
-    assert log.counts == {DUPLICATE: 1, CONFLICTING: 2, IN_OTHER_SPLIT: 1}
+    assert log.counts == {Dropped.DUPLICATE: 1, Dropped.CONFLICTING: 2, Dropped.IN_OTHER_SPLIT: 1}
     assert (kept.split == 2).sum() == 4
     assert (kept.split == 0).sum() == 5
 
@@ -99,7 +95,7 @@ def test_a_made_negative_that_equals_an_example_is_dropped_not_the_example() -> 
     both = concatenate([_examples(positives), _examples(made, target=0)])
     log = DropLog()
     kept = drop_made_repeats(both, 3, log, SOURCES)
-    assert log.counts == {DUPLICATE: 2}
+    assert log.counts == {Dropped.DUPLICATE: 2}
     assert kept.targets[:, 0].tolist() == [1, 1, 1, 0, 0]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ebox.datasets.audit import audit_splits
-from ebox.datasets.examples import DropLog, Source, make_examples
+from ebox.datasets.examples import DropLog, Dropped, Source, make_examples
 from ebox.datasets.folder import EXAMPLE_COLUMNS, hash_file, open_dataset
 from ebox.datasets.writing import write_dataset
 from ebox.errors import InputError
@@ -35,7 +35,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     examples.split[:] = np.array([2, 0, 0, 1])[np.arange(num) % 4]
     examples.parent[8] = 7
     log = DropLog()
-    log.add("a.fa", [3, -1], ["x\ty", "z"], "too short", ["3 bp", "4 bp"])
+    log.add("a.fa", [3, -1], ["x\ty", "z"], Dropped.TOO_SHORT, ["length_bp=3", "length_bp=4"])
     write_dataset(
         folder,
         examples,
@@ -97,10 +97,10 @@ def test_dropped_records_are_listed_without_stray_tabs(written: Path) -> None:
     lines = (written / "dropped.tsv").read_text().splitlines()
     assert lines == [
         "source\tline\trecord\treason\tdetail",
-        "a.fa\t3\tx y\ttoo short\t3 bp",
-        "a.fa\t\tz\ttoo short\t4 bp",
+        "a.fa\t3\tx y\ttoo_short\tlength_bp=3",
+        "a.fa\t\tz\ttoo_short\tlength_bp=4",
     ]
-    assert open_dataset(written).quality["dropped"] == {"too short": 2}
+    assert open_dataset(written).quality["dropped"] == {"too_short": 2}
 
 
 def test_an_unknown_split_is_named(written: Path) -> None:

@@ -105,7 +105,7 @@ def test_peaks_on_a_piece_of_the_genome_get_matched_and_shuffled_negatives(tmp_p
     num = quality["kinds"]["positive"]["num_examples"]
     assert num > 280
     # Of the real peaks on chromosome 2, one lies on the piece that is here.
-    assert quality["dropped"]["off contig"] == 199
+    assert quality["dropped"]["off_contig"] == 199
     assert quality["made"] == {kind: {"wanted": num, "made": num} for kind in ("matched", "shuffled")}
     gc = [quality["kinds"][kind]["gc"]["mean"] for kind in ("positive", "matched", "shuffled")]
     assert max(gc) - min(gc) < 0.005

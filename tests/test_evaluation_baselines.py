@@ -20,6 +20,7 @@ from ebox.evaluation.baselines import (
     fit_kmer_logistic,
     measure_background,
 )
+from ebox.reporting.languages.english import say
 from ebox.sequences.codes import decode, encode, reverse_complement
 from ebox.sequences.motifs import Motif
 
@@ -112,7 +113,8 @@ def test_best_pwm_chooses_the_planted_motif_and_keeps_the_order_of_hits() -> Non
     ]
     fitted = fit_best_pwm(train, validation, motifs)
     assert fitted.settings["motif"] == "right"
-    assert "the best of 2 motifs" in fitted.description
+    assert "best log-odds hit of right" in say(fitted.description)
+    assert "the best of 2 motifs" in say(fitted.description)
     assert auroc(test.targets, fitted.predict(test.codes)) > 0.95
     np.testing.assert_allclose(fitted.predict(reverse_complement(test.codes)), fitted.predict(test.codes), atol=1e-4)
 
@@ -130,7 +132,7 @@ def test_baselines_say_how_many_examples_they_were_fitted_to(monkeypatch: pytest
     generator = np.random.default_rng(6)
     train, validation = plant(generator, 1000), plant(generator, 100)
     first = fit_kmer_logistic(train, validation, kmer=4, seed=3)
-    assert "fitted to 200 of 1,000 training examples" in first.description
+    assert "fitted to 200 of 1,000 training examples" in say(first.description)
     again = fit_kmer_logistic(train, validation, kmer=4, seed=3)
     np.testing.assert_array_equal(first.predict(train.codes), again.predict(train.codes))
     other = fit_kmer_logistic(train, validation, kmer=4, seed=4)

@@ -16,6 +16,7 @@ from ebox.evaluation.validation import ValidationSplit
 from ebox.mesh import find_local_devices, make_mesh
 from ebox.models import build_model, rescale_logits
 from ebox.models.files import load_model
+from ebox.reporting.languages.english import say
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
 from ebox.settings.reading import ParallelConfig, make_config
 
@@ -47,7 +48,7 @@ def test_a_network_worse_than_chance_is_not_turned_round():
     found = fit_calibration(targets, -logits)
     assert (found.scale, found.offset) == (1.0, 0.0)
     assert found.reason is not None
-    assert "chance" in found.reason
+    assert "chance" in say(found.reason)
 
 
 @pytest.mark.parametrize("num_positive", [0, 19, 181, 200])
@@ -55,7 +56,7 @@ def test_few_examples_of_a_class_leave_the_logits(num_positive: int):
     found = fit_calibration(np.arange(200) < num_positive, np.linspace(2.0, -2.0, 200))
     assert (found.scale, found.offset) == (1.0, 0.0)
     assert found.reason is not None
-    assert "fewer than 20" in found.reason
+    assert "fewer than 20" in say(found.reason)
 
 
 @pytest.mark.parametrize("architecture", ["motif", "residual"])

@@ -13,6 +13,7 @@ from ebox.errors import InputError
 from ebox.evaluation import choose_threshold
 from ebox.evaluation.metrics import METRIC_NAMES, compute_metrics
 from ebox.evaluation.protocol import evaluate, gather_motifs
+from ebox.reporting.languages.english import say
 from ebox.settings.reading import DataConfig, EvaluationConfig
 
 CONFIG = EvaluationConfig(num_bootstrap=100, baselines=("gc_logistic", "kmer_logistic"), kmer=4)
@@ -181,14 +182,15 @@ def test_a_track_without_positives_in_a_split_gives_reasons_and_not_nan(tmp_path
         "value": 0.5,
         "criterion": None,
         "split": None,
-        "reason": "validation has no positives",
+        "reason": {"code": "no_positives"},
     }
     assert first["splits"]["validation"]["metrics"] is None
-    assert first["splits"]["validation"]["reason"] == "no positives"
+    assert first["splits"]["validation"]["reason"] == {"code": "no_positives"}
     assert first["splits"]["test"]["metrics"]["auroc"]["value"] > 0.8
-    assert "in the validation split there are only negative ones" in first["baselines"]["gc_logistic"]["reason"]
+    assert first["baselines"]["gc_logistic"]["reason"] == {"code": "one_class", "in": "validation"}
+    assert "in the validation split there is one class only" in say(first["baselines"]["gc_logistic"]["reason"])
     assert first["comparison"] is None
-    assert second["splits"]["test"]["reason"] == "no examples"
+    assert second["splits"]["test"]["reason"] == {"code": "no_examples"}
     assert second["splits"]["test"]["balanced"]["metrics"] is None
     assert (second["curves"], second["calibration"], second["histogram"]) == (None, None, None)
 
@@ -232,7 +234,8 @@ def test_a_baseline_that_cannot_be_fitted_says_why(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"baselines": ("best_pwm", "gc_logistic"), "motifs": ()})
     (track,) = evaluate(dataset, logits, config)["tracks"]
     section = track["baselines"]["best_pwm"]
-    assert "none of 0 motifs" in section["reason"]
+    assert section["reason"] == {"code": "no_motif_fits", "num_motifs": 0, "length_bp": dataset.length_bp}
+    assert "none of 0 motifs" in say(section["reason"])
     assert section["splits"] == {}
     assert track["comparison"]["baseline"] == "gc_logistic"
 

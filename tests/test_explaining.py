@@ -18,6 +18,7 @@ from ebox.evaluation.windows import cut_windows, plan_windows
 from ebox.explanation import locus
 from ebox.explanation.study import Study
 from ebox.models import files
+from ebox.reporting.languages.english import say
 from ebox.sequences import SimulationConfig, draw_simulation, read_bed, read_motifs, read_sequences, write_simulation
 from ebox.settings.reading import Config, ExplanationConfig, ParallelConfig, make_config
 from ebox.storage.publishing import claim_folder
@@ -147,8 +148,9 @@ def test_a_failure_of_discovery_is_not_told_as_nothing_found(fresh: Path, monkey
     monkeypatch.setattr("ebox.explanation.writing.read_own_filters", lambda run: [])
     config = QUICK.model_copy(update={"discover": True, "proof": False, "grammar": False})
     facts = ebox.explain(fresh, config=whole(config)).facts
-    assert "IndexError: out of bounds" in facts["motifs_reason"]
-    assert "recurs" not in facts["motifs_reason"]
+    assert facts["motifs_reason"] == {"code": "discovery_stopped", "error": "IndexError: out of bounds"}
+    assert "IndexError: out of bounds" in say(facts["motifs_reason"])
+    assert "recurs" not in say(facts["motifs_reason"])
     assert facts["sequences"]["num_searched"] == facts["sequences"]["num"]
 
 

@@ -4,9 +4,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ebox.drawing import numbers
 from ebox.drawing.charts import Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
-from ebox.reporting.figures import draw_scaling
-from ebox.reporting.languages import english as wording
+from ebox.reporting.languages import english
+from ebox.reporting.sections.again import continue_command, format_command
+from ebox.reporting.sections.growth import draw_growth
 
 
 @pytest.mark.parametrize(
@@ -63,12 +65,12 @@ def test_labels_at_the_ends_do_not_touch() -> None:
 
 
 def test_words_for_numbers() -> None:
-    assert wording.format_number(None) == wording.format_number(math.nan) == "\N{EN DASH}"
-    assert wording.format_number(-0.25, 2) == "\N{MINUS SIGN}0.25"
-    assert wording.format_seconds(7384) == "2 h 03 min"
-    assert wording.format_p(0.001998, 1000) == "p ≤ 0.002"
-    assert wording.format_p(0.034, 1000) == "p = 0.034"
-    assert wording.join_words(["a", "b", "c"]) == "a, b and c"
+    assert numbers.format_number(None) == numbers.format_number(math.nan) == "\N{EN DASH}"
+    assert numbers.format_number(-0.25, 2) == "\N{MINUS SIGN}0.25"
+    assert numbers.format_seconds(7384) == "2 h 03 min"
+    assert numbers.format_p(0.001998, 1000) == "p ≤ 0.002"
+    assert numbers.format_p(0.034, 1000) == "p = 0.034"
+    assert english.join_words(["a", "b", "c"]) == "a, b and c"
 
 
 def test_a_command_is_read_back_by_a_shell_to_the_same_words() -> None:
@@ -86,10 +88,10 @@ def test_a_command_is_read_back_by_a_shell_to_the_same_words() -> None:
         "--set",
         "a.b=[1, 2]",
     ]
-    line = wording.format_command(words)
+    line = format_command(words)
     assert line is not None
     assert shlex.split(line) == ["ebox", *words[1:]]
-    shown = wording.continue_command(line)
+    shown = continue_command(line)
     assert shlex.split(shown.replace("\\\n", "")) == ["ebox", *words[1:]]
     assert shown.count("\n") == 4
 
@@ -107,7 +109,7 @@ def test_a_scaling_curve_is_drawn_on_doubling_axes() -> None:
         }
         for workers, speedup in ((1, 1.0), (2, 1.8), (4, 3.0), (256, 0.4))
     ]
-    root = ElementTree.fromstring(draw_scaling("scaling", curve))
+    root = ElementTree.fromstring(draw_growth("growth", curve, english))
     words = [text.text for text in root.iter() if text.tag.endswith("text")]
     assert {"Predicted", "Simulated", "Ideal", "Workers", "Speed-up", "1", "4", "16", "64", "256"} <= set(words)
     title = next(text.text for text in root.iter() if text.tag.endswith("title"))

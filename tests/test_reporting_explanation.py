@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ebox.explanation.attribution import Attributions
+from ebox.explanation.writing import describe_attribution
+from ebox.reporting.languages.english import say
 from ebox.reporting.sections.learned import describe_learned
+from ebox.settings.reading import ExplanationConfig
 
-REFERENCE = "Wadman"
+REFERENCE = "wadman_1997"
 
 
 def mean(value: float, spread: float = 0.1) -> dict[str, Any]:
@@ -23,8 +28,8 @@ def explanation_of(**changed: Any) -> dict[str, Any]:
         "attribution": {"completeness_error": 0.0, "warning": None, "method": "deeplift"},
         "targets": {"num": 2},
         "motifs": [],
-        "motifs_reason": "nothing recurs",
-        "grammar": {"pair": None, "reason": "none"},
+        "motifs_reason": {"code": "nothing_recurs", "num_searched": 10},
+        "grammar": {"pair": None, "reason": {"code": "no_pair"}},
         "examples": [],
         "proof": None,
         **changed,
@@ -34,14 +39,13 @@ def explanation_of(**changed: Any) -> dict[str, Any]:
 def pair_words(gap: int, first: float, second: float, interaction: float) -> str:
     parts = {"first_alone": mean(first), "second_alone": mean(second), "interaction": mean(interaction)}
     pair = {
-        "first": {"label": "the E-box", "word": "CATCTG"},
-        "second": {"label": "the GATA site", "word": "AGATAA"},
+        "first": {"label": "e_box", "word": "CATCTG"},
+        "second": {"label": "gata_site", "word": "AGATAA"},
         "best": {"arrangement": "++", "gap_bp": gap, "both": mean(first + second + interaction), **parts},
         "expected": {"arrangement": "++", "gap_bp": [7, 9], "reference": REFERENCE},
     }
     learned = describe_learned(explanation_of(grammar={"pair": pair, "reason": None}))
-    assert learned is not None
-    return " ".join(learned["pair_sentences"])
+    return " ".join(say(sentence) for sentence in learned["pair_sentences"])
 
 
 def test_two_motifs_with_clear_effects_belong_together():
@@ -86,8 +90,7 @@ def motif_of(find: str | None, share_with_hit: float, **changed: Any) -> dict[st
 
 def sentences_of(*motifs: dict[str, Any]) -> str:
     learned = describe_learned(explanation_of(motifs=list(motifs)))
-    assert learned is not None
-    return " ".join(learned["sentences"])
+    return " ".join(say(sentence) for sentence in learned["sentences"])
 
 
 def test_where_a_motif_stands_is_counted_by_its_hits():
@@ -108,16 +111,17 @@ def test_the_check_with_spoiled_last_layers_is_said_to_inform_only():
         "seeds": None,
     }
     learned = describe_learned(explanation_of(proof=proof))
-    assert learned is not None
     _, head, everything = learned["checks"]
-    assert "100 draws" in head["found"]
-    assert "no limit" in head["wanted"]
-    assert everything["wanted"] == "near 0"
+    assert "100 draws" in say(head, "found_spoiled")
+    assert "no limit" in say(head, "wanted_spoiled")
+    assert say(everything, "wanted_spoiled") == "near 0"
 
 
 @pytest.mark.parametrize(("method", "alone"), [("saturation", True), ("gradient", True), ("integrated", False)])
 def test_only_methods_that_measure_each_base_alone_say_so(method: str, alone: bool):
-    attribution = {"completeness_error": 0.2, "warning": "much", "method": method}
+    ones, codes = np.ones(1, np.float32), np.zeros((1, 2), np.uint8)
+    found = Attributions(method, codes, np.full((1, 2, 4), 0.4, np.float32), logit=ones, reference=0 * ones)
+    attribution = describe_attribution(found, ExplanationConfig())
     proof = {
         "num_sequences": 10,
         "recovery": None,
@@ -127,8 +131,9 @@ def test_only_methods_that_measure_each_base_alone_say_so(method: str, alone: bo
         "seeds": None,
     }
     learned = describe_learned(explanation_of(attribution=attribution, proof=proof))
-    assert learned is not None
-    assert ("measured alone" in learned["checks"][0]["wanted"]) == alone
+    assert ("measured alone" in say(learned["checks"][0], "wanted_completeness")) == alone
+    assert ("measures each base alone" in say(learned["attribution"]["warning"])) == alone
+    assert "they miss it by 20 % on average (more than 5 %)" in say(learned["attribution"]["warning"])
 
 
 def test_variants_of_one_motif_are_named_once():

@@ -91,7 +91,7 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
         },
         "baselines": {
             name: {
-                "description": "made up",
+                "description": {"code": "gc_logistic", "num_train": 9, "num_all": 9},
                 "threshold": {"value": 0.4, "criterion": "accuracy", "split": "validation"},
                 "splits": {"test": {"metrics": _metrics(shift)}},
             }
@@ -194,7 +194,7 @@ def make_quality() -> dict[str, Any]:
         "sources": [
             {"source": "peaks.narrowPeak", "role": "peaks", "records": 9356, "cropped": 0, "examples": 5150},
         ],
-        "dropped": {"blacklist": 41, "N content": 12, "duplicate": 7, "off contig": 3},
+        "dropped": {"blacklisted": 41, "too_much_n": 12, "duplicate": 7, "off_contig": 3},
         "made": {"matched": {"wanted": 10300, "made": 10300}, "shuffled": {"wanted": 5150, "made": 5150}},
         "kinds": {
             "positive": kind(3500, 750, 900, 0.531),

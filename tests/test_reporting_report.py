@@ -8,6 +8,7 @@ import pytest
 
 from ebox.errors import InputError
 from ebox.reporting import write_report
+from ebox.reporting.languages.english import say
 from ebox.reporting.sections.result import make_headline
 from test_reporting_reading import make_dataset, make_evaluation, make_quality, make_run_folder
 
@@ -95,6 +96,8 @@ def test_numbers_stand_on_the_page_and_in_the_json(run_folder: Path) -> None:
     page = _text(write_report(run_folder).read_text(encoding="utf-8"))
     facts = json.loads((run_folder / "report.json").read_text(encoding="utf-8"))
     for words in (
+        "This made the data and trained the network:",
+        "Too much N",
         "0.955",
         "0.949 to 0.961",
         "6-mer logistic",
@@ -109,7 +112,7 @@ def test_numbers_stand_on_the_page_and_in_the_json(run_folder: Path) -> None:
     assert facts["data"]["dropped"] == make_quality()["dropped"]
     assert facts["commands"] == [
         {
-            "what": "made the data and trained the network",
+            "did": ["data", "training"],
             "line": "ebox run --peaks 'TAL1 peaks.narrowPeak' --genome genome.fa --out run",
         }
     ]
@@ -136,7 +139,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     evaluation["tracks"][0]["curves"]["roc"][HOSTILE] = {"x": [0, 1], "y": [0, 1]}
     dataset |= {"tracks": [HOSTILE], "kinds": ["positive", HOSTILE], "command": ["ebox", HOSTILE]}
     dataset["sources"][0]["path"] = f"/x/{HOSTILE.replace('/', '')}"
-    quality |= {"dropped": {HOSTILE: 3}, "warnings": [HOSTILE]}
+    quality |= {"dropped": {HOSTILE: 3}, "warnings": [{"code": HOSTILE}]}
     filters = json.loads((folder / "filters.json").read_text())
     filters["filters"][0]["resembles"]["name"] = filters["filters"][0]["consensus"] = HOSTILE
     environment = json.loads((folder / "environment.json").read_text())
@@ -218,9 +221,10 @@ def test_a_ceiling_is_compared_on_the_negatives_that_were_simulated(tmp_path: Pa
 
 
 def test_warnings_of_the_data_are_shown(run_folder: Path) -> None:
-    _change(run_folder, "quality.json", {**make_quality(), "warnings": ["leakage: 12 of 90 test sequences"]})
+    leak = {"code": "leak_equal", "of": "test", "in": "train", "num": 12, "num_examples": 90}
+    _change(run_folder, "quality.json", {**make_quality(), "warnings": [leak]})
     text = _text(write_report(run_folder).read_text(encoding="utf-8"))
-    assert "leakage: 12 of 90 test sequences" in text
+    assert "leakage: 12 of 90 test sequences also stand in train" in text
     assert "nothing to warn of" not in text
 
 
@@ -237,13 +241,21 @@ def test_every_track_is_shown(run_folder: Path) -> None:
 
 def test_what_could_not_be_measured_is_said(run_folder: Path) -> None:
     evaluation = make_evaluation("GATA1")
-    nothing = {"num_examples": 90, "num_positive": 0, "metrics": None, "reason": "no positives"}
+    reason, one_class = {"code": "no_positives"}, {"code": "one_class", "in": "train"}
+    nothing = {"num_examples": 90, "num_positive": 0, "metrics": None, "reason": reason}
     section = {**nothing, "by_kind": {"matched": nothing}, "balanced": {"threshold": None, "metrics": None}}
     unmeasured = {
         "track": "EMPTY",
-        "threshold": {"value": 0.5, "criterion": None, "split": None, "reason": "no positives"},
+        "threshold": {"value": 0.5, "criterion": None, "split": None, "reason": reason},
         "splits": {"validation": section, "test": section},
-        "baselines": {"best_pwm": {"description": None, "settings": {}, "reason": "no positives", "splits": {}}},
+        "baselines": {
+            "best_pwm": {
+                "description": None,
+                "settings": {},
+                "reason": one_class,
+                "splits": {},
+            }
+        },
         "comparison": None,
         "curves": None,
         "calibration": None,
@@ -257,7 +269,7 @@ def test_what_could_not_be_measured_is_said(run_folder: Path) -> None:
     page = write_report(run_folder).read_text(encoding="utf-8")
     assert "“GATA1”" in page[page.index("<h1>") : page.index("</h1>")]
     assert "Not measured: the test split holds no positives" in _text(page)
-    assert "Not measured: no positives." in _text(page)
+    assert "in the train split there is one class only." in _text(page)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +299,7 @@ def test_the_verdict_follows_the_intervals(
         }
     headline = make_headline(track, 6)
     assert headline["verdict"] == verdict
-    sentences = " ".join(headline["sentences"])
+    sentences = " ".join(say(sentence) for sentence in headline["sentences"])
     assert ("which is no more than chance explains" in sentences) == (verdict == "equal")
 
 
@@ -314,7 +326,7 @@ def test_the_settings_shown_are_those_that_were_used(run_folder: Path) -> None:
     facts = json.loads((run_folder / "report.json").read_text())
     assert facts["settings"]["evaluation"]["threshold"] == "mcc"
     assert facts["commands"][-1] == {
-        "what": "evaluated it",
+        "did": ["evaluation"],
         "line": "ebox evaluate tal1 --set evaluation.threshold=mcc",
     }
 
@@ -329,8 +341,9 @@ def test_a_baseline_that_was_handed_the_planted_motif_is_told_of() -> None:
     for planted, told in ((["MA0140.3"], True), (["MA0091.2"], False), ([], False)):
         headline = make_headline(track, 6, planted)
         assert headline["verdict"] == "worse"
-        assert ("the very motif that was planted" in " ".join(headline["sentences"])) == told
-        assert ("planted motif itself" in headline["title"]) == told
+        sentences = " ".join(say(sentence) for sentence in headline["sentences"])
+        assert ("the very motif that was planted" in sentences) == told
+        assert ("planted motif itself" in say(headline["title"])) == told
 
 
 def test_a_place_that_is_no_page_is_refused(run_folder: Path, tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ from jaxtyping import Int64
 
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.cleaning import (
-    NOT_DRAWN,
     drop_blacklisted,
     drop_made_repeats,
     drop_repeats,
     drop_train_repeats,
     drop_unknown,
 )
-from ebox.datasets.examples import DropLog, Examples, Source, concatenate, places_of
+from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.reading import PEAK_LENGTH_BP, choose_length, cut_source, locate_positives, read_peaks, read_source
@@ -287,7 +286,7 @@ def _split(
         examples = replace(examples, split=split)
     if config.balance_given and mode != "given":
         out = draw_balanced(examples, np.isin(examples.kind, build.given_kinds()), config.seed)
-        build.log.add_examples(examples, out, NOT_DRAWN, "data.balance_given is true", build.sources)
+        build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "", build.sources)
         keep = np.setdiff1d(np.arange(len(examples)), out)
         examples, cluster = examples.take(keep), cluster[keep]
         index = index_sketches(examples.codes, build.progress)

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
-from ebox.datasets.examples import DropLog, Examples, Source, places_of
+from ebox.datasets.examples import DropLog, Dropped, Examples, Source, places_of
 from ebox.datasets.kmers import flip_strand, group_equal, iter_rows, sequence_keys
 from ebox.errors import InputError
 
 if TYPE_CHECKING:
     from ebox.sequences.intervals import Intervals
-
-TOO_MUCH_N = "too much N"
-DUPLICATE = "duplicate"
-CONFLICTING = "conflicting labels"
-BLACKLISTED = "blacklisted"
-NOT_DRAWN = "not drawn"
-IN_OTHER_SPLIT = "also in validation or test"
 
 
 @dataclass(frozen=True)
@@ -71,8 +64,8 @@ def drop_unknown(examples: Examples, max_n_fraction: float, log: DropLog, source
     """Drop examples with more N than allowed, and those of nothing but N."""
     share = measure_n(examples.codes)
     bad = np.flatnonzero((share > max_n_fraction) | (share == 1.0))
-    details = [f"{value:.1%} N, {max_n_fraction:.1%} allowed" for value in share[bad].tolist()]
-    log.add_examples(examples, bad, TOO_MUCH_N, details, sources)
+    details = [f"n_fraction={value:.3f} allowed={max_n_fraction:.3f}" for value in share[bad].tolist()]
+    log.add_examples(examples, bad, Dropped.TOO_MUCH_N, details, sources)
     return _without(examples, bad)
 
 
@@ -85,7 +78,7 @@ def drop_repeats(examples: Examples, log: DropLog, sources: Sequence[Source]) ->
     differs = (examples.targets[repeats.row] != examples.targets[repeats.first]).any(axis=1)
     in_conflict = np.isin(repeats.first, np.unique(repeats.first[differs]))
     again = ~in_conflict & (repeats.row != repeats.first)
-    for chosen, reason in ((in_conflict, CONFLICTING), (again, DUPLICATE)):
+    for chosen, reason in ((in_conflict, Dropped.CONFLICTING), (again, Dropped.DUPLICATE)):
         part = RepeatsResult(repeats.row[chosen], repeats.first[chosen], repeats.flipped[chosen])
         log.add_examples(examples, part.row, reason, _describe(examples, part), sources)
     return _without(examples, repeats.row[in_conflict | again])
@@ -102,7 +95,7 @@ def drop_train_repeats(examples: Examples, log: DropLog, sources: Sequence[Sourc
     elsewhere = np.isin(repeats.first, np.unique(repeats.first[~in_train]))
     conflicts = np.isin(repeats.first, np.unique(repeats.first[differs])) & ~elsewhere
     again = ~elsewhere & ~conflicts & (repeats.row != repeats.first)
-    reasons = ((elsewhere, IN_OTHER_SPLIT), (conflicts, CONFLICTING), (again, DUPLICATE))
+    reasons = ((elsewhere, Dropped.IN_OTHER_SPLIT), (conflicts, Dropped.CONFLICTING), (again, Dropped.DUPLICATE))
     for chosen, reason in reasons:
         mask = chosen & in_train
         part = RepeatsResult(repeats.row[mask], repeats.first[mask], repeats.flipped[mask])
@@ -114,7 +107,7 @@ def drop_made_repeats(examples: Examples, num_read: int, log: DropLog, sources: 
     """Drop made negatives (rows from `num_read` on) that equal an earlier row, as a shuffled (CA)n may."""
     row, first = group_equal(sequence_keys(examples.codes))
     bad = row[(row != first) & (row >= num_read)]
-    log.add_examples(examples, bad, DUPLICATE, "a made negative that equals another example", sources)
+    log.add_examples(examples, bad, Dropped.DUPLICATE, "made=true", sources)
     return _without(examples, bad)
 
 
@@ -132,7 +125,7 @@ def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog, sou
             remedy="check the names of the chromosomes (chr1 or 1) and the genome build, or leave --blacklist out",
         )
     bad = placed[overlaps_any(places_of(examples, placed), blacklist)]
-    log.add_examples(examples, bad, BLACKLISTED, "overlaps a region of the blacklist", sources)
+    log.add_examples(examples, bad, Dropped.BLACKLISTED, "", sources)
     return _without(examples, bad)
 
 
@@ -145,12 +138,11 @@ def _without(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Examples:
 
 
 def _describe(examples: Examples, repeats: RepeatsResult) -> list[str]:
-    """Say for each repeat which record it equals, from which line."""
+    """For each repeat which record it equals, from which line; nothing for the first with its sequence."""
     texts = []
     for row, first, flipped in zip(repeats.row.tolist(), repeats.first.tolist(), repeats.flipped.tolist(), strict=True):
         if row == first:
-            texts.append("the first of several with this sequence")
+            texts.append("")
             continue
-        strand = ", reverse complement" if flipped else ""
-        texts.append(f"same sequence as {examples.names[first]} (line {examples.line[first]}{strand})")
+        texts.append(f"line={examples.line[first]} strand={'-' if flipped else '+'} equals={examples.names[first]}")
     return texts

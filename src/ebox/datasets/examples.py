@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt8
 
+from ebox.storage.notes import Code
+
 if TYPE_CHECKING:
     from ebox.sequences.intervals import Intervals
 
@@ -163,6 +165,20 @@ def places_of(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Intervals:
     )
 
 
+class Dropped(Code):
+    """Why a record did not become an example."""
+
+    BLACKLISTED = "blacklisted"
+    CONFLICTING = "conflicting_labels"
+    DUPLICATE = "duplicate"
+    IN_OTHER_SPLIT = "in_other_split"
+    NOT_DRAWN = "not_drawn"
+    OFF_CONTIG = "off_contig"
+    TOO_MUCH_N = "too_much_n"
+    TOO_SHORT = "too_short"
+    UNKNOWN_CHROMOSOME = "unknown_chromosome"
+
+
 @dataclass
 class DropLog:
     """Every record that did not become an example: counted by reason, listed for dropped.tsv."""
@@ -170,7 +186,9 @@ class DropLog:
     counts: Counter[str] = field(default_factory=Counter)
     rows: list[tuple[str, int, str, str, str]] = field(default_factory=list)
 
-    def add(self, source: str, lines: Iterable[int], names: Iterable[str], reason: str, details: Iterable[str]) -> None:
+    def add(
+        self, source: str, lines: Iterable[int], names: Iterable[str], reason: Dropped, details: Iterable[str]
+    ) -> None:
         """Note records of one source that were dropped for one reason."""
         before = len(self.rows)
         self.rows += [
@@ -183,11 +201,11 @@ class DropLog:
         self,
         examples: Examples,
         rows: Int64[np.ndarray, " row"],
-        reason: str,
+        reason: Dropped,
         details: Sequence[str] | str,
         sources: Sequence[Source],
     ) -> None:
-        """Note rows of a table of examples; `details` is one text for each, or one for all."""
+        """Note rows of a table of examples; `details` is `key=value` words for each, or the same for all."""
         texts = [details] * len(rows) if isinstance(details, str) else list(details)
         lines = examples.line[rows].tolist()
         origin = examples.source[rows].tolist()
@@ -200,4 +218,4 @@ class DropLog:
 
     def describe(self) -> str:
         """The counts in words, most frequent first."""
-        return ", ".join(f"{num:,} {reason}" for reason, num in self.counts.most_common())
+        return ", ".join(f"{num:,} {reason.replace('_', ' ')}" for reason, num in self.counts.most_common())

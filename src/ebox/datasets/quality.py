@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ebox.datasets.cleaning import CONFLICTING, NOT_DRAWN
-from ebox.datasets.examples import DropLog, Examples, Source
+from ebox.datasets.examples import DropLog, Dropped, Examples, Source
 from ebox.datasets.folder import SPLITS
+from ebox.storage.notes import Code, note
 
 GC_EDGES = tuple(round(0.05 * step, 2) for step in range(21))
 # Past this difference of mean GC, a network may learn GC instead of binding.
 GC_WARNING = 0.05
 LEAK_WARNING = 0.01
+KMER_WARNING = 0.1
+LOSS_WARNING = 0.2
+
+
+class Beware(Code):
+    """What a reader of the report should not miss."""
+
+    LEAK_EQUAL = "leak_equal"
+    LEAK_OVERLAP = "leak_overlap"
+    LEAK_SIMILAR = "leak_similar"
+    LEAK_KMERS = "leak_kmers"
+    REPEATS = "repeats"
+    CONFLICTS = "conflicts"
+    CONFLICTS_DROPPED = "conflicts_dropped"
+    FEW_MADE = "few_made"
+    GC_DIFFERS = "gc_differs"
+    MANY_DROPPED = "many_dropped"
 
 
 def report_quality(
@@ -51,7 +68,7 @@ def report_quality(
         "num_positive": int(examples.is_positive.sum()),
         "length_bp": int(examples.codes.shape[1]),
         "sources": [_describe_source(examples, number, source) for number, source in enumerate(sources)],
-        "dropped": dict(log.counts.most_common()),
+        "dropped": {str(reason): num for reason, num in log.counts.most_common()},
         "made": {kind: dict(counts) for kind, counts in made.items()},
         "kinds": {
             kind: _describe_kind(examples, number, gc)
@@ -99,8 +116,8 @@ def _describe_kind(examples: Examples, kind: int, gc: Float32[np.ndarray, " exam
     return report
 
 
-def _warn(report: Mapping[str, Any]) -> list[str]:
-    """What a reader of the report should not miss, in plain sentences."""
+def _warn(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a reader of the report should not miss, as notes."""
     return [
         *_warn_of_leaks(report["audit"]),
         *_warn_of_repeats(report["audit"]),
@@ -109,66 +126,50 @@ def _warn(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _warn_of_leaks(audit: Mapping[str, Any]) -> list[str]:
-    warnings = []
+def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for pair in audit["between"]:
         num = pair["num_examples"]
-        equal = pair["exact"]["num_examples"] + pair["reverse_complement"]["num_examples"]
-        if equal:
-            warnings.append(f"leakage: {equal:,} of {num:,} {pair['of']} sequences also stand in {pair['in']}")
-        overlap = pair["overlap"]["num_examples"]
-        if overlap:
-            warnings.append(f"leakage: {overlap:,} of {num:,} {pair['of']} examples overlap one of {pair['in']}")
-        similar = pair["similar"]["num_examples"]
-        if similar > LEAK_WARNING * num:
-            warnings.append(
-                f"leakage: {similar:,} of {num:,} {pair['of']} sequences share more than "
-                f"{audit['max_similarity']:.0%} of their {audit['kmer_bp']}-mers with one of {pair['in']}"
-            )
+        about = {"of": pair["of"], "in": pair["in"], "num_examples": num}
+        found = {key: pair[key]["num_examples"] for key in ("exact", "reverse_complement", "overlap", "similar")}
+        if equal := found["exact"] + found["reverse_complement"]:
+            yield note(Beware.LEAK_EQUAL, {**about, "num": equal})
+        if found["overlap"]:
+            yield note(Beware.LEAK_OVERLAP, {**about, "num": found["overlap"]})
+        if found["similar"] > LEAK_WARNING * num:
+            limits = {key: audit[key] for key in ("max_similarity", "kmer_bp")}
+            yield note(Beware.LEAK_SIMILAR, {**about, "num": found["similar"], **limits})
+    shared = audit["shared_kmers"]
     for name in ("validation", "test"):
-        for label, counts in audit["shared_kmers"][name].items():
+        for label, counts in shared[name].items():
             share = counts["num_sharing"] / max(counts["num_checked"], 1)
-            if share > 0.1:
-                warnings.append(
-                    f"leakage: {share:.0%} of the {label} examples of {name} share a "
-                    f"{audit['shared_kmers']['kmer_bp']}-mer with train"
-                )
-    return warnings
+            if share > KMER_WARNING:
+                about = {"label": label, "of": name, "in": shared["in"]}
+                yield note(Beware.LEAK_KMERS, {**about, "share": share, "kmer_bp": shared["kmer_bp"]})
 
 
-def _warn_of_repeats(audit: Mapping[str, Any]) -> list[str]:
-    warnings = []
+def _warn_of_repeats(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, counts in audit["within"].items():
-        again = counts["exact"] + counts["reverse_complement"]
-        if again:
-            warnings.append(f"repeats: {again:,} examples of {name} equal an earlier one of {name}")
+        if again := counts["exact"] + counts["reverse_complement"]:
+            yield note(Beware.REPEATS, {"of": name, "num": again})
         if counts["conflicting_labels"]:
-            warnings.append(
-                f"conflict: {counts['conflicting_labels']:,} sequences of {name} stand there with both labels"
-            )
-    return warnings
+            yield note(Beware.CONFLICTS, {"of": name, "num": counts["conflicting_labels"]})
 
 
-def _warn_of_gc(kinds: Mapping[str, Any]) -> list[str]:
+def _warn_of_gc(kinds: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     positive = kinds["positive"]["gc"]["mean"]
-    return [
-        f"GC of {kind} negatives is {values['gc']['mean']:.1%}, of positives {positive:.1%}: "
-        "compare with the gc_logistic baseline"
-        for kind, values in kinds.items()
-        if kind != "positive" and values["num_examples"] and abs(values["gc"]["mean"] - positive) > GC_WARNING
-    ]
+    for kind, values in kinds.items():
+        mean = values["gc"]["mean"]
+        if kind != "positive" and values["num_examples"] and abs(mean - positive) > GC_WARNING:
+            yield note(Beware.GC_DIFFERS, {"kind": kind, "gc": mean, "gc_of_positives": positive})
 
 
-def _warn_of_losses(report: Mapping[str, Any]) -> list[str]:
-    warnings = []
+def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for kind, counts in report["made"].items():
         if counts["made"] < counts["wanted"]:
-            warnings.append(f"{counts['made']:,} {kind} negatives made, {counts['wanted']:,} wanted")
-    conflicts = report["dropped"].get(CONFLICTING, 0)
-    if conflicts:
-        warnings.append(f"{conflicts:,} records dropped: the same sequence stands there with both labels")
+            yield note(Beware.FEW_MADE, {"kind": kind, "num": counts["made"], "wanted": counts["wanted"]})
+    if conflicts := report["dropped"].get(Dropped.CONFLICTING, 0):
+        yield note(Beware.CONFLICTS_DROPPED, {"num": conflicts})
     records = sum(source["records"] for source in report["sources"] if source["role"] not in ("genome", "blacklist"))
-    dropped = sum(num for reason, num in report["dropped"].items() if reason != NOT_DRAWN)
-    if dropped > 0.2 * records:
-        warnings.append(f"{dropped:,} records dropped of {records:,} read: see dropped.tsv")
-    return warnings
+    dropped = sum(num for reason, num in report["dropped"].items() if reason != Dropped.NOT_DRAWN)
+    if dropped > LOSS_WARNING * records:
+        yield note(Beware.MANY_DROPPED, {"num": dropped, "records": records})

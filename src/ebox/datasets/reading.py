@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from ebox.datasets.examples import DropLog, Examples, Source, make_examples
+from ebox.datasets.examples import DropLog, Dropped, Examples, Source, make_examples
 from ebox.datasets.folder import hash_file
 from ebox.datasets.kmers import flip_strand, iter_rows
 from ebox.errors import InputError
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
     from ebox.sequences.intervals import Intervals
     from ebox.sequences.records import SequenceSet
-
-
-TOO_SHORT = "too short"
-
-
-OFF_CONTIG = "off contig"
-
-
-UNKNOWN_CHROMOSOME = "unknown chromosome"
-
 
 PEAK_LENGTH_BP = 200
 
@@ -112,8 +102,8 @@ def cut_source(
         raw.source.name,
         sequences.lines[short].tolist(),
         [sequences.names[row] for row in short.tolist()],
-        TOO_SHORT,
-        [f"{length} bp, {length_bp} needed" for length in lengths[short].tolist()],
+        Dropped.TOO_SHORT,
+        [f"length_bp={length} needed_bp={length_bp}" for length in lengths[short].tolist()],
     )
     skipped = (lengths[kept] - length_bp) // 2
     chrom, start, strand = _locate(sequences, kept)
@@ -175,7 +165,7 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, so
     size = np.array([genome.chroms.get(name, 0) for name in peaks.chrom.tolist()], dtype=np.int64)
     inside = known & (start >= 0) & (start + length_bp <= size)
     names = _name_peaks(peaks)
-    for bad, reason in ((~known, UNKNOWN_CHROMOSOME), (known & ~inside, OFF_CONTIG)):
+    for bad, reason in ((~known, Dropped.UNKNOWN_CHROMOSOME), (known & ~inside, Dropped.OFF_CONTIG)):
         _log_peaks(peaks, names, bad, reason, start, length_bp, size, source, log)
     rows = np.flatnonzero(inside)
     chrom = peaks.chrom[rows]
@@ -250,7 +240,7 @@ def _log_peaks(
     peaks: Intervals,
     names: list[str],
     bad: Bool[np.ndarray, " peak"],
-    reason: str,
+    reason: Dropped,
     start: np.ndarray,
     length_bp: int,
     size: np.ndarray,
@@ -259,9 +249,9 @@ def _log_peaks(
 ) -> None:
     rows = np.flatnonzero(bad).tolist()
     details = [
-        f"{peaks.chrom[row]} is not in the genome"
-        if reason == UNKNOWN_CHROMOSOME
-        else f"{peaks.chrom[row]}:{start[row]}-{start[row] + length_bp}, the contig is {size[row]} bp long"
+        f"chrom={peaks.chrom[row]}"
+        if reason == Dropped.UNKNOWN_CHROMOSOME
+        else f"place={peaks.chrom[row]}:{start[row]}-{start[row] + length_bp} contig_bp={size[row]}"
         for row in rows
     ]
     log.add(source.name, [int(peaks.lines[row]) for row in rows], [names[row] for row in rows], reason, details)

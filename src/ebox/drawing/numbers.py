@@ -66,3 +66,19 @@ def format_seconds(seconds: Real | None) -> str:
 def format_bytes(num: Real | None) -> str:
     """A size of memory in GiB."""
     return DASH if num is None else f"{num / 2**30:.1f} GiB"
+
+
+def format_q(value: Real) -> str:
+    """A q-value in two figures."""
+    return "0" if value == 0 else f"{value:.1e}" if value < 0.001 else f"{value:.2g}"
+
+
+def format_estimate(entry: Mapping[str, Any], digits: int = 3) -> str:
+    """A value with its interval in brackets."""
+    return f"{format_number(entry['value'], digits)} ({format_interval(entry, digits)})"
+
+
+def format_factor(entry: Mapping[str, Any]) -> str:
+    """A change of the logit as a factor of the odds, with its interval in brackets."""
+    value, low, high = (math.exp(min(entry[key], 50.0)) for key in ("value", "low", "high"))
+    return "{} ({} to {})".format(*(f"{end:,.0f}" if end >= 10 else f"{end:.2g}" for end in (value, low, high)))

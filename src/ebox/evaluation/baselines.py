@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -15,6 +15,7 @@ from ebox.errors import InputError
 from ebox.evaluation.metrics import auroc, check_classes
 from ebox.sequences.codes import gc_fraction
 from ebox.sequences.motifs import Motif, scan_scores
+from ebox.storage.notes import Code, note
 
 MAX_TRAIN_EXAMPLES = 50_000
 # Of the L2 penalty (scikit-learn's C), rising; each fit starts from the one before.
@@ -28,6 +29,31 @@ Codes = UInt8[np.ndarray, "examples length"]
 Logits = Float[np.ndarray, " examples"]
 # A dense matrix, or SciPy's csr_matrix, which is imported late.
 Features = Any
+
+
+class Fitted(Code):
+    """What a baseline is."""
+
+    BEST_PWM = "best_pwm"
+    GC_LOGISTIC = "gc_logistic"
+    KMER_LOGISTIC = "kmer_logistic"
+
+
+class Unfitted(Code):
+    """Why a baseline could not be fitted."""
+
+    KMER_TOO_LONG = "kmer_too_long"
+    NO_MOTIF_FITS = "no_motif_fits"
+    ONE_CLASS = "one_class"
+
+
+@final
+class UnfittedError(InputError):
+    """Examples that a baseline can't be fitted to; `reason` is the note that says why."""
+
+    def __init__(self, problem: str, reason: Mapping[str, Any], *, remedy: str | None = None) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.reason = dict(reason)
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,7 @@ class BaselineResult:
     """A fitted baseline: what it is, what was chosen on validation, and its scores for any sequences."""
 
     name: str
-    description: str
+    description: dict[str, Any]
     settings: dict[str, Any]
     predict: Callable[[UInt8[np.ndarray, "_ length"]], Float[np.ndarray, " _"]]
 
@@ -75,15 +101,16 @@ def fit_best_pwm(
     the order round.
 
     Raises:
-        InputError: no motif fits into the sequences, or a split holds one class only.
+        UnfittedError: no motif fits into the sequences, or a split holds one class only.
     """
-    check_classes(train.targets, "the training split")
-    check_classes(validation.targets, "the validation split")
+    _check_split(train.targets, "train")
+    _check_split(validation.targets, "validation")
     length = train.codes.shape[1]
     fitting = [motif for motif in motifs if len(motif.probabilities) <= length]
     if not fitting:
-        raise InputError(
+        raise UnfittedError(
             f"none of {len(motifs)} motifs fits into sequences of {length} bp",
+            note(Unfitted.NO_MOTIF_FITS, {"num_motifs": len(motifs), "length_bp": length}),
             remedy="name a motif in evaluation.motifs or give a motif file, or leave best_pwm out of"
             " evaluation.baselines",
         )
@@ -103,9 +130,8 @@ def fit_best_pwm(
         return logits
 
     settings = {"motif": motif.name, "num_motifs": len(fitting), "num_train": len(train.targets)}
-    choice = "" if len(fitting) == 1 else f", the best of {len(fitting)} motifs on validation"
-    title = f"{motif.name} ({motif.alt_name})" if motif.alt_name else motif.name
-    description = f"best log-odds hit of {title} on either strand{choice}"
+    about = {"motif": motif.name, "alt_name": motif.alt_name, "num_motifs": len(fitting)}
+    description = note(Fitted.BEST_PWM, about)
     return BaselineResult("best_pwm", description, settings, predict)
 
 
@@ -113,7 +139,7 @@ def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: in
     """Logistic regression on the GC fraction and its square; the penalty is chosen on validation.
 
     Raises:
-        InputError: a split holds one class only.
+        UnfittedError: a split holds one class only.
     """
     num_all = len(train.targets)
     train = train.sample(MAX_TRAIN_EXAMPLES, seed)
@@ -132,7 +158,7 @@ def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: in
         return logits
 
     settings = {"inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
-    description = f"logistic regression on the GC fraction and its square{_describe_share(train, num_all)}"
+    description = note(Fitted.GC_LOGISTIC, {"num_train": len(train.targets), "num_all": num_all})
     return BaselineResult("gc_logistic", description, settings, predict)
 
 
@@ -144,12 +170,14 @@ def fit_kmer_logistic(
     At most 50,000 training examples are used, and the penalty is chosen by AUROC on validation.
 
     Raises:
-        InputError: the sequences are shorter than k, or a split holds one class only.
+        UnfittedError: the sequences are shorter than k, or a split holds one class only.
     """
     length = train.codes.shape[1]
     if kmer > length:
-        raise InputError(
-            f"sequences of {length} bp hold no {kmer}-mers", remedy="set evaluation.kmer to a smaller number"
+        raise UnfittedError(
+            f"sequences of {length} bp hold no {kmer}-mers",
+            note(Unfitted.KMER_TOO_LONG, {"kmer": kmer, "length_bp": length}),
+            remedy="set evaluation.kmer to a smaller number",
         )
     columns = find_kmer_columns(kmer)
     num_all = len(train.targets)
@@ -167,7 +195,7 @@ def fit_kmer_logistic(
         return _sum_kmer_weights(codes, kmer, weights) + fit.intercept
 
     settings = {"kmer": kmer, "inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
-    description = f"logistic regression on {kmer}-mer counts of both strands{_describe_share(train, num_all)}"
+    description = note(Fitted.KMER_LOGISTIC, {"kmer": kmer, "num_train": len(train.targets), "num_all": num_all})
     return BaselineResult("kmer_logistic", description, settings, predict)
 
 
@@ -206,11 +234,6 @@ def count_kmers(codes: Codes, kmer: int, columns: Int64[np.ndarray, " words"]) -
     return vstack(parts, format="csr")
 
 
-def _describe_share(train: LabelledCodes, num_all: int) -> str:
-    num_train = len(train.targets)
-    return "" if num_train == num_all else f", fitted to {num_train:,} of {num_all:,} training examples"
-
-
 def _sum_kmer_weights(codes: Codes, kmer: int, weights: Float[np.ndarray, " words"]) -> Logits:
     """Sum of the weights of a sequence's k-mers; the word past the last stands for k-mers with an N."""
     table = np.append(weights, 0.0)
@@ -228,8 +251,8 @@ def _search_penalty(
     validation_targets: Bool[np.ndarray, " validation"],
 ) -> LogisticResult:
     """Fit with weaker and weaker penalties, each from the last; keep what ranks validation best."""
-    check_classes(targets, "the training split")
-    check_classes(validation_targets, "the validation split")
+    _check_split(targets, "train")
+    _check_split(validation_targets, "validation")
     best, best_quality, num_worse = None, -1.0, 0
     fit = None
     for inverse_penalty in INVERSE_PENALTIES:
@@ -265,3 +288,11 @@ def _fit_logistic(
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, targets)
     return LogisticResult(model.coef_[0].astype(np.float64), float(model.intercept_[0]), inverse_penalty)
+
+
+def _check_split(targets: Bool[np.ndarray, " examples"], split: str) -> None:
+    """Raise UnfittedError unless a split holds both classes."""
+    try:
+        check_classes(targets, f"the {'training' if split == 'train' else split} split")
+    except InputError as error:
+        raise UnfittedError(error.problem, note(Unfitted.ONE_CLASS, {"in": split}), remedy=error.remedy) from None

@@ -8,6 +8,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ebox.storage.notes import Code, note
+
+
+class Uncalibrated(Code):
+    """Why the logits of a track stay as they are."""
+
+    FEW_OF_A_CLASS = "few_of_a_class"
+    NO_BETTER_THAN_CHANCE = "no_better_than_chance"
+
+
 # Of each class; fewer say too little about two numbers.
 MIN_EXAMPLES = 20
 
@@ -19,7 +29,7 @@ class Calibration:
     scale: float = 1.0
     offset: float = 0.0
     num_examples: int = 0
-    reason: str | None = None
+    reason: dict[str, Any] | None = None
 
     def facts(self) -> dict[str, Any]:
         """For `training.json`."""
@@ -41,9 +51,7 @@ def fit_calibration(targets: Bool[np.ndarray, " examples"], logits: Float[np.nda
 
     num_examples, num_positive = len(targets), int(np.count_nonzero(targets))
     if min(num_positive, num_examples - num_positive) < MIN_EXAMPLES:
-        return Calibration(
-            num_examples=num_examples, reason=f"validation has fewer than {MIN_EXAMPLES} examples of a class"
-        )
+        return Calibration(num_examples=num_examples, reason=note(Uncalibrated.FEW_OF_A_CLASS, {"least": MIN_EXAMPLES}))
     high, low = (num_positive + 1) / (num_positive + 2), 1 / (num_examples - num_positive + 2)
     aims = np.where(targets, high, low)
     values = logits.astype(np.float64)
@@ -57,5 +65,5 @@ def fit_calibration(targets: Bool[np.ndarray, " examples"], logits: Float[np.nda
     found = minimize(loss_and_gradient, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9})
     scale, offset = (float(number) for number in found.x)
     if not (np.isfinite(found.x).all() and scale > 0.0):
-        return Calibration(num_examples=num_examples, reason="the network ranks validation no better than chance")
+        return Calibration(num_examples=num_examples, reason=note(Uncalibrated.NO_BETTER_THAN_CHANCE))
     return Calibration(scale, offset, num_examples)

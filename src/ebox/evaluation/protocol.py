@@ -15,6 +15,7 @@ from ebox.errors import InputError
 from ebox.evaluation.baselines import (
     BaselineResult,
     LabelledCodes,
+    UnfittedError,
     fit_best_pwm,
     fit_gc_logistic,
     fit_kmer_logistic,
@@ -121,7 +122,8 @@ def _check_measured(dataset: Dataset, tracks: Sequence[Mapping[str, Any]]) -> No
     tests = [track["splits"]["test"] for track in tracks]
     if all(test["metrics"] is None for test in tests):
         raise InputError(
-            f"the test split can't be measured: {tracks[0]['track']} has {tests[0]['reason']} there",
+            f"the test split can't be measured: {tracks[0]['track']} has "
+            f"{tests[0]['reason']['code'].replace('_', ' ')} there",
             file=dataset.path,
             remedy="build the dataset with a test split that holds positives and negatives"
             " (data.test_chroms, data.split_fractions)",
@@ -209,8 +211,8 @@ def _add_baselines(
         report.step(f"fitting {name} to {dataset.tracks[track]}")
         try:
             fitted = _fit(name, train, validation, motifs, config)
-        except InputError as error:
-            sections[name] = {"description": None, "settings": {}, "reason": str(error), "splits": {}}
+        except UnfittedError as error:
+            sections[name] = {"description": None, "settings": {}, "reason": error.reason, "splits": {}}
             continue
         sections[name] = {"description": fitted.description, "settings": fitted.settings, "reason": None}
         for split, scores in splits.items():

@@ -13,10 +13,19 @@ from ebox.evaluation.bootstrap import BootstrapResult, bootstrap_models, compare
 from ebox.evaluation.curves import bin_calibration, count_scores, trace_pr, trace_roc
 from ebox.evaluation.thresholds import Criterion, choose_threshold
 from ebox.settings.reading import EvaluationConfig
+from ebox.storage.notes import Code, note
 
 MODEL = "model"
 # On a 1:1 sample the AUROC, sensitivity and specificity are what they are on all examples.
 BALANCED_METRICS = ("auprc", "accuracy", "mcc")
+
+
+class Unmeasured(Code):
+    """Why nothing can be measured on the examples of a split."""
+
+    NO_EXAMPLES = "no_examples"
+    NO_NEGATIVES = "no_negatives"
+    NO_POSITIVES = "no_positives"
 
 
 @dataclass(frozen=True)
@@ -33,20 +42,21 @@ class SplitScores:
         probabilities = {name: values[chosen] for name, values in self.probabilities.items()}
         return SplitScores(self.rows[chosen], self.targets[chosen], self.kinds[chosen], probabilities)
 
-    def why_undefined(self) -> str | None:
-        """Why no metric can be given, or None where all can."""
+    def why_undefined(self) -> dict[str, Any] | None:
+        """A note that says why no metric can be given, or None where all can."""
         num_positive = int(np.count_nonzero(self.targets))
         if 0 < num_positive < len(self.targets):
             return None
-        missing = "negatives" if num_positive else "positives"
-        return f"no {missing}" if len(self.targets) else "no examples"
+        if not len(self.targets):
+            return note(Unmeasured.NO_EXAMPLES)
+        return note(Unmeasured.NO_NEGATIVES if num_positive else Unmeasured.NO_POSITIVES)
 
 
 def choose_threshold_of(validation: SplitScores, model: str, criterion: Criterion) -> dict[str, Any]:
     """The threshold of a model, or 0.5 where validation cannot choose one."""
     reason = validation.why_undefined()
     if reason is not None:
-        return {"value": 0.5, "criterion": None, "split": None, "reason": f"validation has {reason}"}
+        return {"value": 0.5, "criterion": None, "split": None, "reason": reason}
     value = choose_threshold(validation.targets, validation.probabilities[model], criterion)
     return {"value": value, "criterion": criterion, "split": "validation", "reason": None}
 

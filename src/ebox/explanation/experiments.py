@@ -20,6 +20,7 @@ from ebox.explanation.hits import Hit
 from ebox.sequences.codes import N_CODE, NUM_BASES, encode, reverse_complement
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motifs import find_motif
+from ebox.storage.notes import Code
 
 Score = Callable[[UInt8[np.ndarray, "example length"]], Float[np.ndarray, " example"]]
 Codes = UInt8[np.ndarray, "example length"]
@@ -29,6 +30,14 @@ NUM_REPLACEMENTS = 5
 NUM_RESAMPLES = 1000
 ARRANGEMENTS = ("++", "+-", "-+", "--")
 _WORD = re.compile(r"[ACGTN]*[ACGT][ACGTN]*", re.IGNORECASE)
+
+
+class Known(Code):
+    """Words, and sources of a distance between them, that ebox knows."""
+
+    E_BOX = "e_box"
+    GATA_SITE = "gata_site"
+    WADMAN_1997 = "wadman_1997"
 
 
 @dataclass(frozen=True)
@@ -79,12 +88,13 @@ def list_known_pairs() -> tuple[KnownPair, ...]:
             frozenset({"MA0091", "MA0522", "MA0830", "MA0521"}),
             # GATA1 to GATA6.
             frozenset({"MA0035", "MA0036", "MA0037", "MA0482", "MA0766", "MA1104"}),
-            make_insert("the E-box", "CATCTG"),
-            make_insert("the GATA site", "AGATAA"),
+            make_insert(Known.E_BOX, "CATCTG"),
+            make_insert(Known.GATA_SITE, "AGATAA"),
             "++",
             (7, 9),
-            "a GATA site about 9 bp downstream of the E-box, which is 8 bp to the A of AGATAA: Wadman et al. 1997, "
-            "EMBO J 16:3145; the JASPAR matrices MA0140.1 to MA0140.3 have the same distance",
+            # A GATA site about 9 bp downstream of the E-box, which is 8 bp to the A of AGATAA: Wadman et al. 1997, EMBO
+            # J 16:3145; the JASPAR matrices MA0140.1 to MA0140.3 have the same distance.
+            Known.WADMAN_1997,
         ),
     )
 

@@ -18,6 +18,7 @@ from ebox.sequences.codes import N_CODE, decode
 from ebox.sequences.fasta import parse_location
 from ebox.settings.reading import ExplanationConfig
 from ebox.storage import run_folder
+from ebox.storage.notes import Code, note
 from ebox.storage.publishing import claim_folder, explain_disk_errors, publish_folder, write_json
 from ebox.storage.stamps import EXPLANATION, stamped
 
@@ -38,6 +39,14 @@ MAX_LOGOS = 50
 MAX_LOGO_BP = 400
 # So many bases of windows are cut at once.
 BLOCK_BASES = 1 << 20
+
+
+class Hitless(Code):
+    """Why no hits were called in the sequences of a file."""
+
+    NOT_EXPLAINED = "run_not_explained"
+    OTHER_TRACK = "other_track"
+    NO_MOTIFS = "no_motifs"
 
 
 @dataclass(frozen=True)
@@ -197,17 +206,17 @@ def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> lis
     return loci
 
 
-def _read_known(run: Path, track: str) -> tuple[list[Discovered], str | None]:
+def _read_known(run: Path, track: str) -> tuple[list[Discovered], dict[str, Any] | None]:
     """The motifs that `ebox explain RUN` discovered for a track; or why there are none."""
     from ebox.explanation.writing import read_discovered, read_explanation
 
     if not (run / run_folder.EXPLANATION / run_folder.EXPLANATION_FACTS).exists():
-        return [], "the run's test set was not explained, so no motifs are known to call hits of"
+        return [], note(Hitless.NOT_EXPLAINED)
     facts = read_explanation(run)
     if facts["track"] != track:
-        return [], f"the run's test set was explained for the track {facts['track']!r}, not {track!r}"
+        return [], note(Hitless.OTHER_TRACK, {"track": track, "explained": facts["track"]})
     motifs = read_discovered(facts)
-    return motifs, None if motifs else "no motif was found in the run's test set"
+    return motifs, None if motifs else note(Hitless.NO_MOTIFS)
 
 
 def _call_known(motifs: Sequence[Discovered], loci: Sequence[Locus], config: ExplanationConfig) -> list[Hit]:

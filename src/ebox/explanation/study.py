@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from ebox.explanation.writing import ExplanationResult
 from ebox.progress import PathLike, Progress
 from ebox.settings.reading import ExplanationConfig
+from ebox.storage.notes import Code, note
 from ebox.storage.publishing import publish_folder, write_json
 from ebox.storage.run_folder import EXPLANATION_FACTS, EXPLANATION_WORK, FILTER_MATRICES
 from ebox.storage.stamps import EXPLANATION, stamped
@@ -30,6 +31,23 @@ if TYPE_CHECKING:
 
 
 NUM_EXAMPLES = 6
+
+
+class Motifless(Code):
+    """Why an explanation has no motif."""
+
+    LEFT_OUT = "discovery_left_out"
+    DISCOVERY_STOPPED = "discovery_stopped"
+    NOTHING_RECURS = "nothing_recurs"
+
+
+class Pairless(Code):
+    """Why there was no experiment with two motifs."""
+
+    LEFT_OUT = "grammar_left_out"
+    NO_PAIR = "no_pair"
+    NO_ROOM = "no_room"
+    FEW_BACKGROUNDS = "few_backgrounds"
 
 
 @dataclass(frozen=True)
@@ -168,20 +186,14 @@ class Study:
         known = found.codes, found.hypothetical, targets
         return discover(*known, self.config, filters=filters, progress=self.progress)
 
-    def _say_why_none(self, found: DiscoveryResult) -> str | None:
+    def _say_why_none(self, found: DiscoveryResult) -> dict[str, Any] | None:
         if found.motifs:
             return None
         if not self.config.discover:
-            return "discovery was left out (explanation.discover)"
+            return note(Motifless.LEFT_OUT)
         if found.reason is not None:
-            return (
-                f"TF-MoDISco stopped before its end ({found.reason}), so nothing is known of motifs; it does so where "
-                "few stretches stand out, and more sequences (explanation.max_sequences) may help"
-            )
-        return (
-            f"no stretch of high contribution recurs often enough in {found.num_searched:,} sequences; more sequences "
-            "(explanation.max_sequences), or a network that has learned more, may show one"
-        )
+            return note(Motifless.DISCOVERY_STOPPED, {"error": found.reason})
+        return note(Motifless.NOTHING_RECURS, {"num_searched": found.num_searched})
 
     def _describe_motifs(
         self, found: DiscoveryResult, hits: Sequence[Any], subject: Subject, data: Dataset
@@ -210,15 +222,15 @@ class Study:
         from ebox.explanation.subject import choose_pair, draw_backgrounds
 
         if not self.config.grammar:
-            return {"pair": None, "reason": "left out (explanation.grammar)"}
+            return {"pair": None, "reason": note(Pairless.LEFT_OUT)}
         pair = choose_pair(motifs, self.config, self.motif_files)
         if pair is None:
-            return {"pair": None, "reason": "no two motifs were found or named (explanation.pair)"}
+            return {"pair": None, "reason": note(Pairless.NO_PAIR)}
         if len(pair.first.codes) + len(pair.second.codes) > data.length_bp:
-            return {"pair": None, "reason": "the two motifs do not fit into a sequence side by side"}
+            return {"pair": None, "reason": note(Pairless.NO_ROOM)}
         backgrounds = draw_backgrounds(data, self.track, self.config)
         if len(backgrounds) < 2:
-            return {"pair": None, "reason": "two sequences at least are needed to put them into"}
+            return {"pair": None, "reason": note(Pairless.FEW_BACKGROUNDS, {"least": 2})}
         self.progress("experiments with two motifs", 0, 1)
         facts = measure_spacing(
             self._score, backgrounds, pair.first, pair.second, self.config.max_gap_bp, self.config.seed

@@ -26,6 +26,7 @@ from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import write_meme
 from ebox.sequences.places import Interval
 from ebox.settings.reading import ExplanationConfig
+from ebox.storage.notes import Code, note
 from ebox.storage.publishing import publish_file
 from ebox.storage.run_folder import (
     BIGWIG,
@@ -38,20 +39,24 @@ from ebox.storage.run_folder import (
 from ebox.storage.stamps import EXPLANATION as EXPLANATION_STAMP
 from ebox.storage.stamps import read_stamped
 
-METHOD_WORDS = {
-    "deeplift": "DeepLIFT/SHAP",
-    "saturation": "saturation mutagenesis",
-    "integrated": "integrated gradients",
-    "gradient": "gradient times input",
-}
 # A filter's matrix of fewer sites is mostly chance.
 MIN_FILTER_SITES = 20
-_REFERENCES = {
-    "deeplift": "dinucleotide shuffles of the sequence",
-    "integrated": "dinucleotide shuffles of the sequence",
-    "saturation": "a quarter of every base at every place",
-    "gradient": "a quarter of every base at every place",
-}
+# Methods that measure each base by itself, against a quarter of every base; the others go there from shuffles.
+ALONE = ("saturation", "gradient")
+
+
+class Against(Code):
+    """What sequences are explained against."""
+
+    DINUCLEOTIDE_SHUFFLES = "dinucleotide_shuffles"
+    EQUAL_SHARES = "equal_shares"
+
+
+class Incomplete(Code):
+    """Contributions that do not add up to what they explain."""
+
+    BASES_ALONE = "bases_alone"
+    FEW_POINTS = "few_points"
 
 
 @dataclass(frozen=True)
@@ -84,22 +89,15 @@ class Explained(Protocol):
 def describe_attribution(found: Attributions, config: ExplanationConfig) -> dict[str, Any]:
     """Method, what is explained against what, and the completeness error with a warning past 5 %."""
     error = found.completeness_error()
-    warning = None
+    is_alone, warning = found.method in ALONE, None
     if error > WARN_COMPLETENESS:
-        warning = (
-            f"the contributions of a sequence do not add up to what they explain: they miss it by {100 * error:.0f} % "
-            f"on average (more than {100 * WARN_COMPLETENESS:.0f} %)"
-        )
-        if found.method in ("saturation", "gradient"):
-            warning += f"; {METHOD_WORDS[found.method]} measures each base alone, so they need not"
-        else:
-            warning += "; more points on the way (explanation.num_steps) bring it down"
+        about = {"error": round(error, 8), "limit": WARN_COMPLETENESS, "method": found.method}
+        warning = note(Incomplete.BASES_ALONE if is_alone else Incomplete.FEW_POINTS, about)
     return {
         "method": found.method,
-        "words": METHOD_WORDS[found.method],
-        "output": "logit averaged over both strands" if config.both_strands else "logit of the strand given",
-        "reference": _REFERENCES[found.method],
-        "num_references": config.num_references if found.method in ("deeplift", "integrated") else None,
+        "output": "mean_of_strands" if config.both_strands else "given_strand",
+        "reference": (Against.EQUAL_SHARES if is_alone else Against.DINUCLEOTIDE_SHUFFLES).value,
+        "num_references": None if is_alone else config.num_references,
         "mean_logit": round(float(np.mean(found.logit)), 6),
         "mean_reference": round(float(np.mean(found.reference)), 6),
         "completeness_error": round(error, 8),

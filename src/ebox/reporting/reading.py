@@ -3,82 +3,97 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
 from ebox.settings.reading import Config, read_config
-from ebox.storage import stamps
+from ebox.storage import run_folder, stamps
 from ebox.storage.publishing import read_json
-from ebox.storage.run_folder import EXPLANATION, EXPLANATION_FACTS
 from ebox.storage.stamps import read_stamped
 
 NUM_MISTAKES_SHOWN = 5
+# Of ebox explain, in its own folder.
+EXPLANATION = f"{run_folder.EXPLANATION}/{run_folder.EXPLANATION_FACTS}"
+# What `ebox run` leaves in a run folder; a report says which of them it lacks.
+EXPECTED = (
+    run_folder.ENVIRONMENT,
+    run_folder.TRAINING,
+    run_folder.QUALITY,
+    run_folder.FILTERS,
+    run_folder.SIMULATION,
+)
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The contents of a run folder; what is none was not there, and `absent` names it."""
+    """The contents of a run folder. `found` holds JSON objects by file name; `absent` names what lacks."""
 
     name: str
     config: Config
     dataset: Mapping[str, Any]
     evaluation: Mapping[str, Any]
-    environment: Mapping[str, Any] | None
-    training: Mapping[str, Any] | None
+    found: Mapping[str, Mapping[str, Any]]
     metrics: tuple[Mapping[str, Any], ...]
-    quality: Mapping[str, Any] | None
-    filters: Mapping[str, Any] | None
-    explanation: Mapping[str, Any] | None
-    simulation: Mapping[str, Any] | None
-    parity: Mapping[str, Any] | None
-    scaling: Mapping[str, Any] | None
     mistakes: Mapping[str, Mapping[str, list[dict[str, Any]]]]
     absent: tuple[str, ...]
 
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        """The object of a file; none where it is not there."""
+        return self.found.get(name)
 
-def read_run_files(folder: Path) -> RunFiles:
+    def has_any(self, read: Sequence[str]) -> bool:
+        """Whether one of some files is there; the three that every report needs are."""
+        there = {*self.found, run_folder.CONFIG, run_folder.DATASET, run_folder.EVALUATION}
+        there |= {run_folder.METRICS} if self.metrics else set()
+        return not read or bool(there.intersection(read))
+
+    @property
+    def tracks(self) -> list[Mapping[str, Any]]:
+        """The tracks of the evaluation; what could not be measured comes last, so that the page opens with a result."""
+        return sorted(self.evaluation["tracks"], key=lambda track: not is_measured(track))
+
+    @property
+    def kmer(self) -> int:
+        """Of the k-mer baseline, by the settings of the evaluation."""
+        return int(self.evaluation.get("config", {}).get("kmer", self.config.evaluation.kmer))
+
+
+def read_run_files(folder: Path, more: Iterable[str] = ()) -> RunFiles:
     """Read config.toml, dataset.json and evaluation.json, and whatever else is there.
+
+    Args:
+        folder: Of the run.
+        more: Names of further JSON files in it that are read where they are there.
 
     Raises:
         InputError: no such folder; one of the three is missing; or any file that is there is not whole.
     """
-    from ebox.storage import run_folder as names
-
     if not folder.is_dir():
         raise InputError("there is no such run folder", file=folder, remedy="train one with `ebox train`")
-    _check_present(folder / names.CONFIG, "train one with `ebox train`")
-    _check_present(folder / names.DATASET, "train again: it is written when training begins")
-    _check_present(folder / names.EVALUATION, f"measure the model first: `ebox evaluate {folder}`")
-    optional = (names.ENVIRONMENT, names.TRAINING, names.QUALITY, names.FILTERS, names.SIMULATION)
-    measured = (names.PARITY, names.SCALING)
-    found = {name: _read_object(folder / name) for name in (*optional, *measured) if (folder / name).exists()}
-    evaluation = _read_evaluation(folder / names.EVALUATION)
-    metrics = _read_metrics(folder / names.METRICS)
-    predictions = folder / names.PREDICTIONS
-    present = {
-        *found,
-        *([names.METRICS] if metrics else []),
-        *([names.PREDICTIONS] if predictions.exists() else []),
-    }
+    _check_present(folder / run_folder.CONFIG, "train one with `ebox train`")
+    _check_present(folder / run_folder.DATASET, "train again: it is written when training begins")
+    _check_present(folder / run_folder.EVALUATION, f"measure the model first: `ebox evaluate {folder}`")
+    apart = {run_folder.CONFIG, run_folder.DATASET, run_folder.EVALUATION, run_folder.METRICS}
+    wanted = [name for name in sorted({*EXPECTED, *more} - apart) if (folder / name).exists()]
+    found = {name: _READERS.get(name, _read_object)(folder / name) for name in wanted}
+    evaluation = _read_evaluation(folder / run_folder.EVALUATION)
+    metrics = _read_metrics(folder / run_folder.METRICS)
+    predictions = folder / run_folder.PREDICTIONS
+    lacking = [name for name in EXPECTED if name not in found]
+    lacking += [] if metrics else [run_folder.METRICS]
+    lacking += [] if predictions.exists() else [run_folder.PREDICTIONS]
     return RunFiles(
         name=folder.resolve().name,
-        config=read_config(folder / names.CONFIG),
-        dataset=_read_dataset(folder / names.DATASET),
+        config=read_config(folder / run_folder.CONFIG),
+        dataset=_read_dataset(folder / run_folder.DATASET),
         evaluation=evaluation,
-        environment=found.get(names.ENVIRONMENT),
-        training=found.get(names.TRAINING),
+        found=found,
         metrics=metrics,
-        quality=found.get(names.QUALITY),
-        filters=found.get(names.FILTERS),
-        explanation=_read_explanation(folder / EXPLANATION / EXPLANATION_FACTS),
-        simulation=found.get(names.SIMULATION),
-        parity=found.get(names.PARITY),
-        scaling=found.get(names.SCALING),
         mistakes=_read_mistakes(predictions, evaluation) if predictions.exists() else {},
-        absent=tuple(name for name in (*optional, names.METRICS, names.PREDICTIONS) if name not in present),
+        absent=tuple(lacking),
     )
 
 
@@ -104,14 +119,16 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
     return value
 
 
-def _read_explanation(file: Path) -> dict[str, Any] | None:
-    """The facts of `ebox explain`, where it was run."""
-    if not file.exists():
-        return None
+def _read_explanation(file: Path) -> dict[str, Any]:
+    """The facts of `ebox explain`."""
     value = read_stamped(file, stamps.EXPLANATION)
     if value.get("kind") != "test":
         raise InputError("explains sequences of a file, not the test set", file=file, remedy="run `ebox explain` again")
     return value
+
+
+# Files of which more is checked than that they hold an object.
+_READERS: dict[str, Callable[[Path], dict[str, Any]]] = {EXPLANATION: _read_explanation}
 
 
 def is_measured(track: Mapping[str, Any]) -> bool:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ebox.drawing import numbers
 from ebox.errors import InputError
-from ebox.reporting import figures
-from ebox.reporting.languages import english as wording
-from ebox.reporting.reading import read_run_files
-from ebox.reporting.sections.learned import draw_learned
-from ebox.reporting.sections.measures import collect_facts
+from ebox.reporting.languages import Language, capitalise, english
+from ebox.reporting.reading import RunFiles, read_run_files
+from ebox.reporting.section import find_sections
+from ebox.reporting.sections.again import continue_command
 from ebox.storage.publishing import publish_file, read_json, write_json
-from ebox.storage.stamps import REPORT
+from ebox.storage.stamps import REPORT, stamped
 
 _TEMPLATE = "report.html.j2"
 
@@ -43,7 +42,7 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     folder = Path(run_folder)
     target = folder / names.REPORT if out is None else Path(out)
     _check_place(target, is_own=out is None)
-    files = read_run_files(folder)
+    files = read_run_files(folder, [name for section in find_sections() for name in section.reads])
     try:
         facts = collect_facts(files)
         page = render_report(facts)
@@ -82,10 +81,25 @@ def _is_report(file: Path) -> bool:
     return isinstance(facts, dict) and facts.get("format") == REPORT.name
 
 
-def render_report(facts: Mapping[str, Any]) -> str:
-    """Turn facts into the page. Every text is escaped; only drawings made here go in as they are."""
+def collect_facts(files: RunFiles) -> dict[str, Any]:
+    """What every section knows about a run, as plain values; nothing here is text that a page must trust."""
+    facts: dict[str, Any] = {"run": files.name, "absent": list(files.absent), "sections": []}
+    for section in find_sections():
+        found = section.collect(files)
+        facts |= found
+        if any(value is not None for value in found.values()):
+            facts["sections"].append(section.name)
+    return stamped(REPORT, facts, created=files.evaluation.get("created"))
+
+
+def render_report(facts: Mapping[str, Any], language: Language = english) -> str:
+    """Turn facts into the page. Every text is escaped; only drawings made here go in as they are.
+
+    Args:
+        facts: From `collect_facts`, or read from report.json.
+        language: Whose words the page is in.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("ebox.reporting"),
@@ -94,62 +108,50 @@ def render_report(facts: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    environment.filters |= _list_filters(language)
+    shown = [section for section in find_sections() if section.name in facts["sections"]]
+    drawn = {section.name: _trust(section.figures(facts, language)) for section in shown}
+    template = environment.get_template(_TEMPLATE)
+    return template.render(facts=facts, sections=shown, drawn=drawn, language=language, texts=language.TEXTS)
+
+
+def _list_filters(language: Language) -> dict[str, Callable[..., Any]]:
+    """What templates turn values into text with."""
+    return {
         "number": numbers.format_number,
         "count": numbers.format_count,
         "percent": numbers.format_percent,
         "interval": numbers.format_interval,
         "seconds": numbers.format_seconds,
-        "bytes": numbers.format_bytes,
-        "date": wording.format_date,
-        "continued": wording.continue_command,
-        "metric": wording.name_metric,
-        "kind": wording.name_kind,
-        "explain_kind": wording.explain_kind,
-        "words": wording.join_words,
+        "continued": continue_command,
+        "capital": capitalise,
+        "fill": _fill,
+        "say": language.say,
+        "any": language.quote_any,
+        "baseline": language.name_baseline,
+        "date": language.format_date,
+        "explain_kind": language.explain_kind,
+        "explain_metric": language.explain_metric,
+        "insert": language.name_insert,
+        "kind": language.name_kind,
+        "metric": language.name_metric,
+        "words": language.join_words,
     }
-    drawn = _draw(facts)
-    safe = {name: None if svg is None else Markup(svg) for name, svg in drawn["figures"].items()}
-    filters = [{**entry, "svg": Markup(entry["svg"])} for entry in drawn["filters"]]
-    learned = draw_learned(facts["learned"])
-    safe_learned = {
-        "motifs": [Markup(svg) for svg in learned["motifs"]],
-        "examples": [[Markup(svg) for svg in rows] for rows in learned["examples"]],
-        **{name: None if learned[name] is None else Markup(learned[name]) for name in ("spacing", "halves")},
-    }
-    template = environment.get_template(_TEMPLATE)
-    return template.render(
-        facts=facts,
-        figures=safe,
-        filters=filters,
-        learned=facts["learned"],
-        drawn=safe_learned,
-        metric_words=wording.METRICS,
-        style_of=figures.style_of,
-    )
 
 
-def _choose_ceiling(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The ceiling, where it is that of the whole test split and so may stand in one chart with the rest."""
-    ceiling: Mapping[str, Any] | None = facts["ceiling"]
-    return None if ceiling is None or ceiling["kind"] is not None else ceiling
+def _fill(text: str, **values: Any) -> str:
+    """A text of a language with its values; tags in the text stay, and every value is escaped."""
+    from markupsafe import Markup
+
+    return Markup(text).format(**values)
 
 
-def _draw(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Every figure by its name; the names are ids on the page."""
-    drawings: dict[str, str | None] = {}
-    for number, track in enumerate(facts["tracks"]):
-        drawings[f"contenders-{number}"] = figures.draw_contenders(
-            f"contenders-{number}", track, _choose_ceiling(facts) if number == 0 else None
-        )
-        for which in ("roc", "pr"):
-            drawings[f"{which}-{number}"] = figures.draw_curves(f"{which}-{number}", track, which)
-        drawings[f"scores-{number}"] = figures.draw_scores(f"scores-{number}", track)
-        drawings[f"calibration-{number}"] = figures.draw_calibration(f"calibration-{number}", track)
-    if facts["training"] is not None:
-        for metric in ("loss", "auroc"):
-            drawings[f"training-{metric}"] = figures.draw_training(f"training-{metric}", facts["training"], metric)
-    if facts["scaling"] is not None:
-        drawings["scaling"] = figures.draw_scaling("scaling", facts["scaling"]["weak"])
-    shown = [] if facts["filters"] is None else figures.draw_filters("filter", facts["filters"])
-    return {"figures": drawings, "filters": shown}
+def _trust(drawn: Any) -> Any:
+    """Drawings, in whatever dicts and lists they stand, as markup that is not escaped."""
+    from markupsafe import Markup
+
+    if isinstance(drawn, dict):
+        return {name: _trust(value) for name, value in drawn.items()}
+    if isinstance(drawn, list):
+        return [_trust(value) for value in drawn]
+    return None if drawn is None else Markup(drawn)

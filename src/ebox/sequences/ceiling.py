@@ -33,7 +33,7 @@ class CeilingResult:
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "method": "exact likelihood ratio of the simulated law"}
+        return {**asdict(self), "method": "likelihood_ratio"}
 
 
 def measure_ceiling(

@@ -36,7 +36,7 @@ MODEL = Format("ebox-model", 1, "use the ebox that wrote it, or train again")
 PARITY = Format("ebox-parity", 1, "make it again with `ebox doctor --parity`")
 REPORT = Format("ebox-report", 2, "write it again with `ebox report`")
 SCALING = Format("ebox-scaling", 1, "measure again with `ebox doctor --scaling`")
-SIMULATION = Format("ebox-simulation", 1, "simulate again with `ebox simulate`")
+SIMULATION = Format("ebox-simulation", 2, "simulate again with `ebox simulate`")
 
 
 def stamped(kind: Format, facts: Mapping[str, Any], *, created: str | None = None) -> dict[str, Any]:

@@ -52,13 +52,15 @@ def build(
 
 def describe(data: Dataset) -> str:
     """Counts by split and kind, what was dropped and why, and what to beware of."""
+    from ebox.reporting.languages.english import say
+
     quality = data.quality
     lines = [f"{quality['num_examples']:,} examples of {quality['length_bp']} bp, {quality['num_positive']:,} positive"]
     lines.append(f"  {'kind':<24}{'train':>10}{'validation':>12}{'test':>10}")
     for kind, counts in quality["kinds"].items():
         lines.append(f"  {kind:<24}{counts['train']:>10,}{counts['validation']:>12,}{counts['test']:>10,}")
     for reason, count in quality["dropped"].items():
-        lines.append(f"  dropped, {reason}: {count:,}")
-    lines += [f"  beware: {warning}" for warning in quality["warnings"]]
+        lines.append(f"  dropped, {say(reason)}: {count:,}")
+    lines += [f"  beware: {say(warning)}" for warning in quality["warnings"]]
     lines.append(f"  fingerprint {data.fingerprint[:16]}")
     return "\n".join([*lines, f"dataset: {data.path}"])

@@ -192,6 +192,8 @@ def describe(result: EvaluationResult) -> str:
 
 def describe_metrics(facts: Mapping[str, Any]) -> str:
     """The headline of an evaluation in a few lines of plain text."""
+    from ebox.reporting.languages.english import say
+
     lines = []
     for track in facts["tracks"]:
         test = track["splits"]["test"]
@@ -199,7 +201,7 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
             f"{track['track']}, test split, {test['num_examples']:,} examples, {test['num_positive']:,} positive"
         )
         if test["metrics"] is None:
-            lines.append(f"  not measured: {test['reason']}")
+            lines.append(f"  not measured: {say(test['reason'])}")
             continue
         for name in ("auroc", "auprc", "accuracy", "mcc"):
             lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
@@ -214,8 +216,10 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
 
 
 def _describe_baseline(baseline: Mapping[str, Any]) -> str:
+    from ebox.reporting.languages.english import say
+
     if baseline["reason"] is not None:
-        return f"not fitted: {baseline['reason']}"
+        return f"not fitted: {say(baseline['reason'])}"
     metrics = baseline["splits"]["test"]["metrics"]
     return f"AUROC {metrics['auroc']['value']:.4f}, AUPRC {metrics['auprc']['value']:.4f}"
 

@@ -114,9 +114,12 @@ def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
 
 def describe(result: ExplanationResult) -> str:
     """What was explained, what was found, and how sure that is, in a few lines."""
+    from ebox.reporting.languages.english import say
+    from ebox.reporting.languages.english.names import METHODS
+
     facts = result.facts
     sequences, attribution = facts["sequences"], facts["attribution"]
-    lines = [f"{facts['track']}: {sequences['num']:,} sequences explained by {attribution['words']}"]
+    lines = [f"{facts['track']}: {sequences['num']:,} sequences explained by {METHODS[attribution['method']]}"]
     for key, words in (
         ("num_windowed", f"longer than {sequences['length_bp']} bp: explained in windows, each base the mean of them"),
         ("num_padded", f"shorter than {sequences['length_bp']} bp: padded with N"),
@@ -126,7 +129,7 @@ def describe(result: ExplanationResult) -> str:
             lines.append(f"  {sequences[key]:,} {words}")
     lines.append(f"  completeness error {100 * attribution['completeness_error']:.2g} %")
     if attribution["warning"] is not None:
-        lines.append(f"  beware: {attribution['warning']}")
+        lines.append(f"  beware: {say(attribution['warning'])}")
     for motif in facts["motifs"]:
         best = motif["matches"][0] if motif["matches"] else None
         like = "like nothing known"
@@ -135,8 +138,8 @@ def describe(result: ExplanationResult) -> str:
             like = f"like {like}" if best["is_find"] else f"like nothing known; nearest {like}"
         lines.append(f"  {motif['name']} {motif['consensus']}: {motif['num_sites']:,} sites, {like}")
     if facts.get("hits_reason"):
-        lines.append(f"  no hits: {facts['hits_reason']}")
+        lines.append(f"  no hits: {say(facts['hits_reason'])}")
     if facts.get("motifs_reason"):
-        lines.append(f"  no motif: {facts['motifs_reason']}")
+        lines.append(f"  no motif: {say(facts['motifs_reason'])}")
     lines.append(f"explanation: {result.folder}")
     return "\n".join(lines if result.report is None else [*lines, f"report: {result.report}"])

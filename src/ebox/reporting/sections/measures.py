@@ -1,188 +1,65 @@
-"""The facts of a report, as plain values: what report.json holds and the page shows."""
+"""The section of the measures: metrics, curves, scores and calibration of each track."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ebox.drawing.numbers import MODEL
-from ebox.reporting.languages.english import METRICS, format_command, name_baseline
-from ebox.reporting.reading import RunFiles, is_measured
-from ebox.reporting.sections.learned import describe_learned
-from ebox.reporting.sections.result import list_limits, make_headline
-from ebox.storage.stamps import REPORT, stamped
+from ebox.drawing.charts import (
+    ChartAxis,
+    IntervalRow,
+    Line,
+    interval_chart,
+    line_chart,
+    make_axis,
+    strip_chart,
+    unit_axis,
+)
+from ebox.drawing.numbers import MODEL, Real, format_interval, format_number
+from ebox.reporting.languages import Language
+from ebox.reporting.reading import RunFiles
+from ebox.reporting.section import Section
+from ebox.storage import run_folder
 
-SPLITS = ("train", "validation", "test")
-NUM_FILTERS_SHOWN = 24
-_LEAKS = {
-    "exact": "the same sequence",
-    "reverse_complement": "its reverse complement",
-    "overlap": "overlapping coordinates",
-    "similar": "nearly the same sequence",
-}
-
-
-def collect_facts(files: RunFiles) -> dict[str, Any]:
-    """Put together what is known about a run; nothing here is text that a page must trust."""
-    kmer = int(files.evaluation.get("config", {}).get("kmer", files.config.evaluation.kmer))
-    # What could not be measured comes last, so that the page opens with a result.
-    measured = sorted(files.evaluation["tracks"], key=lambda track: not is_measured(track))
-    tracks = [_describe_track(track, files, kmer) for track in measured]
-    simulation = _describe_simulation(files.simulation)
-    planted = () if simulation is None else [motif["id"] for motif in simulation["motifs"]]
-    facts: dict[str, Any] = {
-        "run": files.name,
-        "headlines": [make_headline(track, kmer, planted, _count_seen(files.quality)) for track in measured],
-        "question": _describe_question(files, simulation),
-        "data": _describe_data(files),
-        "training": _describe_training(files),
-        "tracks": tracks,
-        "filters": _describe_filters(files),
-        "learned": describe_learned(files.explanation),
-        "ceiling": _describe_ceiling(files, tracks),
-        "environment": None if files.environment is None else _describe_environment(files.environment),
-        "communication": _describe_communication(files),
-        "parity": _describe_parity(files.parity),
-        "scaling": _describe_scaling(files.scaling),
-        "commands": _list_commands(files),
-        "absent": list(files.absent),
-    }
-    facts["limits"] = list_limits(facts, files.evaluation)
-    # An evaluation may have been made again with other settings than the run began with.
-    evaluated = files.evaluation.get("config")
-    facts["settings"] = files.config.model_dump(mode="json") | ({} if evaluated is None else {"evaluation": evaluated})
-    return stamped(REPORT, facts, created=files.evaluation.get("created"))
+# Rows of the table of metrics, in order.
+METRICS = (
+    "auroc",
+    "auprc",
+    "accuracy",
+    "accuracy_at_0.5",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "mcc",
+    "mcc_at_0.5",
+    "recall_at_10_fdr",
+    "recall_at_50_fdr",
+    "brier",
+    "calibration_error",
+)
+_STYLED = (MODEL, "kmer_logistic", "best_pwm", "gc_logistic")
 
 
-def _describe_question(files: RunFiles, simulation: Mapping[str, Any] | None) -> dict[str, Any]:
-    manifest, quality = files.dataset, files.quality
-    asked = files.config.data
-    split = {} if quality is None else quality.get("split", {})
-    mode = split.get("mode", manifest.get("config", {}).get("split", asked.split))
-    sources = manifest.get("sources", [])
-    roles = {} if quality is None else {entry["source"]: entry for entry in quality.get("sources", [])}
-    return {
-        "tracks": list(manifest.get("tracks", [])),
-        "length_bp": manifest.get("length_bp"),
-        "kinds": list(manifest.get("kinds", [])),
-        "sources": [_describe_source(source, roles) for source in sources],
-        "split": {"chroms": None, "fractions": None, **split, "mode": mode},
-        "simulated": simulation,
-    }
-
-
-def _describe_simulation(simulation: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What was planted, how often and where, by the settings in simulation.json."""
-    if simulation is None:
-        return None
-    keys = ("min_sites", "max_sites", "orientation", "centre_bp", "spacing_bp", "negatives")
-    settings = _get(simulation, "config")
-    motifs = [{"id": motif["name"], "name": motif.get("alt_name")} for motif in simulation.get("motifs", [])]
-    return {"motifs": motifs, **{key: settings.get(key) for key in keys}}
-
-
-def _describe_source(source: Mapping[str, Any], roles: Mapping[str, Any]) -> dict[str, Any]:
-    name = str(source.get("path", "")).replace("\\", "/").rsplit("/", 1)[-1]
-    more = roles.get(name, {})
-    return {
-        "name": name,
-        "role": source.get("role", more.get("role")),
-        "records": source.get("records", more.get("records")),
-        "examples": more.get("examples"),
-        "sha256": source.get("sha256"),
-    }
-
-
-def _describe_data(files: RunFiles) -> dict[str, Any]:
-    manifest, quality = files.dataset, files.quality
-    splits = {name: _describe_split(manifest["splits"].get(name, {})) for name in SPLITS}
-    facts: dict[str, Any] = {"splits": splits, "num_examples": manifest.get("num_examples")}
-    facts["fingerprint"] = manifest.get("fingerprint")
-    if quality is None:
-        return {**facts, "kinds": None, "dropped": None, "warnings": [], "leaks": None, "made": {}}
-    kinds = [
+def collect(files: RunFiles) -> dict[str, Any]:
+    """For each track what was measured, beside the baselines."""
+    training = files.get(run_folder.TRAINING)
+    calibrations = [] if training is None else training.get("calibration", [])
+    calibrated = {entry["track"]: entry for entry in calibrations}
+    tracks = [
         {
-            "kind": kind,
-            **{name: values.get(name) for name in SPLITS},
-            "num_examples": values.get("num_examples"),
-            "gc_mean": values.get("gc", {}).get("mean"),
-            "gc_sd": values.get("gc", {}).get("sd"),
+            **_describe_track(track, files.kmer),
+            "calibrated": calibrated.get(track["track"]),
+            "mistakes": files.mistakes.get(str(track["track"])),
         }
-        for kind, values in quality.get("kinds", {}).items()
+        for track in files.tracks
     ]
-    return {
-        **facts,
-        "kinds": kinds,
-        "dropped": quality.get("dropped", {}),
-        "warnings": list(quality.get("warnings", [])),
-        "leaks": _describe_leaks(quality.get("audit")),
-        "made": quality.get("made", {}),
-    }
+    return {"tracks": tracks}
 
 
-def _describe_split(split: Mapping[str, Any]) -> dict[str, Any]:
-    num = None if "start" not in split else split["stop"] - split["start"]
-    return {"num_examples": num, "num_positive": split.get("num_positive")}
-
-
-def _count_seen(quality: Mapping[str, Any] | None) -> int:
-    """Test sequences that also stand in the training split, on either strand or by their coordinates, at most."""
-    between = [] if quality is None else (quality.get("audit") or {}).get("between", [])
-    pairs = [pair for pair in between if pair["of"] == "test" and pair["in"] == "train"]
-    keys = ("exact", "reverse_complement", "overlap")
-    return sum(
-        min(sum(pair[key]["num_examples"] for key in keys if key in pair), pair["num_examples"]) for pair in pairs
-    )
-
-
-def _describe_leaks(audit: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
-    if audit is None:
-        return None
-    return [
-        {
-            "of": pair["of"],
-            "in": pair["in"],
-            "num_examples": pair["num_examples"],
-            "found": [
-                {
-                    "what": words,
-                    "num_examples": pair[key]["num_examples"],
-                    "other_label": pair[key].get("other_label"),
-                }
-                for key, words in _LEAKS.items()
-                if key in pair
-            ],
-        }
-        for pair in audit.get("between", [])
-    ]
-
-
-def _describe_training(files: RunFiles) -> dict[str, Any] | None:
-    if files.training is None and not files.metrics:
-        return None
-    curves: dict[str, dict[str, list[float]]] = {}
-    for entry in files.metrics:
-        curve = curves.setdefault(str(entry["kind"]), {})
-        for key in ("step", "epoch", "loss", "auroc", "auprc", "learning_rate"):
-            if isinstance(entry.get(key), int | float):
-                curve.setdefault(key, []).append(entry[key])
-    summary = {} if files.training is None else dict(files.training)
-    model, train = files.config.model, files.config.train
-    return {
-        **{key: summary.get(key) for key in ("steps", "epochs", "seconds", "sequences_per_second", "num_parameters")},
-        **{key: summary.get(key) for key in ("stopped", "best_step")},
-        "architecture": model.architecture,
-        "num_filters": model.num_filters,
-        "filter_width_bp": model.filter_width_bp,
-        "batch_size": train.batch_size,
-        "keep": train.keep,
-        "curves": curves,
-    }
-
-
-def _describe_track(track: Mapping[str, Any], files: RunFiles, kmer: int) -> dict[str, Any]:
+def _describe_track(track: Mapping[str, Any], kmer: int) -> dict[str, Any]:
     test = track["splits"]["test"]
-    calibrations = {entry["track"]: entry for entry in (files.training or {}).get("calibration", [])}
+    splits, by_kind = describe_splits(track)
     baselines = track.get("baselines", {})
     contenders = {MODEL: _get(test, "metrics")} | {
         name: _get(entry.get("splits", {}).get("test", {}), "metrics") for name, entry in baselines.items()
@@ -196,7 +73,7 @@ def _describe_track(track: Mapping[str, Any], files: RunFiles, kmer: int) -> dic
         "contenders": [
             {
                 "name": name,
-                "words": name_baseline(name, kmer),
+                "kmer": kmer,
                 "description": baselines.get(name, {}).get("description"),
                 "reason": baselines.get(name, {}).get("reason"),
                 "metrics": dict(metrics),
@@ -204,16 +81,23 @@ def _describe_track(track: Mapping[str, Any], files: RunFiles, kmer: int) -> dic
             for name, metrics in _rank(contenders)
         ],
         "metrics": [metric for metric in METRICS if metric in contenders[MODEL]],
-        "splits": {name: _describe_section(section) for name, section in track["splits"].items()},
-        "by_kind": {kind: _describe_section(section) for kind, section in _get(test, "by_kind").items()},
+        "splits": splits,
+        "by_kind": by_kind,
         "balanced": _get(_get(test, "balanced"), "metrics"),
         "comparison": track.get("comparison"),
         "curves": _get(track, "curves"),
         "calibration": [] if track.get("calibration") is None else track["calibration"],
-        "calibrated": calibrations.get(track["track"]),
         "histogram": track.get("histogram"),
-        "mistakes": files.mistakes.get(str(track["track"])),
     }
+
+
+def describe_splits(track: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sizes and metrics of each split, and of each kind of negative in the test split."""
+    kinds = _get(track["splits"]["test"], "by_kind")
+    return (
+        {name: _describe_section(section) for name, section in track["splits"].items()},
+        {kind: _describe_section(section) for kind, section in kinds.items()},
+    )
 
 
 def _describe_section(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,104 +124,146 @@ def _rank(contenders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mappin
     return sorted(contenders.items(), key=place)
 
 
-def _describe_filters(files: RunFiles) -> dict[str, Any] | None:
-    if files.filters is None:
-        return None
-    entries: Sequence[Mapping[str, Any]] = files.filters.get("filters", [])
-    about = {key: value for key, value in files.filters.items() if key not in ("filters", "format", "format_version")}
-    return {
-        **about,
-        "num_filters": len(entries),
-        "num_resembling": sum(entry.get("resembles") is not None for entry in entries),
-        "shown": [dict(entry) for entry in entries[:NUM_FILTERS_SHOWN]],
-    }
+def draw(facts: Mapping[str, Any], language: Language) -> dict[str, Any]:
+    """The charts of each track, by its number, and the style of each contender."""
+    drawn = []
+    for number, track in enumerate(facts["tracks"]):
+        entries = {
+            "contenders": draw_contenders(f"contenders-{number}", track, None, language) if number else None,
+            "roc": _draw_curves(f"roc-{number}", track, "roc", language),
+            "pr": _draw_curves(f"pr-{number}", track, "pr", language),
+            "scores": _draw_scores(f"scores-{number}", track, language),
+            "calibration": _draw_calibration(f"calibration-{number}", track, language),
+        }
+        drawn.append({**entries, "styles": [style_of(entry["name"]) for entry in track["contenders"]]})
+    return {"tracks": drawn}
 
 
-def _describe_ceiling(files: RunFiles, tracks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The best that any method could reach, where it is known, beside what the network reached there.
+def style_of(name: str) -> str:
+    """The style of the model or a baseline, the same in every figure."""
+    return name if name in _STYLED else "other"
 
-    The ceiling is that of simulated positives against simulated negatives; where other kinds of negative
-    were added, the network's metrics against the simulated ones (`given`) are its counterpart.
+
+def _name(contender: Mapping[str, Any], language: Language) -> str:
+    return language.name_baseline(contender["name"], contender["kmer"])
+
+
+def draw_contenders(
+    name: str, track: Mapping[str, Any], ceiling: Mapping[str, Any] | None, language: Language
+) -> str | None:
+    """AUROC of the network and the baselines with their intervals, and the ceiling where it is known.
+
+    Args:
+        name: Unique on the page; begins the ids inside.
+        track: Its facts.
+        ceiling: The facts of the best possible result; none: not drawn.
+        language: Of its texts.
     """
-    ceiling = files.evaluation.get("ceiling")
-    if ceiling is None and files.simulation is not None:
-        ceiling = files.simulation.get("ceiling")
-    if not isinstance(ceiling, Mapping):
-        return None
-    metrics = {name: dict(ceiling[name]) for name in ("auroc", "accuracy") if isinstance(ceiling.get(name), Mapping)}
-    kinds = tracks[0]["by_kind"]
-    kind = "given" if len(kinds) > 1 and "given" in kinds else None
-    network = tracks[0]["splits"]["test"]["metrics"] if kind is None else kinds[kind]["metrics"]
-    num_examples = ceiling.get("num_examples")
-    return {"metrics": metrics, "num_examples": num_examples, "kind": kind, "network": dict(network)}
-
-
-def _describe_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    keys = (
-        "ebox",
-        "python",
-        "packages",
-        "platform",
-        "devices",
-        "num_processes",
-        "cpu",
-        "num_cores",
-        "memory_bytes",
-    )
-    return {key: environment.get(key) for key in (*keys, "started")}
-
-
-def _describe_communication(files: RunFiles) -> dict[str, Any] | None:
-    """What the workers sent each other; none where there was one alone."""
-    sent = (files.training or {}).get("communication")
-    if not isinstance(sent, Mapping) or sent.get("workers", 1) < 2:
-        return None
-    keys = (
-        "workers",
-        "exchange",
-        "sync",
-        "steps_a_meeting",
-        "sent_bytes_a_step",
-        "exact_bytes_a_step",
-        "ratio",
-        "staleness",
-    )
-    return {key: sent.get(key) for key in keys}
-
-
-def _describe_scaling(scaling: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What `ebox doctor --scaling` measured, where it was put into the run folder."""
-    if scaling is None or scaling.get("format") != "ebox-scaling":
-        return None
-    keys = ("median_left_out_error", "worst_left_out_error", "link_bytes_per_second", "weak")
-    measured = {"num_points": len(scaling["points"]), "most": max(point["workers"] for point in scaling["points"])}
-    return {**{key: scaling[key] for key in keys}, **measured, "cpu": scaling["environment"]["cpu"]}
-
-
-def _describe_parity(parity: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The certificate of `ebox doctor --parity`, where one was put into the run folder."""
-    if parity is None or parity.get("format") != "ebox-parity":
-        return None
-    keys = ("steps", "tolerance", "overrides", "holds", "cases")
-    return {key: parity.get(key) for key in keys}
-
-
-def _list_commands(files: RunFiles) -> list[dict[str, str]]:
-    """The command lines that were kept, in the order given; one that did both stands once."""
-    kept = [
-        ("made the data", format_command(files.dataset.get("command"))),
-        (
-            "trained the network",
-            None if files.environment is None else format_command(files.environment.get("command")),
-        ),
-        ("evaluated it", format_command(files.evaluation.get("command"))),
+    texts = language.TEXTS["measures"]
+    rows = [
+        _interval_row(_name(entry, language), style_of(entry["name"]), entry["metrics"]["auroc"])
+        for entry in track["contenders"]
+        if "auroc" in entry["metrics"]
     ]
-    commands: list[dict[str, str]] = []
-    for what, line in kept:
-        if line is None:
-            continue
-        if commands and commands[-1]["line"] == line:
-            commands[-1]["what"] += f" and {what}"
-        else:
-            commands.append({"what": what, "line": line})
-    return commands
+    if not rows:
+        return None
+    if ceiling is not None and "auroc" in ceiling["metrics"]:
+        rows.insert(0, _interval_row(texts["best_possible"], "ceiling", ceiling["metrics"]["auroc"]))
+    low = min(min(row[3] for row in rows), 0.95)
+    axis = _auroc_axis(low, texts["auroc_axis"])
+    return interval_chart(name, rows, axis, title=texts["auroc_title"].format(values=_list_values(rows)))
+
+
+def _auroc_axis(low: Real, label: str) -> ChartAxis:
+    """From the lowest interval, or from chance where that is near, up to 1."""
+    start = 0.5 if 0.5 <= low < 0.75 else math.floor(low * 20) / 20
+    return make_axis(label, start, 1.0)
+
+
+def _interval_row(label: str, style: str, entry: Mapping[str, Any]) -> IntervalRow:
+    value = entry["value"]
+    low = value if entry.get("low") is None else entry["low"]
+    high = value if entry.get("high") is None else entry["high"]
+    interval = format_interval(entry)
+    words = format_number(value) + (f"  ({interval})" if interval else "")
+    return label, style, value, low, high, words
+
+
+def _list_values(rows: Sequence[IntervalRow]) -> str:
+    return "; ".join(f"{row[0]} {row[5]}" for row in rows)
+
+
+def _draw_curves(name: str, track: Mapping[str, Any], which: str, language: Language) -> str | None:
+    """The ROC ("roc") or precision-recall ("pr") curves of the network and the baselines."""
+    curves = track["curves"].get(which)
+    if not curves:
+        return None
+    metric = "auroc" if which == "roc" else "auprc"
+    lines = [
+        Line(
+            curves[entry["name"]]["x"],
+            curves[entry["name"]]["y"],
+            style_of(entry["name"]),
+            f"{_name(entry, language)} {format_number(entry['metrics'].get(metric, {}).get('value'))}",
+        )
+        for entry in track["contenders"]
+        if curves.get(entry["name"])
+    ]
+    texts = language.TEXTS["measures"]
+    x, y = (unit_axis(label) for label in texts[f"{which}_axes"])
+    title = texts[f"{which}_title"].format(values="; ".join(line.label for line in lines))
+    return line_chart(name, lines, x, y, title=title, height=366.0, key=True, diagonal=which == "roc")
+
+
+def _draw_scores(name: str, track: Mapping[str, Any], language: Language) -> str | None:
+    """How the network's probabilities are spread: a strip for the positives and for each kind of negative."""
+    histogram = track["histogram"]
+    if not histogram:
+        return None
+    strips = []
+    for kind, counts in histogram["counts"].items():
+        total = sum(counts)
+        if total:
+            label = f"{language.name_kind(kind)} ({total:,})"
+            strips.append((label, "positive" if kind == "positive" else "negative", [n / total for n in counts]))
+    strips.sort(key=lambda strip: strip[1] != "positive")
+    threshold = track["threshold"]
+    texts = language.TEXTS["measures"]
+    rule = None
+    if threshold:
+        rule = (threshold["value"], texts["threshold"].format(value=format_number(threshold["value"], 2)))
+    axis = unit_axis(texts["scores_axis"])
+    title = texts["scores_title"].format(kinds=", ".join(strip[0] for strip in strips))
+    return strip_chart(name, strips, histogram["edges"], axis, title=title, rule=rule) if strips else None
+
+
+def _draw_calibration(name: str, track: Mapping[str, Any], language: Language) -> str | None:
+    """Stated probability against the share that was positive, bin by bin."""
+    bins = [entry for entry in track["calibration"] if entry.get("num_examples")]
+    if not bins:
+        return None
+    line = Line(
+        [entry["mean_predicted"] for entry in bins],
+        [entry["fraction_positive"] for entry in bins],
+        MODEL,
+        "",
+        True,
+    )
+    texts = language.TEXTS["measures"]
+    x, y = (unit_axis(label) for label in texts["calibration_axes"])
+    title = texts["calibration_title"].format(num=len(bins))
+    gap = track["splits"]["test"]["metrics"].get("calibration_error")
+    if gap is not None:
+        title = texts["calibration_gap"].format(title=title, gap=format_number(gap["value"]))
+    return line_chart(name, [line], x, y, title=title, diagonal=True)
+
+
+SECTION = Section(
+    "measures",
+    50,
+    collect,
+    reads=(run_folder.EVALUATION, run_folder.TRAINING),
+    figures=draw,
+    template="measures.html.j2",
+    starts_sheet=True,
+)

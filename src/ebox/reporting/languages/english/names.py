@@ -1,13 +1,12 @@
-"""Words for numbers, metrics, kinds and baselines, so that every part of a report says the same."""
+"""Names of metrics, kinds, baselines and methods, so that every part of a report says the same."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from ebox.drawing.numbers import MODEL
 
-# name: (short words, what it means, higher is better)
+# name: (short words, what it means)
 METRICS: dict[str, tuple[str, str]] = {
     "auroc": ("AUROC", "how often a positive is ranked above a negative; 0.5 is chance, 1 is perfect"),
     "auprc": ("AUPRC", "precision averaged over recall; chance is the share of positives"),
@@ -41,7 +40,13 @@ KINDS = {
     "other_tracks": ("Positives of other tracks", "sequences that are positive for another track only"),
     "matched": ("Matched negatives", "other windows of the same genome with like GC, away from the peaks"),
 }
-LONGEST_COMMAND_LINE = 60
+METHODS = {
+    "deeplift": "DeepLIFT/SHAP",
+    "saturation": "saturation mutagenesis",
+    "integrated": "integrated gradients",
+    "gradient": "gradient times input",
+}
+STRANDS = {"++": "both on one strand", "+-": "second turned", "-+": "first turned", "--": "both turned"}
 
 
 def name_metric(metric: str) -> str:
@@ -58,6 +63,11 @@ def name_baseline(baseline: str, kmer: int | None = None) -> str:
     return BASELINES[baseline][0] if baseline in BASELINES else baseline.replace("_", " ")
 
 
+def explain_metric(metric: str) -> str:
+    """What a metric means."""
+    return METRICS[metric][1] if metric in METRICS else ""
+
+
 def name_kind(kind: str) -> str:
     """The short words for a kind of example."""
     return KINDS[kind][0] if kind in KINDS else kind
@@ -66,30 +76,6 @@ def name_kind(kind: str) -> str:
 def explain_kind(kind: str) -> str:
     """What a kind of example is."""
     return KINDS[kind][1] if kind in KINDS else "sequences handed in as negatives under this name"
-
-
-def format_command(argv: Sequence[str] | None) -> str | None:
-    """A command line that a shell reads back to the same words; the program without its folder."""
-    if not argv:
-        return None
-    program = argv[0].replace("\\", "/").rsplit("/", 1)[-1]
-    first = "ebox" if program in ("__main__.py", "ebox.exe") else program
-    return shlex.join([first, *argv[1:]])
-
-
-def continue_command(line: str) -> str:
-    """A long command line with a line for each option, still one command to a POSIX shell."""
-    return line if len(line) <= LONGEST_COMMAND_LINE else " \\\n  ".join(_split_options(line))
-
-
-def _split_options(line: str) -> list[str]:
-    """The program and its verb, then each option with its values; only whole words are looked at."""
-    parts: list[list[str]] = [[]]
-    for word in shlex.split(line):
-        if word.startswith("-") and parts[-1]:
-            parts.append([])
-        parts[-1].append(word)
-    return [shlex.join(part) for part in parts]
 
 
 def format_date(text: str | None) -> str:
@@ -102,3 +88,9 @@ def join_words(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def quote_any(words: Sequence[str]) -> str:
+    """“a”; “a” or “b”; “a”, “b” or “c”."""
+    quoted = [f"“{word}”" for word in words]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

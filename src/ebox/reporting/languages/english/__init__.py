@@ -1,0 +1,52 @@
+"""English: names, sentences for notes, and the fixed texts of the page.
+
+Owns no number and no rule about a run; `say` turns a note of any file into a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ebox.reporting.languages.english.data import DATA
+from ebox.reporting.languages.english.learned import LEARNED, name_insert
+from ebox.reporting.languages.english.measures import MEASURES
+from ebox.reporting.languages.english.names import (
+    explain_kind,
+    explain_metric,
+    format_date,
+    join_words,
+    name_baseline,
+    name_kind,
+    name_metric,
+    quote_any,
+)
+from ebox.reporting.languages.english.texts import TEXTS
+
+__all__ = [
+    "CODE",
+    "NOTES",
+    "TEXTS",
+    "explain_kind",
+    "explain_metric",
+    "format_date",
+    "join_words",
+    "name_baseline",
+    "name_insert",
+    "name_kind",
+    "name_metric",
+    "quote_any",
+    "say",
+]
+CODE = "en"
+NOTES = {**DATA, **MEASURES, **LEARNED}
+
+
+def say(note: Mapping[str, Any] | str, code: str | None = None) -> str:
+    """The sentence for a note, or for plain values with a code; an unknown code is given back as it is."""
+    values: Mapping[str, Any] = {"code": note} if isinstance(note, str) else note
+    told = str(values["code"] if code is None else code)
+    sentence = NOTES.get(told)
+    if sentence is None:
+        return told
+    return sentence(values) if callable(sentence) else sentence.format(**values)

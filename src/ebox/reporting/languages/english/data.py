@@ -1,0 +1,142 @@
+"""Sentences about the data and the machine: what was dropped, planted, split and warned of, and how it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import groupby
+from typing import Any
+
+from ebox.drawing.numbers import format_bytes, format_count, format_percent, format_seconds
+from ebox.reporting.languages.english.names import join_words
+
+
+def _tell_planted(made: Mapping[str, Any]) -> str:
+    most = made["max_sites"]
+    number = "" if not most else f"{made['min_sites']}{'' if most == made['min_sites'] else f' to {most}'} "
+    planted = f"{number}planted {'site' if most == 1 else 'sites'} of " if most else ""
+    names = [f"{motif['name']} ({motif['id']})" if motif["name"] else motif["id"] for motif in made["motifs"]]
+    where = f", in the central {format_count(made['centre_bp'])} bp" if made["centre_bp"] else ""
+    if made["spacing_bp"] is not None:
+        where += f", {made['spacing_bp'][0]} to {made['spacing_bp'][1]} bp apart"
+    either = ", on either strand" if made["orientation"] == "both" else ""
+    return f"simulated, with {planted}{' and '.join(names)}{where}{either}"
+
+
+def _tell_split(split: Mapping[str, Any]) -> str:
+    if split["mode"] == "chromosome":
+        chroms = split["chroms"]
+        if not chroms:
+            return "whole chromosomes"
+        return (
+            f"whole chromosomes: {join_words(chroms['validation'])} to choose the model and the threshold, "
+            f"{join_words(chroms['test'])} to test; the others train"
+        )
+    if split["mode"] == "random":
+        shares = [format_percent(share, 0) for share in split["fractions"] or ()]
+        parts = f" ({' / '.join(shares)} train / validation / test)" if shares else ""
+        return f"a random share, near-identical sequences kept on one side{parts}"
+    return "as handed in" if split["mode"] == "given" else "not recorded"
+
+
+def _tell_training(training: Mapping[str, Any]) -> str:
+    residual = training["architecture"] == "residual"
+    kind = "A residual network" if residual else "A network of one layer of motif detectors"
+    words = f"{kind} with {format_count(training['num_filters'])} filters of {training['filter_width_bp']} bp"
+    if training["num_parameters"]:
+        words += f" and {format_count(training['num_parameters'])} parameters in all"
+    if training["steps"]:
+        words += f", trained for {format_count(training['steps'])} steps"
+        words += f" of {format_count(training['batch_size'])} sequences"
+    if training["seconds"] is not None:
+        words += f" in {format_seconds(training['seconds'])}"
+    if training["sequences_per_second"]:
+        words += f" ({format_count(training['sequences_per_second'])} sequences a second)"
+    words += "."
+    if training["stopped"] == "early":
+        words += " It stopped early, when validation no longer improved."
+    if training["best_step"] is not None and training["keep"] == "best":
+        words += f" Kept is the model of step {format_count(training['best_step'])}, the best on validation data."
+    return words
+
+
+def _tell_devices(machine: Mapping[str, Any]) -> str:
+    groups = []
+    for kind, members in groupby(sorted(machine["devices"], key=lambda entry: entry["kind"]), lambda e: e["kind"]):
+        group = list(members)
+        platform = group[0]["platform"]
+        name = kind.upper() if kind.lower() == platform else f"{kind} ({platform})"
+        groups.append(f"{len(group)} \N{MULTIPLICATION SIGN} {name}")
+    processes = machine["num_processes"]
+    return ", ".join(groups) + (f", {processes} processes" if processes and processes > 1 else "")
+
+
+def _tell_processor(machine: Mapping[str, Any]) -> str:
+    words = machine["cpu"] if machine["cpu"] else "unknown"
+    if machine["num_cores"]:
+        words += f", {machine['num_cores']} cores"
+    return words + (f", {format_bytes(machine['memory_bytes'])}" if machine["memory_bytes"] else "")
+
+
+def _tell_workers(sent: Mapping[str, Any]) -> str:
+    words = (
+        f"{sent['workers']}; gradients travel by exchange “{sent['exchange']}”, sync “{sent['sync']}”: each worker "
+        f"sent {sent['sent_bytes_a_step'] / 1e3:,.1f} kB a step, where exact gradients alone would be "
+        f"{sent['exact_bytes_a_step'] / 1e3:,.1f} kB ({sent['ratio']:.1f} times as many)"
+    )
+    late = sent["staleness"]
+    return words + (f"; gradients were {late['mean']:.1f} steps late on average, {late['max']} at most" if late else "")
+
+
+def _tell_parity(parity: Mapping[str, Any]) -> str:
+    chosen = f" with {', '.join(parity['overrides'])}" if parity["overrides"] else ""
+    cases = [f"{case['workers']} {case['kind']} within {case['relative_difference']:.0e}" for case in parity["cases"]]
+    equal = all(case["rerun_is_equal"] for case in parity["cases"])
+    return (
+        f"after {parity['steps']} steps of a fixed problem{chosen} on the machine of the certificate: "
+        f"{', '.join(cases)} of one worker (relative; bound {parity['tolerance']:.0e}); a second run "
+        f"{'is equal to the bit' if equal else 'differs'}"
+    )
+
+
+_DID = {"data": "made the data", "training": "trained the network", "evaluation": "evaluated it"}
+DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
+    # Why a record was dropped.
+    "blacklisted": "blacklisted",
+    "conflicting_labels": "conflicting labels",
+    "duplicate": "duplicate",
+    "in_other_split": "also in validation or test",
+    "not_drawn": "not drawn",
+    "off_contig": "off contig",
+    "too_much_n": "too much N",
+    "too_short": "too short",
+    "unknown_chromosome": "unknown chromosome",
+    # What to beware of.
+    "leak_equal": "leakage: {num:,} of {num_examples:,} {of} sequences also stand in {in}",
+    "leak_overlap": "leakage: {num:,} of {num_examples:,} {of} examples overlap one of {in}",
+    "leak_similar": "leakage: {num:,} of {num_examples:,} {of} sequences share more than {max_similarity:.0%} of their "
+    "{kmer_bp}-mers with one of {in}",
+    "leak_kmers": "leakage: {share:.0%} of the {label} examples of {of} share a {kmer_bp}-mer with {in}",
+    "repeats": "repeats: {num:,} examples of {of} equal an earlier one of {of}",
+    "conflicts": "conflict: {num:,} sequences of {of} stand there with both labels",
+    "conflicts_dropped": "{num:,} records dropped: the same sequence stands there with both labels",
+    "few_made": "{num:,} {kind} negatives made, {wanted:,} wanted",
+    "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
+    "gc_logistic baseline",
+    "many_dropped": "{num:,} records dropped of {records:,} read: see dropped.tsv",
+    # What was asked, and how it was trained.
+    "planted": _tell_planted,
+    "split": _tell_split,
+    "training": _tell_training,
+    "devices": _tell_devices,
+    "processor": _tell_processor,
+    "workers": _tell_workers,
+    "parity": _tell_parity,
+    "command": lambda command: f"This {join_words([_DID[did] for did in command['did']])}:",
+    "growth": lambda found: (
+        f"A worker is a share of the cores of {found['cpu']}. A model of step time was fitted to "
+        f"{found['num_points']} steps measured there, of 1 to {found['most']} workers; on steps left out of the fit it "
+        f"is {found['median_left_out_error']:.1%} off (median; {found['worst_left_out_error']:.0%} at worst). The "
+        f"network between workers is taken to carry {found['link_bytes_per_second'] * 8 / 1e9:g} Gbit/s. Past the "
+        "measured workers the curve is as good as the model."
+    ),
+}

@@ -1,0 +1,169 @@
+"""Sentences about what was measured: the headline, what could not be measured or fitted, and the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ebox.drawing.numbers import format_count, format_interval, format_number, format_p, format_percent
+from ebox.reporting.languages.english.names import explain_kind, join_words, name_baseline, name_kind, name_metric
+
+
+def _tell_auroc(result: Mapping[str, Any]) -> str:
+    ends = {key: None if result[key] is None else 100 * result[key] for key in ("low", "high")}
+    interval = format_interval(ends, 1)
+    inside = f" (95 % interval {interval})" if interval else ""
+    part = "which played no part in training"
+    if result["num_seen"]:
+        part = f"of which {result['num_seen']:,} also stand in the training split and flatter the result"
+    count = "" if result["num_examples"] is None else f"{result['num_examples']:,}"
+    return (
+        f"Take one positive and one negative from the {count} test sequences, {part}: the network ranks the "
+        f"positive higher {format_number(100 * result['value'], 1)} times in 100{inside}. A coin would do so 50 times."
+    )
+
+
+def _tell_comparison(result: Mapping[str, Any]) -> str:
+    difference, value = result["difference"], result["value"]
+    reached = "stands beside it"
+    if value is not None and result["metric"] == "auroc":
+        reached = f"does so {format_number(100 * value, 1)} times"
+    return (
+        f"The baseline that did best on validation data, {name_baseline(result['baseline'], result['kmer'])}, "
+        f"{reached}. The difference in {result['metric'].upper()} is {format_number(difference['value'])} (95 % "
+        f"interval {format_interval(difference)}; {format_p(result['p_value'], result['num_bootstrap'])}), which is "
+        f"{'more' if result['is_sure'] else 'no more'} than chance explains."
+    )
+
+
+def _tell_accuracy(result: Mapping[str, Any]) -> str:
+    words = f"At a threshold fixed on validation data it is right about {format_percent(result['value'])} of the test "
+    words += "sequences"
+    if result["usual"] is None:
+        return words + "."
+    usual = format_percent(result["usual"])
+    return f"{words}; always giving the more frequent answer would be right about {usual}."
+
+
+def _tell_unmeasured(result: Mapping[str, Any]) -> str:
+    missing = "no metrics" if result["reason"] is None else MEASURES[result["reason"]["code"]]
+    return f"The test split holds {missing} for this track."
+
+
+def _tell_threshold(threshold: Mapping[str, Any]) -> str:
+    words = f"Calls are made at the threshold {format_number(threshold['value'])}"
+    criterion = threshold["criterion"]
+    if not criterion:
+        return f"{words}; none could be chosen on validation data."
+    name = name_metric(criterion)
+    name = name if criterion == "mcc" else name.lower()
+    return f"{words}, which gives the best {name} on the {threshold['split']} split."
+
+
+def _tell_best_pwm(fitted: Mapping[str, Any]) -> str:
+    name = f"{fitted['motif']} ({fitted['alt_name']})" if fitted["alt_name"] else fitted["motif"]
+    many = fitted["num_motifs"] > 1
+    choice = f", the best of {fitted['num_motifs']} motifs on validation" if many else ""
+    return f"best log-odds hit of {name} on either strand{choice}"
+
+
+def _tell_logistic(features: str) -> Callable[[Mapping[str, Any]], str]:
+    def tell(fitted: Mapping[str, Any]) -> str:
+        num, every = fitted["num_train"], fitted["num_all"]
+        share = "" if num == every else f", fitted to {num:,} of {every:,} training examples"
+        return f"logistic regression on {features.format(**fitted)}{share}"
+
+    return tell
+
+
+def _limit_negatives(limit: Mapping[str, Any]) -> str:
+    kinds = join_words([f"{name_kind(kind).lower()} ({explain_kind(kind)})" for kind in limit["kinds"]])
+    asked = f"The network was asked to tell positives from {kinds if kinds else 'the negatives given'}. "
+    if limit["kinds"] == ["shuffled"]:
+        return asked + (
+            "Shuffled sequences are easy: anything genomic, such as a repeat or a CpG island, gives the positives "
+            "away. Expect less on real genomic negatives."
+        )
+    return asked + "Against other negatives, such as open chromatin that is not bound, the scores will differ."
+
+
+def _limit_odds(limit: Mapping[str, Any]) -> str:
+    return (
+        f"Here {format_percent(limit['share'])} of the test sequences are positive. Were it 1 window in "
+        f"{format_count(limit['odds'])}, as in a scan of a genome, then at the same threshold about "
+        f"{format_percent(limit['precision'])} of the windows called positive would be, if the rest of the genome is "
+        "like these negatives. A scan needs a higher threshold."
+    )
+
+
+def _limit_split(limit: Mapping[str, Any]) -> str:
+    told = {
+        "chromosome": "No test sequence comes from a chromosome that was trained on. Repeats and gene families still "
+        "occur on both sides, as in any genome; the audit above counts the near-identical ones.",
+        "random": "Test sequences come from the same chromosomes as training ones. Near-identical sequences were kept "
+        "on one side, but neighbours share composition and repeats. Hold out whole chromosomes where coordinates are "
+        "known.",
+    }
+    given = "Train, validation and test were handed in as they are. See the audit above for what they share."
+    return told.get(limit["mode"], given)
+
+
+def _title_split(limit: Mapping[str, Any]) -> str:
+    told = {"chromosome": "Whole chromosomes were held out", "random": "A random split flatters"}
+    return told.get(limit["mode"], "The split was given")
+
+
+TELLS = "The network tells “{track}” sequences from the others"
+MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
+    # What could not be measured or fitted.
+    "no_examples": "no examples",
+    "no_negatives": "no negatives",
+    "no_positives": "no positives",
+    "kmer_too_long": "sequences of {length_bp} bp hold no {kmer}-mers",
+    "no_motif_fits": "none of {num_motifs} motifs fits into sequences of {length_bp} bp",
+    "one_class": "positive and negative examples are needed, and in the {in} split there is one class only",
+    "few_of_a_class": "validation has fewer than {least} examples of a class",
+    "no_better_than_chance": "the network ranks validation no better than chance",
+    # What a baseline is.
+    "best_pwm": _tell_best_pwm,
+    "gc_logistic": _tell_logistic("the GC fraction and its square"),
+    "kmer_logistic": _tell_logistic("{kmer}-mer counts of both strands"),
+    # The answer.
+    "verdict_unknown": "“{track}” could not be measured on the test split",
+    "verdict_none": "The network does not tell “{track}” sequences from the others",
+    "verdict_alone": TELLS,
+    "verdict_better": f"{TELLS}, and better than the best baseline",
+    "verdict_equal": f"{TELLS}, but not measurably better than a baseline",
+    "verdict_told": f"{TELLS}, but the planted motif itself does better",
+    "verdict_worse": f"{TELLS}, but worse than a simple baseline",
+    "unmeasured": _tell_unmeasured,
+    "auroc": _tell_auroc,
+    "comparison": _tell_comparison,
+    "told_motif": "That baseline was handed {motif}, the very motif that was planted. The network was told nothing, "
+    "and had to find it.",
+    "accuracy": _tell_accuracy,
+    "threshold": _tell_threshold,
+    # What the numbers do not show.
+    "limit_negatives": _limit_negatives,
+    "limit_odds": _limit_odds,
+    "limit_split": _limit_split,
+    "limit_simulated": "The sequences were made by a known rule. A network that reads them well has learned that rule; "
+    "how well it reads a genome is another question.",
+    "limit_binding": "A sequence called positive is like those that were positive in the data given, in the cells and "
+    "under the conditions in which they were measured. That says nothing about effect on a gene, and little about "
+    "other cells. Errors in the labels also cap every score.",
+    "limit_one_run": "The intervals come from drawing the test sequences again. They hold neither the spread between "
+    "training runs with other seeds nor that between laboratories.",
+    "limit_spent_once": "These numbers are fair only if no setting was chosen by looking at them. Choosing among runs "
+    "by their test scores makes the best of them look better than it is.",
+    "limit_likeness": "A filter that resembles a known motif fires on sequences like it. It does not prove which "
+    "protein binds there: families of factors share motifs.",
+    "title_limit_negatives": "The negatives set the difficulty",
+    "title_limit_odds": "A genome is mostly negative",
+    "title_limit_split": _title_split,
+    "title_limit_simulated": "Simulated sequences are tidier than real ones",
+    "title_limit_binding": "Binding is not function",
+    "title_limit_one_run": "One training run",
+    "title_limit_spent_once": "The test split is spent once",
+    "title_limit_likeness": "Likeness is not identity",
+}

@@ -1,0 +1,85 @@
+"""The section of the data: examples by kind and split, what was dropped, and the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ebox.reporting.reading import RunFiles
+from ebox.reporting.section import Section
+from ebox.storage import run_folder
+
+SPLITS = ("train", "validation", "test")
+LEAKS = ("exact", "reverse_complement", "overlap", "similar")
+
+
+def collect(files: RunFiles) -> dict[str, Any]:
+    """Counts by split and kind, drops, warnings and leaks; without quality.json the counts alone."""
+    return {"data": _describe_data(files)}
+
+
+def _describe_data(files: RunFiles) -> dict[str, Any]:
+    manifest, quality = files.dataset, files.get(run_folder.QUALITY)
+    splits = {name: _describe_split(manifest["splits"].get(name, {})) for name in SPLITS}
+    facts: dict[str, Any] = {"splits": splits, "num_examples": manifest.get("num_examples")}
+    facts["fingerprint"] = manifest.get("fingerprint")
+    if quality is None:
+        return {**facts, "kinds": None, "dropped": None, "warnings": [], "leaks": None, "made": {}}
+    kinds = [
+        {
+            "kind": kind,
+            **{name: values.get(name) for name in SPLITS},
+            "num_examples": values.get("num_examples"),
+            "gc_mean": values.get("gc", {}).get("mean"),
+            "gc_sd": values.get("gc", {}).get("sd"),
+        }
+        for kind, values in quality.get("kinds", {}).items()
+    ]
+    return {
+        **facts,
+        "kinds": kinds,
+        "dropped": quality.get("dropped", {}),
+        "warnings": list(quality.get("warnings", [])),
+        "leaks": _describe_leaks(quality.get("audit")),
+        "made": quality.get("made", {}),
+    }
+
+
+def _describe_split(split: Mapping[str, Any]) -> dict[str, Any]:
+    num = None if "start" not in split else split["stop"] - split["start"]
+    return {"num_examples": num, "num_positive": split.get("num_positive")}
+
+
+def count_seen(quality: Mapping[str, Any] | None) -> int:
+    """Test sequences that also stand in the training split, on either strand or by their coordinates, at most."""
+    between = [] if quality is None else (quality.get("audit") or {}).get("between", [])
+    pairs = [pair for pair in between if pair["of"] == "test" and pair["in"] == "train"]
+    keys = ("exact", "reverse_complement", "overlap")
+    return sum(
+        min(sum(pair[key]["num_examples"] for key in keys if key in pair), pair["num_examples"]) for pair in pairs
+    )
+
+
+def _describe_leaks(audit: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
+    if audit is None:
+        return None
+    return [
+        {
+            "of": pair["of"],
+            "in": pair["in"],
+            "num_examples": pair["num_examples"],
+            "found": [
+                {
+                    "what": key,
+                    "num_examples": pair[key]["num_examples"],
+                    "other_label": pair[key].get("other_label"),
+                }
+                for key in LEAKS
+                if key in pair
+            ],
+        }
+        for pair in audit.get("between", [])
+    ]
+
+
+SECTION = Section("data", 20, collect, reads=(run_folder.DATASET, run_folder.QUALITY), template="data.html.j2")

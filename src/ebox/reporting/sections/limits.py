@@ -1,0 +1,61 @@
+"""The section of the limits: what the numbers do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ebox.reporting.reading import RunFiles
+from ebox.reporting.section import Section
+from ebox.reporting.sections.question import describe_split
+from ebox.storage import run_folder
+from ebox.storage.notes import Code, note
+
+# One bound window among so many is a common order of magnitude for a genome-wide scan.
+GENOME_ODDS = 1000
+
+
+class Limit(Code):
+    """What a reader might take from the numbers that they do not bear."""
+
+    NEGATIVES = "limit_negatives"
+    ODDS = "limit_odds"
+    SPLIT = "limit_split"
+    SIMULATED = "limit_simulated"
+    BINDING = "limit_binding"
+    ONE_RUN = "limit_one_run"
+    SPENT_ONCE = "limit_spent_once"
+    LIKENESS = "limit_likeness"
+
+
+def collect(files: RunFiles) -> dict[str, Any]:
+    """The limits that apply to this run, and then those of every run."""
+    kinds = [kind for kind in files.dataset.get("kinds", []) if kind != "positive"]
+    odds = _weigh_odds(files.tracks[0]["splits"]["test"])
+    limits = [note(Limit.NEGATIVES, {"kinds": kinds}), *([] if odds is None else [note(Limit.ODDS, odds)])]
+    if files.get(run_folder.SIMULATION) is None:
+        limits += [note(Limit.SPLIT, {"mode": describe_split(files)["mode"]}), note(Limit.BINDING)]
+    else:
+        limits.append(note(Limit.SIMULATED))
+    return {"limits": [*limits, note(Limit.ONE_RUN), note(Limit.SPENT_ONCE), note(Limit.LIKENESS)]}
+
+
+def _weigh_odds(test: Mapping[str, Any]) -> dict[str, float] | None:
+    """What the sensitivity and specificity measured would mean where positives are rare."""
+    num, positive = test.get("num_examples"), test.get("num_positive")
+    metrics = test["metrics"]
+    if not num or not positive or "sensitivity" not in metrics or "specificity" not in metrics:
+        return None
+    found = metrics["sensitivity"]["value"]
+    false = (1.0 - metrics["specificity"]["value"]) * (GENOME_ODDS - 1)
+    precision = found / (found + false) if found + false > 0 else 0.0
+    return {"share": positive / num, "odds": GENOME_ODDS, "precision": precision}
+
+
+SECTION = Section(
+    "limits",
+    90,
+    collect,
+    reads=(run_folder.DATASET, run_folder.QUALITY, run_folder.SIMULATION),
+    template="limits.html.j2",
+)
