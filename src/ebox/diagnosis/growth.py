@@ -41,9 +41,15 @@ UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 
 @dataclass(frozen=True)
 class GrowthResult:
-    """The fit to this machine's steps, and the curves of a training over a link of `link_bytes_per_second`.
+    """The fit to this machine's steps, and the curves of a training over a link between workers.
 
-    `weak` keeps the examples of each worker, so that the batch grows; `strong` divides the batch of the settings.
+    Args:
+        fit: The fitted model.
+        link_bytes_per_second: Speed of the link in each direction.
+        weak: The curve that keeps the examples of each worker, so that the batch grows.
+        strong: The curve that divides the batch of the settings.
+        environment: Facts about the machine that was measured.
+        path: The file of the result; None: not written.
     """
 
     fit: ScalingResult

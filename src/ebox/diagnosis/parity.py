@@ -51,8 +51,12 @@ SETTINGS: Mapping[str, Any] = {
 class ParityCase:
     """One way to train, compared with one worker.
 
-    The relative difference is that of all trained parameters as one vector, |a - b| / |a| (2-norm), or that of all
-    running moments if it is larger.
+    Args:
+        workers: Number of workers.
+        kind: What they are: devices of one process, or processes.
+        relative_difference: That of all trained parameters as one vector, |a - b| / |a| (2-norm), or that of all
+            running moments if it is larger.
+        rerun_is_equal: Whether a second training gives the same bits.
     """
 
     workers: int

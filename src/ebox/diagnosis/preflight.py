@@ -124,8 +124,8 @@ def find_largest_batch(small: CompilationResult, large: CompilationResult, free_
     """The largest global batch that fits, a multiple of the devices; memory grows linearly with the batch.
 
     Args:
-        small: A batch size, and the bytes that its step needs on one device.
-        large: A larger batch size, likewise.
+        small: The compiled step of one batch size.
+        large: The compiled step of a larger batch size.
         free_bytes: Free memory of one device.
         num_devices: Number of devices.
     """

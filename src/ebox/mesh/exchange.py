@@ -182,6 +182,12 @@ class HierarchicalExchange(VectorExchange):
 
     Each device of a node gets a piece of the node's sum (reduce-scatter) and exchanges it with the devices that have
     the same piece on other nodes; then the pieces are joined (all-gather). A byte leaves a node once.
+
+    Args:
+        workers: Number of devices.
+        node_devices: Devices of a node.
+        between: The exchange between nodes.
+        axis: How the devices reach each other.
     """
 
     workers: int

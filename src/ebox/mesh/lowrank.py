@@ -30,8 +30,14 @@ class LowRankState(eqx.Module):
 class PowerExchange(Exchange):
     """Each matrix as a product of two thin ones, found by one power iteration from the directions of the last step.
 
-    Vectors, and matrices that would not shrink by half, are sent whole in the first of the two messages. With
-    `hierarchical` the shares are first summed exactly inside each node.
+    Vectors, and matrices that would not shrink by half, are sent whole in the first of the two messages.
+
+    Args:
+        workers: Number of devices.
+        rank: Columns of the thin matrices.
+        node_devices: Devices of a node.
+        hierarchical: Whether the shares are first summed exactly inside each node.
+        axis: How the devices reach each other.
     """
 
     workers: int

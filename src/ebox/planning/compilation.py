@@ -42,7 +42,7 @@ class StepShape:
 
 @dataclass(frozen=True)
 class ChipMemory:
-    """Bytes of one chip's memory, as the compiler planned them."""
+    """Bytes of one chip's memory, as the compiler planned them; `shared` is the outputs that reuse arguments."""
 
     arguments: int
     outputs: int
