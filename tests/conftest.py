@@ -44,10 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of the real data, or a skip that says how to get it."""
+    """The folder of the real data; where it is not, a skip that says so, or with EBOX_REQUIRE_DATA=1 a failure."""
     places = [Path(os.environ["EBOX_DATA"])] if "EBOX_DATA" in os.environ else []
     places.append(Path(__file__).parents[2] / "shared" / "data")
     for place in places:
         if (place / "tal1" / "bound.fa.gz").is_file():
             return place
-    pytest.skip("the real data is not here; set EBOX_DATA to its folder")
+    missing = f"the real data is in none of {', '.join(map(str, places))}; set EBOX_DATA to its folder"
+    if os.environ.get("EBOX_REQUIRE_DATA") == "1":
+        pytest.fail(missing)
+    pytest.skip(missing)

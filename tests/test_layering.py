@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import processes
 from house import FLOORS, HEIGHT, SOURCE, Import, list_modules, read_imports
 
 LONGEST_MODULE = 400
@@ -85,11 +85,13 @@ def test_every_package_says_what_it_owns():
 @pytest.mark.parametrize("module", ["ebox", "ebox.cli", "ebox.sequences", "ebox.datasets", "ebox.workers"])
 def test_light_modules_load_no_accelerator_stack(module: str):
     heavy = "{'jax', 'torch', 'sklearn', 'matplotlib', 'equinox', 'optax'}"
-    submodules = "import importlib, pkgutil; [importlib.import_module(m.name) for m in pkgutil.walk_packages(P.__path__, P.__name__ + '.')]"
+    submodules = (
+        "import importlib, pkgutil; "
+        "[importlib.import_module(m.name) for m in pkgutil.walk_packages(P.__path__, P.__name__ + '.')]"
+    )
     every = f"P = {module}; {submodules}; " if module == "ebox.workers" else ""
     program = f"import sys, {module}; {every}bad = {heavy} & set(sys.modules); sys.exit(' '.join(bad) or 0)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    processes.run(processes.python(program))
 
 
 def test_importing_a_name_that_is_not_there_says_so():
