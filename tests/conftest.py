@@ -44,13 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of the real data; where it is not, a skip that says so, or with EBOX_REQUIRE_DATA=1 a failure."""
-    places = [Path(os.environ["EBOX_DATA"])] if "EBOX_DATA" in os.environ else []
-    places.append(Path(__file__).parents[2] / "shared" / "data")
-    for place in places:
-        if (place / "tal1" / "bound.fa.gz").is_file():
-            return place
-    missing = f"the real data is in none of {', '.join(map(str, places))}; set EBOX_DATA to its folder"
-    if os.environ.get("EBOX_REQUIRE_DATA") == "1":
-        pytest.fail(missing)
-    pytest.skip(missing)
+    """The folder of the real data; where it is not, a skip that says so, or a failure with EBOX_REQUIRE_DATA=1."""
+    place = Path(os.environ.get("EBOX_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (place / "tal1" / "bound.fa.gz").is_file():
+        give_up = pytest.fail if os.environ.get("EBOX_REQUIRE_DATA") == "1" else pytest.skip
+        give_up(f"the real data is not in {place}; set EBOX_DATA to its folder")
+    return place
