@@ -130,6 +130,11 @@ class Started:
         return f"$ {command}\nexit code: {self.code}\nstdout:\n{self.stdout}\nstderr:\n{self.stderr}"
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it is more than an entry that nobody has taken note of."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def _read(file: IO[bytes]) -> str:
     """What a file holds. Its position, where the process goes on writing, stays."""
     return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")

@@ -249,6 +249,7 @@ def test_a_lost_worker_or_machine_leaves_no_trace_in_the_model(
     assert reason in output
     assert "starting again with 2 workers from step-" in output
     assert largest_difference(undisturbed, out) == 0.0
+    assert not any(map(processes.lives, before))
 
 
 @needs_ray

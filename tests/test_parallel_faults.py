@@ -60,7 +60,7 @@ def test_a_group_that_is_told_to_stop_at_its_start_stops_and_goes_on_later(
         workers = workers_of(process)
         process.send_signal(number)
         assert "Traceback" not in process.finish(60.0)
-        assert not any(worker.is_running() for worker in workers)
+        assert not any(map(processes.lives, workers))
     flags = ("--processes", "2", *(("--resume",) if (tmp_path / "run").exists() else ()))
     train(dataset, tmp_path / "run", STALLS, *flags)
     assert largest_difference(undisturbed, tmp_path / "run") == 0.0

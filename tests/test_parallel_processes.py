@@ -16,6 +16,7 @@ import jax
 import psutil
 import pytest
 
+import processes
 from ebox.diagnosis.parity import make_dataset, relative_difference
 from ebox.errors import InputError
 from ebox.mesh import find_devices
@@ -134,8 +135,10 @@ def test_a_group_that_is_killed_whole_goes_on_later_and_leaves_no_worker(
     dataset: Path, tmp_path: Path, undisturbed: Path
 ):
     with training(dataset, tmp_path / "run", LONG, "--processes", "2", ends=-signal.SIGKILL) as process:
-        assert len(workers_of(process)) == 2
+        workers = workers_of(process)
+        assert len(workers) == 2
         process.send_signal(signal.SIGKILL)
+    assert not any(map(processes.lives, workers))
     train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
     assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 

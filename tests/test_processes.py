@@ -121,7 +121,7 @@ def test_a_test_that_fails_leaves_no_process():
         assert child.is_running()
         raise RuntimeError("of the test")
     assert process.code == -signal.SIGKILL
-    assert not _lives(child)
+    assert not processes.lives(child)
 
 
 @pytest.mark.parametrize("ends", [0, -signal.SIGKILL])
@@ -137,12 +137,7 @@ def test_a_process_that_outlives_the_one_that_started_it_is_told_of_and_ended(
         child = psutil.Process(int(process.stdout))
         if ends:
             process.send_signal(signal.SIGKILL)
-    assert not _lives(child)
-
-
-def _lives(process: psutil.Process) -> bool:
-    """Whether it is more than an entry that nobody has taken note of."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    assert not processes.lives(child)
 
 
 def test_much_that_is_printed_holds_no_process_up():
