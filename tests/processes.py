@@ -132,7 +132,10 @@ class Started:
 
 def lives(process: psutil.Process) -> bool:
     """Whether it is more than an entry that nobody has taken note of."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _read(file: IO[bytes]) -> str:
