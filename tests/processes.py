@@ -131,7 +131,7 @@ class Started:
 
 
 def lives(process: psutil.Process) -> bool:
-    """Whether it is more than an entry that nobody has taken note of."""
+    """Whether it still runs: one that has ended may be in the table of processes for a while."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
