@@ -11,10 +11,8 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
-# Tests that measure time or silence need the machine for themselves; of all others, two run at a time.
 test-slow: $(READY)
-	$(BIN)/pytest -m "slow and not alone" -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/pytest -m "slow and alone"
+	$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -25,10 +25,15 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 
-# Files that take long by themselves: begun first, none of them is left over for one worker at the end.
+# Files that take long by themselves: begun first, none of them is left over for one worker at the end. The first five
+# take longest of the slow tests, and the others of those that are not.
 LONG_FILES = (
-    "test_readme",
+    "test_planning_compilation",
     "test_parallel_processes",
+    "test_parallel_cluster",
+    "test_parity",
+    "test_scaling",
+    "test_readme",
     "test_cli",
     "test_preflight",
     "test_explaining",
