@@ -25,10 +25,15 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 
-# Files that take long by themselves: begun first, none of them is left over for one worker at the end.
+# Files that take long by themselves: begun first, none of them is left over for one worker at the end. The first five
+# take longest of the slow tests, and the others of those that are not.
 LONG_FILES = (
-    "test_readme",
+    "test_planning_compilation",
     "test_parallel_processes",
+    "test_parallel_cluster",
+    "test_parity",
+    "test_scaling",
+    "test_readme",
     "test_cli",
     "test_preflight",
     "test_explaining",
@@ -44,10 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of the real data, or a skip that says how to get it."""
-    places = [Path(os.environ["EBOX_DATA"])] if "EBOX_DATA" in os.environ else []
-    places.append(Path(__file__).parents[2] / "shared" / "data")
-    for place in places:
-        if (place / "tal1" / "bound.fa.gz").is_file():
-            return place
-    pytest.skip("the real data is not here; set EBOX_DATA to its folder")
+    """The folder of the real data; where it is not, a skip that says so, or a failure with EBOX_REQUIRE_DATA=1."""
+    place = Path(os.environ.get("EBOX_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (place / "tal1" / "bound.fa.gz").is_file():
+        give_up = pytest.fail if os.environ.get("EBOX_REQUIRE_DATA") == "1" else pytest.skip
+        give_up(f"the real data is not in {place}; set EBOX_DATA to its folder")
+    return place

@@ -1,14 +1,12 @@
 import gzip
-import os
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import processes
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import open_dataset
 from ebox.datasets.sources import DatasetSources
@@ -356,15 +354,14 @@ def test_a_kill_while_writing_leaves_the_old_dataset(tmp_path: Path) -> None:
         build.build_dataset(DataConfig(seed=1), Path({str(tmp_path / "out")!r}),
                             DatasetSources(positives=Path({str(positives)!r})), overwrite=True)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, env=dict(os.environ))
-    assert done.returncode == -signal.SIGKILL
+    processes.run(processes.python(textwrap.dedent(program)), ends=-signal.SIGKILL)
     assert open_dataset(tmp_path / "out", "full").fingerprint == before
 
 
 def test_datasets_load_without_the_accelerator_stack() -> None:
     heavy = "{'jax', 'sklearn', 'matplotlib', 'polars', 'pysam'}"
     program = f"import ebox.datasets, sys; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    done = processes.run(processes.python(program))
     assert done.stdout.strip() == "[]"
 
 

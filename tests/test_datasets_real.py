@@ -1,7 +1,6 @@
 """Datasets of real data: the counts and the leakage that the README of the data states are found."""
 
 import gzip
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,15 @@ from ebox.datasets.sources import DatasetSources
 from ebox.sequences.fasta import read_fasta, write_fasta
 from ebox.settings.reading import DataConfig
 
-DATA = Path(os.environ.get("EBOX_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-pytestmark = [
-    pytest.mark.real_data,
-    pytest.mark.skipif(not (DATA / "tal1").is_dir(), reason="real data not found: set $EBOX_DATA to its folder"),
-]
+pytestmark = pytest.mark.real_data
 
 
 @pytest.fixture(scope="module")
-def tal1(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def tal1(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Bound against matched, and against open chromatin that no TAL1 set overlaps."""
     folder = tmp_path_factory.mktemp("tal1")
-    chromatin = read_fasta(DATA / "tal1" / "open_chromatin_hsc.fa.gz")
-    with gzip.open(DATA / "tal1" / "open_chromatin_hsc_labels.tsv.gz", "rt") as stream:
+    chromatin = read_fasta(real_data / "tal1" / "open_chromatin_hsc.fa.gz")
+    with gzip.open(real_data / "tal1" / "open_chromatin_hsc_labels.tsv.gz", "rt") as stream:
         columns = stream.readline().rstrip("\n").split("\t")
         labels = [line.rstrip("\n").split("\t")[columns.index("TAL1_any")] for line in stream]
     unbound = chromatin.take(np.flatnonzero(np.array(labels) == "0"))
@@ -35,9 +29,9 @@ def tal1(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         DataConfig(track="TAL1"),
         folder / "out",
         DatasetSources(
-            positives=DATA / "tal1" / "bound.fa.gz",
+            positives=real_data / "tal1" / "bound.fa.gz",
             negatives=(
-                DATA / "tal1" / "unbound_matched.fa.gz",
+                real_data / "tal1" / "unbound_matched.fa.gz",
                 folder / "open.fa",
             ),
             negative_names=("matched_genomic", "open_chromatin"),
@@ -70,9 +64,11 @@ def test_tal1_is_split_by_chromosome(tal1: Dataset) -> None:
 @pytest.mark.parametrize(
     ("number", "repeats", "test_in_train"), [(0, 8, 0), (1, 0, 1), (2, 185, 0), (3, 20, 1), (4, 3789, 0)]
 )
-def test_the_known_repeats_of_gue_are_found(tmp_path: Path, number: int, repeats: int, test_in_train: int) -> None:
+def test_the_known_repeats_of_gue_are_found(
+    real_data: Path, tmp_path: Path, number: int, repeats: int, test_in_train: int
+) -> None:
     names = {"train": "train", "validation": "dev", "test": "test"}
-    files = {split: DATA / "gue" / f"tf{number}_{name}.csv.gz" for split, name in names.items()}
+    files = {split: real_data / "gue" / f"tf{number}_{name}.csv.gz" for split, name in names.items()}
     dataset = build_dataset(DataConfig(), tmp_path / "out", DatasetSources(splits=files))
     audit = dataset.quality["audit"]
     assert dataset.quality["dropped"] == {}
@@ -86,19 +82,19 @@ def test_the_known_repeats_of_gue_are_found(tmp_path: Path, number: int, repeats
         assert round(positives["num_sharing"] / positives["num_checked"], 2) == 0.71
 
 
-def test_peaks_on_a_piece_of_the_genome_get_matched_and_shuffled_negatives(tmp_path: Path) -> None:
+def test_peaks_on_a_piece_of_the_genome_get_matched_and_shuffled_negatives(real_data: Path, tmp_path: Path) -> None:
     genome = tmp_path / "pieces.fa"
-    genome.write_bytes(gzip.decompress((DATA / "genome" / "human_pieces.fa.gz").read_bytes()))
+    genome.write_bytes(gzip.decompress((real_data / "genome" / "human_pieces.fa.gz").read_bytes()))
     random = np.random.default_rng(0)
     lines = [f"chr2\t{start}\t{start + 300}\n" for start in random.integers(0, 2_332_000, 300).tolist()]
-    with gzip.open(DATA / "tal1" / "GSM1067277_TAL1_erythroid.hg38.bed.gz", "rt") as stream:
+    with gzip.open(real_data / "tal1" / "GSM1067277_TAL1_erythroid.hg38.bed.gz", "rt") as stream:
         lines += [line for line in stream if line.startswith("chr2\t")][:200]
     (tmp_path / "peaks.bed").write_text("".join(lines))
     dataset = build_dataset(
         DataConfig(negatives=("matched", "shuffled"), split="random"),
         tmp_path / "out",
         DatasetSources(
-            peaks=tmp_path / "peaks.bed", genome=genome, blacklist=DATA / "genome" / "hg38-blacklist.v2.bed.gz"
+            peaks=tmp_path / "peaks.bed", genome=genome, blacklist=real_data / "genome" / "hg38-blacklist.v2.bed.gz"
         ),
     )
     quality = dataset.quality

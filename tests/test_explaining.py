@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ebox
+import processes
 from ebox.errors import InputError
 from ebox.evaluation.windows import cut_windows, plan_windows
 from ebox.explanation import locus
@@ -276,16 +275,13 @@ def test_a_missing_part_names_the_command_that_installs_it(run: Path, monkeypatc
 
 
 def test_the_command_line_explains_and_refuses(fresh: Path):
-    command = [sys.executable, "-m", "ebox", "explain", str(fresh), "--method", "gradient"]
+    command = processes.ebox("explain", fresh, "--method", "gradient")
     settings = ["discover=false", "proof=false", "grammar=false"]
     for setting in settings:
         command += ["--set", f"explanation.{setting}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "beware" in done.stdout
+    assert "beware" in processes.run(command).stdout
     for extra, words in ((["--set", "train.epochs=3"], "only explanation."), (["--track", "x"], "no track 'x'")):
-        done = subprocess.run([*command, *extra], capture_output=True, text=True, check=False)
-        assert done.returncode == 2
+        done = processes.run([*command, *extra], ends=2)
         assert words in done.stderr
         assert "Traceback" not in done.stderr
 

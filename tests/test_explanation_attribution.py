@@ -213,8 +213,11 @@ def test_batches_and_devices_change_nothing(method: str):
     one = attribute(network, codes, QUICK, 0, method=method, mesh=make_mesh(jax.devices()[:1]))
     config = QUICK.model_copy(update={"batch_size": 33})
     many = attribute(network, codes, config, 0, method=method, mesh=make_mesh(jax.devices()))
-    np.testing.assert_allclose(many.hypothetical, one.hypothetical, atol=2e-5)
-    np.testing.assert_allclose(many.logit, one.logit, atol=2e-5)
+    # Logits of some hundreds may differ by two units in the last place; saturation takes differences of them.
+    unit = np.spacing(np.abs(one.logit).max())
+    atol = 4 * unit if method == "saturation" else 2e-5
+    np.testing.assert_allclose(many.hypothetical, one.hypothetical, atol=atol)
+    np.testing.assert_allclose(many.logit, one.logit, atol=2 * unit)
 
 
 def test_batches_shrink_as_references_grow():

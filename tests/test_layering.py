@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import processes
 from house import FLOORS, HEIGHT, SOURCE, Import, list_modules, read_imports
 
 LONGEST_MODULE = 400
@@ -88,8 +88,7 @@ def test_light_modules_load_no_accelerator_stack(module: str):
     walk = f"import importlib, pkgutil, {module} as P\nfor m in pkgutil.walk_packages(P.__path__, P.__name__ + '.'):"
     every = f"{walk}\n    importlib.import_module(m.name)\n" if module == "ebox.workers" else ""
     program = f"import sys, {module}\n{every}bad = {heavy} & set(sys.modules)\nsys.exit(' '.join(bad) or 0)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    processes.run(processes.python(program))
 
 
 def test_importing_a_name_that_is_not_there_says_so():

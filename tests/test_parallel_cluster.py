@@ -6,9 +6,7 @@ import json
 import re
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -18,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+import processes
 from ebox.datasets.folder import open_dataset
 from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError, ResumableError, WorkersFailedError
@@ -29,7 +28,7 @@ from ebox.workers.machine import list_cores
 from ebox.workers.ray_connection import connect
 from ebox.workers.ray_crew import Demand, share_of_cpus
 from ebox.workers.supervision import GroupPlan, StartFailedError, supervise
-from groups import LONG, largest_difference, started, train, wait_until
+from groups import LONG, largest_difference, train, training
 
 # Not by importing it: what Ray takes over at its import is for ebox to set.
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason='Ray is not installed: pip install "ebox[cluster]"')
@@ -45,8 +44,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two processes of this machine, without Ray."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = train(dataset, out, LONG, "--processes", "2")
-    assert done.returncode == 0, done.stderr
+    train(dataset, out, LONG, "--processes", "2")
     return out
 
 
@@ -189,8 +187,7 @@ print(json.dumps({"listening": listening, "same_handler": same, "token_left": "R
 @needs_ray
 @pytest.mark.slow
 def test_a_local_cluster_listens_on_loopback_alone_and_leaves_no_handler():
-    done = subprocess.run([sys.executable, "-c", LISTENERS], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = processes.run(processes.python(LISTENERS))
     found = json.loads(done.stdout.splitlines()[-1])
     assert any(name == "gcs_server" for name, _ in found["listening"])
     assert {ip.removeprefix("::ffff:") for _, ip in found["listening"]} == {"127.0.0.1"}
@@ -204,8 +201,7 @@ def test_an_address_without_a_cluster_is_an_error_with_the_remedy(dataset: Path,
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    done = train(dataset, tmp_path / "run", {}, "--cluster", address, "--workers", "2")
-    assert done.returncode == 2, done.stderr
+    done = train(dataset, tmp_path / "run", {}, "--cluster", address, "--workers", "2", ends=2)
     assert "ray start --head" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -215,8 +211,7 @@ def test_an_address_without_a_cluster_is_an_error_with_the_remedy(dataset: Path,
 @pytest.mark.slow
 def test_more_workers_than_there_is_room_for_are_refused(dataset: Path, tmp_path: Path):
     room = {"parallel.worker_cpus": psutil.cpu_count() or 1}
-    done = train(dataset, tmp_path / "run", room, *TWO)
-    assert done.returncode == 2, done.stderr
+    done = train(dataset, tmp_path / "run", room, *TWO, ends=2)
     assert "no room for 2 workers" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -229,9 +224,9 @@ def _seat(process: psutil.Process) -> bool:
     return "Seat" in " ".join(process.cmdline())
 
 
-def _descendants(process: subprocess.Popen[str], wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+def _descendants(process: processes.Started, wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
+    for child in process.children(recursive=True):
         try:
             found += [child] if wanted(child) else []
         except psutil.Error:
@@ -246,16 +241,15 @@ def test_a_lost_worker_or_machine_leaves_no_trace_in_the_model(
     wanted: Callable[[psutil.Process], bool], reason: str, dataset: Path, tmp_path: Path, undisturbed: Path
 ):
     out = tmp_path / "run"
-    with started(dataset, out, LONG, *TWO) as process:
+    with training(dataset, out, LONG, *TWO) as process:
         before = _descendants(process, _worker)
         assert len(before) == 2
         _descendants(process, wanted)[-1].kill()
-        output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
+        output = process.finish()
     assert reason in output
     assert "starting again with 2 workers from step-" in output
     assert largest_difference(undisturbed, out) == 0.0
-    wait_until(lambda: not any(worker.is_running() for worker in before))
+    assert not any(map(processes.lives, before))
 
 
 @needs_ray
@@ -264,14 +258,10 @@ def test_a_training_on_a_cluster_that_is_told_to_stop_is_saved_and_goes_on(
     dataset: Path, tmp_path: Path, undisturbed: Path
 ):
     out = tmp_path / "run"
-    with started(dataset, out, LONG, *TWO) as process:
+    with training(dataset, out, LONG, *TWO, ends=75) as process:
         process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
-        output = process.communicate(timeout=100)[0]
-    assert process.returncode == 75, output
-    assert time.monotonic() - began < 60
-    again = train(dataset, out, LONG, *TWO, "--resume")
-    assert again.returncode == 0, again.stderr
+        process.finish(60)
+    train(dataset, out, LONG, *TWO, "--resume")
     assert largest_difference(undisturbed, out) == 0.0
 
 
@@ -279,12 +269,11 @@ def test_a_training_on_a_cluster_that_is_told_to_stop_is_saved_and_goes_on(
 @pytest.mark.slow
 def test_an_asynchronous_training_goes_on_without_the_worker_it_lost(dataset: Path, tmp_path: Path):
     out = tmp_path / "run"
-    with started(dataset, out, LONG, *TWO, "--sync", "async") as process:
+    with training(dataset, out, LONG, *TWO, "--sync", "async") as process:
         actors = _descendants(process, lambda one: "GradientActor" in " ".join(one.cmdline()))
         assert len(actors) == 2
         actors[0].kill()
-        output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
+        output = process.finish()
     assert re.search(r"worker \d is gone .*: starting another in its place", output)
     assert "steps late on average" in output
     facts = read_json(out / "training.json")
@@ -297,10 +286,9 @@ def test_an_asynchronous_training_goes_on_without_the_worker_it_lost(dataset: Pa
 @pytest.mark.slow
 def test_an_asynchronous_training_ends_where_too_few_workers_are_left(dataset: Path, tmp_path: Path):
     more = ("--sync", "async", "--min-workers", "2", "--set", "parallel.max_restarts=0")
-    with started(dataset, tmp_path / "run", LONG, *TWO, *more) as process:
+    with training(dataset, tmp_path / "run", LONG, *TWO, *more, ends=1) as process:
         _descendants(process, lambda one: "GradientActor" in " ".join(one.cmdline()))[0].kill()
-        output = process.communicate(timeout=300)[0]
-    assert process.returncode == 1, output
+        output = process.finish()
     assert "1 of 2 workers on the Ray cluster are left" in output
 
 

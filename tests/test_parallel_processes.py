@@ -16,6 +16,7 @@ import jax
 import psutil
 import pytest
 
+import processes
 from ebox.diagnosis.parity import make_dataset, relative_difference
 from ebox.errors import InputError
 from ebox.mesh import find_devices
@@ -26,9 +27,8 @@ from ebox.workers.processes import CalmCollectives, MeetingError, is_cluster_tas
 from groups import (
     LONG,
     largest_difference,
-    started,
     train,
-    wait_until,
+    training,
     weights,
     workers_of,
 )
@@ -42,7 +42,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("alone") / "run"
-    assert train(dataset, out, {}).returncode == 0
+    train(dataset, out, {})
     return out
 
 
@@ -50,15 +50,13 @@ def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two workers that nobody disturbs."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = train(dataset, out, LONG, "--processes", "2")
-    assert done.returncode == 0, done.stderr
+    train(dataset, out, LONG, "--processes", "2")
     return out
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_give_the_model_of_one(dataset: Path, tmp_path: Path, alone: Path, processes: int):
     done = train(dataset, tmp_path / "run", {}, "--processes", str(processes))
-    assert done.returncode == 0, done.stderr
     assert relative_difference(weights(alone), weights(tmp_path / "run")) < 1e-6
     # Offsets that start at zero are small after 50 steps, so of them alone it is more.
     assert largest_difference(alone, tmp_path / "run") < 5e-6
@@ -72,16 +70,15 @@ def test_several_processes_give_the_model_of_one(dataset: Path, tmp_path: Path, 
 def test_several_processes_with_whole_groups_give_the_model_of_one(dataset: Path, tmp_path: Path, processes: int):
     # Batches of 32 hold four groups of 8.
     settings = {"train.batch_statistics": "group", "train.group_examples": 8, "train.batch_size": 32}
-    assert train(dataset, tmp_path / "alone", settings).returncode == 0
-    done = train(dataset, tmp_path / "run", settings, "--processes", str(processes))
-    assert done.returncode == 0, done.stderr
+    train(dataset, tmp_path / "alone", settings)
+    train(dataset, tmp_path / "run", settings, "--processes", str(processes))
     assert relative_difference(weights(tmp_path / "alone"), weights(tmp_path / "run")) < 1e-6
     messages = json.loads((tmp_path / "run" / "training.json").read_text())["communication"]["messages"]
     assert len(messages) == 1
 
 
 def test_a_killed_worker_leaves_no_trace_in_the_model(dataset: Path, tmp_path: Path, undisturbed: Path):
-    with started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
+    with training(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
         listening = {
             connection.laddr.ip
             for worker in workers_of(process)
@@ -91,8 +88,7 @@ def test_a_killed_worker_leaves_no_trace_in_the_model(dataset: Path, tmp_path: P
         assert listening
         assert all(_is_loopback(address) for address in listening)
         workers_of(process)[1].kill()
-        output = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, output
+        output = process.finish(200)
     assert "worker 1 was ended by signal 9 (SIGKILL); starting again with 2 workers from step-" in output
     assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 
@@ -106,13 +102,12 @@ def _is_loopback(text: str) -> bool:
 @pytest.mark.slow
 def test_a_hung_worker_is_noticed_and_leaves_no_trace_in_the_model(dataset: Path, tmp_path: Path, undisturbed: Path):
     settings = {**LONG, "parallel.stall_seconds": 6}
-    with started(dataset, tmp_path / "run", settings, "--processes", "2") as process:
+    with training(dataset, tmp_path / "run", settings, "--processes", "2") as process:
         workers_of(process)[1].send_signal(signal.SIGSTOP)
         began = time.monotonic()
-        wait_until(lambda: len(workers_of(process)) == 0 or _restarted(tmp_path / "run"))
+        process.wait_until(lambda: len(workers_of(process)) == 0 or _restarted(tmp_path / "run"))
         assert time.monotonic() - began < 30.0
-        output = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, output
+        output = process.finish(200)
     assert "gave no sign of life" in output
     assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 
@@ -126,14 +121,12 @@ def _restarted(run: Path) -> bool:
 def test_a_group_that_is_told_to_stop_saves_and_goes_on_later(
     dataset: Path, tmp_path: Path, undisturbed: Path, number: int, code: int
 ):
-    with started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
+    with training(dataset, tmp_path / "run", LONG, "--processes", "2", ends=code) as process:
         process.send_signal(number)
-        output = process.communicate(timeout=100)[0]
-    assert process.returncode == code, output
+        output = process.finish(100)
     assert "--resume" in output
     assert not (tmp_path / "run" / "model").exists()
-    done = train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
-    assert done.returncode == 0, done.stderr
+    train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
     assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 
 
@@ -141,13 +134,12 @@ def test_a_group_that_is_told_to_stop_saves_and_goes_on_later(
 def test_a_group_that_is_killed_whole_goes_on_later_and_leaves_no_worker(
     dataset: Path, tmp_path: Path, undisturbed: Path
 ):
-    with started(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
+    with training(dataset, tmp_path / "run", LONG, "--processes", "2", ends=-signal.SIGKILL) as process:
         workers = workers_of(process)
-        process.kill()
-        process.communicate()
-        wait_until(lambda: not any(worker.is_running() for worker in workers), 20.0)
-    done = train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
-    assert done.returncode == 0, done.stderr
+        assert len(workers) == 2
+        process.send_signal(signal.SIGKILL)
+    assert not any(map(processes.lives, workers))
+    train(dataset, tmp_path / "run", LONG, "--processes", "2", "--resume")
     assert largest_difference(undisturbed, tmp_path / "run") == 0.0
 
 
@@ -155,22 +147,20 @@ def test_a_group_that_is_killed_whole_goes_on_later_and_leaves_no_worker(
 @pytest.mark.parametrize("exchange", ["int8", "powersgd"])
 def test_what_an_exchange_owes_survives_a_kill(dataset: Path, tmp_path: Path, exchange: str):
     flags = ("--processes", "2", "--exchange", exchange, "--rank", "1")
-    assert train(dataset, tmp_path / "whole", LONG, *flags).returncode == 0
-    with started(dataset, tmp_path / "run", LONG, *flags) as process:
+    train(dataset, tmp_path / "whole", LONG, *flags)
+    with training(dataset, tmp_path / "run", LONG, *flags) as process:
         workers_of(process)[0].kill()
-        output = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, output
     assert largest_difference(tmp_path / "whole", tmp_path / "run") == 0.0
 
 
 @pytest.mark.slow
 def test_workers_that_fail_again_and_again_end_with_an_error(dataset: Path, tmp_path: Path):
-    with started(dataset, tmp_path / "run", LONG, "--processes", "2", "--set", "parallel.max_restarts=1") as process:
+    settings = {**LONG, "parallel.max_restarts": 1}
+    with training(dataset, tmp_path / "run", settings, "--processes", "2", ends=1) as process:
         workers_of(process)[0].kill()
-        wait_until(lambda: _restarted(tmp_path / "run"))
+        process.wait_until(lambda: _restarted(tmp_path / "run"))
         workers_of(process)[0].kill()
-        output = process.communicate(timeout=100)[0]
-    assert process.returncode == 1
+        output = process.finish(100)
     assert "started again 1 times already" in output
     assert "Traceback" not in output
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
@@ -179,23 +169,21 @@ def test_workers_that_fail_again_and_again_end_with_an_error(dataset: Path, tmp_
 @pytest.mark.slow
 def test_a_group_goes_on_with_fewer_workers(dataset: Path, tmp_path: Path):
     flags = ("--processes", "3", "--min-workers", "2", "--set", "parallel.max_restarts=8")
-    with started(dataset, tmp_path / "run", LONG, *flags) as process:
+    with training(dataset, tmp_path / "run", LONG, *flags) as process:
         for _ in range(3):
             before = workers_of(process)
             before[-1].kill()
-            wait_until(
+            process.wait_until(
                 lambda before=before: len(workers_of(process)) >= 2 and not set(before) & set(workers_of(process))
             )
             if len(workers_of(process)) == 2:
                 break
-        output = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, output
+        output = process.finish(200)
     assert "starting again with 2 workers" in output
 
 
 def test_bad_settings_of_a_worker_come_back_as_one_message(dataset: Path, tmp_path: Path):
-    done = train(dataset, tmp_path / "run", {"parallel.devices": 7}, "--processes", "2")
-    assert done.returncode == 2
+    done = train(dataset, tmp_path / "run", {"parallel.devices": 7}, "--processes", "2", ends=2)
     assert "parallel.devices asks for 7 devices" in done.stderr
     assert done.stderr.count("error:") == 1
     assert "Traceback" not in done.stderr
@@ -218,16 +206,14 @@ def test_bad_settings_of_a_worker_come_back_as_one_message(dataset: Path, tmp_pa
 def test_impossible_groups_are_refused_before_anything_is_written(
     dataset: Path, tmp_path: Path, settings: Mapping[str, object], flags: tuple[str, ...], found: str
 ):
-    done = train(dataset, tmp_path / "run", settings, *flags)
-    assert done.returncode == 2
+    done = train(dataset, tmp_path / "run", settings, *flags, ends=2)
     assert found in done.stderr
     assert not list((tmp_path / "run").glob("*"))
 
 
 def test_fewer_gpus_than_processes_are_refused(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    done = train(dataset, tmp_path / "run", {}, "--processes", "2")
-    assert done.returncode == 2
+    done = train(dataset, tmp_path / "run", {}, "--processes", "2", ends=2)
     assert "there are 2 processes, and GPUs: 1" in done.stderr
     assert "--processes 1, or --platform cpu" in done.stderr
     assert not list((tmp_path / "run").glob("*"))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
+import processes
 from ebox.workers.contract import EXIT_LOST
 
 PROGRAM = """
@@ -31,8 +29,5 @@ time.sleep(float(sys.argv[2]))
     ],
 )
 def test_a_slow_step_is_waited_for_and_a_missing_one_is_not(steps: str, last: float, code: int):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, steps, str(last)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == code, done.stderr
+    done = processes.run(processes.python(PROGRAM, steps, last), ends=code)
     assert ("no step for" in done.stderr) is (code == EXIT_LOST)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import processes
 from ebox.datasets.folder import open_dataset
 from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
@@ -241,17 +239,13 @@ run(Path(sys.argv[1]), sources, _config(), resume=True, on_stage=lambda stage: p
 
 def test_a_run_killed_in_every_stage_is_finished_by_resuming(finished: RunResult, simulation: Path, tmp_path: Path):
     folder = tmp_path / "run"
-    command = [sys.executable, "-c", _RUN, str(folder), str(simulation), str(Path(__file__).parent)]
-    for stage in ("build", "train", "evaluate", None):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() == stage:
-                time.sleep(0.3)
-                process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        assert process.returncode == (0 if stage is None else -signal.SIGKILL)
+    command = processes.python(_RUN, folder, simulation, Path(__file__).parent)
+    for stage in ("build", "train", "evaluate"):
+        with processes.started(command, ends=-signal.SIGKILL, devices=8) as process:
+            process.wait_until(lambda process=process, stage=stage: stage in process.stdout.split())
+            time.sleep(0.3)
+            process.send_signal(signal.SIGKILL)
+    processes.run(command, devices=8)
     ours = json.loads((folder / "evaluation.json").read_text())["tracks"]
     undisturbed = json.loads((finished.folder / "evaluation.json").read_text())["tracks"]
     assert ours == undisturbed

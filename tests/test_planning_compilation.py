@@ -169,6 +169,7 @@ def test_a_missing_compiler_is_named_before_anything_runs(monkeypatch: pytest.Mo
 
 
 @needs_libtpu
+@pytest.mark.slow
 def test_a_small_step_compiles_for_a_tpu_with_the_exact_exchange():
     result = compiled("v5e:2x2", *SMALL)
     check_exact_exchange(result)
@@ -223,6 +224,7 @@ def test_a_step_that_no_chip_can_hold_is_refused_with_the_compilers_words():
 
 
 @needs_cuda_compiler
+@pytest.mark.slow
 def test_a_small_step_compiles_for_gpus_with_the_exact_exchange():
     result = compiled("h100:4", *SMALL)
     check_exact_exchange(result)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import processes
 from ebox.errors import InputError
 from ebox.storage.publishing import claim_folder, publish_file, publish_folder, read_json, write_json
 
@@ -103,35 +102,28 @@ while True:
 def test_a_folder_replaced_under_kill_is_always_whole(tmp_path: Path):
     place = tmp_path / "d"
     for trial in range(8):
-        process = subprocess.Popen([sys.executable, "-c", _REPLACER, str(place)], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        for _ in range(3 + trial):
-            process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        with processes.started(processes.python(_REPLACER, place), ends=-signal.SIGKILL) as process:
+            process.wait_until(lambda process=process, trial=trial: process.stdout.count("\n") >= 3 + trial)
+            process.send_signal(signal.SIGKILL)
         assert sorted(os.listdir(place)) == ["a", "b"]
         assert (place / "a").read_text() == (place / "b").read_text()
 
 
 _CLAIMER = """
-import sys
+import sys, time
 from pathlib import Path
 from ebox.storage.publishing import claim_folder
 with claim_folder(Path(sys.argv[1])):
     print("held", flush=True)
-    sys.stdin.read()
+    time.sleep(100.0)
 """
 
 
 def test_a_folder_is_claimed_by_one_process_and_free_after_its_death(tmp_path: Path):
-    command = [sys.executable, "-c", _CLAIMER, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with processes.started(processes.python(_CLAIMER, tmp_path), ends=-signal.SIGKILL) as process:
+        process.wait_until(lambda: process.stdout == "held\n")
         with pytest.raises(InputError, match="another ebox is writing"), claim_folder(tmp_path):
             pass
         process.send_signal(signal.SIGKILL)
-        process.wait()
     with claim_folder(tmp_path):
         pass

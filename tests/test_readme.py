@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import processes
 from ebox.sequences import SimulationConfig, draw_simulation, write_fasta
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -46,13 +44,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for start in range(5000, 300_000, 6000):
                 peaks.write(f"{chrom}\t{start}\t{start + 300}\n")
     return folder
-
-
-def _run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, cwd=place, env=environment
-    )
 
 
 # Trainings by groups of processes and explanations take longer than all the other commands together.
@@ -89,8 +80,7 @@ def _run_commands(place: Path, commands: Sequence[str]) -> None:
             words += ["--workers", "2"]
         if words[0] == "simulate":
             words += ["--set", "num_positives=150", "--set", "num_negatives=150"]
-        done = _run(["-m", "ebox", *words], place)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        processes.run(processes.ebox(*words), cwd=place, seconds=600.0)
 
 
 def test_the_program_runs(place: Path):
@@ -98,8 +88,7 @@ def test_the_program_runs(place: Path):
     quick = '["train.max_steps=20", "model.num_filters=8", "evaluation.num_bootstrap=100"]'
     program = program.replace('["train.epochs=12"]', quick).replace("runs/tal1", "runs/python")
     assert quick in program
-    done = _run(["-c", program], place)
-    assert done.returncode == 0, done.stderr
+    done = processes.run(processes.python(program), cwd=place)
     assert done.stdout.startswith("(0.")
     assert (place / "logo.svg").read_text().startswith("<svg")
 

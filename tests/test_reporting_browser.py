@@ -2,15 +2,17 @@
 
 import json
 import os
+import select
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
+import processes
 from ebox.reporting import write_report
 from test_reporting_reading import make_run_folder
 
@@ -32,27 +34,8 @@ FLAGS = (
 class Browser:
     """Chromium at the other end of two pipes; its DevTools protocol is JSON messages that end in a NUL."""
 
-    def __init__(self, profile: str) -> None:
-        assert BROWSER is not None
-        to_read, self._to = os.pipe()
-        self._from, to_write = os.pipe()
-        self.process = subprocess.Popen(
-            # The browser reads commands on descriptor 3 and writes answers on 4.
-            [
-                "bash",
-                "-c",
-                f'exec "$@" 3<&{to_read} 4>&{to_write}',
-                "-",
-                BROWSER,
-                *FLAGS,
-                f"--user-data-dir={profile}",
-            ],
-            pass_fds=(to_read, to_write),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_read)
-        os.close(to_write)
+    def __init__(self, commands: IO[bytes], answers: IO[bytes]) -> None:
+        self._commands, self._answers = commands, answers
         self._rest = b""
         self._number = 0
         self.events: list[dict[str, Any]] = []
@@ -68,7 +51,7 @@ class Browser:
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self.session is not None:
             message["sessionId"] = self.session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
+        self._commands.write(json.dumps(message).encode() + b"\0")
         while True:
             answer = self._receive()
             if answer.get("id") == self._number:
@@ -79,7 +62,8 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            block = os.read(self._from, 1 << 20)
+            assert select.select([self._answers], [], [], 60.0)[0], "the browser says nothing"
+            block = self._answers.read(1 << 20)
             assert block, "the browser has gone"
             self._rest += block
         text, _, self._rest = self._rest.partition(b"\0")
@@ -112,21 +96,31 @@ class Browser:
         sent = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in sent]
 
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._to)
-        os.close(self._from)
+
+@contextmanager
+def _pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """The end to read from and the end to write to."""
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as source, open(writing, "wb", buffering=0) as sink:
+        yield source, sink
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        browser = Browser(profile)
-        try:
+    assert BROWSER is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, _pipe() as commands, _pipe() as answers:
+        theirs = [commands[0], answers[1]]
+        inherited = [stream.fileno() for stream in theirs]
+        # The browser reads commands on descriptor 3 and writes answers on 4.
+        words = ["bash", "-c", f'exec "$@" 3<&{inherited[0]} 4>&{inherited[1]}', "-", BROWSER, *FLAGS]
+        with processes.started([*words, f"--user-data-dir={profile}"], ends=0, pass_fds=inherited) as process:
+            for stream in theirs:
+                stream.close()
+            browser = Browser(commands[1], answers[0])
             yield browser
-        finally:
-            browser.close()
+            browser.session = None
+            browser.call("Browser.close")
+            process.finish(60.0)
 
 
 @pytest.fixture(scope="module")

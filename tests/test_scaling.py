@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import processes
 from ebox.diagnosis.growth import GrowthResult, describe_case, follow_growth, measure_growth, read_link, write_growth
 from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError
@@ -18,7 +18,7 @@ from ebox.planning import ScalingPoint, StepCase
 from ebox.settings.reading import make_config
 from ebox.verbs.doctor import doctor
 from ebox.verbs.train import worker_arguments
-from groups import SETTINGS, environment
+from groups import SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,8 @@ def test_what_was_measured_is_published_as_json(tmp_path: Path):
 def test_steps_of_this_machine_are_measured_and_shown(tmp_path: Path):
     dataset = make_dataset(tmp_path)
     chosen = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "ebox", "doctor", "--scaling", "--for", str(dataset), *chosen]
     out = tmp_path / "scaling.json"
-    done = subprocess.run([*command, "--out", str(out)], env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = processes.run(processes.ebox("doctor", "--scaling", "--for", dataset, *chosen, "--out", out), seconds=600.0)
     assert "256" in done.stdout
     facts = json.loads(out.read_text())
     assert {point["workers"] for point in facts["points"]} >= {1, 2}

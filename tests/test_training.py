@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import processes
 from ebox.errors import InputError
 from ebox.evaluation.inference import predict
 from ebox.mesh import find_devices, make_mesh
@@ -305,28 +303,41 @@ def test_asking_for_an_absent_gpu_is_refused_with_the_remedy():
         find_devices(ParallelConfig(platform="gpu"))
 
 
+# It waits after each entry of the log, so that it is under way when the kill comes.
 _KILLED = """
-import sys
+import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_training import _config, _fit
-fit_small(Path(sys.argv[1]), small_config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9), resume=True)
+from planted import fit_small, small_config
+
+def tell(entry, num_steps):
+    print(entry["step"], flush=True)
+    time.sleep(0.3)
+
+config = small_config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9)
+fit_small(Path(sys.argv[1]), config, resume=True, on_entry=tell)
 """
 
 
+def _last_checkpoint(folder: Path) -> int:
+    return max((int(place.name.removeprefix("step-")) for place in find_checkpoints(folder)), default=0)
+
+
+def _train_until_killed(folder: Path, step: int) -> int:
+    """Kill a training that has logged something and kept this step or a later one; the first step that it logged."""
+    command = processes.python(_KILLED, folder, Path(__file__).parent)
+    with processes.started(command, ends=-signal.SIGKILL, devices=8) as process:
+        process.wait_until(lambda: process.stdout.count("\n") > 0 and _last_checkpoint(folder) >= step)
+        process.send_signal(signal.SIGKILL)
+    return int(process.stdout.split()[0])
+
+
 def test_a_run_killed_again_and_again_ends_as_one_left_alone(alone: TrainingResult, tmp_path: Path):
-    folder = tmp_path / "run"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    command = [sys.executable, "-c", _KILLED, str(folder), str(Path(__file__).parent)]
-    for target in (8, 24):
-        process = subprocess.Popen(command, env=environment)
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            if any(int(place.name[5:]) >= target for place in find_checkpoints(folder)):
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        process.wait()
+    for step in (8, 24):
+        begun = _last_checkpoint(tmp_path)
+        assert _train_until_killed(tmp_path, step) > begun
+    begun, seen = _last_checkpoint(tmp_path), []
     config = small_config(checkpoint_every_steps=4, mutation_rate=0.01, ema_decay=0.9)
-    final = fit_small(folder, config, resume=True)
+    final = fit_small(tmp_path, config, resume=True, on_entry=lambda entry, num_steps: seen.append(entry["step"]))
+    assert 24 <= begun < seen[0]
     assert largest_difference(alone.network, final.network) == 0.0

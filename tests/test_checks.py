@@ -1,0 +1,23 @@
+"""The checks themselves: what is absent is said, and no less is checked than was meant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import processes
+
+
+@pytest.mark.parametrize(("required", "ends", "said"), [("0", 0, "1 skipped"), ("1", 1, "1 error")])
+def test_real_data_that_is_absent_is_said_and_fails_where_it_must_be_there(
+    required: str, ends: int, said: str, tmp_path: Path
+):
+    test = f"{Path(__file__).parent / 'test_sequences_tables.py'}::test_real_tables_are_read_whole"
+    options = ["-o", "addopts=-ra", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, test]
+    variables = {"EBOX_DATA": str(tmp_path), "EBOX_REQUIRE_DATA": required}
+    output = processes.run(command, ends=ends, variables=variables).output
+    assert said in output
+    assert f"the real data is not in {tmp_path}; set EBOX_DATA" in output
