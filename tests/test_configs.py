@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 
 import ebox
+import processes
 from ebox.sequences import write_fasta
 
 ROOT = Path(__file__).parents[1]
@@ -84,9 +83,7 @@ def test_ebox_run_takes_a_file(tmp_path: Path):
     few = ("train.max_steps=4", "evaluation.num_bootstrap=100", "evaluation.baselines=[]")
     words = ["run", "--positives", "bound.fa", "--negatives", "unbound.fa", "--out", "run"]
     words += ["--config", str(ROOT / "configs" / "simulated.toml"), *(word for one in few for word in ("--set", one))]
-    command = [sys.executable, "-m", "ebox", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    processes.run(processes.ebox(*words), cwd=tmp_path)
     settings = ebox.read_config(tmp_path / "run" / "config.toml")
     assert settings.model == ebox.read_config(ROOT / "configs" / "simulated.toml").model
     assert (settings.train.max_steps, settings.train.negatives_per_positive) == (4, None)
