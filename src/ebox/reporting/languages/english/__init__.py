@@ -39,7 +39,9 @@ __all__ = [
     "say",
 ]
 CODE = "en"
-NOTES = {**DATA, **MEASURES, **LEARNED}
+# A section may keep the sentences of its notes with its texts, under `notes`.
+_OF_SECTIONS = {code: sentence for texts in TEXTS.values() for code, sentence in texts.get("notes", {}).items()}
+NOTES: dict[str, Any] = {**DATA, **MEASURES, **LEARNED, **_OF_SECTIONS}
 
 
 def say(note: Mapping[str, Any] | str, code: str | None = None) -> str:
