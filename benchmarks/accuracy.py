@@ -3,9 +3,9 @@
     python benchmarks/accuracy.py                 every task
     python benchmarks/accuracy.py matched gue4    some of them
 
-Prints a line a task and writes benchmarks/results/accuracy_TASK.json. A task whose test set is small is trained with
-several seeds, and the mean is held to its goals. Real tasks need the data folder ($EBOX_DATA or shared/data beside the
-project).
+Prints one line per task and writes benchmarks/results/accuracy_TASK.json. A task whose test set is small is trained
+with several seeds, and the mean must reach its goals. Real tasks need the data folder ($EBOX_DATA or shared/data beside
+the project).
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def save_checkpoint(
     facts = {"standing": asdict(standing), "layout": asdict(layout), "identity": asdict(identity)}
     place = folder / CHECKPOINTS / _folder_name(standing)
     if place.is_dir() and not (place / FACTS).exists():
-        # Left of an earlier one by a damaged disk.
+        # What a damaged disk left of an earlier checkpoint.
         shutil.rmtree(place)
     for left in place.parent.glob(".step-*"):
         # Left by a writer that was killed; no other can be writing, as a folder has one writer.

@@ -95,7 +95,7 @@ def fit(
         calibrate: Calibrates the kept network, and says how in one dict per track; none: the network stays as it is.
         resume: Go on from the newest checkpoint in `folder`, if there is one.
         on_entry: Called with every entry of the metrics and the total number of steps.
-        watch: Is told that steps were made, and when none is to be expected.
+        watch: Is told that steps were made, or that none will come for a while.
         pool: Workers that compute the gradients of an asynchronous training; none: the mesh computes them.
 
     Raises:

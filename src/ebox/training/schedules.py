@@ -68,7 +68,7 @@ class Schedule(abc.ABC):
     def regroup(self, carried: Carried, network: Network, *, keeps_owed: bool = True) -> Carried:
         """Deal what other devices carried to the devices of this schedule (NumPy).
 
-        What the exchange had not sent yet is dealt only if `keeps_owed`; otherwise the exchange starts anew.
+        What the exchange had not sent yet is dealt only if `keeps_owed`; otherwise the exchange starts again.
         """
         weights = trained_weights(network)
         return self.exchange.regroup(carried, weights) if keeps_owed else self.exchange.start(weights)

@@ -1,4 +1,4 @@
-"""The compiled step: several steps a dispatch on a mesh, by a schedule that says when the devices meet."""
+"""The compiled step: several steps per dispatch on a mesh, by a schedule that says when the devices meet."""
 
 from __future__ import annotations
 
