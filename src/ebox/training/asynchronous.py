@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from ebox.mesh.devices import DATA_AXIS
 from ebox.mesh.exchange import Message, count_numbers
-from ebox.models import Network, is_trainable
+from ebox.models import Network
 from ebox.models.normalisation import Moments
 from ebox.settings.reading import Config
 from ebox.training.batches import ChunkPlan, Shares, make_chunk
@@ -190,7 +190,7 @@ class AsyncEngine:
         self._pool, self._bound, self._num_steps = pool, config.parallel.most_staleness, num_steps
         self._num_workers = config.parallel.workers
         self._schedule = make_plan(config, mesh).schedule
-        self._advance = jax.jit(self._build_advance(), donate_argnums=0)
+        self._advance = jax.jit(self._make_step, donate_argnums=0)
         self._ledger = Ledger(self._bound, 0)
         self._next: int | None = None
         self._again: list[int] = []
@@ -198,16 +198,12 @@ class AsyncEngine:
         self._counts: dict[int, int] = {}
         self._weights: tuple[int, Any] = (-1, None)
 
-    def _build_advance(self) -> Callable[..., Any]:
-        def advance(state: TrainState, gradient: list[Array], moments: list[Array], rates: Hyperparameters) -> Any:
-            weights, _ = eqx.partition(state.network, is_trainable(state.network))
-            total = jax.tree.unflatten(jax.tree.structure(weights), gradient)
-            pairs = zip(moments[::2], moments[1::2], strict=True)
-            return self._schedule.advance(
-                state, total, tuple(Moments(mean, variance) for mean, variance in pairs), rates
-            )
-
-        return advance
+    def _make_step(
+        self, state: TrainState, gradient: list[Array], moments: list[Array], rates: Hyperparameters
+    ) -> tuple[TrainState, Array, Array]:
+        total = jax.tree.unflatten(jax.tree.structure(trained_weights(state.network)), gradient)
+        pairs = zip(moments[::2], moments[1::2], strict=True)
+        return self._schedule.advance(state, total, tuple(Moments(mean, variance) for mean, variance in pairs), rates)
 
     def run(
         self, plan: ChunkPlan, rates: Hyperparameters, signals: np.ndarray, state: TrainState

@@ -137,10 +137,9 @@ def make_chunk(
         shares: How a batch is cut, and which part this process has.
     """
     rows = np.full((chunk_steps, shares.padded_batch_size), PADDING_ROW, np.int64)
-    for place in range(plan.count):
-        rows[place, : order.batch_size] = order.batch_rows(plan.first + place)
     known = np.zeros((chunk_steps, 2), np.float32)
     for place in range(plan.count):
+        rows[place, : order.batch_size] = order.batch_rows(plan.first + place)
         batch = targets[rows[place][rows[place] != PADDING_ROW]]
         known[place] = (batch == 0).sum(), (batch == 1).sum()
     rows = rows[:, shares.own]

@@ -110,13 +110,6 @@ def masked_loss_sum(
     return (_target_weights(targets, mask, rates) * entropy).sum()
 
 
-def masked_loss_weight(
-    targets: UInt8[Array, "batch track"], mask: Bool[Array, " batch"], rates: Hyperparameters
-) -> Float[Array, ""]:
-    """Sum of the weights behind `masked_loss_sum`."""
-    return _target_weights(targets, mask, rates).sum()
-
-
 def _target_weights(targets: Array, mask: Array, rates: Hyperparameters) -> Float[Array, "batch track"]:
     known = (targets != UNKNOWN_TARGET) & mask[:, None]
     return known.astype(jnp.float32) * jnp.where(targets == 1, rates.positive_weight, 1.0)
@@ -137,7 +130,7 @@ def share_of_gradient(
     """
     keys = _example_keys(rates.key, step, batch.codes.shape[0])
     if alone:
-        total = masked_loss_weight(batch.targets, batch.mask, rates)
+        total = _target_weights(batch.targets, batch.mask, rates).sum()
     else:
         total = batch.known[0] + rates.positive_weight * batch.known[1]
     if plan.micro_batches == 1:

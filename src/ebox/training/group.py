@@ -256,7 +256,7 @@ def _check_counts(config: Config) -> None:
     gpus = list_gpus(os.environ)
     if parallel.cluster is None and gpus and len(gpus) < count and parallel.platform in ("auto", "gpu"):
         raise InputError(
-            f"each process needs its own GPU: processes {count}, GPUs {len(gpus)}",
+            f"each process needs its own GPU: there are {count} processes, and the number of GPUs is {len(gpus)}",
             remedy=f"--processes {len(gpus)}, or --platform cpu",
         )
     if config.train.batch_size < count:

@@ -155,10 +155,10 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
             return jax.tree.map(partial(jnp.where, place < count), made, carry) if plan.whole_chunks else made
 
         with plan.precision():
-            start = (core, drop_row_axis(carried), StepFacts(blank, blank, blank))
+            start = (core, jax.tree.map(lambda rows: rows[0], carried), StepFacts(blank, blank, blank))
             steps = chunk_steps if plan.whole_chunks else count
             core, carried, facts = jax.lax.fori_loop(0, steps, body, start)
-        return core, add_row_axis(carried), _sum_facts(facts, signals, axis)
+        return core, jax.tree.map(lambda row: row[None], carried), _sum_facts(facts, signals, axis)
 
     axis = find_axis(mesh)
     everywhere, rows, sharded = PartitionSpec(), PartitionSpec(DATA_AXIS), PartitionSpec(None, DATA_AXIS)
@@ -187,16 +187,6 @@ def compiler_options(mesh: Mesh) -> dict[str, Any] | None:
     return CPU_COMPILER_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
 
 
-def drop_row_axis(rows: Any) -> Any:
-    """This device's row of arrays with one row per device."""
-    return jax.tree.map(lambda leaf: leaf[0], rows)
-
-
-def add_row_axis(row: Any) -> Any:
-    """The opposite of `drop_row_axis`."""
-    return jax.tree.map(lambda leaf: leaf[None], row)
-
-
 def _sum_facts(facts: StepFacts, signals: Array, axis: Axis) -> DispatchMetrics:
     """Sum losses and signals over the devices, once per dispatch."""
     loss, norm, signals = axis.sum_parts([facts.loss, facts.gradient_norm / axis.size, signals[0]])
@@ -205,18 +195,8 @@ def _sum_facts(facts: StepFacts, signals: Array, axis: Axis) -> DispatchMetrics:
 
 def _build_schedule(config: Config, mesh: Mesh, pass_plan: PassPlan) -> Schedule:
     parallel = config.parallel
-    exchange, optimiser = build_exchange(parallel, mesh), make_optimiser(config.train)
+    common = pass_plan, build_exchange(parallel, mesh), make_optimiser(config.train), mesh.size
     if parallel.sync == "local":
-        return LocalSchedule(
-            pass_plan,
-            exchange,
-            optimiser,
-            mesh.size,
-            parallel.local_steps,
-            parallel.outer_rate,
-            parallel.outer_momentum,
-        )
+        return LocalSchedule(*common, parallel.local_steps, parallel.outer_rate, parallel.outer_momentum)
     # An async server makes its steps as `every-step` does, with the gradients that its workers send.
-    if parallel.sync == "delayed":
-        return DelayedSchedule(pass_plan, exchange, optimiser, mesh.size)
-    return EveryStepSchedule(pass_plan, exchange, optimiser, mesh.size)
+    return DelayedSchedule(*common) if parallel.sync == "delayed" else EveryStepSchedule(*common)
