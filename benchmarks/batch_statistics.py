@@ -3,8 +3,8 @@
     python benchmarks/batch_statistics.py FOLDER [--seeds 0,1,2,3]
 
 The same trainings (same examples, order, augmentation and first weights for a seed) with the moments of the whole batch
-and of groups of it. Dataset and runs are kept in FOLDER, and what is finished there is not trained again, so that the
-program can be stopped. Accuracy is that of the kept network on the validation split. Writes
+and of groups of it. Dataset and runs are kept in FOLDER, and what is finished there is not trained again, so the
+program can be stopped and started again. Accuracy is that of the kept network on the validation split. Writes
 results/batch_statistics.json.
 """
 
@@ -32,7 +32,7 @@ METRICS = ("auroc", "auprc", "loss")
 
 
 def train(dataset: Path, out: Path, core: int, *settings: str) -> subprocess.Popen[bytes]:
-    """Start a training with the defaults but for some settings, on one core."""
+    """Start a training with the defaults except for some settings, on one core."""
     chosen = [part for setting in settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "ebox", "train", str(dataset), "--out", str(out), "--overwrite", *chosen]
     return subprocess.Popen(
@@ -49,8 +49,8 @@ def read_run(run: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train what is missing, as many at once as there are cores; print, keep."""
-    parser = argparse.ArgumentParser(description="Accuracy by what batch normalisation normalises by")
+    """Train what is missing, one training per core at once; print, keep."""
+    parser = argparse.ArgumentParser(description="Accuracy with batch normalisation by the whole batch and by groups")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", default="0,1,2,3")
     options = parser.parse_args()

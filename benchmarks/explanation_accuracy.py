@@ -3,11 +3,10 @@
     python benchmarks/explanation_accuracy.py RUNS                 both
     python benchmarks/explanation_accuracy.py RUNS simulated       one
 
-RUNS is a folder for the trained runs; one that is there already is explained as it is, so that training, which takes
-minutes, is done once. `simulated` plants TAL1_known4 in 500 bp and trains the default network for 6 epochs;
-`one_layer` trains the small network of accuracy.py on the same; `matched` is real TAL1, default settings. The last two
-are trained with two seeds, which are compared. Prints whether each goal is reached, and keeps the facts in
-results/explanation_NAME.json.
+RUNS is a folder for the trained runs; a run that is there already is not trained again, which would take minutes.
+`simulated` plants TAL1_known4 in 500 bp and trains the default network for 6 epochs; `one_layer` trains the small
+network of accuracy.py on the same; `matched` is real TAL1, default settings. The last two are trained with two seeds,
+which are compared. Prints whether each goal is reached, and keeps the facts in results/explanation_NAME.json.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/explanation_memory.py RUN [--sequences 50000] [--discovery 10000] [--method deeplift]
 
 Real unbound loci of the data folder are explained with `ebox explain RUN --fasta`, which streams to disk; then motifs
-are sought in the contributions of bound loci. The greatest resident memory is read from the operating system: of each
-process for the first, of the discovery's own process for the second.
+are discovered in the contributions of bound loci. The greatest resident memory is read from the operating system: of
+each process for the first, of the discovery's own process for the second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from machine import describe_machine, find_data, keep
 
 
 def explain_many(run: str, count: int, method: str, folder: Path) -> dict[str, object]:
-    """Explain so many loci with the command line."""
+    """Explain `count` loci with the command line."""
     loci = read_fasta(find_data() / "tal1" / "unbound_matched.fa.gz")
     write_fasta(folder / "loci.fa", None, loci.take(np.arange(min(count, len(loci)))))
     began = time.perf_counter()

@@ -41,7 +41,7 @@ def train(dataset: Path, out: Path, processes: int) -> subprocess.Popen[str]:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The workers that live now."""
+    """The workers that are alive."""
     try:
         children = psutil.Process(process.pid).children()
         return [child for child in children if "ebox.verbs.train_worker" in child.cmdline()]
@@ -50,7 +50,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def disturb(process: subprocess.Popen[str], seconds: float, choice: random.Random) -> str:
-    """Kill a random worker after so many seconds; what was done."""
+    """Kill a random worker after some seconds, and say which."""
     time.sleep(seconds)
     found = workers_of(process)
     if not found:

@@ -126,7 +126,7 @@ def prepare_torch(way: Way) -> Work:
 
 
 def serve(way: Way, pipe: Connection) -> None:
-    """Get ready, then make a round whenever asked, and tell how long it took."""
+    """Get ready, then make a round whenever asked, and say how long it took."""
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     try:
         work = (prepare_ebox if way.program == "ebox" else prepare_torch)(way)
@@ -136,12 +136,12 @@ def serve(way: Way, pipe: Connection) -> None:
             began = time.perf_counter()
             work(way.steps)
             pipe.send(time.perf_counter() - began)
-    except Exception:  # noqa: BLE001 - sent to the parent, which tells of it
+    except Exception:  # noqa: BLE001 - sent to the parent, which prints it
         pipe.send(traceback.format_exc(limit=-3))
 
 
 def hear(pipe: Connection, seconds: float | None = None) -> Any:
-    """What a process has to say; where it is late or gone, that."""
+    """The message of a process, or that it is late or has ended."""
     try:
         return pipe.recv() if pipe.poll(seconds) else "not ready in time"
     except EOFError:
@@ -149,7 +149,7 @@ def hear(pipe: Connection, seconds: float | None = None) -> Any:
 
 
 def measure(ways: list[Way], rounds: int) -> dict[Way, list[float]]:
-    """Seconds a step of each way, round by round; a way that fails is told of and left out."""
+    """Seconds a step of each way, round by round; a way that fails is reported and left out."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = dict[Way, Connection](), []
     for way in ways:
@@ -210,9 +210,9 @@ def find_ceilings() -> dict[str, float]:
 
 
 def find_floor(way: Way, ceilings: dict[str, float]) -> float:
-    """The least seconds that a step can take: by its matrix products, or by what it must move.
+    """The least seconds that a step can take: for its matrix products, or for what it must move.
 
-    Moved at the least: each of the four feature maps after pooling is written and read once forward; backward, it
+    At least this is moved: each of the four feature maps after pooling is written and read once forward; backward, it
     and its gradient are read and a gradient is written. Everything else is taken to stay on the chip.
     """
     products = 2 * 2 * LENGTH * 15 * 4 * FILTERS

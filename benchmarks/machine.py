@@ -1,4 +1,4 @@
-"""What every benchmark prints first: hardware and versions; and where results and real data stand."""
+"""What every benchmark prints first: hardware and versions; and where results and real data are."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def find_data() -> Path:
 
 
 def summarise(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest of the repeats, and how many there were."""
+    """Median, least and greatest of the repeats, and their number."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
 
 

@@ -8,7 +8,7 @@ gives the AUROC by step: what is learned does not depend on the rate of the link
 with each rate. Bytes are those that the interface of a worker counted, headers included, between two entries of the
 log. The time to an AUROC is the steps to it times the seconds of a step. Four workers share the cores, so a step is
 never faster than the work of all four on them. With --epochs 0 nothing is learned, and only steps are timed; with
---rounds 0 they are not. The time to an AUROC is that of the first seed. Writes results/NAME.json.
+--rounds 0 nothing is timed. The time to an AUROC is that of the first seed. Writes results/NAME.json.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TIMED_STEPS = 288
 LOG_STEPS = 48
 GOAL_AUROC = 0.93
 
-# Groups of as many examples as a worker has: no message but the gradient's.
+# Groups of 16, the examples of one worker: the gradient is the only message.
 GROUPS = ("train.batch_statistics='group'", "train.group_examples=16")
 WAYS: dict[str, tuple[str, ...]] = {
     "exact": (),
@@ -66,7 +66,7 @@ class Timing:
 
 @contextlib.contextmanager
 def started(dataset: Path, out: Path, cache: Path, settings: list[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """One worker a node, on its share of the cores; none is left behind."""
+    """One worker per node, on its share of the cores; all have ended afterwards."""
     cores, workers = sorted(os.sched_getaffinity(0)), list[subprocess.Popen[bytes]]()
     try:
         chosen = [part for setting in settings for part in ("--set", setting)]
@@ -86,14 +86,14 @@ def started(dataset: Path, out: Path, cache: Path, settings: list[str]) -> Itera
 
 
 def finish(workers: list[subprocess.Popen[bytes]], out: Path) -> None:
-    """Wait for all; end with what the first one said where one fails."""
+    """Wait for all; if one fails, exit with what the first one printed."""
     codes = [worker.wait() for worker in workers]
     if any(codes):
         raise SystemExit(f"codes {codes}: {(out.parent / f'{out.name}-0.log').read_text()[-2000:]}")
 
 
 def entries_of(out: Path, kind: str) -> list[dict[str, Any]]:
-    """Entries of the log of a run so far."""
+    """Present entries of the log of a run."""
     path = out / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     found = [json.loads(line) for line in lines if line.endswith("}")]
@@ -106,7 +106,7 @@ def count_sent(node: int) -> int:
 
 
 def time_steps(dataset: Path, folder: Path, settings: tuple[str, ...]) -> Timing:
-    """Seconds and bytes a step between the second entry of the log and the last."""
+    """Seconds and bytes per step between the second entry of the log and the last."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     length = [f"train.max_steps={TIMED_STEPS}", "train.validations=1", f"train.log_every_steps={LOG_STEPS}"]
     length += ["train.checkpoint_every_seconds=1000"]
@@ -124,7 +124,7 @@ def time_steps(dataset: Path, folder: Path, settings: tuple[str, ...]) -> Timing
 
 
 def learn(dataset: Path, folder: Path, settings: tuple[str, ...], epochs: int, seed: int) -> list[tuple[int, float]]:
-    """Steps and validation AUROC of a training of so many epochs with free links."""
+    """Steps and validation AUROC of a training with free links."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     length = [f"train.epochs={epochs}", f"train.validations={4 * epochs}", f"train.seed={seed}"]
     with started(dataset, out, folder / "cache", [*length, *settings]) as workers:
@@ -174,7 +174,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Learn once a way, time it on every link, print, keep."""
+    """Learn once in each way, time it on every link, print, keep."""
     parser = argparse.ArgumentParser(description="Training over slow links on four emulated nodes")
     parser.add_argument("--ways", default=";".join(WAYS), help="separated by semicolons")
     parser.add_argument("--epochs", type=int, default=4)

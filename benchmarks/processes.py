@@ -5,7 +5,7 @@
 Each worker has a core of its own. Together they share a global batch; alone each takes batches of half the size, so the
 work of a worker is the same. The rounds alternate, and the ratio is taken round by round. The ways to train differ in
 what they send: the default sends the gradient and the moments of every batch normalisation, forward and backward, at
-every step; with groups, which here are the halves of the batch, the gradient is all. Writes results/processes.json.
+every step; with groups, which here are the halves of the batch, only the gradient. Writes results/processes.json.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     python benchmarks/scaling.py fit              fit and predict from what was kept
 
 Measuring needs Linux, root and iproute2: every worker is a process in a network namespace with a shaped link of its
-own. Steps are timed with one worker a core, since workers that share a core wait for each other's turns; so on few
+own. Steps are timed with one worker per core, since workers that share a core wait for each other; so on few
 cores the growth of the exchange with the workers is measured without the work. For one worker, several single ones run
 at once, so that the machine is as busy as with a group. Writes benchmarks/results/scaling*.json.
 """
@@ -43,7 +43,7 @@ from ebox.planning.compilation import StepShape
 from ebox.settings.reading import Config, read_config
 from machine import RESULTS, describe_machine, keep
 
-# Size of the groups, and examples a worker (steps) or bytes (exchange) of each measurement.
+# Sizes of the groups, and examples per worker (steps) or bytes (exchange) of each measurement.
 PARTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "steps": ((1, 2), (16, 48)),
     "exchange": ((2, 4, 8), (802_592, 200_000)),
@@ -60,12 +60,12 @@ SPACE = "eboxscaling"
 
 
 def settings(batch: int) -> Config:
-    """The default training, with a global batch of so many examples."""
+    """The default training, with a global batch of `batch` examples."""
     return read_config(overrides=[f"train.batch_size={batch}"])
 
 
 def command(*parts: str) -> None:
-    """Run a command of the system; end with its words where it fails."""
+    """Run a command of the system; if it fails, exit with its message."""
     done = subprocess.run(parts, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(parts)}: {done.stderr.strip()}")
@@ -73,7 +73,7 @@ def command(*parts: str) -> None:
 
 @contextlib.contextmanager
 def network(num: int) -> Iterator[None]:
-    """A bridge with one namespace a worker on it, in each of which the host name means the worker's own address."""
+    """A bridge with one namespace per worker on it, in each of which the host name means the worker's own address."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     command("ip", "link", "add", "eboxbridge", "type", "bridge")
     try:
@@ -93,7 +93,7 @@ def network(num: int) -> Iterator[None]:
     finally:
         for worker in range(num):
             space = f"{SPACE}{worker}"
-            # The link first: with its namespace it would go later, and its name would still be taken.
+            # The link first: with its namespace it would be removed later, and its name would still be in use.
             for gone in (("link", "del", f"eboxlink{worker}"), ("netns", "del", space)):
                 subprocess.run(["ip", *gone], capture_output=True, check=False)
             (Path("/etc/netns") / space / "hosts").unlink(missing_ok=True)
@@ -126,7 +126,7 @@ def start_workers(part: str, group: int, num: int, cache: str) -> list[subproces
         program = ["taskset", "-c", core, sys.executable, __file__, "--worker", *arguments]
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        # The first to end makes the others complain at length.
+        # The first worker to end makes the others print long errors.
         pipes["stderr"] = None if os.environ.get("EBOX_BENCHMARK_ERRORS") else subprocess.DEVNULL
         inside = ["ip", "netns", "exec", f"{SPACE}{worker}", *program]
         workers.append(subprocess.Popen(inside, env=environment, **pipes))
@@ -169,7 +169,7 @@ def measure_rates(part: str, workers: list[subprocess.Popen[str]], group: int) -
 
 
 def ask(workers: list[subprocess.Popen[str]], word: str) -> list[dict[str, Any]]:
-    """Say a word to all workers at once, and wait for their answers."""
+    """Send a word to all workers at once, and wait for their answers."""
     for process in workers:
         stream(process.stdin).write(word + "\n")
         stream(process.stdin).flush()
@@ -180,7 +180,7 @@ def ask(workers: list[subprocess.Popen[str]], word: str) -> list[dict[str, Any]]
 
 
 def stream(pipe: IO[str] | None) -> IO[str]:
-    """A pipe that is known to be there."""
+    """The pipe, which must be there."""
     assert pipe is not None
     return pipe
 
@@ -190,7 +190,7 @@ def work(part: str, rank: int, group: int, coordinator: str) -> None:
     from ebox.workers.contract import Membership
     from ebox.workers.processes import join_group
 
-    # Gloo says things on standard output, so the answers take their own way and it gets that of errors.
+    # Gloo prints to standard output, so that goes to standard error, and the answers go through a copy of it.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if group > 1:
@@ -213,7 +213,7 @@ def work(part: str, rank: int, group: int, coordinator: str) -> None:
 
 
 def time_steps(dispatch: Any, group: int, duration: float) -> float:
-    """Median seconds a step; all workers of a group run the same number of dispatches."""
+    """Median seconds per step; all workers of a group run the same number of dispatches."""
     from jax.experimental.multihost_utils import process_allgather
 
     estimate = np.array([np.mean([dispatch(CHUNK_STEPS) for _ in range(2)])])
@@ -304,7 +304,7 @@ def describe_exchange() -> dict[str, int]:
 
 
 def read_points(part: str) -> tuple[dict[str, Any], list[ScalingPoint]]:
-    """What was kept of a part, and the same as points of the model."""
+    """The kept measurements of a part, and the same as points of the model."""
     kept = json.loads((RESULTS / f"scaling_{part}.json").read_text(encoding="utf-8"))
     points = []
     for one in kept["measured"]:

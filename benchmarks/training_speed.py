@@ -10,8 +10,8 @@ data folder):
 - eager: a plain PyTorch loop, one-hot float tensors already in memory, no augmentation;
 - lightning: a Lightning Trainer with a DataLoader that one-hot encodes each item, no augmentation.
 
-The rounds alternate, so that a slow moment of the machine strikes all three; ratios are taken round by round.
-Also measured: the matrix products that one step can't do without, alone, as the limit of this machine.
+The rounds alternate, so that a slow moment of the machine affects all three; ratios are taken round by round.
+Also measured: only the matrix products that one step needs, as the limit of this machine.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TorchModule(lightning.LightningModule):
 
 
 class OneHotItems(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Sequences as text, one-hot encoded one by one, as tutorials do."""
+    """Sequences as text, one-hot encoded one by one, as in tutorials."""
 
     def __init__(self, codes: np.ndarray, labels: np.ndarray) -> None:
         letters = np.array(list("ACGTN"))
@@ -100,7 +100,7 @@ class OneHotItems(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def prepare_loop(codes: np.ndarray, labels: np.ndarray, config: Config) -> Callable[[int], None]:
-    """A function that makes so many steps with ebox's own loop, on one device."""
+    """A function that makes a given number of steps with ebox's own loop, on one device."""
     mesh = make_mesh(find_devices(config.parallel)[:1])
     order = ExampleOrder(labels == 1, 0, config.train.batch_size, None)
     chunk_steps = config.train.steps_per_dispatch
@@ -168,7 +168,7 @@ def prepare_lightning(codes: np.ndarray, labels: np.ndarray, filters: int) -> Ca
 
 
 def prepare_limit(filters: int) -> tuple[Callable[[], None], float]:
-    """A function that makes only the matrix products of STEPS steps, and their floating-point operations a step."""
+    """A function that makes only the matrix products of STEPS steps, and their floating-point operations per step."""
     pooled = LENGTH // 4
     rows = [(BATCH * LENGTH, 15 * 4, filters, 2)]
     rows += [(BATCH * pooled, width * filters, filters, 3) for width in (5, 3, 3)]

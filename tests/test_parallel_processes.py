@@ -214,7 +214,7 @@ def test_impossible_groups_are_refused_before_anything_is_written(
 def test_fewer_gpus_than_processes_are_refused(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     done = train(dataset, tmp_path / "run", {}, "--processes", "2", ends=2)
-    assert "there are 2 processes, and GPUs: 1" in done.stderr
+    assert "there are 2 processes, and the number of GPUs is 1" in done.stderr
     assert "--processes 1, or --platform cpu" in done.stderr
     assert not list((tmp_path / "run").glob("*"))
 

@@ -1,4 +1,4 @@
-"""Settings become a network: `motif`, one layer of motif detectors, or `residual`, which also reads their grammar."""
+"""From settings to a network: `motif`, one layer of motif detectors, or `residual`, which also reads their grammar."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def build_model(config: ModelConfig, num_tracks: int, length_bp: int, rng: np.ra
 
     Args:
         config: Its settings.
-        num_tracks: Logits to give.
-        length_bp: Length of the sequences it will read; other lengths work too where they hold a whole pool.
+        num_tracks: Number of logits.
+        length_bp: Length of the sequences it will read; other lengths work too if they hold a whole pool.
         rng: Draws the weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Base codes to one-hot on the device, and the augmentations that keep one example one example."""
+"""Base codes to one-hot on the device, and the augmentations of single examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reverse_complement(codes: UInt8[Array, "*batch length"]) -> UInt8[Array, "*b
 
 
 def shift(codes: UInt8[Array, " length"], offset: jax.Array) -> UInt8[Array, " length"]:
-    """Move one sequence by `offset` bases, to the right when positive; N fills what opens."""
+    """Move one sequence by `offset` bases, to the right when positive; N fills the gap."""
     length = codes.shape[0]
     source = jnp.arange(length) - offset
     inside = (source >= 0) & (source < length)

@@ -30,12 +30,16 @@ class LoadedModel:
 
 
 def save_model(folder: Path, network: Network, config: Config, tracks: tuple[str, ...], length_bp: int) -> None:
-    """Publish the model into the run folder."""
-    facts = {
-        "model": config.model.model_dump(mode="json"),
-        "tracks": list(tracks),
-        "length_bp": length_bp,
-    }
+    """Publish the model into the run folder.
+
+    Args:
+        folder: The run folder.
+        network: The trained network.
+        config: The settings, of which those of the model are kept.
+        tracks: Names of the tracks, one per logit.
+        length_bp: Length of the training sequences.
+    """
+    facts = {"model": config.model.model_dump(mode="json"), "tracks": list(tracks), "length_bp": length_bp}
     save_tree(folder / MODEL, eqx.filter(network, eqx.is_array), stamped(MODEL_STAMP, facts))
 
 
@@ -43,7 +47,7 @@ def load_model(run_folder: Path | str) -> LoadedModel:
     """Read the trained network of a run folder.
 
     Raises:
-        InputError: no model is there, it is corrupt, or of a format that this ebox doesn't know.
+        InputError: there is no model, it is corrupt, or this ebox doesn't know its format.
     """
     folder = Path(run_folder)
     check_run_folder(folder)

@@ -1,4 +1,4 @@
-"""The operations that networks are made of; convolution in three equal forms."""
+"""The operations that networks are made of; convolution in three equivalent forms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ebox.models.passes import ConvolutionMethod, Pass
 from ebox.models.winograd import MIN_CHANNELS, WIDTHS, convolve_winograd
 
 ActivationKind = Literal["exponential", "relu", "gelu", "linear"]
-# The exponential is cut there, so that one strong site can't overflow bfloat16 sums.
+# Inputs of the exponential are limited to this, so that one strong site can't overflow bfloat16 sums.
 EXPONENT_LIMIT = 6.0
 
 
@@ -45,7 +45,7 @@ class Convolution(eqx.Module):
         return same_padding(self.weight.shape[0], self.dilation)
 
     def filters(self, dtype: DTypeLike = jnp.float32) -> Float[Array, "width channel score"]:
-        """All that slides over the inputs."""
+        """What slides over the inputs: the filters, then their reverse complements where both strands are read."""
         weight = self.weight.astype(dtype)
         return jnp.concatenate([weight, weight[::-1, ::-1]], axis=-1) if self.both_strands else weight
 
@@ -70,14 +70,14 @@ def convolve(
 ) -> Float[Array, "batch length filter"]:
     """Convolve with zero padding to the same length; all methods give the same numbers to rounding.
 
-    `native` leaves it to the compiler, as TPUs want it. `im2col` gathers the columns and multiplies once. `winograd` is
-    for CPU: Winograd's tiles where there are many channels, columns elsewhere. XLA's own convolution, inside a compiled
-    loop of steps, is 30 times slower there; on a GPU the library's dilated ones are slow in the backward pass.
+    `native` leaves it to the compiler, which suits TPUs. `im2col` gathers the columns and multiplies once. `winograd`
+    is for CPU: Winograd's tiles where there are many channels, columns elsewhere. On a CPU, XLA's own convolution is 30
+    times slower inside a compiled loop of steps; on a GPU, the library's dilated ones are slow in the backward pass.
 
     Args:
         inputs: What the filters slide over.
         weight: The filters.
-        dilation: Positions between two taps of a filter.
+        dilation: Positions from one tap of a filter to the next.
         method: `native`, `im2col` or `winograd`.
     """
     width, channels, filters = weight.shape
@@ -109,7 +109,7 @@ class BetterStrand(eqx.Module):
 
 
 class MaxPool(eqx.Module):
-    """The maximum over windows of positions; a shorter rest at the end is left out."""
+    """The maximum over windows of positions; a shorter remainder at the end is left out."""
 
     width: int = eqx.field(static=True)
 
@@ -175,7 +175,7 @@ class Drop(eqx.Module):
 class Dense(eqx.Module):
     """A matrix and, where no normalisation follows, a bias.
 
-    Before a normalisation a bias does nothing: its gradient is rounding error, which Adam would blow up to full
+    Before a normalisation a bias does nothing: its gradient is rounding error, which Adam would scale up to full
     steps that differ from one number of devices to another.
     """
 
@@ -189,5 +189,5 @@ class Dense(eqx.Module):
 
 
 def join(features: Float[Array, "*rows channel"], update: Float[Array, "*rows filter"]) -> Float[Array, "*rows filter"]:
-    """Add an update to what it was made from, where both have equally many channels; it takes its place elsewhere."""
+    """Add an update to the features it was made from; where their numbers of channels differ, it replaces them."""
     return features + update if update.shape == features.shape else update

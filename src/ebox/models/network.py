@@ -1,4 +1,4 @@
-"""What a network is: a pytree that maps one-hot bases to logits, its statistics kept apart from its weights."""
+"""What a network is: a pytree that maps one-hot bases to logits, with its statistics apart from its weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MotifLayer(eqx.Module):
     activation: ActivationKind = eqx.field(static=True)
 
     def finish(self) -> tuple[Operation, ...]:
-        """From scores at every base to features; pooling first is exact, activations rise."""
+        """From scores at every base to features; pooling may come first, because activations rise."""
         strands = (BetterStrand(),) if self.convolution.both_strands else ()
         offset = () if self.offset is None else (Offset(self.offset),)
         activation = Activation(self.activation), Drop(0, of_filters=True)
@@ -33,7 +33,7 @@ class MotifLayer(eqx.Module):
 
 
 class Head(eqx.Module):
-    """Dense layers on the pooled features, then one logit a track."""
+    """Dense layers on the pooled features, then one logit per track."""
 
     hidden: tuple[tuple[Dense, BatchNorm | None], ...]
     output: Dense
@@ -70,12 +70,12 @@ class Network(eqx.Module):
         return Stages(self.motifs.convolution, self.motifs.finish(), body, self.pooling, self.head.operations())
 
     def norms(self) -> tuple[BatchNorm, ...]:
-        """The batch normalisations in the order of the fields, which is that in which a pass records their moments."""
+        """The batch normalisations in the order of the fields; a pass records their moments in the same order."""
         return tuple(leaf for leaf in jax.tree.leaves(self, is_leaf=_is_norm) if _is_norm(leaf))
 
 
 def is_trainable(network: Network) -> Network:
-    """A tree of booleans: true where gradients and the optimiser work; running moments are not trained."""
+    """A tree of booleans: true for trained weights, false for running moments."""
 
     def mark(leaf: Any) -> Any:
         if not _is_norm(leaf):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ebox.mesh.collectives import Axis
 
 BATCH_NORM_EPSILON = 1e-5
-# Up to this number of devices the moments of all travel to all: one message, of a length that grows with their number.
+# Up to this number of devices, each sends its moments to all: one message, whose length grows with the number.
 GATHERED_DEVICES = 16
 
 
@@ -23,7 +23,7 @@ class Statistics:
 
     Args:
         axis: The devices whose examples count, in the order of their shares; none: this device's alone.
-        group_examples: How many neighbours of them are normalised together; none: all of them.
+        group_examples: How many neighbouring examples are normalised together; none: all of them.
     """
 
     axis: Axis | None = None
@@ -51,20 +51,20 @@ class BatchNorm(eqx.Module):
         return BatchNorm(one, zero, Moments(zero, one))
 
     def __call__(self, inputs: Float[Array, "batch *length channel"]) -> Float[Array, "batch *length channel"]:
-        """Normalise by the running moments in float32, and give the dtype of `inputs` back."""
+        """Normalise by the running moments in float32, and return the dtype of `inputs`."""
         values = inputs.astype(jnp.float32)
         centred = values - per_channel(self.running.mean, values)
         scaled = centred * per_channel(self.factor(), values)
         return (scaled + per_channel(self.offset, values)).astype(inputs.dtype)
 
     def factor(self) -> Float[Array, " channel"]:
-        """What the running moments make of a difference of two inputs."""
+        """By what the running moments multiply a difference of two inputs."""
         return self.scale * jax.lax.rsqrt(self.running.variance + BATCH_NORM_EPSILON)
 
     def by_batch(
         self, inputs: Float[Array, "batch *length channel"], mask: Bool[Array, " batch"], statistics: Statistics
     ) -> tuple[Float[Array, "batch *length channel"], Moments]:
-        """Normalise by the unmasked examples that `statistics` puts together, and give the moments of all of them."""
+        """Normalise by the unmasked examples that `statistics` puts together, and return the moments of all of them."""
         return normalise_batch(statistics, inputs, self.scale, self.offset, mask.astype(jnp.float32))
 
 
@@ -81,9 +81,16 @@ def normalise_batch(
     offset: Float[Array, " channel"],
     weights: Float[Array, " batch"],
 ) -> tuple[Float[Array, "batch *length channel"], Moments]:
-    """Normalise each group of examples by its weighted moments, and give those of all groups together.
+    """Normalise each group of examples by its weighted moments, and return those of all groups together.
 
-    No gradient goes into the moments given out or into `weights`.
+    No gradient flows into the returned moments or into `weights`.
+
+    Args:
+        statistics: Which examples form a group.
+        inputs: What is normalised.
+        scale: Multiplies each normalised channel.
+        offset: Is added to it.
+        weights: 1 for each example that counts in the moments, 0 for padding.
     """
     (outputs, moments), _ = _forward(statistics, inputs, scale, offset, weights)
     return outputs, moments
@@ -94,7 +101,7 @@ def _forward(
 ) -> tuple[tuple[Array, Moments], tuple[Array, ...]]:
     groups = Groups.of(statistics, inputs.shape[0])
     counts, means, variances = _moments(groups, inputs, weights)
-    # Padding that forms a group of its own would grow from layer to layer, to NaN.
+    # Without this, a group that is all padding would grow from layer to layer until it is NaN.
     factors = jnp.where(counts > 0.0, jax.lax.rsqrt(variances + BATCH_NORM_EPSILON), 0.0)
     values = inputs.astype(jnp.float32)
     normal = (values - groups.spread(means, values)) * groups.spread(factors * scale[None], values)
@@ -106,7 +113,7 @@ def _forward(
 def _backward(
     statistics: Statistics, saved: tuple[Array, ...], gradient: tuple[Array, Moments]
 ) -> tuple[Array, Array, Array, Array]:
-    """The shares of scale and offset stay this device's own, as of any weight; that of the inputs needs group sums."""
+    """Gradients of scale and offset are this device's shares, as for any weight; those of inputs need group sums."""
     inputs, scale, means, factors, counts, weights = saved
     groups = Groups.of(statistics, inputs.shape[0])
     change = gradient[0].astype(jnp.float32)
@@ -134,7 +141,7 @@ class Groups:
 
     @staticmethod
     def of(statistics: Statistics, num_examples: int) -> Groups:
-        """Those of a device that holds `num_examples`; all devices on the axis hold as many."""
+        """Those of a device that holds `num_examples`; all devices on the axis hold the same number."""
         axis = statistics.axis
         total = num_examples * (1 if axis is None else axis.size)
         size = min(total, statistics.group_examples or total)
@@ -169,10 +176,10 @@ class Groups:
 
 
 def _moments(groups: Groups, inputs: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Number of values a channel, mean and variance of each group, a row each.
+    """Number of values per channel, mean and variance; one row per group.
 
-    Each device takes its own in two passes, and they are merged by their differences (Chan 1983). E[x^2] - E[x]^2 would
-    lose digits where the mean is far from zero, and with them the sameness of 1 and N devices.
+    Each device computes its own in two passes, and they are merged by their differences (Chan 1983). E[x^2] - E[x]^2
+    would lose digits where the mean is far from zero, and 1 and N devices would differ.
     """
     values = inputs.astype(jnp.float32)
     each = _per_example(weights, values)
@@ -187,7 +194,7 @@ def _moments(groups: Groups, inputs: Array, weights: Array) -> tuple[Array, Arra
 
 
 def _merge_devices(counts: Array, sums: Array, squares: Array, axis: Axis) -> tuple[Array, Array, Array]:
-    """Merge the devices' moments: few send all of theirs in one message, many meet twice in sums."""
+    """Merge the devices' moments: a few devices send them in one message, more devices make two sums."""
     means = sums / jnp.maximum(counts, 1.0)
     if axis.size <= GATHERED_DEVICES:
         rows = jax.lax.all_gather(jnp.concatenate([counts, sums, squares], axis=1), axis.name)
@@ -218,7 +225,7 @@ def _per_example(weights: Array, like: Array) -> Array:
 def sum_positions(values: Float[Array, "batch *length channel"]) -> Float[Array, "batch channel"]:
     """Sum the positions of each example, before examples are added up.
 
-    The sums of the examples are then the same bits on any number of devices, and only their few additions round
+    The sum of each example then has the same bits on any number of devices; only the few additions of these sums round
     differently.
     """
     return jax.lax.optimization_barrier(values.sum(tuple(range(1, values.ndim - 1))))

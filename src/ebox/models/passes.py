@@ -19,10 +19,10 @@ Elementwise = Callable[[Array], Array]
 
 @jax.custom_vjp
 def maximum_over(values: Float[Array, "*rows window channel"]) -> Float[Array, "*rows channel"]:
-    """Take the maximum over the last but one axis; ties share no gradient split, each gets it whole.
+    """Take the maximum over the last but one axis; each of several equal maxima gets the whole gradient.
 
-    Ties at the maximum come from equal inputs (a run of N, a repeat). Splitting them would need a count, and the
-    count is what makes the usual gradient slow on CPU.
+    Equal maxima come from equal inputs (a run of N, a repeat). Splitting the gradient would need a count,
+    which is what makes the usual gradient slow on CPU.
     """
     return values.max(axis=-2)
 
@@ -50,7 +50,7 @@ class Rules(NamedTuple):
     """How the nonlinear layers are computed, and so how gradients pass through them.
 
     `apply` computes a function of each number, `maximum` the maximum over the last but one axis, `better` the greater
-    of two arrays place by place, and `log_mean_exp` what its name says over the positions.
+    of two arrays place by place, and `log_mean_exp` the logarithm of the mean exponential over the positions.
     """
 
     apply: Callable[[Elementwise, Array], Array]
@@ -66,10 +66,20 @@ class Pass(eqx.Module):
     """How one pass over a network is made: the randomness and the batch of a training step, or neither.
 
     Rates are data, not constants, so that a population of networks can be trained with different ones.
+
+    Args:
+        keys: One PRNG key per example, from its position in the global batch; none outside training.
+        mask: False for padding, which no sum may include; none outside training.
+        dropout: Rate of the units of the head.
+        filter_dropout: Rate of the motif filters.
+        statistics: Which examples of a training pass are normalised together.
+        method: How convolutions are computed.
+        dtype: Of the inputs, and so of the products.
+        rules: How the nonlinear layers are computed.
     """
 
-    keys: Array | None = None  # one PRNG key an example, from its position in the global batch
-    mask: Bool[Array, " batch"] | None = None  # false: padding, which no sum may see
+    keys: Array | None = None
+    mask: Bool[Array, " batch"] | None = None
     dropout: Float[Array, ""] | float = 0.0
     filter_dropout: Float[Array, ""] | float = 0.0
     statistics: Statistics = eqx.field(static=True, default=Statistics())

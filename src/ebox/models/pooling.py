@@ -17,12 +17,12 @@ PoolingKind = Literal["max", "mean", "log_mean_exp"]
 class GlobalPooling(eqx.Module):
     """Maximum, mean, or logarithm of the mean exponential over the positions.
 
-    The last is the log likelihood ratio of one site anywhere, where a feature is that of a site at its position: it
-    adds the evidence of all places, as the maximum does not, and stays a logarithm, as the mean does not.
+    The last is the log likelihood ratio of one site anywhere, if each feature is that of a site at its position: unlike
+    the maximum, it adds the evidence of all places, and unlike the mean, it stays a logarithm.
 
-    The mean is optionally weighted by where in the sequence it is. The weight of channel c at position p is
-    1 + sum over b of `position[b, c]` * basis[b, p], the basis being equally spaced bumps along the sequence. It starts
-    at 1: where position does not matter, nothing is learned.
+    The mean can be weighted by position. The weight of channel c at position p is 1 + sum over b of `position[b, c]` *
+    basis[b, p], where the basis is equally spaced bumps along the sequence. It starts at 1: where position
+    does not matter, nothing is learned.
     """
 
     position: Float[Array, "basis channel"] | None
@@ -40,7 +40,7 @@ class GlobalPooling(eqx.Module):
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
     def weights(self, length: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "length channel"] | None:
-        """What each position counts in the mean; none: all the same."""
+        """The weight of each position in the mean; none: all are equal."""
         if self.position is None:
             return None
         basis = jnp.asarray(position_bumps(length, self.position.shape[0]), dtype)
@@ -58,7 +58,7 @@ class GlobalPooling(eqx.Module):
 
 
 def position_bumps(length: int, count: int) -> Float[np.ndarray, "length count"]:
-    """Gaussian bumps with centres equally spaced from end to end, each as wide as the space between two."""
+    """Gaussian bumps with centres equally spaced from end to end, each as wide as the distance between two."""
     places = np.linspace(0.0, 1.0, length)[:, None]
     centres = np.linspace(0.0, 1.0, count)[None] if count > 1 else np.full((1, 1), 0.5)
     width = 1.0 / max(count - 1, 1)

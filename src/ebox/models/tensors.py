@@ -19,7 +19,14 @@ FACTS = "facts.json"
 
 
 def save_tree(folder: Path, tree: Any, facts: dict[str, Any], *, overwrite: bool = True) -> None:
-    """Publish a folder with the arrays of a pytree and JSON facts beside them."""
+    """Publish a folder with the arrays of a pytree and JSON facts beside them.
+
+    Args:
+        folder: Where to.
+        tree: Arrays, named by their paths in the tree.
+        facts: What to keep beside them; the checksum and the number of bytes are added.
+        overwrite: Replace a folder that is there.
+    """
     from safetensors.numpy import save
 
     data = save(_named_arrays(tree))
@@ -44,10 +51,10 @@ def load_tree(folder: Path, like: Tree, *, loose: str | None = None) -> Tree:
     Args:
         folder: What `save_tree` published.
         like: A tree of arrays of the same names, shapes and dtypes.
-        loose: How the names begin of those whose shapes may differ, or that may be absent and are none then.
+        loose: Start of the names of arrays that may have other shapes, or be absent: such a leaf is then none.
 
     Raises:
-        InputError: missing, truncated, changed (its checksum differs), or of another network.
+        InputError: the file is missing, truncated, changed (its checksum differs), or of another network.
     """
     return _fill(like, read_arrays(folder), folder / TENSORS, loose)
 
@@ -56,7 +63,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """Read the arrays of a folder by their names.
 
     Raises:
-        InputError: missing, truncated or changed.
+        InputError: the file is missing, truncated or changed.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -87,7 +94,7 @@ def _fill(like: Tree, arrays: dict[str, np.ndarray], file: Path, loose: str | No
     strange = sorted(name for name in set(names) ^ set(arrays) if loose is None or not name.startswith(loose))
     if strange:
         raise InputError(
-            f"belongs to another network: {strange[0]!r} stands in only one of the two",
+            f"belongs to another network: {strange[0]!r} is in only one of the two",
             file=file,
             remedy="use the settings that it was trained with",
         )

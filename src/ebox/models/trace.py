@@ -1,6 +1,6 @@
-"""The one pass over a network: a list of operations, run one after another, with what lies between them kept.
+"""The one pass over a network: a list of operations, run one after another, whose results are kept.
 
-Training, inference and explanation run the list; saturation runs parts of it; what translates a network reads it.
+Training, inference and explanation run the list; saturation runs parts of it; the PyTorch twin is translated from it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Update(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """A network as its operations in order, which hold all weights and say what is done with them.
+    """A network as its operations in order, which hold all weights and say how they are used.
 
     `scan` scores every base, `motifs` makes features of the scores, `body` updates them, `pooling` and `head` give the
     logits.
@@ -58,7 +58,7 @@ class Trace(NamedTuple):
 
 
 def trace(stages: Stages, inputs: Float[Array, "batch length 4"], a_pass: Pass) -> Trace:
-    """Pass over sequences, in the dtype of the pass; what nobody reads of the trace, the compiler leaves out."""
+    """Pass over sequences, in the dtype of the pass; the compiler leaves out what nobody reads of the trace."""
     moments: list[Moments] = []
     apply = partial(run, a_pass=a_pass, moments=moments)
     scanned = apply([stages.scan], inputs.astype(a_pass.dtype))
@@ -76,9 +76,9 @@ def run(operations: Iterable[Operation], values: Array, a_pass: Pass, moments: l
 
     Args:
         operations: In order.
-        values: What the first one reads.
+        values: The input of the first one.
         a_pass: How the pass is made: training normalises by the batch, everything else by the running moments.
-        moments: Gets what each batch normalisation sees in training.
+        moments: A list to which each batch normalisation adds what it sees in training.
     """
     for operation in operations:
         if not isinstance(operation, BatchNorm):

@@ -1,6 +1,6 @@
 """Convolution by Winograd's minimal filtering, for many channels on CPU: fewer products for the same numbers.
 
-A tile of 6 positions is transformed so that the convolution becomes 6 products. Width 3 then gives 4 outputs a tile
+A tile of 6 positions is transformed so that the convolution becomes 6 products. Width 3 gives 4 outputs per tile
 (F(4,3): 6 products for 12) and width 5 gives 2 (F(2,5): 6 for 10), with the points 0, 1, -1, 2, -2 and infinity.
 Source: Winograd, Arithmetic Complexity of Computations, 1980; for networks Lavin and Gray, 2016.
 """
@@ -73,7 +73,7 @@ def _forward(inputs: Array, weight: Array, dilation: int) -> tuple[Array, tuple[
 
 
 def _backward(dilation: int, saved: tuple[list[Array], Array], gradient: Array) -> tuple[Array, Array]:
-    """The gradient of the inputs is a convolution again; that of the weights six products over the tiles.
+    """The gradient of the inputs is a convolution again; that of the weights is six products over the tiles.
 
     With Y = A M, M_i = V_i U_i and U = G W, the gradients are dM = A' dY, dU_i = V_i' dM_i and dW = G' dU.
     """
@@ -92,7 +92,7 @@ convolve_winograd.defvjp(_forward, _backward)
 
 
 def _cut_tiles(inputs: Array, width: int, dilation: int) -> list[Array]:
-    """The six positions of every tile, each (batch, tile, dilation, channel): a dilated row is several plain ones."""
+    """The six positions of every tile, each (batch, tile, dilation, channel): a dilated row is several plain rows."""
     batch, length, channels = inputs.shape
     step = TILE + 1 - width
     tiles = _count_tiles(length, width, dilation)
@@ -120,7 +120,7 @@ def _count_tiles(length: int, width: int, dilation: int) -> int:
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
-    """Linear combinations of arrays, one a row of the matrix; written out, so that zeros cost nothing."""
+    """Linear combinations of arrays, one per row of the matrix; written out, so that zeros cost nothing."""
     sums = []
     for row in matrix:
         terms = [part * jnp.asarray(factor, part.dtype) for factor, part in zip(row, parts, strict=True) if factor]

@@ -1,10 +1,10 @@
 """Asynchronous training: workers of unequal speed compute gradients, and one server takes them as they come.
 
-The server hands out the batches in order, each with the weights of that moment, and makes a step with every gradient
-that comes back. By then the weights have gone on by some steps, the gradient's staleness, which never passes a bound:
-no more batches are under way than that allows, and a gradient waits where a step with it would make an older one too
-late (bounded staleness: Ho 2013). What a worker that is lost was working at goes to another. The result depends on
-who was how fast, so it is not the same twice.
+The server hands out the batches in order, each with the present weights, and makes a step with every gradient that
+comes back. By then the weights have moved on by some steps: the gradient's staleness, which never exceeds a bound. No
+more batches are under way than the bound allows, and a gradient waits if a step with it would make an older one too
+late (bounded staleness: Ho 2013). The batch of a lost worker goes to another. The result depends on the speed of each
+worker, so it is not the same twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from ebox.mesh.devices import DATA_AXIS
 from ebox.mesh.exchange import Message, count_numbers
-from ebox.models import Network, is_trainable
+from ebox.models import Network
 from ebox.models.normalisation import Moments
 from ebox.settings.reading import Config
 from ebox.training.batches import ChunkPlan, Shares, make_chunk
@@ -38,7 +38,7 @@ Leaves = list[np.ndarray]
 
 @dataclass(frozen=True)
 class GradientResult:
-    """What a worker gives back: the gradient and the moments of its batch as leaves, and the loss."""
+    """What a worker returns: the gradient and the moments of its batch as leaves, and the loss."""
 
     gradient: Leaves
     moments: Leaves
@@ -47,21 +47,21 @@ class GradientResult:
 
 @runtime_checkable
 class WorkerPool(Protocol):
-    """Workers that compute gradients; one that is lost is replaced, or missing from then on."""
+    """Workers that compute gradients; a lost one is replaced, or missing from then on."""
 
     def workers(self) -> Sequence[int]:
-        """The numbers of those that are there."""
+        """The numbers of the present workers."""
 
     def share(self, leaves: Leaves) -> Any:
-        """Make weights known to all, and give what stands for them."""
+        """Make weights known to all workers, and return what stands for them."""
 
     def submit(self, worker: int, ticket: int, weights: Any) -> None:
-        """Have a free worker compute the gradient of a batch."""
+        """Let a free worker compute the gradient of a batch."""
 
     def wait(self) -> Sequence[tuple[int, GradientResult | None]]:
-        """Wait for the next that are done: the worker, and its result, None where the worker was lost.
+        """Wait until workers are done: the number and the result of each, None where the worker was lost.
 
-        Where one has come to be there, that ends the waiting too, without a result.
+        A new worker ends the waiting too, without a result.
 
         Raises:
             WorkersFailedError: too few are left.
@@ -117,7 +117,7 @@ class GradientComputer:
 
 @dataclass(eq=False)
 class _Ticket:
-    """A batch under way: which, the step of the weights it was given, and its gradient once that is there."""
+    """A batch under way: its number, the step of the weights it was given, and its gradient once it is known."""
 
     number: int
     version: int
@@ -127,11 +127,11 @@ class _Ticket:
 @final
 @dataclass
 class Ledger:
-    """Which batches are under way, and whose gradient may be taken: the bound on staleness, without the numbers.
+    """Which batches are under way, and whose gradient may be taken, so that staleness keeps to its bound.
 
-    With the tickets under way in order of their version, the one of rank r is taken at most r steps from now; so
-    `applied + r - version <= bound` must hold for all, and it is kept by handing out no more than the bound allows and
-    by taking no gradient that would break it for an older one. The oldest can always be taken, so nothing gets stuck.
+    The tickets under way are in order of their version, and the one of rank r is taken at most r steps from now. So
+    `applied + r - version <= bound` must hold for all: no more are handed out than the bound allows, and no gradient is
+    taken that would break it for an older one. The oldest can always be taken, so nothing gets stuck.
     """
 
     bound: int
@@ -144,23 +144,23 @@ class Ledger:
         return len(self.under_way) <= self.bound
 
     def hand_out(self, number: int) -> _Ticket:
-        """Put a batch under way with the weights of now."""
+        """Put a batch under way with the present weights."""
         ticket = _Ticket(number, self.applied)
         self.under_way.append(ticket)
         return ticket
 
     def give_up(self, ticket: _Ticket) -> None:
-        """A batch will not come back."""
+        """Drop a batch that will not come back."""
         self.under_way.remove(ticket)
 
     def drop_from(self, number: int) -> list[_Ticket]:
-        """Give up the batches from this number on."""
+        """Drop the batches from this number on, and return them."""
         dropped = [ticket for ticket in self.under_way if ticket.number >= number]
         self.under_way = [ticket for ticket in self.under_way if ticket.number < number]
         return dropped
 
     def take(self, latest: int) -> _Ticket | None:
-        """The next gradient of a batch before `latest` that may be taken now, and count it as taken."""
+        """Take the next gradient that may be taken now, of a batch before `latest`; none where there is none."""
         for rank, ticket in enumerate(self.under_way):
             if ticket.result is not None and ticket.number < latest:
                 self.under_way.pop(rank)
@@ -168,7 +168,7 @@ class Ledger:
                 self.staleness[late] = self.staleness.get(late, 0) + 1
                 self.applied += 1
                 return ticket
-            # What is younger must wait where one step more is one too many for this one.
+            # Younger gradients must wait if one more step would make this one too late.
             if self.applied + 1 + rank - ticket.version > self.bound:
                 return None
         return None
@@ -179,11 +179,18 @@ class AsyncEngine:
     """The server: makes the steps of a training with the gradients of a pool."""
 
     def __init__(self, pool: WorkerPool, config: Config, mesh: Mesh, num_steps: int) -> None:
-        """Take the workers, the settings, this process's devices, and how many steps there are in all."""
+        """Prepare the steps; nothing is handed out yet.
+
+        Args:
+            pool: The workers.
+            config: The settings.
+            mesh: This process's devices.
+            num_steps: Number of steps of the whole training.
+        """
         self._pool, self._bound, self._num_steps = pool, config.parallel.most_staleness, num_steps
         self._num_workers = config.parallel.workers
         self._schedule = make_plan(config, mesh).schedule
-        self._advance = jax.jit(self._build_advance(), donate_argnums=0)
+        self._advance = jax.jit(self._make_step, donate_argnums=0)
         self._ledger = Ledger(self._bound, 0)
         self._next: int | None = None
         self._again: list[int] = []
@@ -191,21 +198,24 @@ class AsyncEngine:
         self._counts: dict[int, int] = {}
         self._weights: tuple[int, Any] = (-1, None)
 
-    def _build_advance(self) -> Callable[..., Any]:
-        def advance(state: TrainState, gradient: list[Array], moments: list[Array], rates: Hyperparameters) -> Any:
-            weights, _ = eqx.partition(state.network, is_trainable(state.network))
-            total = jax.tree.unflatten(jax.tree.structure(weights), gradient)
-            pairs = zip(moments[::2], moments[1::2], strict=True)
-            return self._schedule.advance(
-                state, total, tuple(Moments(mean, variance) for mean, variance in pairs), rates
-            )
-
-        return advance
+    def _make_step(
+        self, state: TrainState, gradient: list[Array], moments: list[Array], rates: Hyperparameters
+    ) -> tuple[TrainState, Array, Array]:
+        total = jax.tree.unflatten(jax.tree.structure(trained_weights(state.network)), gradient)
+        pairs = zip(moments[::2], moments[1::2], strict=True)
+        return self._schedule.advance(state, total, tuple(Moments(mean, variance) for mean, variance in pairs), rates)
 
     def run(
         self, plan: ChunkPlan, rates: Hyperparameters, signals: np.ndarray, state: TrainState
     ) -> tuple[TrainState, DispatchMetrics]:
-        """Make the steps of a plan; batches after it may be under way already when this returns."""
+        """Make the steps of a plan; batches after it may be under way already when this returns.
+
+        Args:
+            plan: Which steps.
+            rates: Rates and weights.
+            signals: `(signal,)`; they are handed on with the metrics.
+            state: Where to start from; its memory is used again.
+        """
         if self._next is None:
             self._next = self._ledger.applied = plan.first
         facts: list[tuple[float, Any, Any]] = []
@@ -216,7 +226,7 @@ class AsyncEngine:
                 if self._busy or not self._pool.workers():
                     self._wait()
                 else:
-                    # Those of later plans may not be taken yet, and are in the way of one that was handed out again.
+                    # Batches of later plans may not be taken yet, and block one that was handed out again.
                     self._again += [later.number for later in self._ledger.drop_from(plan.first + plan.count)]
                 continue
             assert ticket.result is not None
@@ -226,7 +236,7 @@ class AsyncEngine:
         return state, DispatchMetrics(losses, norms, taken, jnp.asarray(signals))
 
     def _hand_out(self, state: TrainState) -> None:
-        """Give every free worker a batch, as far as the bound allows."""
+        """Give every free worker a batch, while the bound allows it."""
         for worker in self._pool.workers():
             if worker in self._busy or not self._ledger.can_hand_out():
                 continue

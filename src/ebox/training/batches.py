@@ -20,7 +20,7 @@ from ebox.training.sampling import PADDING_ROW, UNKNOWN_TARGET, ExampleOrder
 
 
 class Chunk(eqx.Module):
-    """The batches of one dispatch: `codes` 1 byte a base, `targets` 0, 1 or 255 (unknown), `mask` false for padding.
+    """The batches of one dispatch: `codes` 1 byte per base, `targets` 0, 1 or 255 (unknown), `mask` false for padding.
 
     `known` counts the known negative and positive targets of each global batch; all devices hold it whole.
     """
@@ -33,14 +33,14 @@ class Chunk(eqx.Module):
 
 @dataclass(frozen=True)
 class Shares:
-    """How a global batch is cut: over the devices, and on each into micro-batches; and what of it is this process's.
+    """How a global batch is cut: over the devices, and on each into micro-batches; and which part this process has.
 
     Args:
         batch_size: Examples of a global batch.
         num_devices: Devices of all processes.
-        device_batch_size: The most examples that a device takes at once; none: its whole share.
+        device_batch_size: Upper limit of the examples that a device takes at once; none: its whole share.
         process: The number of this process.
-        num_processes: How many there are, all with as many devices.
+        num_processes: Number of processes, each with the same number of devices.
     """
 
     batch_size: int
@@ -51,13 +51,13 @@ class Shares:
 
     @staticmethod
     def of(mesh: Mesh, batch_size: int, device_batch_size: int | None = None) -> Shares:
-        """Those of a mesh, for this process."""
+        """The shares on a mesh, for this process."""
         owners = sorted({device.process_index for device in mesh.devices.flat})
         return Shares(batch_size, mesh.size, device_batch_size, owners.index(jax.process_index()), len(owners))
 
     @property
     def micro_batches(self) -> int:
-        """Into how many pieces a device cuts its share, one after another."""
+        """Into how many pieces a device cuts its share; it takes one after another."""
         share = -(-self.batch_size // self.num_devices)
         return 1 if self.device_batch_size is None else -(-share // self.device_batch_size)
 
@@ -88,9 +88,9 @@ class ChunkPlan:
 
 
 def even_chunk_steps(most: int, num_steps: int, stops: frozenset[int]) -> int:
-    """The length of a dispatch, `most` or shorter, with which the stretches between stops hold little padding.
+    """The number of steps of a dispatch, at most `most`, that leaves little padding between two stops.
 
-    For devices that run whole chunks: every stretch begins with a new chunk there (`iter_plans` with `from_stops`).
+    For devices that run whole chunks: on them a new chunk begins after every stop (`iter_plans` with `from_stops`).
     """
     ends = sorted({0, num_steps, *(stop for stop in stops if 0 < stop < num_steps)})
     longest = max(end - begin for begin, end in itertools.pairwise(ends))
@@ -102,7 +102,12 @@ def iter_plans(
 ) -> Iterator[ChunkPlan]:
     """Cut the steps into dispatches that end at every step of `stops` and at every multiple of `chunk_steps`.
 
-    With `from_stops` the multiples are counted from the last stop, not from the first step of all.
+    Args:
+        first_step: The first step that is left.
+        num_steps: Number of steps of the whole training.
+        chunk_steps: Upper limit of the steps of a dispatch.
+        stops: Steps after which a dispatch must end.
+        from_stops: Count the multiples from the last stop, not from step 0.
     """
     step = first_step
     while step < num_steps:
@@ -121,12 +126,20 @@ def make_chunk(
     chunk_steps: int,
     shares: Shares,
 ) -> Chunk:
-    """Gather this process's share of the rows of a plan into arrays of always the same shape."""
+    """Gather this process's share of the rows of a plan into arrays whose shape is always the same.
+
+    Args:
+        codes: Base codes of the training rows.
+        targets: Their targets.
+        order: Which rows make up the batch of a step.
+        plan: Which steps.
+        chunk_steps: Number of steps in the arrays; those after the plan's are padding.
+        shares: How a batch is cut, and which part this process has.
+    """
     rows = np.full((chunk_steps, shares.padded_batch_size), PADDING_ROW, np.int64)
-    for place in range(plan.count):
-        rows[place, : order.batch_size] = order.batch_rows(plan.first + place)
     known = np.zeros((chunk_steps, 2), np.float32)
     for place in range(plan.count):
+        rows[place, : order.batch_size] = order.batch_rows(plan.first + place)
         batch = targets[rows[place][rows[place] != PADDING_ROW]]
         known[place] = (batch == 0).sum(), (batch == 1).sum()
     rows = rows[:, shares.own]
@@ -156,9 +169,17 @@ def iter_chunks(
     device_batch_size: int | None = None,
     ahead: int = 2,
 ) -> Generator[tuple[ChunkPlan, Chunk], None, None]:
-    """Yield each plan with its chunk on the devices, made `ahead` of time by a thread.
+    """Yield each plan with its chunk on the devices, prepared by a thread; an error in the thread is raised here.
 
-    An error in the thread is raised here, at the chunk that it struck.
+    Args:
+        codes: Base codes of the training rows.
+        targets: Their targets.
+        order: Which rows make up the batch of a step.
+        plans: The dispatches, in order.
+        chunk_steps: Number of steps in the arrays of a chunk.
+        mesh: The devices.
+        device_batch_size: Upper limit of the examples that a device takes at once; none: its whole share.
+        ahead: Number of chunks that may wait to be used.
     """
     shares = Shares.of(mesh, order.batch_size, device_batch_size)
     ready: queue.Queue[tuple[ChunkPlan, Chunk] | BaseException | None] = queue.Queue(maxsize=ahead)

@@ -28,15 +28,24 @@ from ebox.training.schedules import Schedule
 from ebox.training.state import TrainState
 
 KEPT_CHECKPOINTS = 2
-# How the names of the arrays with a row a device begin.
+# Start of the names of the arrays that have one row per device.
 CARRIED = "[0].carried"
-# Exchanges that owe from one step to the next what they did not send.
+# Exchanges that keep what they did not send, and add it to the next step.
 OWING = ("int8", "topk", "powersgd")
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a run stands, beside its arrays."""
+    """How far a run has come, beside its arrays.
+
+    Args:
+        step: Number of steps made.
+        seconds: Time of the training until here, over all its starts.
+        best_step: Step of the best validation.
+        kept_step: Step of the network that is kept.
+        best_value: The best validation's measure, greater being better; none before the first validation.
+        validations_since_best: Number of validations since one was better than all before.
+    """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
@@ -63,7 +72,7 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class Layout:
-    """How many devices train, and how many of them to a node: whose the rows of what is carried are."""
+    """How many devices train, and how many of them are in a node: this tells to which device a carried row belongs."""
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
@@ -72,7 +81,7 @@ class Layout:
 
     @staticmethod
     def of(mesh: Mesh) -> Layout:
-        """That of a mesh."""
+        """Take it from a mesh."""
         return Layout(mesh.size, mesh.shape[DEVICE_AXIS])
 
     def senders(self, parallel: ParallelConfig) -> int:
@@ -83,18 +92,23 @@ class Layout:
 def save_checkpoint(
     folder: Path, state: TrainState, best: Network, standing: Standing, layout: Layout, identity: RunIdentity
 ) -> Path:
-    """Publish a checkpoint of a state on the host (see `host_arrays`), then remove all but the newest two."""
-    facts = {
-        "standing": asdict(standing),
-        "layout": asdict(layout),
-        "identity": asdict(identity),
-    }
+    """Publish a checkpoint, then remove all but the newest two.
+
+    Args:
+        folder: The run folder.
+        state: The state, on the host, with the carried rows of all devices.
+        best: The network that is kept.
+        standing: How far the run has come.
+        layout: The devices that train.
+        identity: What must be the same for the run to go on.
+    """
+    facts = {"standing": asdict(standing), "layout": asdict(layout), "identity": asdict(identity)}
     place = folder / CHECKPOINTS / _folder_name(standing)
     if place.is_dir() and not (place / FACTS).exists():
-        # What a damaged disk left of an earlier one.
+        # What a damaged disk left of an earlier checkpoint.
         shutil.rmtree(place)
     for left in place.parent.glob(".step-*"):
-        # Of a writer that was killed: the folder has only one at a time.
+        # Left by a writer that was killed; no other can be writing, as a folder has one writer.
         shutil.rmtree(left, ignore_errors=True)
     save_tree(place, _arrays(state, best), stamped(CHECKPOINT, facts))
     for old in find_checkpoints(folder)[:-KEPT_CHECKPOINTS]:
@@ -113,13 +127,18 @@ def find_checkpoints(folder: Path) -> list[Path]:
 def load_newest_checkpoint(
     folder: Path, state: TrainState, best: Network, identity: RunIdentity
 ) -> tuple[TrainState, Network, Standing, Layout] | None:
-    """Read the newest checkpoint that is whole, into the shapes of `state` and `best`; none where there is none.
+    """Read the newest whole checkpoint: state, kept network, standing and layout; none where there is no checkpoint.
 
-    What is carried comes with as many rows as there were devices. A damaged one is named in a warning and the one
-    before it is taken.
+    A damaged one is named in a warning, and the one before it is read.
+
+    Args:
+        folder: The run folder.
+        state: A state of the same shapes; the carried rows of the result are those of the checkpoint's devices.
+        best: A network of the same shapes.
+        identity: What the run must be.
 
     Raises:
-        InputError: all are damaged, or the run was of other settings or other data.
+        InputError: all are damaged, or the run has other settings or other data.
     """
     found = find_checkpoints(folder)
     problem: InputError | None = None
@@ -149,10 +168,10 @@ class OtherRunError(InputError):
 
 
 def check_resumable(folder: Path, identity: RunIdentity) -> None:
-    """See that a run can go on, before anything of it is touched.
+    """Check that a run can go on, before any of it is changed.
 
     Raises:
-        OtherRunError: it was begun with other settings or other data.
+        OtherRunError: it began with other settings or other data.
         InputError: it has checkpoints, and all are damaged.
     """
     found, problem = find_checkpoints(folder), None
@@ -163,7 +182,7 @@ def check_resumable(folder: Path, identity: RunIdentity) -> None:
         except (OtherRunError, OtherFormatError):
             raise
         except InputError as error:
-            # Where another is whole, loading names this one, and takes the one before.
+            # If another one is whole, loading warns of this one and reads the one before.
             problem = error
         else:
             return
@@ -180,7 +199,7 @@ def _none_is_whole(folder: Path, count: int, problem: InputError) -> InputError:
 
 
 def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:
-    """Raise OtherRunError unless `saved` is the same run, and InputError where it says nothing of a run."""
+    """Raise OtherRunError unless `saved` is the same run, and InputError where it describes no run."""
     now = asdict(identity)
     saved = saved if isinstance(saved, dict) else {}
     kept = saved.get("settings", {})
@@ -192,7 +211,7 @@ def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:
         )
     for section, values in now["settings"].items():
         for key, value in values.items():
-            # A setting that is younger than the run was at its default then.
+            # A setting that did not exist when the run began had its default.
             old = kept.get(section, {}).get(key, _default(section, key))
             if old != value:
                 raise OtherRunError(
@@ -207,7 +226,7 @@ def _default(section: str, key: str) -> Any:
 
 
 def _read_place(place: Path, identity: RunIdentity) -> tuple[Standing, Layout]:
-    """What a checkpoint says beside its arrays, once it is known to be of this format and this run."""
+    """What a checkpoint says beside its arrays, after a check that it is of this format and this run."""
     facts = check_stamp(read_facts(place), CHECKPOINT, place)
     check_identity(place, facts.get("identity"), identity)
     return _read_standing(place, facts)
@@ -223,9 +242,9 @@ def _read_standing(place: Path, facts: dict[str, Any]) -> tuple[Standing, Layout
         layout = TypeAdapter(Layout).validate_json(json.dumps(facts.get("layout")))
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise InputError(f"does not say where the run stands ({where})", file=place / FACTS) from None
+        raise InputError(f"does not say how far the run has come ({where})", file=place / FACTS) from None
     if place.name != _folder_name(standing):
-        raise InputError(f"says that it is of step {standing.step}", file=place / FACTS)
+        raise InputError(f"says that it is step {standing.step}", file=place / FACTS)
     return standing, layout
 
 
@@ -238,13 +257,20 @@ def host_arrays(state: TrainState) -> TrainState:
 def regroup_carried(
     state: TrainState, schedule: Schedule, before: Layout, now: Layout, parallel: ParallelConfig
 ) -> TrainState:
-    """Deal what a loaded state carries out over the devices that there are now.
+    """Deal the carried rows of a loaded state to the present devices.
 
-    What the exchange had not sent yet is given up where it would be another's: between one sender and several, and
-    with other nodes where the sums inside nodes are exact.
+    What the exchange had not sent yet is given up where it can't belong to the new senders: between one sender and
+    several, and with other nodes where the sums inside nodes are exact.
+
+    Args:
+        state: The loaded state, on the host.
+        schedule: That of the present devices.
+        before: The devices of the checkpoint.
+        now: The present devices.
+        parallel: The settings of the exchange.
 
     Raises:
-        InputError: what is carried is not of those devices.
+        InputError: the rows don't fit the devices.
     """
     is_other = before.workers != now.workers or (parallel.hierarchical and before != now)
     carried = state.carried
@@ -265,7 +291,7 @@ def regroup_carried(
     if shapes != wanted:
         raise InputError(
             f"a checkpoint carries arrays of {shapes}, and {now.workers} devices need {wanted}",
-            remedy="begin again with --overwrite",
+            remedy="start again with --overwrite",
         )
     return state.with_carried(carried)
 

@@ -1,4 +1,4 @@
-"""What passes between the workers of a training: bytes for each step, and how many fewer than exactly."""
+"""What passes between the workers of a training: bytes for each step, and how many an exact exchange would send."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CommunicationResult:
     """The messages of one meeting of the workers, and what a worker sends for each step on average.
 
     `sent_bytes_a_step` counts the payload of the ring algorithms, without the headers of the network;
-    `exact_bytes_a_step` what an exact exchange of the gradients at every step would send.
+    `exact_bytes_a_step` is what an exact exchange of the gradients at every step would send.
     """
 
     workers: int
@@ -42,7 +42,14 @@ class CommunicationResult:
 def describe_communication(
     schedule: Schedule, config: ParallelConfig, network: Network, mesh: Mesh
 ) -> CommunicationResult:
-    """Add up what a schedule sends between the devices of a mesh."""
+    """Add up what a schedule sends between the devices of a mesh.
+
+    Args:
+        schedule: When the devices meet, and how.
+        config: The settings of the exchange.
+        network: The network that is trained.
+        mesh: The devices.
+    """
     messages, steps = schedule.messages(network)
     exact = ExactExchange(mesh.size, schedule.exchange.axis).messages(trained_weights(network))
     alone = mesh.size == 1

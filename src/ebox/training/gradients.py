@@ -19,7 +19,7 @@ from ebox.training.state import Hyperparameters
 
 
 class Batch(eqx.Module):
-    """A device's part of a global batch, and the known negatives and positives of the whole."""
+    """A device's part of a global batch, and the numbers of known negatives and positives of the whole."""
 
     codes: UInt8[Array, "batch length"]
     targets: UInt8[Array, "batch track"]
@@ -38,7 +38,18 @@ class Share(eqx.Module):
 
 @dataclass(frozen=True)
 class PassPlan:
-    """What is constant in a compiled forward and backward pass."""
+    """What is constant in a compiled forward and backward pass.
+
+    Args:
+        reverse_complement: Show each example on a random strand.
+        shift_bp: Shift each example by up to this many bases, to either side.
+        mutate: Replace bases, at a rate that is data of the pass.
+        method: How convolutions are computed.
+        dtype: Of the products.
+        micro_batches: Into how many pieces a device cuts its share.
+        piece_size: Examples of a micro-batch on each device, padding included.
+        statistics: Which examples are normalised together.
+    """
 
     reverse_complement: bool
     shift_bp: int
@@ -46,11 +57,11 @@ class PassPlan:
     method: ConvolutionMethod
     dtype: DTypeLike
     micro_batches: int
-    piece_size: int  # examples of a micro-batch on each device
+    piece_size: int
     statistics: Statistics
 
     def num_groups(self, workers: int) -> int:
-        """How many groups of examples are normalised by statistics of their own, in a pass of `workers`."""
+        """How many groups of examples are normalised by their own statistics, in a pass of `workers` devices."""
         total = self.piece_size * workers
         return -(-total // (self.statistics.group_examples or total))
 
@@ -58,7 +69,14 @@ class PassPlan:
 def augment(
     codes: UInt8[Array, "batch length"], keys: Array, plan: PassPlan, mutation_rate: Array
 ) -> UInt8[Array, "batch length"]:
-    """Show each example on a random strand, shifted and mutated, by its own key."""
+    """Show each example on a random strand, shifted and mutated.
+
+    Args:
+        codes: The examples.
+        keys: One PRNG key per example.
+        plan: Which of these changes are made.
+        mutation_rate: Share of the bases to replace.
+    """
 
     def change(sequence: Array, key: Array) -> Array:
         strand_key, shift_key, mutation_key = jax.random.split(key, 3)
@@ -78,18 +96,18 @@ def masked_loss_sum(
     mask: Bool[Array, " batch"],
     rates: Hyperparameters,
 ) -> Float[Array, ""]:
-    """Weighted sum of the binary cross-entropy over the known targets of unmasked examples."""
+    """Weighted sum of the binary cross-entropy over the known targets of unmasked examples.
+
+    Args:
+        logits: What the network says.
+        targets: 0, 1 or 255 (unknown).
+        mask: False for padding.
+        rates: Holds label smoothing and the weight of positives.
+    """
     label = (targets == 1).astype(jnp.float32)
     smooth = label * (1.0 - rates.label_smoothing) + 0.5 * rates.label_smoothing
     entropy = jnp.logaddexp(0.0, logits) - smooth * logits
     return (_target_weights(targets, mask, rates) * entropy).sum()
-
-
-def masked_loss_weight(
-    targets: UInt8[Array, "batch track"], mask: Bool[Array, " batch"], rates: Hyperparameters
-) -> Float[Array, ""]:
-    """Sum of the weights behind `masked_loss_sum`."""
-    return _target_weights(targets, mask, rates).sum()
 
 
 def _target_weights(targets: Array, mask: Array, rates: Hyperparameters) -> Float[Array, "batch track"]:
@@ -100,19 +118,19 @@ def _target_weights(targets: Array, mask: Array, rates: Hyperparameters) -> Floa
 def share_of_gradient(
     network: Network, batch: Batch, step: Array, rates: Hyperparameters, plan: PassPlan, *, alone: bool = False
 ) -> Share:
-    """Pass over this device's part of the batch; to be called under `shard_map` on the data axis.
+    """Pass over this device's part of the batch; call it under `shard_map` on the data axis.
 
     Args:
-        network: The weights, alike on all devices unless `alone`.
+        network: The weights, equal on all devices unless `alone`.
         batch: This device's part.
         step: The step, counted from 0.
         rates: Rates and weights.
         plan: What is constant.
-        alone: Give the gradient of this device's own mean loss, by its own statistics, not its share of the global one.
+        alone: Give the gradient of this device's own mean loss, by its own statistics, not a share of the global one.
     """
     keys = _example_keys(rates.key, step, batch.codes.shape[0])
     if alone:
-        total = masked_loss_weight(batch.targets, batch.mask, rates)
+        total = _target_weights(batch.targets, batch.mask, rates).sum()
     else:
         total = batch.known[0] + rates.positive_weight * batch.known[1]
     if plan.micro_batches == 1:
@@ -157,7 +175,7 @@ def _accumulate(
 
 
 def _join(moments: Moments, counts: Float[Array, " piece"]) -> Moments:
-    """The moments of pieces taken together, each by its number of examples."""
+    """The moments of all pieces together, each weighted by its number of examples."""
     weights = (counts / jnp.maximum(counts.sum(), 1.0))[:, None]
     mean = (weights * moments.mean).sum(axis=0)
     spread = moments.variance + (moments.mean - mean[None]) ** 2
@@ -165,7 +183,7 @@ def _join(moments: Moments, counts: Float[Array, " piece"]) -> Moments:
 
 
 def _example_keys(key: Array, step: Array, local_batch: int) -> Array:
-    """One key an example, from the step and its place in the global batch."""
+    """One key per example, from the step and its place in the global batch."""
     step_key = jax.random.fold_in(jax.random.wrap_key_data(key), step)
     first = jax.lax.axis_index(DATA_AXIS) * local_batch
     return jax.vmap(lambda place: jax.random.fold_in(step_key, place))(first + jnp.arange(local_batch))

@@ -1,4 +1,4 @@
-"""Training by workers that ebox starts: starting them, showing what they tell, and taking over the result."""
+"""Training by workers that ebox starts: starting them, showing what they report, and reading the result."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 from ebox.errors import InputError, explain_memory
 from ebox.progress import OnEntry
@@ -40,7 +42,7 @@ def train_in_group(
     command: Sequence[str],
     worker_arguments: WorkerArguments,
 ) -> TrainingResult:
-    """Train with workers of this machine or a Ray cluster; start them again from the last checkpoint when one fails.
+    """Train with workers of this machine or a Ray cluster; start them again from the last checkpoint if one fails.
 
     Args:
         dataset: The dataset folder.
@@ -48,12 +50,12 @@ def train_in_group(
         config: The settings.
         resume: Go on from the newest checkpoint.
         overwrite: Begin again in a folder that holds an earlier training.
-        on_entry: Called with every entry of the metrics and the number of steps in all.
+        on_entry: Called with every entry of the metrics and the total number of steps.
         command: The command line to keep.
         worker_arguments: What starts a worker.
 
     Raises:
-        InputError: what a worker could not work with, or a cluster that is not there or has no room.
+        InputError: a worker can't use its input, or there is no such cluster, or it has no room.
         WorkersFailedError: they failed more often than `parallel.max_restarts`.
     """
     from ebox.storage import run_folder
@@ -68,7 +70,7 @@ def train_in_group(
             dataset=str(dataset.resolve()),
             out=str(folder.resolve()),
             config=format_config(config),
-            # Once the first process has cleared the folder, what stands in it is of this training.
+            # Once the first process has cleared the folder, it holds only this training.
             resume=prepared,
             overwrite=overwrite and not prepared,
             command=tuple(command),
@@ -105,7 +107,7 @@ def train_in_group(
 
 @contextmanager
 def _starting(parallel: ParallelConfig, make_arguments: Callable[[], list[str]], logs: Path) -> Iterator[StartCrew]:
-    """What starts so many workers, `python ARGUMENTS` each, for as long as this lasts."""
+    """Yield a function that starts a given number of workers, each as `python ARGUMENTS`."""
     if parallel.cluster is not None:
         from ebox.workers.ray_connection import connect
         from ebox.workers.ray_crew import Demand, RayCrew
@@ -123,18 +125,26 @@ def _starting(parallel: ParallelConfig, make_arguments: Callable[[], list[str]],
 
 
 class GradientActor(Placed):
-    """A worker of an asynchronous training; it is made into a Ray actor, and meets JAX at its first job."""
+    """A worker of an asynchronous training; it becomes a Ray actor, and loads JAX at its first job.
+
+    Args:
+        dataset: Path of the dataset folder, on every machine.
+        fingerprint: That of the server's dataset.
+        version: The server's version of ebox.
+        config: The settings, as TOML.
+    """
 
     def __init__(self, dataset: str, fingerprint: str, version: str, config: str) -> None:
         self._dataset, self._config = dataset, config
         self._wanted = {"the dataset's fingerprint": fingerprint, "ebox": version}
         self._computer: GradientComputer | None = None
 
+    @override
     def place(self) -> Place:
-        """Where this is, once it is known to have what the server has.
+        """Where this worker is, after a check that it has what the server has.
 
         Raises:
-            InputError: another ebox, or another dataset.
+            InputError: it has another ebox, or another dataset.
         """
         from ebox.datasets.folder import open_dataset
 
@@ -144,7 +154,7 @@ class GradientActor(Placed):
                 raise InputError(
                     f"{socket.gethostname()} has {name} = {found}, and the server has {self._wanted[name]}",
                     file=self._dataset,
-                    remedy="have the same ebox, and the same dataset at the same path, on every machine",
+                    remedy="install the same ebox on every machine, with the same dataset at the same path",
                 )
         return super().place()
 
@@ -176,13 +186,12 @@ class GradientActor(Placed):
 
 @contextmanager
 def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[WorkerPool | None]:
-    """The workers of an asynchronous training, for as long as this lasts; none for another.
+    """The workers of an asynchronous training, until the `with` block ends; none for any other training.
 
-    To be entered before JAX looks at its devices: a local cluster is started by a fork, which JAX's threads don't
-    survive.
+    Enter it before JAX looks at its devices: a local cluster is started by a fork, which JAX's threads don't survive.
 
     Raises:
-        InputError: a cluster that is not there or has no room, or this process is a task of a group.
+        InputError: there is no such cluster, or it has no room, or this process is a task of a group.
     """
     parallel = config.parallel
     if parallel.sync != "async" or parallel.cluster is None:
@@ -195,7 +204,7 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
 
     if is_member() or is_cluster_task(os.environ):
         raise InputError(
-            "this is one of several tasks of a group already, and an asynchronous training has one server",
+            "this is already one of several tasks of a group, but an asynchronous training has one server",
             remedy="start one process, with --cluster and --workers",
         )
     _check_least(parallel)
@@ -205,7 +214,7 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
     with connect(parallel.cluster):
         pool: RayPool[GradientResult] = RayPool(GradientActor, Demand.of(parallel), limits, _warn, *texts)
         try:
-            # The server works on a device beside its workers: it must not take all of its memory.
+            # The server may share a device with workers: it must not take all of its memory.
             with set_variables({"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}):
                 yield pool
         finally:
@@ -213,7 +222,7 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
 
 
 def parallel_of_server(parallel: ParallelConfig) -> ParallelConfig:
-    """The server of an asynchronous training leaves the devices to its workers, but for one of any platform."""
+    """Settings for the server of an asynchronous training: one device of any platform, the others for its workers."""
     platform = "cpu" if parallel.platform == "cpu" else "auto"
     return parallel.model_copy(update={"platform": platform, "devices": 1, "node_devices": None})
 
@@ -240,14 +249,14 @@ def _check_counts(config: Config) -> None:
     parallel, count = config.parallel, config.parallel.num_started
     if is_cluster_task(os.environ):
         raise InputError(
-            "this is one of several tasks of a cluster's job already, so each would start workers of its own",
+            "this is already one of several tasks of a cluster's job, so each would start its own workers",
             remedy="leave --processes and --cluster out; the tasks find each other",
         )
     _check_least(parallel)
     gpus = list_gpus(os.environ)
     if parallel.cluster is None and gpus and len(gpus) < count and parallel.platform in ("auto", "gpu"):
         raise InputError(
-            f"each process needs a GPU of its own: there are {count} processes, and GPUs: {len(gpus)}",
+            f"each process needs its own GPU: there are {count} processes, and the number of GPUs is {len(gpus)}",
             remedy=f"--processes {len(gpus)}, or --platform cpu",
         )
     if config.train.batch_size < count:
@@ -260,7 +269,6 @@ def _check_counts(config: Config) -> None:
 def _check_least(parallel: ParallelConfig) -> None:
     if parallel.min_workers is not None and parallel.min_workers > parallel.num_started:
         raise InputError(
-            f"parallel.min_workers = {parallel.min_workers} is more than the {parallel.num_started} workers that are "
-            "asked for",
-            remedy="set it to so many or fewer",
+            f"parallel.min_workers = {parallel.min_workers} is more than the number of workers, {parallel.num_started}",
+            remedy=f"set it to {parallel.num_started} or fewer",
         )

@@ -1,4 +1,4 @@
-"""What is trained: the rows and their order, the numbers of the settings, and the network before the first step."""
+"""What is trained: the rows and their order, the rates, and the network before the first step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TrainingData(Protocol):
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """A training, the same in every process that works at it: a function of dataset and settings."""
+    """What a training starts from: a function of dataset and settings alone, so the same in every process."""
 
     codes: UInt8[np.ndarray, "example length"]
     targets: UInt8[np.ndarray, "example track"]
@@ -47,16 +47,12 @@ class TrainingInputs:
         """Take the train split, and draw the network (NumPy).
 
         Raises:
-            InputError: there is nothing to train on, or it is too short for the network.
+            InputError: there is nothing to train on, or the sequences are too short for the network.
         """
         train, rows = config.train, data.rows("train")
         targets = data.targets[rows]
-        order = make_order(
-            targets,
-            seed=train.seed,
-            batch_size=train.batch_size,
-            negatives_per_positive=train.negatives_per_positive,
-        )
+        negatives = train.negatives_per_positive
+        order = make_order(targets, seed=train.seed, batch_size=train.batch_size, negatives_per_positive=negatives)
         num_steps = order.count_steps(train.epochs, train.max_steps)
         hyper = make_hyperparameters(train, num_steps, _positive_weight(config, order))
         fresh = build_model(config.model, targets.shape[1], data.length_bp, np.random.default_rng(train.seed))

@@ -92,16 +92,16 @@ def fit(
         folder: The run folder, for metrics and checkpoints; the first process writes them, all read them.
         mesh: The devices of all processes.
         validate: Measures a network on the validation split: loss, auroc, auprc.
-        calibrate: Calibrates the network that is kept, and says how, a dict a track; none: it stays as it is.
-        resume: Go on from the newest checkpoint in `folder`, where there is one.
-        on_entry: Called with every entry of the metrics and the number of steps in all.
-        watch: Told of every step that was made.
-        pool: Workers that compute the gradients, where the training is asynchronous; none: the mesh does.
+        calibrate: Calibrates the kept network, and says how in one dict per track; none: the network stays as it is.
+        resume: Go on from the newest checkpoint in `folder`, if there is one.
+        on_entry: Called with every entry of the metrics and the total number of steps.
+        watch: Is told that steps were made, or that none will come for a while.
+        pool: Workers that compute the gradients of an asynchronous training; none: the mesh computes them.
 
     Raises:
-        InputError: nothing to train on, a damaged or foreign checkpoint, or a loss that is not finite.
+        InputError: there is nothing to train on, a checkpoint is damaged or of another run, or a loss is not finite.
         ResumableError: SIGTERM asked to stop; a checkpoint is saved.
-        KeyboardInterrupt: SIGINT did.
+        KeyboardInterrupt: SIGINT asked to stop; a checkpoint is saved.
     """
     return _Loop(data, config, folder, mesh, validate, calibrate, on_entry, watch, pool).run(resume)
 
@@ -147,7 +147,7 @@ class _Loop:
                 for plan, make_steps in dispatches:
                     state, metrics = make_steps(state)
                     self.standing = replace(self.standing, step=plan.first + plan.count)
-                    # The metrics of the dispatch before are ready by now; those of this one are not waited for.
+                    # The metrics of the dispatch before are ready by now; this one's are not waited for.
                     self._note(waiting)
                     waiting = (plan, metrics)
                     if self.standing.step in stops:
@@ -157,7 +157,7 @@ class _Loop:
                         if self._is_exhausted():
                             break
                     if self.heard.any() or self._is_step_to_save(plan):
-                        # Checked first: a checkpoint is only of steps whose loss was finite.
+                        # Checked first, so that a checkpoint holds only steps whose loss was finite.
                         self._note(waiting)
                         waiting = None
                         self._save(state)
@@ -166,7 +166,7 @@ class _Loop:
                     self.heard[:] = 0.0
             self._save(state)
             network, calibration = self._calibrate()
-        # A group has agreed on its end; what comes too late for that lets it finish.
+        # A group has agreed on its last step; a signal that comes later lets it finish.
         if interruption.asked and jax.process_count() == 1:
             self._stop(interruption)
         return self._finish(network, calibration)
@@ -203,7 +203,7 @@ class _Loop:
             self.began -= self.standing.seconds
             self.logged_step = self.standing.step
         check_alike({"step of the checkpoint": self.standing.step})
-        # Also where there is no checkpoint yet: a run killed before its first one has logged already.
+        # Also without a checkpoint: a run that was killed before its first one has logged already.
         if is_chief():
             self.log.cut(self.standing.step)
         return place_state(state, self.mesh)
@@ -222,7 +222,7 @@ class _Loop:
         return own
 
     def _stop(self, interruption: Interruption) -> None:
-        """Leave after a checkpoint, by the signal that this process got, or another one did."""
+        """End after a checkpoint, as the signal that this process or another one got demands."""
         if interruption.number == signal.SIGTERM or interruption.number is None:
             raise ResumableError(f"stopped after step {self.standing.step}, saved; `--resume` goes on")
         raise KeyboardInterrupt
@@ -281,13 +281,13 @@ class _Loop:
         self.logged_at += time.perf_counter() - began
         value = -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
         step, best = self.standing.step, self.standing.best_value
-        # Of equal ones the later is kept, but only a better one renews the patience.
+        # Of equal networks the later is kept, but only a better one resets the patience.
         missed = 0 if best is None or value > best else self.standing.validations_since_best + 1
         self.standing = replace(self.standing, validations_since_best=missed)
         if best is None or value >= best:
             self.standing = replace(self.standing, best_step=step, best_value=value)
         if self.config.train.keep == "last" or best is None or value >= best:
-            # On the host, since the next dispatch is given this memory.
+            # On the host, since the next dispatch reuses this memory.
             self.best, self.standing = on_host(average), replace(self.standing, kept_step=step)
         epoch, seconds = step / self.order.steps_per_epoch, time.perf_counter() - self.began
         self._write({"kind": "validation", "step": step, "epoch": epoch, **measured, "seconds": seconds})
@@ -305,18 +305,18 @@ class _Loop:
         if self.watch is not None:
             self.watch.rest()
         self.standing = replace(self.standing, seconds=time.perf_counter() - self.began)
-        # All processes: what each device carries must be gathered from all.
+        # In all processes: the rows that devices carry are gathered from all.
         arrays = host_arrays(state)
         if is_chief():
             save_checkpoint(self.folder, arrays, self.best, self.standing, Layout.of(self.mesh), self.identity)
-        # A disk may take long: who does not write must not think that the one who does hangs.
+        # Writing may take long: the other processes must not conclude that the writer hangs.
         wait_for_all("saved")
         self.saved_at = time.perf_counter()
         if self.watch is not None:
             self.watch.beat()
 
     def _calibrate(self) -> tuple[Network, list[dict[str, Any]]]:
-        """The network that is kept, calibrated where that is wished."""
+        """The kept network, calibrated if the caller asked for it."""
         if self.watch is not None:
             self.watch.rest()
         return (self.best, []) if self.calibrate is None else self.calibrate(self.best)

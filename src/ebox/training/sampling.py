@@ -1,4 +1,4 @@
-"""Which examples make up the batch of step k: a pure function of the seed and k, never of the devices."""
+"""Which examples make up the batch of step k: a pure function of the seed and k, independent of the devices."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ExampleOrder:
     Args:
         is_positive: For each training row, whether any of its tracks is 1.
         seed: Of the shuffles.
-        batch_size: Examples a step; the last batch of an epoch may hold fewer.
-        negatives_per_positive: None, or more than there are: all negatives in every epoch.
+        batch_size: Examples per step; the last batch of an epoch may hold fewer.
+        negatives_per_positive: How many negatives per positive; none, or more than there are: all in every epoch.
     """
 
     is_positive: Bool[np.ndarray, " row"]
@@ -103,6 +103,12 @@ def make_order(
     negatives_per_positive: float | None,
 ) -> ExampleOrder:
     """Make the order of the training rows.
+
+    Args:
+        targets: 0, 1 or 255 (unknown); a row with a 1 is a positive.
+        seed: Of the shuffles.
+        batch_size: Examples per step.
+        negatives_per_positive: How many negatives an epoch shows per positive; none: all.
 
     Raises:
         InputError: there is nothing to train on.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from ebox.mesh.collectives import split_like
 from ebox.mesh.devices import DATA_AXIS
@@ -23,7 +24,7 @@ from ebox.training.state import Hyperparameters, TrainState, descend, learning_r
 
 
 class StepFacts(eqx.Module):
-    """What one device tells of a step: its share of the loss, the norm of the gradient, the rate."""
+    """What one device reports of a step: its share of the loss, the norm of the gradient, the rate."""
 
     loss: Float[Array, "*step"]
     gradient_norm: Float[Array, "*step"]
@@ -34,7 +35,7 @@ class StepFacts(eqx.Module):
 class Schedule(abc.ABC):
     """A way to make steps together.
 
-    The state without `carried` is alike on all devices; `carried` is each device's own.
+    The state without `carried` is equal on all devices; each device has its own `carried`.
     """
 
     pass_plan: PassPlan
@@ -49,27 +50,41 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def start(self, network: Network) -> TrainState:
-        """The state before the first step, with a row a device (NumPy) in `carried`."""
+        """The state before the first step, with one row per device (NumPy) in `carried`."""
 
     @abc.abstractmethod
     def step(
         self, core: TrainState, carried: Carried, batch: Batch, rates: Hyperparameters
     ) -> tuple[TrainState, Carried, StepFacts]:
-        """Make one step on this device; to be called under `shard_map`."""
+        """Make one step on this device; call it under `shard_map`.
 
-    @abc.abstractmethod
+        Args:
+            core: The state without `carried`.
+            carried: What this device carries.
+            batch: This device's part of the batch.
+            rates: Rates and weights.
+        """
+
     def regroup(self, carried: Carried, network: Network, *, keeps_owed: bool = True) -> Carried:
-        """Deal what other devices carried over the devices of this schedule (NumPy), but for what is owed on wish."""
+        """Deal what other devices carried to the devices of this schedule (NumPy).
 
-    def regroup_owed(self, owed: Carried, network: Network, keeps: bool) -> Carried:
-        """What the exchange had not sent yet, for the devices of this schedule; given up, it begins afresh."""
+        What the exchange had not sent yet is dealt only if `keeps_owed`; otherwise the exchange starts again.
+        """
         weights = trained_weights(network)
-        return self.exchange.regroup(owed, weights) if keeps else self.exchange.start(weights)
+        return self.exchange.regroup(carried, weights) if keeps_owed else self.exchange.start(weights)
 
     def meet(
         self, core: TrainState, share: Network, carried: Carried, moments: tuple[Moments, ...], count: Array
     ) -> tuple[Network, Carried, tuple[Moments, ...]]:
-        """Sum shares of a gradient, and put moments of `count` examples together where devices have their own."""
+        """Sum the devices' shares of a gradient, and put their moments together where each has its own.
+
+        Args:
+            core: The state, whose running moments all devices hold.
+            share: This device's share of the gradient.
+            carried: What its exchange carries.
+            moments: Those of its examples.
+            count: Number of its examples.
+        """
         if not (self.are_moments_apart and moments):
             return *self.exchange.reduce(share, carried), moments
         near = running_moments(core.network)
@@ -82,14 +97,21 @@ class Schedule(abc.ABC):
         weights = trained_weights(network)
         return self.exchange.messages_beside(weights, 1 + numbers) if numbers else self.exchange.messages(weights)
 
-    @abc.abstractmethod
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
-        """The collectives of one meeting, and after how many steps one is held."""
+        """The collectives of one meeting and the steps up to it, and their number of steps: 1 unless overridden."""
+        return (*self.meeting_messages(network), *_statistics(network, self)), 1.0
 
     def advance(
         self, core: TrainState, total: Network, moments: tuple[Moments, ...], rates: Hyperparameters
     ) -> tuple[TrainState, Array, Array]:
-        """Take one optimiser step along a summed gradient; also its norm and the rate."""
+        """Take one optimiser step along a summed gradient; also return its norm and the rate.
+
+        Args:
+            core: The state before the step.
+            total: The gradient of the global batch.
+            moments: Those of the global batch.
+            rates: Rates and weights.
+        """
         weights, fixed = eqx.partition(core.network, is_trainable(core.network))
         rate = learning_rate_at(core.step, rates)
         weights, optimiser = descend(weights, total, core.optimiser, self.optimiser, rate, rates.weight_decay)
@@ -102,27 +124,19 @@ class Schedule(abc.ABC):
 class EveryStepSchedule(Schedule):
     """Synchronous: every step waits for the sum of its gradients."""
 
+    @override
     def start(self, network: Network) -> TrainState:
-        """See `Schedule`."""
         carried = self.exchange.start(trained_weights(network))
         return TrainState(jnp.zeros((), jnp.int32), network, start_optimiser(network, self.optimiser), network, carried)
 
+    @override
     def step(
         self, core: TrainState, carried: Carried, batch: Batch, rates: Hyperparameters
     ) -> tuple[TrainState, Carried, StepFacts]:
-        """See `Schedule`."""
         share = share_of_gradient(core.network, batch, core.step, rates, self.pass_plan)
         total, carried, moments = self.meet(core, share.gradient, carried, share.moments, share.num_examples)
         core, norm, rate = self.advance(core, total, moments, rates)
         return core, carried, StepFacts(share.loss, norm, rate)
-
-    def regroup(self, carried: Carried, network: Network, *, keeps_owed: bool = True) -> Carried:
-        """See `Schedule`."""
-        return self.regroup_owed(carried, network, keeps_owed)
-
-    def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
-        """See `Schedule`."""
-        return (*self.meeting_messages(network), *_statistics(network, self)), 1.0
 
 
 class Pending(eqx.Module):
@@ -130,7 +144,7 @@ class Pending(eqx.Module):
 
     gradient: Network
     moments: tuple[Moments, ...]
-    num_examples: Any  # a number a device
+    num_examples: Any  # one number per device
     exchange: Carried
 
 
@@ -138,12 +152,12 @@ class Pending(eqx.Module):
 class DelayedSchedule(Schedule):
     """The sum of a step's gradients is used only in the step after it: the exchange may overlap the computing.
 
-    It does where a device runs collectives beside its computation; JAX on processors runs them in order. The first
-    step has no gradient to take, and that of the last is never taken.
+    It does where a device runs collectives beside its computation; on CPU, JAX runs them in order. The first step has
+    no gradient to use, and that of the last step is never used.
     """
 
+    @override
     def start(self, network: Network) -> TrainState:
-        """See `Schedule`."""
         weights = trained_weights(network)
         zeros = jax.tree.map(lambda leaf: np.zeros((self.workers, *leaf.shape), np.float32), weights)
         running = running_moments(network)
@@ -152,10 +166,10 @@ class DelayedSchedule(Schedule):
         carried = Pending(zeros, moments, counts, self.exchange.start(weights))
         return TrainState(jnp.zeros((), jnp.int32), network, start_optimiser(network, self.optimiser), network, carried)
 
+    @override
     def step(
         self, core: TrainState, carried: Pending, batch: Batch, rates: Hyperparameters
     ) -> tuple[TrainState, Pending, StepFacts]:
-        """See `Schedule`."""
         total, sent, moments = self.meet(
             core, carried.gradient, carried.exchange, carried.moments, carried.num_examples
         )
@@ -164,9 +178,9 @@ class DelayedSchedule(Schedule):
         pending = Pending(share.gradient, share.moments, share.num_examples, sent)
         return core, pending, StepFacts(share.loss, norm, rate)
 
+    @override
     def regroup(self, carried: Pending, network: Network, *, keeps_owed: bool = True) -> Pending:
-        """See `Schedule`."""
-        owed = self.regroup_owed(carried.exchange, network, keeps_owed)
+        owed = super().regroup(carried.exchange, network, keeps_owed=keeps_owed)
         if len(carried.num_examples) == self.workers:
             return Pending(carried.gradient, carried.moments, carried.num_examples, owed)
         return Pending(
@@ -175,10 +189,6 @@ class DelayedSchedule(Schedule):
             np.ones(self.workers, np.float32),
             owed,
         )
-
-    def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
-        """See `Schedule`."""
-        return (*self.meeting_messages(network), *_statistics(network, self)), 1.0
 
 
 class Wanderer(eqx.Module):
@@ -202,8 +212,8 @@ class LocalSchedule(Schedule):
     outer_rate: float = 1.0
     outer_momentum: float = 0.0
 
+    @override
     def start(self, network: Network) -> TrainState:
-        """See `Schedule`."""
         weights = trained_weights(network)
         velocity = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), weights)
 
@@ -214,14 +224,14 @@ class LocalSchedule(Schedule):
         carried = Wanderer(rows(network), rows(inner), self.exchange.start(weights))
         return TrainState(jnp.zeros((), jnp.int32), network, velocity, network, carried)
 
+    @override
     def step(
         self, core: TrainState, carried: Wanderer, batch: Batch, rates: Hyperparameters
     ) -> tuple[TrainState, Wanderer, StepFacts]:
-        """See `Schedule`."""
         share = share_of_gradient(carried.network, batch, core.step, rates, self.pass_plan, alone=True)
         own = TrainState(core.step, carried.network, carried.optimiser, carried.network, None)
         moved, norm, rate = self.advance(own, share.gradient, share.moments, rates)
-        # Who has no example, of a tail batch, stays where it is.
+        # A worker without examples, in a tail batch, stays as it is.
         here = share.num_examples > 0.0
         before, after = (carried.network, carried.optimiser), (moved.network, moved.optimiser)
         network, optimiser = jax.tree.map(lambda new, old: jnp.where(here, new, old), after, before)
@@ -233,7 +243,7 @@ class LocalSchedule(Schedule):
         return core, walked, StepFacts(share.loss / self.workers, norm, rate)
 
     def _meet(self, core: TrainState, walked: Wanderer, rates: Hyperparameters) -> tuple[TrainState, Wanderer]:
-        """Move the common network by the mean of the workers' changes, and let all go on from it."""
+        """Move the common network by the mean of the workers' changes, and let all continue from it."""
         trainable = is_trainable(core.network)
         anchor, _ = eqx.partition(core.network, trainable)
         found, fixed = eqx.partition(walked.network, trainable)
@@ -253,15 +263,15 @@ class LocalSchedule(Schedule):
         met = TrainState(core.step, common, velocity, average, None)
         return met, Wanderer(common, walked.optimiser, carried)
 
+    @override
     def regroup(self, carried: Wanderer, network: Network, *, keeps_owed: bool = True) -> Wanderer:
-        """See `Schedule`."""
         walked = carried.network, carried.optimiser
         if len(jax.tree.leaves(walked)[0]) != self.workers:
             walked = jax.tree.map(lambda rows: deal_mean(rows, self.workers), walked)
-        return Wanderer(*walked, self.regroup_owed(carried.exchange, network, keeps_owed))
+        return Wanderer(*walked, super().regroup(carried.exchange, network, keeps_owed=keeps_owed))
 
+    @override
     def messages(self, network: Network) -> tuple[tuple[Message, ...], float]:
-        """See `Schedule`."""
         return self.meeting_messages(network), float(self.local_steps)
 
 
@@ -271,19 +281,19 @@ def trained_weights(network: Network) -> Network:
 
 
 def running_moments(network: Network) -> tuple[Moments, ...]:
-    """Those of the batch normalisations of a network, in order."""
+    """The running moments of a network's batch normalisations, in order."""
     return tuple(norm.running for norm in network.norms())
 
 
 def merge_moments(moments: tuple[Moments, ...], count: Array, near: tuple[Moments, ...]) -> tuple[Moments, ...]:
-    """The moments of all devices taken together, each weighed by the examples behind its own, in one message."""
+    """The moments of all devices together, weighted by their numbers of examples; one message."""
     return unpack_moments(jax.lax.psum(pack_moments(moments, count, near), DATA_AXIS), near) if moments else moments
 
 
 def pack_moments(moments: tuple[Moments, ...], count: Array, near: tuple[Moments, ...]) -> Float[Array, " number"]:
-    """A vector whose sum over the devices tells their moments taken together, each weighed by its examples.
+    """Moments as a vector, whose sum over the devices gives the moments of all, weighted by their numbers of examples.
 
-    What is sent are differences from moments `near` them that all devices hold alike: the mean square of the
+    It holds differences from `near`, moments close to them that are equal on all devices: the mean square of the
     differences loses no digits where a mean is far from zero (shifted data: Chan 1983).
     """
     places = [close.mean for close in near]
@@ -293,7 +303,7 @@ def pack_moments(moments: tuple[Moments, ...], count: Array, near: tuple[Moments
 
 
 def unpack_moments(total: Float[Array, " number"], near: tuple[Moments, ...]) -> tuple[Moments, ...]:
-    """The moments that a sum of packed ones tells."""
+    """The moments of all devices from the sum of their packed ones."""
     places = [close.mean for close in near]
     parts = split_like(total[1:] / jnp.maximum(total[0], 1.0), [*places, *places])
     merged = zip(places, parts[: len(places)], parts[len(places) :], strict=True)
@@ -301,30 +311,30 @@ def unpack_moments(total: Float[Array, " number"], near: tuple[Moments, ...]) ->
 
 
 def deal_sum(rows: np.ndarray, workers: int) -> np.ndarray:
-    """Rows for other numbers of devices with the same sum."""
+    """Rows for another number of devices, with the same sum."""
     return np.repeat(np.asarray(rows).sum(axis=0, keepdims=True) / np.float32(workers), workers, axis=0)
 
 
 def deal_mean(rows: np.ndarray, workers: int) -> np.ndarray:
-    """Rows for other numbers of devices, each the mean of those that were; counters are alike in all."""
+    """Rows for another number of devices, each the mean of the old ones; counters are equal in all."""
     rows = np.asarray(rows)
     mean = rows.mean(axis=0, keepdims=True, dtype=np.float32) if rows.dtype.kind == "f" else rows[:1]
     return np.repeat(mean.astype(rows.dtype), workers, axis=0)
 
 
 def deal_moments(rows: Moments, counts: np.ndarray, workers: int) -> Moments:
-    """Rows for other numbers of devices, each the moments of all devices that were, weighed by their examples."""
+    """Rows for another number of devices, each the moments of all old ones, weighted by their examples."""
     counts = np.asarray(counts, np.float64)
     shares = (counts / max(counts.sum(), 1.0))[:, None]
     means, variances = np.asarray(rows.mean, np.float64), np.asarray(rows.variance, np.float64)
     mean = (shares * means).sum(axis=0)
     variance = (shares * (variances + (means - mean[None]) ** 2)).sum(axis=0)
     dealt = [np.repeat(one[None].astype(np.float32), workers, axis=0) for one in (mean, variance)]
-    # As leaves: a `Moments` made anew takes no rows.
+    # By its leaves: `Moments(...)` takes one row only.
     return jax.tree.unflatten(jax.tree.structure(rows), dealt)
 
 
-def _statistics(network: Network, schedule: EveryStepSchedule | DelayedSchedule) -> tuple[Message, ...]:
+def _statistics(network: Network, schedule: Schedule) -> tuple[Message, ...]:
     """The messages of the batch normalisations within one step."""
     sizes, workers = [norm.scale.size for norm in network.norms()], schedule.workers
     axis = schedule.pass_plan.statistics.axis

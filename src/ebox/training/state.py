@@ -1,4 +1,4 @@
-"""The train state: one immutable pytree that holds everything that a step changes."""
+"""The train state: one immutable pytree with everything that a step changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST_RATE_FRACTION = 0.04
 
 
 class TrainState(eqx.Module):
-    """Network, optimiser and moving average after `step` steps, alike on all devices; `carried` has a row a device."""
+    """Network, optimiser and moving average after `step` steps, equal on all devices; `carried`: a row per device."""
 
     step: Int32[Array, ""]
     network: Network
@@ -51,7 +51,7 @@ class Hyperparameters(eqx.Module):
 
 
 def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: float) -> Hyperparameters:
-    """Take the numbers of the settings over as arrays."""
+    """Turn the numbers of the settings into arrays."""
 
     def number(value: float | int) -> Array:
         return jnp.asarray(value, jnp.float32)
@@ -89,7 +89,7 @@ def learning_rate_at(step: Array, rates: Hyperparameters) -> Float[Array, ""]:
 
 
 def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam's direction on clipped gradients; the step's size and the decay of weights are applied by `descend`."""
+    """Adam's direction on clipped gradients; `descend` applies the step's size and the decay of weights."""
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
     return optax.chain(clip, optax.scale_by_adam(b1=config.beta1, b2=config.beta2))
 
@@ -108,7 +108,16 @@ def descend(
     rate: Array,
     decay: Array,
 ) -> tuple[Network, Any]:
-    """One AdamW step (Loshchilov 2019); matrices and filters decay, offsets and scales don't."""
+    """One AdamW step (Loshchilov 2019); matrices and filters decay, offsets and scales don't.
+
+    Args:
+        weights: What is trained.
+        gradients: Of the loss by them.
+        optimiser: The state of the optimiser.
+        transformation: The optimiser.
+        rate: Learning rate of this step.
+        decay: Share of a weight that is subtracted per unit of the rate.
+    """
     with jax.numpy_dtype_promotion("standard"):
         updates, optimiser = transformation.update(gradients, optimiser, weights)
 
@@ -122,7 +131,12 @@ def descend(
 def move_average(average: Network, network: Network, step: Array, decay: Array, *, steps: int = 1) -> Network:
     """Move the averaged weights and moments towards the present ones; faster at first, to forget the start.
 
-    Called once for `steps` steps, it moves as far as so many calls.
+    Args:
+        average: The averaged network.
+        network: The present network.
+        step: Number of steps made before, on which the speed depends.
+        decay: Share of the average that one step keeps, at most.
+        steps: One call moves the average as far as this number of calls.
     """
     elapsed = step.astype(jnp.float32)
     kept = jnp.minimum(decay, (1.0 + elapsed) / (10.0 + elapsed)) ** steps
@@ -130,7 +144,7 @@ def move_average(average: Network, network: Network, step: Array, decay: Array, 
 
 
 def place_state(state: TrainState, mesh: Mesh) -> TrainState:
-    """Put a state on the host onto the devices: all of it on each, but of what is carried each its own row."""
+    """Put a state of the host on the devices: all of it on each, but only its own row of what is carried."""
     arrays, static = eqx.partition(state.with_carried(None), eqx.is_array_like)
     own = [place for place, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
     rows = jax.tree.map(lambda leaf: np.asarray(leaf)[own], state.carried)

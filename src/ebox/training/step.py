@@ -1,4 +1,4 @@
-"""The compiled step: several steps a dispatch on a mesh, by a schedule that says when the devices meet."""
+"""The compiled step: several steps per dispatch on a mesh, by a schedule that says when the devices meet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ebox.training.state import Hyperparameters, TrainState, make_optimiser
 
 
 class DispatchMetrics(eqx.Module):
-    """Of each step of a chunk, and the sum of the processes' signals; they stay on the device until someone asks."""
+    """Metrics of each step of a chunk, and the sum of the processes' signals; on the device until they are read."""
 
     loss: Float[Array, " step"]
     gradient_norm: Float[Array, " step"]
@@ -40,7 +40,7 @@ class DispatchMetrics(eqx.Module):
 STOP, SAVE = 0, 1
 NUM_SIGNALS = 2
 
-# From this number of examples at once on, a GPU's own convolutions pay in bfloat16.
+# From this number of examples at once, a GPU's own convolutions are faster in bfloat16.
 NATIVE_EXAMPLES = 1024
 
 # The many small elementwise passes of a step then share the cores: 1.05 to 1.1 times faster on 2.
@@ -58,12 +58,12 @@ class StepPlan:
     whole_chunks: bool
 
     def precision(self) -> AbstractContextManager[Any]:
-        """How matrices are multiplied while a step is traced: accelerators would take fewer bits of float32."""
+        """How matrices are multiplied while a step is traced: accelerators would use fewer bits of float32."""
         return jax.default_matmul_precision("highest" if self.full_precision else "default")
 
 
 def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPlan:
-    """Choose convolution, precision, exchange and schedule for a mesh; none: for the platform of its devices."""
+    """Choose convolution, precision, exchange and schedule for a mesh; without `platform`, for that of its devices."""
     train, platform = config.train, mesh.devices.flat[0].platform if platform is None else platform
     low = jnp.bfloat16 if platform != "cpu" else jnp.float32
     dtype = {"auto": low, "float32": jnp.float32, "bfloat16": jnp.bfloat16}[train.precision]
@@ -83,7 +83,7 @@ def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPl
 
 
 def _choose_convolution(platform: str, dtype: DTypeLike, examples: int) -> ConvolutionMethod:
-    """The fastest where gradients are needed too; on a GPU it depends on the precision and the examples at once.
+    """The fastest one with gradients; on a GPU this depends on the precision and the number of examples at once.
 
     Measured on an H200 with the default network, columns took this part of the time that the compiler's own
     convolutions took: in float32 0.57 at 64 examples and 0.34 at 4096; in bfloat16 0.63 at 64, 0.96 at 512, 1.09 at
@@ -95,10 +95,10 @@ def _choose_convolution(platform: str, dtype: DTypeLike, examples: int) -> Convo
 
 
 def _choose_statistics(config: Config, shares: Shares, axis: Axis) -> Statistics:
-    """Groups that no device shares with another need no message; `local` workers never share.
+    """Groups within one device need no message; `local` workers never share.
 
     Raises:
-        InputError: a device takes no whole groups at once, so that they would depend on the number of devices.
+        InputError: a device doesn't take whole groups at once, so they would depend on the number of devices.
     """
     train = config.train
     shared = axis if config.parallel.sync != "local" else None
@@ -113,13 +113,13 @@ def _choose_statistics(config: Config, shares: Shares, axis: Axis) -> Statistics
             f"with train.device_batch_size = {train.device_batch_size} a device takes {shares.piece_size} examples at "
             f"once, which are no whole groups of {size}",
             remedy="set train.device_batch_size to a multiple of the group that divides a device's share of the batch, "
-            "or train.group_examples or train.batch_statistics to others",
+            "or change train.group_examples or train.batch_statistics",
         )
     return Statistics(None if is_whole else shared, size)
 
 
 def even_group(batch_size: int, most: int) -> int:
-    """Examples of a group, `most` or fewer: a divisor of the batch above half of that, or groups as even as can be."""
+    """Examples of a group, at most `most`: a divisor of the batch above `most` / 2, or else of groups nearly equal."""
     divisors = (size for size in range(min(most, batch_size), most // 2, -1) if batch_size % size == 0)
     return next(divisors, -(-batch_size // -(-batch_size // most)))
 
@@ -127,11 +127,11 @@ def even_group(batch_size: int, most: int) -> int:
 def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
     """Compile the steps of one dispatch for a mesh: `run(state, chunk, signals, hyperparameters, count)`.
 
-    Only the first `count` steps of the chunk change the state, so a shorter rest needs no second compilation.
+    Only the first `count` steps of the chunk change the state, so a shorter dispatch needs no second compilation.
     `signals` is `(device, signal)`; its sum over the devices comes back with the metrics.
 
-    On a CPU the others are not run. An accelerator runs them and drops what they give: it need not ask the host
-    after every step whether there is another one (1.7 times as fast on an H200 at 64 examples a step).
+    A CPU does not run the other steps. An accelerator runs them and drops the results, so that it doesn't ask the host
+    after every step whether there is another one (1.7 times as fast on an H200 at 64 examples per step).
     """
 
     def run_local(
@@ -143,7 +143,7 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
         rates: Hyperparameters,
         count: Array,
     ) -> tuple[TrainState, Any, DispatchMetrics]:
-        # Not NaN: what is not run must not look like a loss that is not finite.
+        # Not NaN: a step that is not run must not look like a loss that is not finite.
         blank = jnp.zeros((chunk_steps,), jnp.float32)
 
         def body(place: Array, carry: tuple[TrainState, Any, StepFacts]) -> tuple[TrainState, Any, StepFacts]:
@@ -155,10 +155,10 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
             return jax.tree.map(partial(jnp.where, place < count), made, carry) if plan.whole_chunks else made
 
         with plan.precision():
-            start = (core, drop_row_axis(carried), StepFacts(blank, blank, blank))
+            start = (core, jax.tree.map(lambda rows: rows[0], carried), StepFacts(blank, blank, blank))
             steps = chunk_steps if plan.whole_chunks else count
             core, carried, facts = jax.lax.fori_loop(0, steps, body, start)
-        return core, add_row_axis(carried), _sum_facts(facts, signals, axis)
+        return core, jax.tree.map(lambda row: row[None], carried), _sum_facts(facts, signals, axis)
 
     axis = find_axis(mesh)
     everywhere, rows, sharded = PartitionSpec(), PartitionSpec(DATA_AXIS), PartitionSpec(None, DATA_AXIS)
@@ -183,40 +183,20 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
 
 
 def compiler_options(mesh: Mesh) -> dict[str, Any] | None:
-    """Those for the devices of a mesh."""
+    """The options for the devices of a mesh."""
     return CPU_COMPILER_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
 
 
-def drop_row_axis(rows: Any) -> Any:
-    """This device's row of what has one a device."""
-    return jax.tree.map(lambda leaf: leaf[0], rows)
-
-
-def add_row_axis(row: Any) -> Any:
-    """The opposite of `drop_row_axis`."""
-    return jax.tree.map(lambda leaf: leaf[None], row)
-
-
 def _sum_facts(facts: StepFacts, signals: Array, axis: Axis) -> DispatchMetrics:
-    """Sum losses and signals over the devices, once a dispatch."""
+    """Sum losses and signals over the devices, once per dispatch."""
     loss, norm, signals = axis.sum_parts([facts.loss, facts.gradient_norm / axis.size, signals[0]])
     return DispatchMetrics(loss, norm, facts.learning_rate, signals)
 
 
 def _build_schedule(config: Config, mesh: Mesh, pass_plan: PassPlan) -> Schedule:
     parallel = config.parallel
-    exchange, optimiser = build_exchange(parallel, mesh), make_optimiser(config.train)
+    common = pass_plan, build_exchange(parallel, mesh), make_optimiser(config.train), mesh.size
     if parallel.sync == "local":
-        return LocalSchedule(
-            pass_plan,
-            exchange,
-            optimiser,
-            mesh.size,
-            parallel.local_steps,
-            parallel.outer_rate,
-            parallel.outer_momentum,
-        )
-    # An async server advances as every step does, by the gradients that its workers send it.
-    if parallel.sync == "delayed":
-        return DelayedSchedule(pass_plan, exchange, optimiser, mesh.size)
-    return EveryStepSchedule(pass_plan, exchange, optimiser, mesh.size)
+        return LocalSchedule(*common, parallel.local_steps, parallel.outer_rate, parallel.outer_momentum)
+    # An async server makes its steps as `every-step` does, with the gradients that its workers send.
+    return DelayedSchedule(*common) if parallel.sync == "delayed" else EveryStepSchedule(*common)
