@@ -243,7 +243,7 @@ def test_groups_give_pieces_of_a_batch_the_model_of_the_whole():
     assert _difference(whole, pieces) < 2e-5
 
 
-def test_pieces_that_would_make_groups_hang_on_the_devices_are_refused():
+def test_pieces_that_would_make_groups_depend_on_the_devices_are_refused():
     mesh = make_mesh(find_devices(ParallelConfig(devices=1)))
     with pytest.raises(InputError, match="11 examples at once, which are no whole groups of 8"):
         make_plan(_config({**GROUPS, "device_batch_size": 12}), mesh)
