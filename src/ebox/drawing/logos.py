@@ -104,9 +104,7 @@ def measure_stacks(heights: Float[np.ndarray, "width 4"]) -> tuple[float, float]
     return float(np.maximum(heights, 0).sum(axis=1).max()), float(np.minimum(heights, 0).sum(axis=1).min())
 
 
-def stack_letters(
-    heights: Float[np.ndarray, "width 4"], least: float = 0.0
-) -> Iterator[tuple[int, int, float, float]]:
+def stack_letters(heights: Float[np.ndarray, "width 4"], least: float = 0.0) -> Iterator[tuple[int, int, float, float]]:
     """Position, base, lower end and height of each letter of at least `least`, from the axis outwards."""
     for position, row in enumerate(heights.astype(np.float64)):
         up = down = 0.0
