@@ -48,8 +48,7 @@ def information_heights(probabilities: Float[np.ndarray, "width 4"]) -> Float[np
         raise InputError("a column of the matrix is not a distribution: its four probabilities don't sum to 1")
     logs = np.log2(np.where(probabilities > 0, probabilities, 1.0))
     information = MAX_INFORMATION_BITS + (probabilities * logs).sum(axis=1, keepdims=True)
-    heights: np.ndarray = np.maximum(information, 0.0) * probabilities
-    return heights
+    return np.maximum(information, 0.0) * probabilities
 
 
 def logo_svg(
