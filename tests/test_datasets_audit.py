@@ -2,7 +2,7 @@ import numpy as np
 
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.examples import Examples, make_examples
-from ebox.datasets.kmers import flip_strand
+from ebox.sequences.codes import reverse_complement
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
@@ -35,7 +35,7 @@ def test_equal_sequences_are_told_from_reverse_complements() -> None:
     examples = _examples()
     examples.codes[200] = examples.codes[0]
     examples.codes[201] = examples.codes[1]
-    examples.codes[202] = flip_strand(examples.codes[2:3])[0]
+    examples.codes[202] = reverse_complement(examples.codes[2:3])[0]
     examples.codes[205] = examples.codes[4]  # test is positive there, train is not
     pair = _pair(audit_splits(examples, 0.5, seed=0), "test", "train")
     assert pair["exact"]["num_examples"] == 3
@@ -50,7 +50,7 @@ def test_equal_sequences_are_told_from_reverse_complements() -> None:
 def test_the_strand_of_a_pair_does_not_depend_on_a_third_sequence() -> None:
     examples = _examples()
     # The first of the group lies in train on the other strand; validation and test are equal on one strand.
-    examples.codes[150] = flip_strand(examples.codes[0:1])[0]
+    examples.codes[150] = reverse_complement(examples.codes[0:1])[0]
     examples.codes[250] = examples.codes[150]
     report = audit_splits(examples, 0.5, seed=0)
     assert _pair(report, "test", "validation")["exact"]["num_examples"] == 1
@@ -62,7 +62,7 @@ def test_the_strand_of_a_pair_does_not_depend_on_a_third_sequence() -> None:
 def test_repeats_inside_a_split_are_counted_after_the_first() -> None:
     examples = _examples()
     examples.codes[[102, 104]] = examples.codes[100]
-    examples.codes[106] = flip_strand(examples.codes[108:109])[0]
+    examples.codes[106] = reverse_complement(examples.codes[108:109])[0]
     examples.codes[111] = examples.codes[110]
     report = audit_splits(examples, 0.5, seed=0)
     assert report["within"]["validation"] == {"exact": 3, "reverse_complement": 1, "conflicting_labels": 1}
@@ -72,7 +72,7 @@ def test_repeats_inside_a_split_are_counted_after_the_first() -> None:
 def test_similar_sequences_and_shared_31mers_are_counted() -> None:
     examples = _examples()
     examples.codes[201, 20:] = examples.codes[1, :80]  # 65 of 85 16-mers
-    examples.codes[203, :31] = flip_strand(examples.codes[3:4])[0, 60:91]  # one 31-mer, on the other strand
+    examples.codes[203, :31] = reverse_complement(examples.codes[3:4])[0, 60:91]  # one 31-mer, on the other strand
     report = audit_splits(examples, 0.5, seed=0)
     assert _pair(report, "test", "train")["similar"]["num_examples"] == 1
     assert report["shared_kmers"]["test"]["positive"] == {"num_checked": 50, "num_sharing": 2}

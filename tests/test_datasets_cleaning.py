@@ -10,7 +10,7 @@ from ebox.datasets.cleaning import (
     measure_n,
 )
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, make_examples
-from ebox.datasets.kmers import flip_strand
+from ebox.sequences.codes import reverse_complement
 
 SOURCES = [Source("folder/a.fa", "positives", 6, "0")]
 
@@ -45,7 +45,7 @@ def test_too_much_n_is_dropped_and_all_n_always() -> None:
 def test_repeats_are_found_on_both_strands() -> None:
     codes = _codes(5)
     codes[3] = codes[1]
-    codes[4] = flip_strand(codes[1:2])[0]
+    codes[4] = reverse_complement(codes[1:2])[0]
     repeats = find_repeats(codes)
     assert repeats.row.tolist() == [1, 3, 4]
     assert repeats.first.tolist() == [1, 1, 1]
@@ -55,7 +55,7 @@ def test_repeats_are_found_on_both_strands() -> None:
 def test_the_first_of_equal_sequences_is_kept() -> None:
     codes = _codes(4)
     codes[2] = codes[0]
-    codes[3] = flip_strand(codes[1:2])[0]
+    codes[3] = reverse_complement(codes[1:2])[0]
     log = DropLog()
     kept = drop_repeats(_examples(codes), log, SOURCES)
     assert kept.names == ["t1s-1r0", "t1s-1r1"]
@@ -67,7 +67,7 @@ def test_the_first_of_equal_sequences_is_kept() -> None:
 
 def test_a_sequence_with_two_labels_is_dropped_on_both_sides() -> None:
     positives, others = _codes(4), _codes(4, seed=1)
-    others[2] = flip_strand(positives[1:2])[0]
+    others[2] = reverse_complement(positives[1:2])[0]
     log = DropLog()
     kept = drop_repeats(concatenate([_examples(positives), _examples(others, target=0)]), log, SOURCES)
     assert log.counts == {Dropped.CONFLICTING: 2}
@@ -79,7 +79,7 @@ def test_cleaning_given_splits_touches_train_only() -> None:
     train, other, test = _codes(6), _codes(3, seed=1), _codes(4, seed=2)
     train[1] = train[0]  # a duplicate
     other[0] = train[2]  # a conflict inside train
-    train[3] = flip_strand(test[0:1])[0]  # also in test
+    train[3] = reverse_complement(test[0:1])[0]  # also in test
     test[3] = test[2]  # a duplicate inside test stays
     parts = [_examples(train, 1, 0), _examples(other, 0, 0), _examples(test, 1, 2)]
     log = DropLog()

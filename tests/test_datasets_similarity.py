@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from ebox.datasets.kmers import (
     NO_KMER,
     distinct_kmers,
-    flip_strand,
     group_equal,
     kmer_hashes,
     long_kmer_hashes,
@@ -14,6 +13,7 @@ from ebox.datasets.kmers import (
     sketch_sequences,
 )
 from ebox.datasets.similarity import cluster_similar, index_sketches, join, similar_across, similarity
+from ebox.sequences.codes import reverse_complement
 
 
 def _random_codes(num: int, length: int, seed: int = 0, letters: int = 4) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_canonical_kmers_agree_with_sets_of_words(kmer_bp: int, seed: int) -> No
 @pytest.mark.parametrize("kmer_bp", [1, 5, 16])
 def test_kmers_of_the_other_strand_are_the_same(kmer_bp: int) -> None:
     codes = _random_codes(20, 40)
-    flipped = flip_strand(codes)
+    flipped = reverse_complement(codes)
     np.testing.assert_array_equal(kmer_hashes(codes, kmer_bp), kmer_hashes(flipped, kmer_bp)[:, ::-1])
     np.testing.assert_array_equal(long_kmer_hashes(codes, 31), long_kmer_hashes(flipped, 31)[:, ::-1])
     np.testing.assert_array_equal(sketch_sequences(codes, kmer_bp), sketch_sequences(flipped, kmer_bp))
@@ -54,13 +54,13 @@ def test_a_kmer_longer_than_its_word_is_refused() -> None:
 
 def test_flipping_twice_is_the_identity() -> None:
     codes = _random_codes(10, 33, letters=5)
-    np.testing.assert_array_equal(flip_strand(flip_strand(codes)), codes)
+    np.testing.assert_array_equal(reverse_complement(reverse_complement(codes)), codes)
 
 
 def test_keys_are_equal_for_both_strands_and_differ_otherwise() -> None:
     codes = _random_codes(5000, 50, letters=5)
     keys = sequence_keys(codes)
-    np.testing.assert_array_equal(keys, sequence_keys(flip_strand(codes)))
+    np.testing.assert_array_equal(keys, sequence_keys(reverse_complement(codes)))
     assert len(np.unique(keys)) == 5000
 
 
@@ -88,7 +88,7 @@ def test_similarity_is_the_shared_part_of_the_larger_set() -> None:
     codes[1, :60] = codes[0, 40:]
     # 60 shared letters hold 45 of 85 16-mers.
     assert similarity(codes, np.array([0]), np.array([1]))[0] == pytest.approx(45 / 85)
-    assert similarity(flip_strand(codes)[:1].repeat(2, 0), np.array([0]), np.array([1]))[0] == 1.0
+    assert similarity(reverse_complement(codes)[:1].repeat(2, 0), np.array([0]), np.array([1]))[0] == 1.0
 
 
 def test_clusters_agree_with_all_against_all() -> None:
@@ -97,7 +97,7 @@ def test_clusters_agree_with_all_against_all() -> None:
     for row in range(100):  # overlaps, mutated copies and reverse complements of the first hundred
         shift = int(random.integers(0, 120))
         codes[100 + row, : 120 - shift] = codes[row, shift:]
-        copy = flip_strand(codes[row : row + 1])[0] if row % 2 else codes[row].copy()
+        copy = reverse_complement(codes[row : row + 1])[0] if row % 2 else codes[row].copy()
         mutated = random.random(120) < 0.03
         codes[200 + row] = np.where(mutated, (copy + 1) % 4, copy)
     first, second = np.triu_indices(300, 1)
@@ -131,7 +131,7 @@ def test_sequences_without_kmers_stand_alone() -> None:
 def test_similar_across_finds_partners_on_the_other_side_only() -> None:
     codes = _random_codes(400, 100)
     codes[300:340] = codes[:40]
-    codes[340:360] = flip_strand(codes[40:60])
+    codes[340:360] = reverse_complement(codes[40:60])
     codes[360:370] = codes[370:380]
     side = np.repeat(np.array([0, 1], dtype=np.uint8), [300, 100])
     side[0] = 2  # the first belongs to neither

@@ -204,7 +204,7 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
         ({"fasta": n_only}, "--out"),
         ({"fasta": tmp_path / "absent.fa", "out": tmp_path / "o"}, "absent.fa"),
         ({"fasta": n_only, "out": run}, "run folder"),
-        ({"fasta": n_only, "out": run / "explanation"}, "place of the test set's explanation"),
+        ({"fasta": n_only, "out": run / "explanation"}, "folder of the test set's explanation"),
         ({"fasta": n_only, "out": tmp_path / "o", "motifs": (elsewhere,)}, "--motifs has no meaning"),
         ({"fasta": n_only, "out": tmp_path / "o", "planted": elsewhere}, "--planted has no meaning"),
         ({"fasta": n_only, "out": tmp_path / "o", "against": run}, "without --fasta"),

@@ -146,7 +146,7 @@ def test_a_refused_training_changes_nothing(finished: RunResult):
 def test_files_of_others_are_not_replaced(finished: RunResult, tmp_path: Path):
     (tmp_path / "config.toml").write_text("# mine")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"config\.toml, which is not of a training run"):
+        with pytest.raises(InputError, match=r"config\.toml, which no training wrote"):
             train(finished.folder / "dataset", tmp_path, _config(), overwrite=overwrite)
     assert (tmp_path / "config.toml").read_text() == "# mine"
 

@@ -87,5 +87,5 @@ def test_the_doctor_takes_a_dataset(dataset: Path):
 
 
 def test_the_doctor_refuses_settings_without_a_dataset():
-    with pytest.raises(InputError, match="only count with --for or --topology"):
+    with pytest.raises(InputError, match="need --for or --topology"):
         doctor(overrides=["model.num_filters=8"])

@@ -348,15 +348,15 @@ def test_a_baseline_that_was_handed_the_planted_motif_is_told_of() -> None:
 
 def test_a_place_that_is_no_page_is_refused(run_folder: Path, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "report.json"):
-        with pytest.raises(InputError, match="no place for the page"):
+        with pytest.raises(InputError, match="not the name of an HTML file"):
             write_report(run_folder, place)
 
 
 def test_a_report_replaces_no_other_file_of_the_run(run_folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in run_folder.iterdir() if path.is_file()}
-    with pytest.raises(InputError, match="no place for the page"):
+    with pytest.raises(InputError, match="not the name of an HTML file"):
         write_report(run_folder, run_folder / "config.toml")
-    with pytest.raises(InputError, match="a file that is no report stands"):
+    with pytest.raises(InputError, match="which is not a report"):
         write_report(run_folder, run_folder / "evaluation.html")
     assert {path.name: path.read_bytes() for path in run_folder.iterdir() if path.is_file()} == before
     for _ in range(2):

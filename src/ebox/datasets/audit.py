@@ -1,4 +1,4 @@
-"""The audit: does what tests the model also train it? Repeats, overlaps and likeness, counted."""
+"""The audit: how many test examples repeat, overlap or resemble a training example."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 from ebox.datasets.cleaning import RepeatsResult, find_repeats
 from ebox.datasets.examples import Examples
 from ebox.datasets.folder import SPLITS
-from ebox.datasets.kmers import iter_rows, long_kmer_hashes
+from ebox.datasets.kmers import is_new, iter_rows, long_kmer_hashes
 from ebox.datasets.similarity import SketchIndex, index_sketches, similar_across
 from ebox.datasets.splits import factorize
 from ebox.progress import Progress, quiet
 
 LONG_KMER_BP = 31
 NUM_EXAMPLES_SHOWN = 10
-# Validation and test rows looked at for shared 31-mers: enough for a share within half a percent.
+# Of validation and test each, for shared 31-mers: enough for a share that is right within half a percent.
 MAX_ROWS_FOR_LONG_KMERS = 20_000
 _MAX_TABLE_BITS = 26
 _LOOKUPS_AT_ONCE = 1 << 23
@@ -25,20 +25,16 @@ _SIDES = (("train", "validation"), ("train", "test"), ("validation", "test"))
 
 
 def audit_splits(
-    examples: Examples,
-    max_similarity: float,
-    seed: int,
-    index: SketchIndex | None = None,
-    progress: Progress = quiet,
+    examples: Examples, max_similarity: float, seed: int, index: SketchIndex | None = None, progress: Progress = quiet
 ) -> dict[str, Any]:
-    """Count what the splits share, and what repeats inside each; the structure is in docs/formats.md.
+    """Count what the splits share, and the repeats inside each; the structure is in docs/formats.md.
 
     Args:
         examples: With their splits assigned.
         max_similarity: Share of k-mers above which two sequences count as nearly the same.
-        seed: Of the draw of rows for the 31-mer check, where there are many.
+        seed: For the sample of rows in the 31-mer check.
         index: Sketch index of the same examples; none: made here.
-        progress: Told the stage.
+        progress: Called with the stage.
     """
     index = index_sketches(examples.codes) if index is None else index
     repeats = find_repeats(examples.codes)
@@ -62,7 +58,7 @@ def _audit_within(examples: Examples, split: int, repeats: RepeatsResult) -> dic
     """Repeats inside one split: rows that equal an earlier row of it, and sequences with two labels."""
     inside = examples.split[repeats.row] == split
     row, first, flipped = repeats.row[inside], repeats.first[inside], repeats.flipped[inside]
-    # The first of a group may lie in another split: count from the first one in this.
+    # The first of a group may be in another split: count from the first in this split.
     _, at, group = np.unique(first, return_index=True, return_inverse=True)
     same_strand = flipped == flipped[at][group]
     later = np.ones(len(row), dtype=bool)
@@ -76,12 +72,7 @@ def _audit_within(examples: Examples, split: int, repeats: RepeatsResult) -> dic
 
 
 def _audit_pair(
-    examples: Examples,
-    left: str,
-    right: str,
-    max_similarity: float,
-    repeats: RepeatsResult,
-    index: SketchIndex,
+    examples: Examples, left: str, right: str, max_similarity: float, repeats: RepeatsResult, index: SketchIndex
 ) -> dict[str, Any]:
     left_split, right_split = SPLITS.index(left), SPLITS.index(right)
     exact, flipped = _equal_across(examples, left_split, right_split, repeats)
@@ -89,7 +80,6 @@ def _audit_pair(
     similar = similar_across(examples.codes, side.astype(np.uint8), max_similarity, index)
     overlaps = _overlaps_across(examples, left_split, right_split)
     found = {"exact": exact, "reverse_complement": flipped, "overlap": overlaps, "similar": similar}
-    rows = np.unique(np.concatenate([rows for rows, _ in found.values()]))
     report: dict[str, Any] = {"of": right, "in": left, "num_examples": int((side == 1).sum())}
     for name, (leaking, partner) in found.items():
         differs = (examples.targets[leaking] != examples.targets[partner]).any(axis=1)
@@ -98,14 +88,14 @@ def _audit_pair(
             "other_label": int(differs.sum()),
             "examples": _show(examples, leaking, partner),
         }
-    report["any"] = len(rows)
+    report["any"] = len(np.unique(np.concatenate([rows for rows, _ in found.values()])))
     return report
 
 
 def _equal_across(
     examples: Examples, left: int, right: int, repeats: RepeatsResult
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Rows of the right split that equal a row of the left one, and that row; same strand, then other."""
+    """Rows of the right split that equal a row of the left split, and that row; same strand first, then the other."""
     split = examples.split[repeats.row]
     results = []
     for other_strand in (False, True):
@@ -122,16 +112,16 @@ def _equal_across(
             partners.append(repeats.row[source][at][place[hit]])
         none = np.empty(0, dtype=np.int64)
         results.append((np.concatenate([none, *rows]), np.concatenate([none, *partners])))
-    (exact, flipped) = results
+    exact, flipped = results
     only = ~np.isin(flipped[0], exact[0])
     return exact, (flipped[0][only], flipped[1][only])
 
 
 def _overlaps_across(examples: Examples, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the right split that overlap a row of the left one on the genome, and that row."""
+    """Rows of the right split that overlap a row of the left split on the genome, and that row."""
     rows = np.flatnonzero(examples.has_place & ((examples.split == left) | (examples.split == right)))
     _, chrom = factorize(examples.chrom[rows])
-    # Chromosomes on one number line; 2^40 is past the end of any.
+    # All chromosomes on one number line; each is shorter than 2^40.
     start, end = examples.start[rows] + (chrom << 40), examples.end[rows] + (chrom << 40)
     is_left = examples.split[rows] == left
     order = np.argsort(start[is_left], kind="stable")
@@ -141,7 +131,7 @@ def _overlaps_across(examples: Examples, left: int, right: int) -> tuple[np.ndar
         return none, none
     left_start, left_end = start[is_left][order], end[is_left][order]
     reach = np.maximum.accumulate(left_end)
-    # The source that reaches furthest among those up to each place.
+    # Of the sources up to each place the one that ends last.
     furthest = np.maximum.accumulate(np.where(left_end == reach, np.arange(len(reach)), 0))
     asked = np.flatnonzero(~is_left)
     before = np.searchsorted(left_start, end[asked], side="left") - 1
@@ -150,9 +140,8 @@ def _overlaps_across(examples: Examples, left: int, right: int) -> tuple[np.ndar
 
 
 def _audit_long_kmers(examples: Examples, seed: int) -> dict[str, Any]:
-    """How many examples of validation and test share a 31-mer, on either strand, with any of train."""
-    length = examples.codes.shape[1]
-    kmer_bp = min(LONG_KMER_BP, length)
+    """How many examples of validation and test share a 31-mer, on either strand, with a training example."""
+    kmer_bp = min(LONG_KMER_BP, examples.codes.shape[1])
     random = np.random.default_rng([seed, 0xA0D17])
     checked = []
     for split in (1, 2):
@@ -179,18 +168,17 @@ def _share_long_kmer(
     train: Int64[np.ndarray, " train"],
     kmer_bp: int,
 ) -> Bool[np.ndarray, " row"]:
-    """Whether each of `rows` has a k-mer that a row of `train` has as well; exact, train read in blocks."""
+    """Whether each of `rows` shares a k-mer with a row of `train`; exact, train is read in blocks."""
     width = codes.shape[1] - kmer_bp + 1
     kmers = np.empty((len(rows), width), dtype=np.uint64)
     for block in iter_rows(len(rows), codes.shape[1]):
         kmers[block] = long_kmer_hashes(codes[rows[block]], kmer_bp)
-    # Sorted once, so that each lookup walks on from the one before: 10 times faster than in order of rows.
+    # Lookups in sorted order read memory in order: 10 times faster than in the order of the rows.
     order = np.argsort(kmers, axis=None)
     ordered = kmers.ravel()[order]
     known = ordered != np.iinfo(np.uint64).max
     order, ordered = order[known], ordered[known]
-    is_first = np.ones(len(ordered), dtype=bool)
-    is_first[1:] = ordered[1:] != ordered[:-1]
+    is_first = is_new(ordered)
     seen = _mark_seen(codes, train, kmer_bp, ordered[is_first])
     shares = np.zeros(len(rows), dtype=bool)
     shares[order[seen[np.cumsum(is_first) - 1]] // width] = True
@@ -200,8 +188,8 @@ def _share_long_kmer(
 def _mark_seen(
     codes: np.ndarray, train: np.ndarray, kmer_bp: int, wanted: UInt64[np.ndarray, " kmer"]
 ) -> Bool[np.ndarray, " kmer"]:
-    """Which of the `wanted` k-mers (sorted) occur in train; a table rules most of train's out at once."""
-    # 8 to 16 places for each k-mer, up to 64 MB.
+    """Which of the `wanted` k-mers (sorted) occur in train; a table of their hashes rejects most others quickly."""
+    # 8 to 16 entries for each k-mer, up to 64 MB.
     bits = min(_MAX_TABLE_BITS, max(10, len(wanted).bit_length() + 3))
     table = np.zeros(1 << bits, dtype=bool)
     table[_address(wanted, bits)] = True
@@ -226,7 +214,7 @@ def _address(kmers: UInt64[np.ndarray, " kmer"], bits: int) -> Int64[np.ndarray,
 
 
 def _is_among(wanted: UInt64[np.ndarray, " kmer"], found: UInt64[np.ndarray, " found"]) -> Bool[np.ndarray, " kmer"]:
-    """Which of `wanted` (sorted) are in `found`; sorted too, the lookups walk through memory in order."""
+    """Which of `wanted` (sorted) are in `found`, which is sorted here so that memory is read in order."""
     result = np.zeros(len(wanted), dtype=bool)
     if not len(wanted):
         return result

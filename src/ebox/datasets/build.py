@@ -11,13 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ebox.datasets.audit import audit_splits
-from ebox.datasets.cleaning import (
-    drop_blacklisted,
-    drop_made_repeats,
-    drop_repeats,
-    drop_train_repeats,
-    drop_unknown,
-)
+from ebox.datasets.cleaning import drop_blacklisted, drop_made_repeats, drop_repeats, drop_train_repeats, drop_unknown
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
@@ -50,7 +44,7 @@ _REMEDIES = {
 
 @dataclass
 class _Build:
-    """What the stages of one build share: settings, files, what has been read, what was dropped."""
+    """What the stages of one build share: settings, files, what was read, what was dropped."""
 
     config: DataConfig
     files: DatasetSources
@@ -85,7 +79,7 @@ class _Build:
         return None if self.files.blacklist is None else read_bed(self.files.blacklist)
 
     def add_genome(self, path: Path) -> int:
-        """Count the genome among the sources, since windows are taken from it; answer its index there."""
+        """Add the genome to the sources, since windows are taken from it; return its index there."""
         self.sources.append(Source(str(path), "genome", len(self.open_genome().chroms), hash_file(path)))
         return len(self.sources) - 1
 
@@ -104,14 +98,14 @@ def build_dataset(
     Args:
         config: How to clean, balance and split.
         out: The folder to make.
-        sources: The files; several files of negatives give their kinds their names.
-        overwrite: Replace a dataset that stands there.
-        progress: Told stage, done and total.
+        sources: The files; the name of each of several files of negatives is the name of its kind.
+        overwrite: Replace a dataset at `out`.
+        progress: Called with the stage, the number done and the number in all.
         command: The command line, for the manifest.
 
     Raises:
         InputError: input that can't be read, files that don't go together, or a split without a class; then
-            nothing is left at `out`.
+            nothing is written at `out`.
     """
     check_sources(sources)
     made_kinds = choose_kinds(config, sources)
@@ -186,7 +180,7 @@ def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
 
 
 def _clean(build: _Build, examples: Examples) -> Examples:
-    """Drop what can't be learnt from; splits that were given stay whole unless the settings say otherwise."""
+    """Drop what can't be learnt from; of given splits only the train split, and only if the settings say so."""
     build.progress("cleaning", 0, 1)
     log, sources = build.log, build.sources
     if build.files.splits:
@@ -226,7 +220,7 @@ def _check_classes(build: _Build, examples: Examples) -> None:
 
 
 def _add_negatives(build: _Build, examples: Examples) -> Examples:
-    """Make the shuffled or matched negatives that are asked for, and drop those that equal an example."""
+    """Make the shuffled or matched negatives that the settings ask for, and drop those that equal an example."""
     if not build.made_kinds:
         return examples
     rows = np.flatnonzero(examples.is_positive)
@@ -247,10 +241,7 @@ def _add_negatives(build: _Build, examples: Examples) -> Examples:
         num = int((examples.kind == build.kinds.index(kind)).sum())
         build.made[kind] = {"wanted": wanted, "made": num}
         if num == 0:
-            raise InputError(
-                f"no {kind} negatives could be made for {len(rows):,} positives",
-                remedy=_REMEDIES[kind],
-            )
+            raise InputError(f"no {kind} negatives could be made for {len(rows):,} positives", remedy=_REMEDIES[kind])
     return examples
 
 
@@ -262,7 +253,7 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
             record=positives.names[row],
             remedy='write headers as >chrom:start-end, give --peaks, or --set data.negatives=["shuffled"]',
         )
-    # Bound regions are whole: also what was cut off, and what was dropped as an example.
+    # The whole bound regions, also what was cut off or dropped as an example.
     avoid = [places_of(positives, np.arange(len(positives))), *build.bound]
     source = -1 if build.files.genome is None else build.add_genome(build.files.genome)
     genome, blacklist = build.open_genome(), build.open_blacklist()

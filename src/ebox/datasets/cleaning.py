@@ -1,8 +1,8 @@
-"""What is dropped from the examples, and why: too much N, repeats, and the same sequence with two labels."""
+"""What is dropped from the examples: too much N, repeats, sequences with two labels, blacklisted places."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, places_of
-from ebox.datasets.kmers import flip_strand, group_equal, iter_rows, sequence_keys
+from ebox.datasets.kmers import group_equal, iter_rows, sequence_keys
 from ebox.errors import InputError
+from ebox.sequences.codes import gc_fraction, n_fraction, reverse_complement
 
 if TYPE_CHECKING:
     from ebox.sequences.intervals import Intervals
@@ -29,7 +30,7 @@ class RepeatsResult:
 def find_repeats(
     codes: UInt8[np.ndarray, "example length"], keys: UInt64[np.ndarray, " example"] | None = None
 ) -> RepeatsResult:
-    """Find sequences that are equal, also as reverse complement; candidates are compared letter by letter."""
+    """Find sequences that are equal on one of the strands; candidates are compared letter by letter."""
     keys = sequence_keys(codes) if keys is None else keys
     row, first = group_equal(keys)
     equal = np.zeros(len(row), dtype=bool)
@@ -37,31 +38,39 @@ def find_repeats(
     for block in iter_rows(len(row), codes.shape[1]):
         left, right = codes[row[block]], codes[first[block]]
         equal[block] = (left == right).all(axis=1)
-        flipped[block] = (left == flip_strand(right)).all(axis=1) & ~equal[block]
+        flipped[block] = (left == reverse_complement(right)).all(axis=1) & ~equal[block]
     real = equal | flipped
     return RepeatsResult(row[real], first[real], flipped[real])
 
 
 def measure_n(codes: UInt8[np.ndarray, "example length"]) -> Float32[np.ndarray, " example"]:
     """Share of N in each sequence."""
-    share = np.empty(len(codes), dtype=np.float32)
-    for block in iter_rows(len(codes), codes.shape[1]):
-        share[block] = (codes[block] > 3).mean(axis=1)
-    return share
+    return _measure(n_fraction, codes)
 
 
 def measure_gc(codes: UInt8[np.ndarray, "example length"]) -> Float32[np.ndarray, " example"]:
-    """Share of G and C among the bases that are known, in each sequence; 0 where none is."""
+    """Share of G and C among the known bases of each sequence; 0 where none is known."""
+    return _measure(gc_fraction, codes)
+
+
+def _measure(
+    measure: Callable[[np.ndarray], np.ndarray], codes: UInt8[np.ndarray, "example length"]
+) -> Float32[np.ndarray, " example"]:
     share = np.empty(len(codes), dtype=np.float32)
     for block in iter_rows(len(codes), codes.shape[1]):
-        part = codes[block]
-        strong = ((part == 1) | (part == 2)).sum(axis=1)
-        share[block] = strong / np.maximum((part < 4).sum(axis=1), 1)
+        share[block] = measure(codes[block])
     return share
 
 
 def drop_unknown(examples: Examples, max_n_fraction: float, log: DropLog, sources: Sequence[Source]) -> Examples:
-    """Drop examples with more N than allowed, and those of nothing but N."""
+    """Drop examples with a larger share of N than `max_n_fraction`, and those with no known base.
+
+    Args:
+        examples: The examples.
+        max_n_fraction: 0 to 1.
+        log: The dropped examples are added to it.
+        sources: The files that the examples came from.
+    """
     share = measure_n(examples.codes)
     bad = np.flatnonzero((share > max_n_fraction) | (share == 1.0))
     details = [f"n_fraction={value:.3f} allowed={max_n_fraction:.3f}" for value in share[bad].tolist()]
@@ -70,41 +79,52 @@ def drop_unknown(examples: Examples, max_n_fraction: float, log: DropLog, source
 
 
 def drop_repeats(examples: Examples, log: DropLog, sources: Sequence[Source]) -> Examples:
-    """Keep the first of equal sequences; drop all of those that carry different labels.
+    """Keep the first of equal sequences; drop all that have different labels.
 
-    Sequences that are each other's reverse complement count as equal, since they are one piece of DNA.
+    A sequence and its reverse complement count as equal, since they are one piece of DNA.
     """
     repeats = find_repeats(examples.codes)
-    differs = (examples.targets[repeats.row] != examples.targets[repeats.first]).any(axis=1)
-    in_conflict = np.isin(repeats.first, np.unique(repeats.first[differs]))
-    again = ~in_conflict & (repeats.row != repeats.first)
-    for chosen, reason in ((in_conflict, Dropped.CONFLICTING), (again, Dropped.DUPLICATE)):
-        part = RepeatsResult(repeats.row[chosen], repeats.first[chosen], repeats.flipped[chosen])
-        log.add_examples(examples, part.row, reason, _describe(examples, part), sources)
-    return _without(examples, repeats.row[in_conflict | again])
+    return _drop_repeats(examples, repeats, np.zeros(len(repeats.row), dtype=bool), log, sources)
 
 
 def drop_train_repeats(examples: Examples, log: DropLog, sources: Sequence[Source]) -> Examples:
-    """Clean the train split of given splits: drop what repeats, conflicts, or stands in validation or test.
+    """Clean a given train split: drop repeats, conflicts, and sequences that are also in validation or test.
 
     Validation and test are left as they were given.
     """
     repeats = find_repeats(examples.codes)
-    in_train = examples.split[repeats.row] == 0
+    return _drop_repeats(examples, repeats, examples.split[repeats.row] != 0, log, sources)
+
+
+def _drop_repeats(
+    examples: Examples,
+    repeats: RepeatsResult,
+    is_kept: Bool[np.ndarray, " repeat"],
+    log: DropLog,
+    sources: Sequence[Source],
+) -> Examples:
+    """Drop conflicts, all repeats but the first, and what equals a kept row; kept rows stay whatever they repeat."""
     differs = (examples.targets[repeats.row] != examples.targets[repeats.first]).any(axis=1)
-    elsewhere = np.isin(repeats.first, np.unique(repeats.first[~in_train]))
+    elsewhere = np.isin(repeats.first, np.unique(repeats.first[is_kept]))
     conflicts = np.isin(repeats.first, np.unique(repeats.first[differs])) & ~elsewhere
     again = ~elsewhere & ~conflicts & (repeats.row != repeats.first)
     reasons = ((elsewhere, Dropped.IN_OTHER_SPLIT), (conflicts, Dropped.CONFLICTING), (again, Dropped.DUPLICATE))
     for chosen, reason in reasons:
-        mask = chosen & in_train
+        mask = chosen & ~is_kept
         part = RepeatsResult(repeats.row[mask], repeats.first[mask], repeats.flipped[mask])
         log.add_examples(examples, part.row, reason, _describe(examples, part), sources)
-    return _without(examples, repeats.row[in_train & (elsewhere | conflicts | again)])
+    return _without(examples, repeats.row[~is_kept & (elsewhere | conflicts | again)])
 
 
 def drop_made_repeats(examples: Examples, num_read: int, log: DropLog, sources: Sequence[Source]) -> Examples:
-    """Drop made negatives (rows from `num_read` on) that equal an earlier row, as a shuffled (CA)n may."""
+    """Drop made negatives that equal an earlier row, as a shuffled (CA)n may.
+
+    Args:
+        examples: The examples that were read, then the negatives made from them.
+        num_read: How many were read.
+        log: The dropped examples are added to it.
+        sources: The files that the examples came from.
+    """
     row, first = group_equal(sequence_keys(examples.codes))
     bad = row[(row != first) & (row >= num_read)]
     log.add_examples(examples, bad, Dropped.DUPLICATE, "made=true", sources)
@@ -112,15 +132,25 @@ def drop_made_repeats(examples: Examples, num_read: int, log: DropLog, sources: 
 
 
 def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog, sources: Sequence[Source]) -> Examples:
-    """Drop examples whose place overlaps a region of the blacklist."""
+    """Drop examples whose place overlaps a region of the blacklist.
+
+    Args:
+        examples: The examples.
+        blacklist: The regions.
+        log: The dropped examples are added to it.
+        sources: The files that the examples came from.
+
+    Raises:
+        InputError: no example is on a chromosome of the blacklist.
+    """
     from ebox.sequences.intervals import overlaps_any
 
     placed = np.flatnonzero(examples.has_place)
     if not np.isin(examples.chrom[placed], blacklist.chrom).any():
         raise InputError(
-            "shares no chromosome with the examples, so it would do nothing"
+            "shares no chromosome with the examples, so it would have no effect"
             if len(placed)
-            else "is of no use: no example has coordinates",
+            else "can't be used: no example has coordinates",
             file=blacklist.source,
             remedy="check the names of the chromosomes (chr1 or 1) and the genome build, or leave --blacklist out",
         )
@@ -138,11 +168,12 @@ def _without(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Examples:
 
 
 def _describe(examples: Examples, repeats: RepeatsResult) -> list[str]:
-    """For each repeat which record it equals, from which line; nothing for the first with its sequence."""
-    texts = []
-    for row, first, flipped in zip(repeats.row.tolist(), repeats.first.tolist(), repeats.flipped.tolist(), strict=True):
-        if row == first:
-            texts.append("")
-            continue
-        texts.append(f"line={examples.line[first]} strand={'-' if flipped else '+'} equals={examples.names[first]}")
-    return texts
+    """The record that each repeat equals, and its line; an empty text for the first of its sequence."""
+    return [
+        ""
+        if row == first
+        else f"line={examples.line[first]} strand={'-' if flipped else '+'} equals={examples.names[first]}"
+        for row, first, flipped in zip(
+            repeats.row.tolist(), repeats.first.tolist(), repeats.flipped.tolist(), strict=True
+        )
+    ]

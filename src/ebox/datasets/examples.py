@@ -1,10 +1,10 @@
-"""Examples on their way to a dataset: label, kind and place of each; and the log of what was dropped."""
+"""Examples while a dataset is built: label, kind and place of each; and the log of what was dropped."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,9 +36,9 @@ class Source:
 class Examples:
     """Sequences of one length with what is known about each.
 
-    `kind` and `source` are indices into lists that the caller keeps; `split` is 0 train, 1 validation,
-    2 test, -1 not yet assigned; `chrom` is "" and `start`, `end` are -1 where the place is unknown; `parent`
-    is the row of the positive that a shuffled negative was made from, -1 for all others.
+    `kind` and `source` are indices into lists that the caller keeps; `split` is 0 for train, 1 for validation, 2 for
+    test, -1 where not yet assigned; `chrom` is "" and `start`, `end` are -1 where the place is unknown; `parent` is the
+    row of the positive that a shuffled negative was made from, -1 for all others.
     """
 
     codes: UInt8[np.ndarray, "example length"]
@@ -60,34 +60,23 @@ class Examples:
     @property
     def is_positive(self) -> Bool[np.ndarray, " example"]:
         """Whether any track of the example is 1."""
-        positive: np.ndarray = (self.targets == 1).any(axis=1)
-        return positive
+        return (self.targets == 1).any(axis=1)
 
     @property
     def has_place(self) -> Bool[np.ndarray, " example"]:
         """Whether the coordinates are known."""
-        known: np.ndarray = self.start >= 0
-        return known
+        return self.start >= 0
 
     def take(self, rows: Int64[np.ndarray, " row"]) -> Examples:
         """The examples at `rows`, in that order; a parent that is not among them becomes -1."""
         new_row = np.full(len(self), -1, dtype=np.int64)
         new_row[rows] = np.arange(len(rows))
-        parent = self.parent[rows]
-        return Examples(
-            codes=self.codes[rows],
-            targets=self.targets[rows],
-            names=[self.names[row] for row in rows.tolist()],
-            kind=self.kind[rows],
-            source=self.source[rows],
-            line=self.line[rows],
-            chrom=self.chrom[rows],
-            start=self.start[rows],
-            end=self.end[rows],
-            strand=self.strand[rows],
-            split=self.split[rows],
-            parent=np.where(parent >= 0, new_row[parent], -1),
-        )
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        columns["parent"] = np.where(columns["parent"] >= 0, new_row[columns["parent"]], -1)
+        return Examples(names=[self.names[row] for row in rows.tolist()], **columns)
+
+
+_COLUMNS = tuple(column.name for column in fields(Examples) if column.name != "names")
 
 
 def make_examples(
@@ -105,7 +94,22 @@ def make_examples(
     split: int = -1,
     parent: Int64[np.ndarray, " example"] | None = None,
 ) -> Examples:
-    """Examples of one source, with what is not given set to unknown."""
+    """Examples of one source; whatever is not given is unknown.
+
+    Args:
+        codes: Base codes.
+        names: One for each example.
+        target: 0 or 1, for all or for each.
+        kind: Index of the kind, for all or for each.
+        source: Index of the source.
+        line: Line in the source.
+        chrom: Chromosome.
+        start: First base of the place, 0-based.
+        end: End of the place, exclusive.
+        strand: "+", "-" or ".".
+        split: 0 train, 1 validation, 2 test; -1: not yet assigned.
+        parent: Row of the positive that a shuffled negative was made from.
+    """
     num = codes.shape[0]
     targets = np.broadcast_to(np.asarray(target, dtype=np.uint8), (num,)).copy()
     return Examples(
@@ -129,23 +133,11 @@ def _unknown(num: int) -> Int64[np.ndarray, " example"]:
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
-    """One table of all parts in order; parents already count rows of the whole."""
+    """One table of all parts in order; `parent` must already count the rows of the whole."""
     if len(parts) == 1:
         return parts[0]
-    return Examples(
-        codes=np.concatenate([part.codes for part in parts]),
-        targets=np.concatenate([part.targets for part in parts]),
-        names=[name for part in parts for name in part.names],
-        kind=np.concatenate([part.kind for part in parts]),
-        source=np.concatenate([part.source for part in parts]),
-        line=np.concatenate([part.line for part in parts]),
-        chrom=np.concatenate([part.chrom for part in parts]),
-        start=np.concatenate([part.start for part in parts]),
-        end=np.concatenate([part.end for part in parts]),
-        strand=np.concatenate([part.strand for part in parts]),
-        split=np.concatenate([part.split for part in parts]),
-        parent=np.concatenate([part.parent for part in parts]),
-    )
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+    return Examples(names=[name for part in parts for name in part.names], **columns)
 
 
 def places_of(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Intervals:
@@ -189,7 +181,15 @@ class DropLog:
     def add(
         self, source: str, lines: Iterable[int], names: Iterable[str], reason: Dropped, details: Iterable[str]
     ) -> None:
-        """Note records of one source that were dropped for one reason."""
+        """Add records of one source that were dropped for one reason.
+
+        Args:
+            source: Name of the source.
+            lines: Line of each record.
+            names: Name of each record.
+            reason: Why they were dropped.
+            details: `key=value` words for each record.
+        """
         before = len(self.rows)
         self.rows += [
             (source, line, name, reason, detail) for line, name, detail in zip(lines, names, details, strict=True)
@@ -205,7 +205,15 @@ class DropLog:
         details: Sequence[str] | str,
         sources: Sequence[Source],
     ) -> None:
-        """Note rows of a table of examples; `details` is `key=value` words for each, or the same for all."""
+        """Add rows of a table of examples that were dropped for one reason.
+
+        Args:
+            examples: The table.
+            rows: The dropped rows.
+            reason: Why they were dropped.
+            details: `key=value` words for each row, or one text for all.
+            sources: The files that the examples came from.
+        """
         texts = [details] * len(rows) if isinstance(details, str) else list(details)
         lines = examples.line[rows].tolist()
         origin = examples.source[rows].tolist()

@@ -1,4 +1,4 @@
-"""The dataset folder: written once, opened memory-mapped and checked. docs/formats.md is the authority."""
+"""The dataset folder: written once, opened memory-mapped and checked; docs/formats.md specifies it."""
 
 from __future__ import annotations
 
@@ -38,17 +38,16 @@ EXAMPLE_COLUMNS = (
     "parent",
 )
 BUILD_AGAIN = DATASET.remedy
-
 _CHUNK_BYTES = 1 << 22
 _CHUNK_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset folder, opened: codes and targets memory-mapped, the table read when it is first asked for.
+    """An open dataset folder: codes and targets are memory-mapped, the table is read at its first use.
 
-    `codes` holds A C G T N as 0 to 4, `targets` 1, 0 or 255 for unknown. Rows stand in the order train,
-    validation, test.
+    `codes` holds A C G T N as 0 to 4, `targets` 1, 0 or 255 for unknown. The rows are in the order train, validation,
+    test.
     """
 
     path: Path
@@ -94,19 +93,16 @@ class Dataset:
     @cached_property
     def kinds(self) -> np.ndarray:
         """The kind of each example as text, shape (num_examples,): "positive" or a kind of negative."""
-        kinds: np.ndarray = self.examples["kind"].to_numpy().astype(np.str_)
-        return kinds
+        return self.examples["kind"].to_numpy().astype(np.str_)
 
     @cached_property
     def quality(self) -> dict[str, Any]:
         """The quality report."""
-        report = read_json(self.path / "quality.json")
-        return dict(report)
+        return dict(read_json(self.path / "quality.json"))
 
     def is_positive(self, track: int = 0) -> Bool[np.ndarray, " example"]:
         """Whether the target of a track is 1, for each example."""
-        positive: np.ndarray = np.asarray(self.targets[:, track]) == 1
-        return positive
+        return np.asarray(self.targets[:, track]) == 1
 
 
 def open_dataset(path: str | os.PathLike[str], verify: Literal["quick", "full"] = "quick") -> Dataset:
@@ -114,11 +110,11 @@ def open_dataset(path: str | os.PathLike[str], verify: Literal["quick", "full"] 
 
     Args:
         path: The folder.
-        verify: quick checks format, sizes, types and shapes; full reads every file, compares the hashes, and
+        verify: quick checks format, sizes, types and shapes; full also reads every file, compares the hashes, and
             checks that each code is 0 to 4 and each target 0, 1 or 255.
 
     Raises:
-        InputError: not a dataset, another format version, or a file that is missing, cut short or changed.
+        InputError: not a dataset, another format version, or a file that is missing, incomplete or changed.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -137,7 +133,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read and check manifest.json of a dataset folder.
 
     Raises:
-        InputError: no such folder, no dataset, another version, or keys that are missing or do not add up.
+        InputError: no such folder, no dataset, another version, or keys that are missing or contradict each other.
     """
     if not folder.is_dir():
         problem = "is a file, not a dataset folder" if folder.exists() else "there is no such dataset folder"
@@ -269,9 +265,7 @@ def _check_values(dataset: Dataset) -> None:
         targets = dataset.targets[start : start + _CHUNK_ROWS]
         if not np.isin(targets, (0, 1, 255)).all():
             raise InputError(
-                "holds a target that is not 0, 1 or 255",
-                file=dataset.path / "targets.npy",
-                remedy=BUILD_AGAIN,
+                "holds a target that is not 0, 1 or 255", file=dataset.path / "targets.npy", remedy=BUILD_AGAIN
             )
     if dataset.examples.height != len(dataset):
         raise InputError("has another number of rows", file=dataset.path / "examples.parquet", remedy=BUILD_AGAIN)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int64, UInt8, UInt32, UInt64
+from jaxtyping import Bool, Int64, Shaped, UInt8, UInt32, UInt64
+
+from ebox.sequences.codes import reverse_complement
 
 KMER_BP = 16
 SKETCH_SIZE = 16
 NO_KMER = np.uint32(0xFFFFFFFF)
-# Blocks of this many bases keep the temporary arrays of a step in cache.
+# With blocks of this number of bases the temporary arrays of a step stay in cache.
 _BLOCK_BASES = 1 << 16
-
-# Just under 32 MB, the largest block whose release raises glibc's thresholds for giving memory back.
+# Just under 32 MB, the largest block whose release raises glibc's thresholds for returning memory to the system.
 _HEAP_BYTES = 31 << 20
-
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
 _MIX_B = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 def iter_rows(num: int, length: int, bases: int = _BLOCK_BASES) -> Iterator[slice]:
-    """Slices of rows that hold about `bases` letters each."""
+    """Slices of rows with about `bases` letters each."""
     _keep_heap()
     step = max(1, bases // max(1, length))
     for start in range(0, num, step):
@@ -29,30 +29,30 @@ def iter_rows(num: int, length: int, bases: int = _BLOCK_BASES) -> Iterator[slic
 
 
 def _keep_heap() -> None:
-    """Free one large block, never touched, so that glibc keeps freed memory: 4 times faster here.
+    """Allocate and free one large block, so that glibc keeps freed memory: 4 times faster here.
 
-    Else it gives the temporary arrays of each block back to the system and faults them in again by pages.
+    Else glibc returns the temporary arrays of each block to the system, and each new page costs a page fault.
     """
     np.empty(_HEAP_BYTES, dtype=np.uint8)
 
 
 def kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP) -> UInt32[np.ndarray, "batch kmer"]:
-    """Hash of the canonical k-mer (of both strands, the smaller) at each position.
+    """Hash of the canonical k-mer (the smaller of both strands) at each position.
 
     Args:
-        codes: Sequences; a k-mer that touches an N gets NO_KMER.
+        codes: Sequences; a k-mer with an N gets NO_KMER.
         kmer_bp: 1 to 16: two bits a base fill 32 bits. Different k-mers have different hashes.
     """
     forward, reverse = _strand_kmers(codes, kmer_bp, np.dtype(np.uint32))
     hashes = _mix(np.minimum(forward, reverse))
-    # The one k-mer that falls on NO_KMER is moved onto a neighbour: a collision among 4^16.
+    # The one k-mer whose hash is NO_KMER gets the next lower hash: one collision among 4^16.
     np.minimum(hashes, NO_KMER - np.uint32(1), out=hashes)
     _blank_unknown(codes, kmer_bp, hashes)
     return hashes
 
 
 def long_kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = 31) -> UInt64[np.ndarray, "batch kmer"]:
-    """The canonical k-mer of up to 31 bases at each position, as 62 bits; all ones where it holds an N."""
+    """The canonical k-mer of up to 31 bases at each position, as 62 bits; all ones for a k-mer with an N."""
     forward, reverse = _strand_kmers(codes, kmer_bp, np.dtype(np.uint64))
     hashes: np.ndarray = np.minimum(forward, reverse)
     _blank_unknown(codes, kmer_bp, hashes)
@@ -72,10 +72,10 @@ def distinct_kmers(
 def sketch_sequences(
     codes: UInt8[np.ndarray, "example length"], kmer_bp: int, size: int = SKETCH_SIZE
 ) -> UInt32[np.ndarray, "example hash"]:
-    """The `size` smallest distinct k-mer hashes of each sequence, rising, NO_KMER where there are fewer.
+    """The `size` smallest distinct k-mer hashes of each sequence, in rising order, filled up with NO_KMER.
 
-    The share that two such sketches have in common estimates the Jaccard index of the two k-mer sets
-    (bottom sketch: Broder 1997).
+    The share of hashes that two sketches have in common estimates the Jaccard index of the two k-mer sets (bottom
+    sketch: Broder 1997).
     """
     num, length = codes.shape
     sketches = np.full((num, size), NO_KMER, dtype=np.uint32)
@@ -89,29 +89,25 @@ def sketch_sequences(
 
 
 def sequence_keys(codes: UInt8[np.ndarray, "example length"]) -> UInt64[np.ndarray, " example"]:
-    """A 64-bit key of each sequence, the same for its reverse complement; others differ but for chance."""
+    """A 64-bit hash of each sequence, the same for its reverse complement."""
     num, length = codes.shape
     keys = np.empty(num, dtype=np.uint64)
     for block in iter_rows(num, length):
-        keys[block] = np.minimum(_hash_rows(codes[block]), _hash_rows(flip_strand(codes[block])))
+        keys[block] = np.minimum(_hash_rows(codes[block]), _hash_rows(reverse_complement(codes[block])))
     return keys
 
 
-def flip_strand(codes: UInt8[np.ndarray, "batch length"]) -> UInt8[np.ndarray, "batch length"]:
-    """Reverse complement of each row; N stays N."""
-    flipped = np.uint8(3) - codes[:, ::-1]
-    # 3 - 4 wraps round to 255.
-    return np.minimum(flipped, np.uint8(4))
+def is_new(ordered: Shaped[np.ndarray, " value"]) -> Bool[np.ndarray, " value"]:
+    """Whether each of the sorted values differs from the one before it."""
+    new = np.ones(len(ordered), dtype=bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    return new
 
 
-def group_equal(
-    keys: UInt64[np.ndarray, " example"],
-) -> tuple[Int64[np.ndarray, " row"], Int64[np.ndarray, " row"]]:
-    """Rows whose key occurs more than once, and the first row with the same key; in rising order of rows."""
+def group_equal(keys: UInt64[np.ndarray, " example"]) -> tuple[Int64[np.ndarray, " row"], Int64[np.ndarray, " row"]]:
+    """Rows whose key occurs more than once, in rising order, and for each the first row with the same key."""
     order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    is_first = np.ones(len(keys), dtype=bool)
-    is_first[1:] = ordered[1:] != ordered[:-1]
+    is_first = is_new(keys[order])
     first = order[np.flatnonzero(is_first)[np.cumsum(is_first) - 1]] if len(keys) else order
     repeated = np.zeros(len(keys), dtype=bool)
     repeated[order[~is_first]] = True
@@ -125,19 +121,17 @@ def group_equal(
 def distinct(values: UInt64[np.ndarray, " value"]) -> UInt64[np.ndarray, " distinct"]:
     """Distinct values in rising order, by sorting: `np.unique` of 7 million hashes took 9 s, this 0.2 s."""
     values = np.sort(values, axis=None)
-    keep = np.ones(len(values), dtype=bool)
-    keep[1:] = values[1:] != values[:-1]
-    return values[keep]
+    return values[is_new(values)]
 
 
 def _strand_kmers(
     codes: np.ndarray, kmer_bp: int, dtype: np.dtype[np.unsignedinteger]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """K-mers of both strands as numbers of two bits a base, at each position, joined from powers of two."""
+    """K-mers of both strands at each position, as numbers of two bits a base."""
     if not 1 <= kmer_bp <= min(codes.shape[1], dtype.itemsize * 4):
         raise ValueError(f"k-mers of {kmer_bp} in sequences of {codes.shape[1]}")
     base = (codes & 3).astype(dtype)
-    # Powers of two, each over all positions where it fits; then joined from the left by the bits of k.
+    # Words of 1, 2, 4, 8 … bases at each position; then words of k bases, joined from them by the bits of k.
     forward, reverse, width = base, base ^ dtype.type(3), 1
     parts = {1: (forward, reverse)}
     while width * 2 <= kmer_bp:
@@ -155,7 +149,7 @@ def _strand_kmers(
 def _join(
     left: tuple[np.ndarray, np.ndarray], left_bp: int, right: tuple[np.ndarray, np.ndarray], right_bp: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Words of left_bp and of right_bp bases that follow each other, joined, on both strands."""
+    """Join words of left_bp bases with the words of right_bp bases that follow them, on both strands."""
     num = left[0].shape[1] - right_bp
     kind = left[0].dtype.type
     forward = left[0][:, :num] << kind(2 * right_bp)
@@ -166,7 +160,7 @@ def _join(
 
 
 def _mix(values: UInt32[np.ndarray, "*axes"]) -> UInt32[np.ndarray, "*axes"]:
-    """Scramble 32-bit numbers one to one (the finaliser of MurmurHash3, Appleby 2011), in place."""
+    """Map 32-bit numbers to others one to one, in place (the finaliser of MurmurHash3, Appleby 2011)."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         values ^= values >> np.uint32(shift)
         values *= np.uint32(factor)
@@ -175,7 +169,7 @@ def _mix(values: UInt32[np.ndarray, "*axes"]) -> UInt32[np.ndarray, "*axes"]:
 
 
 def _blank_unknown(codes: np.ndarray, kmer_bp: int, hashes: np.ndarray) -> None:
-    """Set the hash of every k-mer that touches an N to all ones."""
+    """Set the hash of every k-mer with an N to all ones."""
     rows = np.flatnonzero((codes > 3).any(axis=1))
     if not len(rows):
         return

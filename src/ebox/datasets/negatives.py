@@ -35,7 +35,7 @@ class Ranges:
 
 
 def choose_models(num_positives: int, ratio: float, seed: int) -> Int64[np.ndarray, " negative"]:
-    """For each negative to be made the positive that it is modelled on: each as often as the ratio says."""
+    """The positive that each negative is modelled on; `ratio` is the number of negatives for each positive."""
     random = np.random.default_rng([seed, 0x30DE1])
     wanted = max(1, round(num_positives * ratio))
     whole, rest = divmod(wanted, num_positives)
@@ -44,7 +44,14 @@ def choose_models(num_positives: int, ratio: float, seed: int) -> Int64[np.ndarr
 
 
 def shuffle_positives(positives: Examples, config: DataConfig, kind: int, progress: Progress = quiet) -> Examples:
-    """Dinucleotide shuffles of the positives; `parent` is the row among `positives`."""
+    """Make dinucleotide shuffles of the positives.
+
+    Args:
+        positives: What is shuffled; `parent` of the result is the row here.
+        config: Ratio and seed.
+        kind: Kind of the examples made.
+        progress: Called with the stage, the number done and the number in all.
+    """
     from ebox.sequences.shuffle import shuffle_dinucleotides
 
     parent = choose_models(len(positives), config.negative_ratio, config.seed)
@@ -77,20 +84,20 @@ def match_positives(
     source: int,
     progress: Progress = quiet,
 ) -> Examples:
-    """Windows of the genome with the GC of the positives, away from every peak, as many on each chromosome.
+    """Take windows of the genome with the GC of the positives, on the same chromosomes, away from every peak.
 
     Args:
-        positives: With their places; each negative takes the GC of one of them, on the same chromosome.
-        genome: Where the windows are taken.
-        avoid: Peaks and positives to stay `config.min_peak_distance_bp` away from.
-        blacklist: Regions not to overlap.
+        positives: With their places; each negative takes the GC and the chromosome of one of them.
+        genome: The windows are taken from it.
+        avoid: Peaks and positives; windows are at least `config.min_peak_distance_bp` away from them.
+        blacklist: Regions that no window overlaps.
         config: Ratio, tolerance, distance, N and seed.
         kind: Kind of the examples made.
         source: Index of the genome among the sources.
-        progress: Told how many are done.
+        progress: Called with the stage, the number done and the number in all.
 
     Returns:
-        The windows, none overlapping another; fewer than asked for where a chromosome has no more that fit.
+        The windows, which don't overlap; fewer than the ratio asks for if a chromosome has too few that fit.
     """
     models = choose_models(len(positives), config.negative_ratio, config.seed)
     names, chrom = factorize(positives.chrom[models])
@@ -105,7 +112,7 @@ def match_positives(
             continue
         length = positives.codes.shape[1]
         room = _allowed_starts(name, genome.chroms[name], length, avoid, blacklist, config)
-        # The seed of a chromosome depends on its name alone, not on what other chromosomes hold.
+        # The seed depends only on the name of the chromosome, so that other chromosomes don't change its windows.
         random = np.random.default_rng([config.seed, 0x3A7C4, *name.encode()])
         codes = genome.fetch(name, 0, genome.chroms[name])
         start, windows = _sample_chrom(codes, wanted, room, length, config, random)
@@ -124,12 +131,7 @@ def _collect(found: Sequence[tuple[str, np.ndarray, np.ndarray]], length: int, k
 
 
 def _allowed_starts(
-    name: str,
-    size: int,
-    length: int,
-    avoid: Sequence[Intervals],
-    blacklist: Intervals | None,
-    config: DataConfig,
+    name: str, size: int, length: int, avoid: Sequence[Intervals], blacklist: Intervals | None, config: DataConfig
 ) -> Ranges:
     """Where a window of `length` may start: inside the chromosome, away from peaks, off the blacklist."""
     starts, ends = [], []
@@ -138,7 +140,7 @@ def _allowed_starts(
         regions.append((blacklist, 0))
     for intervals, distance in regions:
         here = intervals.chrom == name
-        # A start is forbidden when the window would come nearer than `distance`.
+        # From such a start the window would be nearer than `distance`.
         starts.append(intervals.start[here] - distance - length + 1)
         ends.append(intervals.end[here] + distance)
     start, end = np.concatenate(starts), np.concatenate(ends)
@@ -173,7 +175,7 @@ def _sample_chrom(
         good = measure_n(windows) <= min(config.max_n_fraction, 0.999)
         start, gc = start[good], measure_gc(windows[good])
         slot, candidate = _pair(wanted[slots], gc, config.gc_tolerance, length, random)
-        # Of two chosen windows that overlap, the later is put back.
+        # Of two chosen windows that overlap, the second is not taken.
         order = np.argsort(start[candidate], kind="stable")
         slot, chosen = slot[order], start[candidate[order]]
         apart = np.ones(len(chosen), dtype=bool)
@@ -211,7 +213,7 @@ def _pair(
     length: int,
     random: np.random.Generator,
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
-    """Pair slots with candidates of the nearest GC, at most `tolerance` apart; nearest first: no bias."""
+    """Pair slots with candidates of the nearest GC, at most `tolerance` apart; nearest first, so without bias."""
     slot_bin = np.rint(wanted.astype(np.float64) * length).astype(np.int64)
     found_bin = np.rint(found.astype(np.float64) * length).astype(np.int64)
     slots, candidates = np.arange(len(wanted)), np.arange(len(found))
@@ -228,13 +230,13 @@ def _pair(
         pairs_candidate.append(candidates[at_candidate])
         slots, candidates = np.delete(slots, at_slot), np.delete(candidates, at_candidate)
     slot, candidate = np.concatenate(pairs_slot), np.concatenate(pairs_candidate)
-    # With N the bins are rounded: the tolerance is checked on the shares themselves.
+    # Where a window has N its bin is rounded, so the tolerance is checked on the shares themselves.
     near = np.abs(wanted[slot].astype(np.float64) - found[candidate]) <= tolerance + 1e-6
     return slot[near], candidate[near]
 
 
 def _rank_in_bins(bins: Int64[np.ndarray, " value"]) -> Int64[np.ndarray, " value"]:
-    """A number that is unique to (bin, how many of that bin came before)."""
+    """A unique number for each pair of a bin and the count of earlier values in that bin."""
     order = np.argsort(bins, kind="stable")
     ordered = bins[order]
     begin = np.searchsorted(ordered, ordered)

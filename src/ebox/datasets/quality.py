@@ -13,7 +13,7 @@ from ebox.datasets.folder import SPLITS
 from ebox.storage.notes import Code, note
 
 GC_EDGES = tuple(round(0.05 * step, 2) for step in range(21))
-# Past this difference of mean GC, a network may learn GC instead of binding.
+# With a larger difference of mean GC a network may learn GC instead of binding.
 GC_WARNING = 0.05
 LEAK_WARNING = 0.01
 KMER_WARNING = 0.1
@@ -21,7 +21,7 @@ LOSS_WARNING = 0.2
 
 
 class Beware(Code):
-    """What a reader of the report should not miss."""
+    """What a reader of the report should know."""
 
     LEAK_EQUAL = "leak_equal"
     LEAK_OVERLAP = "leak_overlap"
@@ -48,7 +48,7 @@ def report_quality(
     split: Mapping[str, Any],
     audit: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Put the report together; every key is explained in docs/formats.md.
+    """Make the report; every key is explained in docs/formats.md.
 
     Args:
         examples: The final examples with their splits.
@@ -117,7 +117,7 @@ def _describe_kind(examples: Examples, kind: int, gc: Float32[np.ndarray, " exam
 
 
 def _warn(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a reader of the report should not miss, as notes."""
+    """What a reader of the report should know, as notes."""
     return [
         *_warn_of_leaks(report["audit"]),
         *_warn_of_repeats(report["audit"]),

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Int64, UInt8
 
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, make_examples
 from ebox.datasets.folder import hash_file
-from ebox.datasets.kmers import flip_strand, iter_rows
+from ebox.datasets.kmers import iter_rows
 from ebox.errors import InputError
+from ebox.sequences.codes import reverse_complement
 
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
     from ebox.sequences.records import SequenceSet
 
 PEAK_LENGTH_BP = 200
-
-
 MAX_SHORT_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class RawSource:
-    """A sequence file as it was read, before it is cut to the common length."""
+    """A sequence file after reading, before it is cut to the common length."""
 
     source: Source
     sequences: SequenceSet
@@ -36,22 +35,27 @@ class RawSource:
 
 
 def read_source(path: Path, role: str, *, labelled: bool, split: int = -1) -> RawSource:
-    """Read a sequence file; `labelled` asks for a table with labels, else labels are ignored.
+    """Read a sequence file.
+
+    Args:
+        path: FASTA or a table.
+        role: "positives", "negatives", "table" or the name of a split.
+        labelled: The file must be a table with labels.
+        split: Index of the split that the file is for; -1: of none.
 
     Raises:
-        InputError: from the reader, or a table without labels where they are needed.
+        InputError: the file can't be read, lacks labels that are needed, or has labels against its role.
     """
     from ebox.sequences.fasta import read_sequences
     from ebox.sequences.tables import read_table
 
     sequences = read_table(path) if labelled else read_sequences(path)
     _check_role(sequences, path, role)
-    source = Source(str(path), role, len(sequences), hash_file(path))
-    return RawSource(source, sequences, split)
+    return RawSource(Source(str(path), role, len(sequences), hash_file(path)), sequences, split)
 
 
 def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
-    """A table of positives may have labels, but then only 1; one of negatives only 0."""
+    """Raise InputError where a file of positives has a label 0, or a file of negatives a label 1."""
     expected = {"positives": 1, "negatives": 0}.get(role)
     if sequences.labels is None or expected is None:
         return
@@ -68,9 +72,10 @@ def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
 
 
 def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
-    """The length asked for; else the most common one of the sequences, or less where too many would be too short.
+    """The length from the settings, else the most common length that at least 19 of 20 sequences reach.
 
-    Where lengths vary, it is the greatest length that 19 of 20 sequences reach: the rest is dropped, and counted.
+    Where the most common length is longer than that, it is the greatest length that 19 of 20 sequences reach. Shorter
+    sequences are dropped, and counted.
     """
     if length_bp is not None:
         return length_bp
@@ -84,7 +89,7 @@ def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
 def cut_source(
     raw: RawSource, length_bp: int, number: int, *, positive_kind: int, negative_kind: int, log: DropLog
 ) -> tuple[Source, Examples]:
-    """Cut sequences to one length: the centre of longer ones; shorter ones are dropped.
+    """Cut sequences to one length: keep the centre of longer ones, drop shorter ones.
 
     Args:
         raw: What was read.
@@ -92,7 +97,7 @@ def cut_source(
         number: Index of the source in the caller's list.
         positive_kind: Kind of records with label 1.
         negative_kind: Kind of records with label 0, or of all in a file of negatives.
-        log: Told of what was dropped.
+        log: The dropped records are added to it.
     """
     sequences = raw.sequences
     lengths = sequences.lengths
@@ -108,7 +113,7 @@ def cut_source(
     skipped = (lengths[kept] - length_bp) // 2
     chrom, start, strand = _locate(sequences, kept)
     if strand is not None:
-        # What is skipped at the start of the minus strand lies at the end of the place.
+        # What is skipped at the start of the minus strand is at the end of the place.
         skipped_of_place = np.where(strand == "-", lengths[kept] - length_bp - skipped, skipped)
         start = np.where(start >= 0, start + skipped_of_place, -1)
     else:
@@ -134,7 +139,7 @@ def cut_source(
 
 
 def locate_positives(raw: RawSource) -> list[Intervals]:
-    """The whole places of the positives whose headers name one, cut to no length; none: an empty list."""
+    """The places in the headers of the positives, in their full length; an empty list where no header names one."""
     from ebox.sequences.fasta import parse_locations
 
     labels = raw.sequences.labels
@@ -150,8 +155,16 @@ def locate_positives(raw: RawSource) -> list[Intervals]:
 def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, source: Source, log: DropLog) -> Examples:
     """Windows of the genome around the summits of peaks (their middles where a summit is unknown).
 
-    A peak on the minus strand gives the reverse complement. Windows past a contig's end, and chromosomes that
-    the genome lacks, are dropped.
+    A peak on the minus strand gives the reverse complement. A window that reaches past the end of its contig, or whose
+    chromosome is not in the genome, is dropped.
+
+    Args:
+        peaks: The peaks.
+        genome: The genome.
+        length_bp: Length of the windows.
+        number: Index of the source in the caller's list.
+        source: The file of the peaks.
+        log: The dropped peaks are added to it.
 
     Raises:
         InputError: no peak lies on a chromosome of the genome.
@@ -172,7 +185,7 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, so
     codes = genome.fetch_windows(chrom, start[rows], length_bp)
     strand = np.full(len(rows), ".") if peaks.strand is None else peaks.strand[rows]
     minus = np.flatnonzero(strand == "-")
-    codes[minus] = flip_strand(codes[minus])
+    codes[minus] = reverse_complement(codes[minus])
     return make_examples(
         codes,
         [names[row] for row in rows.tolist()],
@@ -190,7 +203,7 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, so
 def _locate(
     sequences: SequenceSet, kept: Int64[np.ndarray, " row"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Chromosome, start and strand of each kept record from its header; "" and -1 where it names no place."""
+    """Chromosome, start and strand of each kept record from its header; "" and -1 where the header has no place."""
     from ebox.sequences.fasta import parse_locations
 
     places = parse_locations(sequences)
@@ -203,8 +216,7 @@ def _cut_codes(
     sequences: SequenceSet, kept: np.ndarray, skipped: np.ndarray, length_bp: int
 ) -> UInt8[np.ndarray, "example length"]:
     if len(kept) == len(sequences) and not (sequences.lengths != length_bp).any():
-        matrix: np.ndarray = sequences.matrix(length_bp)
-        return matrix
+        return sequences.matrix(length_bp)
     codes = np.empty((len(kept), length_bp), dtype=np.uint8)
     begin = sequences.offsets[kept] + skipped
     for block in iter_rows(len(kept), length_bp):

@@ -1,8 +1,8 @@
 """Sequences that are nearly the same: found by shared sketch entries, confirmed on all k-mers, clustered.
 
-The search follows Linclust (Steinegger and Söding 2018): sequences that share an entry of their bottom sketch
-fall into one bucket, and inside a bucket each is compared with its neighbour and with the first, not all.
-Its cost grows with the number of sequences, not with its square.
+The search follows Linclust (Steinegger and Söding 2018): sequences that share an entry of their bottom sketch are put
+into one bucket, and inside a bucket each is compared only with its neighbour and with the first. The cost grows with
+the number of sequences, not with its square.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8, UInt32, UInt64
 
-from ebox.datasets.kmers import KMER_BP, NO_KMER, distinct, distinct_kmers, iter_rows, sketch_sequences
+from ebox.datasets.kmers import KMER_BP, NO_KMER, distinct, distinct_kmers, is_new, iter_rows, sketch_sequences
 from ebox.progress import Progress, quiet
 
 # Buckets up to this size are compared all against all.
@@ -24,8 +24,8 @@ _PAIRS_AT_ONCE = 1 << 20
 class SketchIndex:
     """Buckets of sequences that share a sketch entry.
 
-    `bucket` and `row` run over the entries of all buckets with two members or more, ordered by bucket and
-    inside it by the whole sketch, so that near-identical sequences stand next to each other.
+    `bucket` and `row` list the entries of all buckets with two members or more, ordered by bucket and inside it by the
+    whole sketch, so that nearly identical sequences are next to each other.
     """
 
     kmer_bp: int
@@ -65,7 +65,14 @@ def similarity(
     second: Int64[np.ndarray, " pair"],
     kmer_bp: int = KMER_BP,
 ) -> Float64[np.ndarray, " pair"]:
-    """Share of the distinct canonical k-mers that two sequences have in common, of the larger set."""
+    """The number of distinct canonical k-mers that two sequences have in common, as a share of the larger set.
+
+    Args:
+        codes: Sequences.
+        first: A row of each pair.
+        second: The other row of each pair.
+        kmer_bp: At most 16; cut to the length of the sequences.
+    """
     kmer_bp = min(kmer_bp, codes.shape[1])
     result = np.zeros(len(first))
     for block in iter_rows(len(first), codes.shape[1]):
@@ -86,13 +93,13 @@ def cluster_similar(
 
     Args:
         codes: The sequences.
-        max_similarity: Share of k-mers, 0 to 1; sequences that share more are joined, on either strand.
-        index: Of the same codes; none: made here.
-        progress: Told the stage.
+        max_similarity: Share of k-mers, 0 to 1; sequences that share more, on either strand, are joined.
+        index: Sketch index of the same codes; none: made here.
+        progress: Called with the stage.
 
     Returns:
-        For each example the smallest row of its cluster. The search is a heuristic: a pair just above the
-        limit may be missed, an identical one never is.
+        For each example the smallest row of its cluster. The search is a heuristic: it may miss a pair just above the
+        limit, but never an identical pair.
     """
     index = index_sketches(codes, progress) if index is None else index
     pairs = _neighbour_pairs(index)
@@ -113,7 +120,13 @@ def similar_across(
     max_similarity: float,
     index: SketchIndex,
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
-    """For rows of side 1, a row of side 0 that is more similar than `max_similarity`; others are left out.
+    """Find for rows of side 1 a row of side 0 that is more similar than `max_similarity`.
+
+    Args:
+        codes: The sequences.
+        side: 0 or 1; rows with another value are ignored.
+        max_similarity: Share of k-mers, 0 to 1.
+        index: Sketch index of the same codes.
 
     Returns:
         The rows of side 1 that have such a partner (each once), and the partner.
@@ -122,8 +135,6 @@ def similar_across(
     bucket, row = index.bucket[inside], index.row[inside]
     is_left = side[row] == 0
     position = np.arange(len(row))
-    begin = np.ones(len(row), dtype=bool)
-    begin[1:] = bucket[1:] != bucket[:-1]
     before = np.maximum.accumulate(np.where(is_left, position, -1)) if len(row) else position
     after = np.minimum.accumulate(np.where(is_left, position, len(row))[::-1])[::-1] if len(row) else position
     asked = np.flatnonzero(~is_left)
@@ -144,16 +155,14 @@ def similar_across(
 
 
 def join(
-    label: Int64[np.ndarray, " example"],
-    first: Int64[np.ndarray, " pair"],
-    second: Int64[np.ndarray, " pair"],
+    label: Int64[np.ndarray, " example"], first: Int64[np.ndarray, " pair"], second: Int64[np.ndarray, " pair"]
 ) -> Int64[np.ndarray, " example"]:
-    """Join the sets that linked rows belong to; each set is labelled by its smallest row.
+    """Join the sets of linked rows; the label of a set is its smallest row.
 
     Args:
-        label: For each row the smallest row of its set, as this function returns it.
+        label: For each row the label of its set, as this function returns it.
         first: One row of each link.
-        second: The other.
+        second: The other row of each link.
     """
     root = label.copy()
     while len(first):
@@ -172,11 +181,9 @@ def join(
 
 
 def _neighbour_pairs(index: SketchIndex) -> UInt64[np.ndarray, " pair"]:
-    """Pairs to compare: each entry with the next of its bucket (all, in small buckets) and with the first."""
+    """Pairs to compare: each entry with the first and the next of its bucket, in small buckets with all."""
     bucket, row = index.bucket, index.row
-    begin = np.ones(len(row), dtype=bool)
-    begin[1:] = bucket[1:] != bucket[:-1]
-    starts = np.flatnonzero(begin)
+    starts = np.flatnonzero(is_new(bucket))
     sizes = np.diff(np.append(starts, len(row)))
     size = np.repeat(sizes, sizes)
     head = np.repeat(starts, sizes)
@@ -186,14 +193,13 @@ def _neighbour_pairs(index: SketchIndex) -> UInt64[np.ndarray, " pair"]:
         pairs.append(_pack(row[near], row[near + step]))
     every = distinct(np.concatenate(pairs))
     first, second = _unpack(every)
-    different: np.ndarray = every[first != second]
-    return different
+    return every[first != second]
 
 
 def _is_similar(
     codes: np.ndarray, index: SketchIndex, first: np.ndarray, second: np.ndarray, max_similarity: float
 ) -> np.ndarray:
-    """Whether each pair passes the limit: the sketches rule most out, all k-mers decide on the rest."""
+    """Whether each pair is above the limit: the sketches reject most pairs, all k-mers decide on the rest."""
     # Two sets that share more than s of the larger have a Jaccard index above s / (2 - s).
     expected = max_similarity / (2.0 - max_similarity) * index.sketches.shape[1]
     enough = 2 if expected >= 5.0 else 1
@@ -201,7 +207,7 @@ def _is_similar(
     for block in iter_rows(len(first), index.sketches.shape[1]):
         shared = _count_shared(index.sketches[first[block]], index.sketches[second[block]])
         maybe[block] = shared >= enough
-    # A short or repetitive sequence has a sketch that says little: always decided on all k-mers.
+    # The sketch of a short or repetitive sequence says little, so all k-mers decide.
     maybe |= (index.sketches[first, -1] == NO_KMER) | (index.sketches[second, -1] == NO_KMER)
     similar = np.zeros(len(first), dtype=bool)
     where = np.flatnonzero(maybe)
@@ -210,19 +216,16 @@ def _is_similar(
 
 
 def _count_shared(left: UInt32[np.ndarray, "pair left"], right: UInt32[np.ndarray, "pair right"]) -> np.ndarray:
-    """How many hashes two rows have in common; repeats are NO_KMER and count for nothing."""
+    """How many hashes two rows have in common; NO_KMER, which stands for repeats, is not counted."""
     both = np.concatenate([left, right], axis=1)
     both.sort(axis=1)
     equal = (both[:, 1:] == both[:, :-1]) & (both[:, 1:] != NO_KMER)
-    shared: np.ndarray = equal.sum(axis=1)
-    return shared
+    return equal.sum(axis=1)
 
 
 def _pack(first: Int64[np.ndarray, " pair"], second: Int64[np.ndarray, " pair"]) -> UInt64[np.ndarray, " pair"]:
     return (first.astype(np.uint64) << np.uint64(32)) | second.astype(np.uint64)
 
 
-def _unpack(
-    pairs: UInt64[np.ndarray, " pair"],
-) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
+def _unpack(pairs: UInt64[np.ndarray, " pair"]) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
     return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)

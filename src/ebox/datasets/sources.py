@@ -1,4 +1,4 @@
-"""The files that a dataset is built from, and whether they make up one dataset."""
+"""The input files of a dataset, and whether they belong together."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ebox.datasets.folder import SPLITS
 from ebox.errors import InputError
 from ebox.progress import PathLike
 from ebox.settings.reading import DataConfig
 
-if TYPE_CHECKING:
-    pass
-
-
-_SUFFIXES = re.compile(r"(\.(gz|bgz))?$")
-_FORMAT_SUFFIXES = re.compile(r"\.(fa|fasta|fna|fas|txt|csv|tsv|seq)$")
+_SUFFIXES = re.compile(r"(\.(fa|fasta|fna|fas|txt|csv|tsv|seq))?(\.(gz|bgz))?$")
 
 
 @dataclass(frozen=True)
 class DatasetSources:
-    """The input files of one dataset: one of positives, peaks, table and splits, and what goes with it."""
+    """The input files of one dataset: one of positives, peaks, table and splits, and the files that belong to it."""
 
     positives: Path | None = None
     negatives: tuple[Path, ...] = ()
@@ -47,11 +42,11 @@ def read_sources(
     validation: PathLike | None = None,
     test: PathLike | None = None,
 ) -> DatasetSources:
-    """Put the files of a dataset together.
+    """Collect the files of a dataset.
 
     Args:
         positives: Bound sequences: FASTA, plain or compressed.
-        negatives: Unbound sequences: FASTA; each file is a kind of its own.
+        negatives: Unbound sequences: FASTA; each file is one kind of negatives.
         peaks: Peaks: BED or narrowPeak; needs a genome.
         genome: Genome: FASTA, plain or bgzip.
         blacklist: Regions to leave out: BED.
@@ -68,7 +63,7 @@ def read_sources(
 
 
 def check_sources(sources: DatasetSources) -> None:
-    """Raise InputError when the input files do not make up one dataset."""
+    """Raise InputError when the input files don't belong together."""
     heads = {
         "--positives": sources.positives is not None,
         "--peaks": sources.peaks is not None,
@@ -102,10 +97,10 @@ def check_sources(sources: DatasetSources) -> None:
 
 
 def check_apart(sources: DatasetSources, out: Path) -> None:
-    """Raise InputError when writing `out` would remove an input file: it is that file, or a folder around it."""
+    """Raise InputError when `out` is an input file or a folder that holds one, since writing would remove it."""
     single = (sources.positives, sources.peaks, sources.genome, sources.blacklist, sources.table)
     inputs = [path for path in single if path is not None]
-    # realpath and not resolve: a loop of links is told by the reader, in its own words.
+    # Unlike Path.resolve, realpath does not raise on a loop of links; the reader reports it.
     place = Path(os.path.realpath(out))
     for path in (*inputs, *sources.negatives, *sources.splits.values()):
         real = Path(os.path.realpath(path))
@@ -116,7 +111,7 @@ def check_apart(sources: DatasetSources, out: Path) -> None:
 
 
 def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]:
-    """Kinds of negatives to be made: those of the settings, else matched with a genome, else shuffled.
+    """Kinds of negatives to make: those of the settings, else matched with a genome, else shuffled.
 
     Raises:
         InputError: the settings and the files contradict each other.
@@ -134,14 +129,14 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
         )
     if made and sources.splits:
         raise InputError(
-            f"data.negatives says {', '.join(chosen)}, but splits that are given keep their own negatives",
+            f"data.negatives says {', '.join(chosen)}, but given splits keep their own negatives",
             remedy='--set data.negatives=["given"], or give one --table',
         )
     if "matched" in made and sources.genome is None:
         raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
     if sources.genome is not None and sources.peaks is None and "matched" not in made:
         raise InputError(
-            "a genome is given, but no negatives are to be drawn from it",
+            "a genome is given, but no negatives are taken from it",
             file=sources.genome,
             remedy="add matched to --negative-kinds (as given,matched), or leave --genome out",
         )
@@ -149,7 +144,7 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
 
 
 def choose_given(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]:
-    """All kinds of negatives, given ones too: the settings, or what the files suggest."""
+    """All kinds of negatives, given ones included, from the settings, or else from the files."""
     if config.negatives is not None:
         return config.negatives
     if sources.negatives or sources.table or sources.splits:
@@ -158,11 +153,11 @@ def choose_given(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
 
 
 def name_kinds(sources: DatasetSources) -> tuple[str, ...]:
-    """Names of the given kinds of negatives: `given` for one file, the names of the files for several."""
+    """Names of the given kinds of negatives: "given" for one file, the names of the files for several."""
     if sources.negative_names:
         names = list(sources.negative_names)
     elif len(sources.negatives) > 1:
-        names = [_FORMAT_SUFFIXES.sub("", _SUFFIXES.sub("", path.name)) for path in sources.negatives]
+        names = [_SUFFIXES.sub("", path.name) for path in sources.negatives]
     else:
         names = ["given"] if sources.negatives or sources.table or sources.splits else []
     taken = {"positive", "shuffled", "matched"}

@@ -1,4 +1,4 @@
-"""Which examples train, which validate, which test: at random with clusters kept whole, or by chromosome."""
+"""Which examples are for training, validation and test: at random with whole clusters, or by chromosome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def choose_split(examples: Examples, split: str) -> str:
     """Turn the setting "auto" into "chromosome" where every example has coordinates, else into "random".
 
     Raises:
-        InputError: asked for a split by chromosome, and an example has no coordinates.
+        InputError: a split by chromosome is wanted, and an example has no coordinates.
     """
     placed = examples.has_place | (examples.parent >= 0)
     if split == "auto":
@@ -48,11 +48,11 @@ def factorize(values: np.ndarray) -> tuple[list[str], Int64[np.ndarray, " value"
 def split_by_chrom(
     examples: Examples, validation_chroms: Sequence[str], test_chroms: Sequence[str]
 ) -> Int8[np.ndarray, " example"]:
-    """0 train, 1 validation, 2 test for each example by its chromosome; "chr1" and "1" are the same one.
+    """0 train, 1 validation, 2 test for each example by its chromosome; "chr1" and "1" are the same.
 
     A contig that is not placed on its chromosome, or is another form of a part of it (chr1_KI270706v1_random,
-    chr8_KI270821v1_alt, chr2_KN538362v1_fix, chr6_apd_hap1), goes where its chromosome goes, unless it is named
-    itself. A shuffled negative goes where its positive is.
+    chr8_KI270821v1_alt, chr2_KN538362v1_fix, chr6_apd_hap1), is in the split of its chromosome, unless it is listed
+    itself. A shuffled negative is in the split of its positive.
     """
     names, index = factorize(examples.chrom)
     validation = {name.removeprefix("chr") for name in validation_chroms}
@@ -67,25 +67,25 @@ def split_by_chrom(
 
 
 def find_home_chrom(name: str, listed: Collection[str]) -> str:
-    """The chromosome that a contig belongs to by its UCSC name; its own name where it is listed or belongs to none."""
+    """The chromosome of a contig by its UCSC name; the name itself where it is listed or names no such contig."""
     found = None if name in listed else _PART_OF_CHROM.fullmatch(name)
     return name if found is None else found[1]
 
 
 def link_examples(examples: Examples, label: Int64[np.ndarray, " example"]) -> Int64[np.ndarray, " example"]:
-    """Join to the clusters what overlaps on the genome, and shuffled negatives with their positive."""
+    """Join clusters whose examples overlap on the genome, and shuffled negatives with their positives."""
     first, second = find_overlaps(examples)
     child = np.flatnonzero(examples.parent >= 0)
     return join(label, np.concatenate([first, child]), np.concatenate([second, examples.parent[child]]))
 
 
 def find_overlaps(examples: Examples) -> tuple[Int64[np.ndarray, " link"], Int64[np.ndarray, " link"]]:
-    """Links between examples that follow each other on a chromosome and overlap: enough to join all."""
+    """Links between examples that follow each other on a chromosome and overlap; they connect all that overlap."""
     rows = np.flatnonzero(examples.has_place)
     _, chrom = factorize(examples.chrom[rows])
     order = np.lexsort((examples.start[rows], chrom))
     rows, chrom = rows[order], chrom[order]
-    # One number line for all chromosomes: no contig is longer than 2^40.
+    # All chromosomes on one number line; each is shorter than 2^40.
     offset = chrom << 40
     start, end = examples.start[rows] + offset, examples.end[rows] + offset
     reached = np.maximum.accumulate(end) if len(end) else end
@@ -99,16 +99,16 @@ def split_at_random(
     fractions: tuple[float, float, float],
     seed: int,
 ) -> Int8[np.ndarray, " example"]:
-    """0 train, 1 validation, 2 test: clusters whole, each stratum shared out by `fractions`.
+    """0 train, 1 validation, 2 test: clusters stay whole, each stratum is divided by `fractions`.
 
-    Clusters of the same make-up (so many of each stratum) are exchangeable: they are shuffled and dealt out
-    by what each split still lacks, the largest make-ups first.
+    Clusters with the same number of examples of each stratum are exchangeable: they are shuffled and given to the
+    splits in proportion to what each still lacks, the largest clusters first.
 
     Args:
         cluster: Label of the cluster of each example.
-        stratum: Label, kind or whatever else is to have the same shares in all splits.
+        stratum: Label, kind or another property that should have the same shares in all splits.
         fractions: Shares of train, validation and test; they sum to 1.
-        seed: Of the shuffles.
+        seed: For the shuffles.
     """
     random = np.random.default_rng([seed, 0x5B117])
     _, member = np.unique(cluster, return_inverse=True)
@@ -128,23 +128,21 @@ def split_at_random(
         dealt = _deal(len(clusters), np.maximum(lacking, 0.0) @ counts, fractions)
         split_of_cluster[clusters] = np.repeat(np.arange(3, dtype=np.int8), dealt)
         lacking -= np.outer(dealt, counts)
-    result: np.ndarray = split_of_cluster[member.ravel()]
-    return result
+    return split_of_cluster[member.ravel()]
 
 
 def _deal(num: int, lacking: Float64[np.ndarray, " split"], fractions: Sequence[float]) -> Int64[np.ndarray, " split"]:
-    """Share out `num` in proportion to what is lacking, by largest remainder."""
+    """Divide `num` in proportion to what is lacking, by the largest remainder."""
     weight = lacking if lacking.sum() > 0 else np.asarray(fractions, dtype=np.float64)
     ideal = num * weight / weight.sum()
     dealt = np.floor(ideal).astype(np.int64)
     rest = num - int(dealt.sum())
     dealt[np.argsort(-(ideal - dealt), kind="stable")[:rest]] += 1
-    result: np.ndarray = dealt
-    return result
+    return dealt
 
 
 def draw_balanced(examples: Examples, given: Bool[np.ndarray, " example"], seed: int) -> Int64[np.ndarray, " row"]:
-    """Rows of given negatives to leave out, so that each split holds no more of them than positives."""
+    """Rows of given negatives to leave out, so that no split has more of them than positives."""
     random = np.random.default_rng([seed, 0xBA1A])
     left_out = []
     for split in range(3):
@@ -156,7 +154,14 @@ def draw_balanced(examples: Examples, given: Bool[np.ndarray, " example"], seed:
 
 
 def check_splits(examples: Examples, config: DataConfig, mode: str, dropped: str) -> None:
-    """Raise InputError when a split lacks positives or negatives, saying what each holds and what to do."""
+    """Raise InputError when a split has no positives or no negatives.
+
+    Args:
+        examples: With their splits assigned.
+        config: Named in the remedy.
+        mode: How the examples were split: "given", "random" or "chromosome".
+        dropped: The counts of dropped examples in words.
+    """
     positive = examples.is_positive
     for number, name in enumerate(SPLITS):
         inside = examples.split == number

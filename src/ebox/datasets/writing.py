@@ -11,12 +11,7 @@ from jaxtyping import Int64, UInt8
 
 from ebox.datasets.cleaning import measure_gc, measure_n
 from ebox.datasets.examples import DropLog, Examples, Source
-from ebox.datasets.folder import (
-    EXAMPLE_COLUMNS,
-    SPLITS,
-    compute_fingerprint,
-    describe_files,
-)
+from ebox.datasets.folder import EXAMPLE_COLUMNS, SPLITS, compute_fingerprint, describe_files
 from ebox.datasets.quality import report_quality
 from ebox.settings.reading import DataConfig
 from ebox.storage.publishing import write_json
@@ -44,7 +39,7 @@ def write_dataset(
 
     Args:
         folder: Where to write; the caller publishes it.
-        examples: With their splits; rows are put in the order train, validation, test, else left as they are.
+        examples: With their splits; the rows are sorted by split, and keep their order inside each split.
         config: Settings, kept in the manifest.
         kinds: Name of each kind.
         sources: The files read.
@@ -85,13 +80,8 @@ def write_dataset(
         "kinds": [name for number, name in enumerate(kinds) if number in present],
         "splits": _describe_splits(examples),
         "sources": [
-            {
-                "path": source.path,
-                "role": source.role,
-                "sha256": source.sha256,
-                "records": source.num_records,
-            }
-            for source in sources
+            {"path": each.path, "role": each.role, "sha256": each.sha256, "records": each.num_records}
+            for each in sources
         ],
         "files": files,
         "fingerprint": compute_fingerprint(files),
@@ -150,11 +140,10 @@ def _write_examples(
         "cluster": polars.Series(numbered.astype(np.int64)),
         "parent": polars.Series(np.where(parent >= 0, new_row[parent], -1)),
     }
-    unknown = polars.col("start") < 0
+    by_place = dict.fromkeys(("chrom", "start", "end"), polars.col("start") < 0)
+    unknown = by_place | {"parent": polars.col("parent") < 0}
     table = polars.DataFrame({name: columns[name] for name in EXAMPLE_COLUMNS}).with_columns(
-        *(polars.when(unknown).then(None).otherwise(polars.col(name)).alias(name) for name in ("chrom", "end")),
-        polars.when(unknown).then(None).otherwise(polars.col("start")).alias("start"),
-        polars.when(polars.col("parent") < 0).then(None).otherwise(polars.col("parent")).alias("parent"),
+        polars.when(test).then(None).otherwise(polars.col(name)).alias(name) for name, test in unknown.items()
     )
     table.write_parquet(path, compression="zstd", statistics=False)
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from operator import itemgetter
 
 from ebox.drawing.numbers import MINUS, Real
 
 WIDTH = 440.0
-# Of a digit in the numbers along an axis; rather more than it is.
+# Room for a digit of the numbers along an axis, a little wider than the digit itself.
 FIGURE_WIDTH = 7.0
-# Label, style, value, low and high end, and the words for the three.
 IntervalRow = tuple[str, str, Real, Real, Real, str]
 _LABEL_GAP = 15.0
 _CHARACTER_WIDTH = 8.2  # of the label type as a phone shows it, 13.5 px and bold, in a wide face
@@ -21,7 +21,7 @@ _CHARACTER_WIDTH = 8.2  # of the label type as a phone shows it, 13.5 px and bol
 
 @dataclass(frozen=True)
 class ChartAxis:
-    """One axis: its words, its range, where its ticks stand and what they say; `log` spaces it by powers."""
+    """One axis: its label, its range, the places and labels of its ticks; `log` makes the scale logarithmic."""
 
     label: str
     low: Real
@@ -40,7 +40,7 @@ class ChartAxis:
 
 @dataclass(frozen=True)
 class Line:
-    """One series of points; `style` names its colour and dashes in the style sheet; `low` and `high` bound a band."""
+    """One series of points; `style` is its class in the style sheet; `low` and `high` are the edges of a band."""
 
     x: Sequence[Real]
     y: Sequence[Real]
@@ -63,7 +63,7 @@ class Frame:
     y: ChartAxis
 
     def at(self, x: Real, y: Real) -> tuple[float, float]:
-        """The place of a point of the data."""
+        """Where a point of the data is drawn."""
         return (
             self.left + (self.right - self.left) * self.x.place(x),
             self.bottom - (self.bottom - self.top) * self.y.place(y),
@@ -71,7 +71,15 @@ class Frame:
 
 
 def make_axis(label: str, low: Real, high: Real, *, num: int = 5, percent: bool = False) -> ChartAxis:
-    """An axis with about `num` round ticks whose ends are ticks as well."""
+    """An axis of round ticks that starts and ends with a tick.
+
+    Args:
+        label: The words beside the axis.
+        low: The smallest value to show.
+        high: The greatest value to show.
+        num: About how many ticks.
+        percent: Label the ticks in percent.
+    """
     if not math.isfinite(low) or not math.isfinite(high):
         low, high = 0.0, 1.0
     if high - low < 1e-9 * max(abs(high), 1.0):
@@ -105,11 +113,11 @@ def line_chart(
     """Draw series over two axes.
 
     Args:
-        name: Unique on the page; begins the ids inside.
+        name: Unique on the page; the ids in the drawing start with it.
         lines: Drawn in reverse, so that the first lies on top.
         x: The horizontal axis.
         y: The vertical axis.
-        title: What the chart shows, in one sentence, for those who can't see it.
+        title: What the chart shows, in one sentence, for people who can't see it.
         height: Of the drawing; its width is 440.
         key: Put the labels in two columns above the plot, where no line can reach them, instead of at the
             right end of each line.
@@ -118,7 +126,7 @@ def line_chart(
     longest = max((len(line.label) for line in lines), default=0)
     right = WIDTH - (12.0 if key else 14.0 + longest * _CHARACTER_WIDTH)
     top = 14.0 + (18.0 * ((len(lines) + 1) // 2) if key else 0.0)
-    # The name of the axis, then its longest number, then the frame.
+    # Room for the label of the axis and its longest number.
     left = max(52.0, 28.0 + FIGURE_WIDTH * max(len(label) for label in y.tick_labels))
     frame = Frame(left, top, right, height - 42.0, x, y)
     parts = [_draw_axes(frame)]
@@ -130,42 +138,39 @@ def line_chart(
     return _wrap(name, title, height, parts)
 
 
-def interval_chart(
-    name: str,
-    rows: Sequence[IntervalRow],
-    axis: ChartAxis,
-    *,
-    title: str,
-) -> str:
-    """Draw a dot with its interval for each (label, style, value, low, high, words), on one axis."""
+def interval_chart(name: str, rows: Sequence[IntervalRow], axis: ChartAxis, *, title: str) -> str:
+    """Draw one row for each value, a dot with its interval, over one axis.
+
+    Args:
+        name: Unique on the page; the ids in the drawing start with it.
+        rows: From the top: label, style, value, low and high end, and the words for the three.
+        axis: The axis of the values.
+        title: What the chart shows, in one sentence.
+    """
     pitch, top = 46.0, 10.0
     height = top + pitch * len(rows) + 48.0
     frame = Frame(8.0, top, WIDTH - 10.0, top + pitch * len(rows), axis, unit_axis(""))
     parts = ['<g class="axes">']
     for tick, label in zip(axis.ticks, axis.tick_labels, strict=True):
-        place, _ = frame.at(tick, 0)
+        place = frame.at(tick, 0)[0]
         anchor = "start" if tick == axis.low else "end" if tick == axis.high else "middle"
         parts.append(
             f'<path class="grid" d="M{place:.1f} {frame.top:.1f}V{frame.bottom + 4:.1f}"/>'
             f'<text x="{place:.1f}" y="{frame.bottom + 18:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
         )
     parts.append(
-        f'<text class="axis-label" x="{WIDTH / 2:g}" y="{height - 5:.1f}" '
-        f'text-anchor="middle">{escape(axis.label)}'
-        "</text></g>"
+        f'<text class="axis-label" x="{WIDTH / 2:g}" y="{height - 5:.1f}" text-anchor="middle">'
+        f"{escape(axis.label)}</text></g>"
     )
     for number, (label, style, value, low, high, words) in enumerate(rows):
         y = top + pitch * number + 33.0
-        centre, _ = frame.at(value, 0)
-        start, stop = frame.at(low, 0)[0], frame.at(high, 0)[0]
+        start, centre, stop = (frame.at(number, 0)[0] for number in (low, value, high))
         parts.append(
             f'<g class="series {escape(style)}">'
             f'<text class="row-label" x="{frame.left:g}" y="{y - 13:.1f}">{escape(label)}</text>'
-            f'<text class="row-label value" x="{frame.right:g}" y="{y - 13:.1f}" '
-            f'text-anchor="end">{escape(words)}</text>'
-            f'<path class="track" d="M{frame.left:g} {y:.1f}H{frame.right:g}"/>'
-            f'<rect class="interval-band" x="{start:.1f}" y="{y - 7:.1f}" width="{stop - start:.1f}" '
-            'height="14"/>'
+            f'<text class="row-label value" x="{frame.right:g}" y="{y - 13:.1f}" text-anchor="end">'
+            f'{escape(words)}</text><path class="track" d="M{frame.left:g} {y:.1f}H{frame.right:g}"/>'
+            f'<rect class="interval-band" x="{start:.1f}" y="{y - 7:.1f}" width="{stop - start:.1f}" height="14"/>'
             f'<path class="interval" d="M{start:.1f} {y - 7:.1f}v14M{stop:.1f} {y - 7:.1f}v14"/>'
             f'<circle class="dot" cx="{centre:.1f}" cy="{y:.1f}" r="4"/></g>'
         )
@@ -181,24 +186,24 @@ def strip_chart(
     title: str,
     rule: tuple[Real, str] | None = None,
 ) -> str:
-    """Draw one histogram a strip, each (label, style, shares), on one scale, under one axis.
+    """Draw histograms in strips, one below the other, on one scale and over one axis.
 
     Args:
-        name: Unique on the page; begins the ids inside.
-        strips: From the top; the shares of a strip are of its own examples.
+        name: Unique on the page; the ids in the drawing start with it.
+        strips: From the top: label, style, and the share of the strip's own examples in each bin.
         edges: Of the bins; one more than shares.
         x: The axis of the edges.
         title: What the chart shows, in one sentence.
-        rule: A value to mark through all strips, and its words.
+        rule: A value that is marked through all strips, and its words.
     """
     pitch, top = 82.0, 24.0
     height = top + pitch * len(strips) + 40.0
     frame = Frame(14.0, top, WIDTH - 14.0, top + pitch * len(strips), x, unit_axis(""))
-    highest = max((max(shares) for _, _, shares in strips if len(shares)), default=0.0)
+    highest = max((share for _, _, shares in strips for share in shares), default=0.0)
     highest = highest if highest > 0 else 1.0
-    # Labels stand at the side where the rule is not.
-    crowded = rule is not None and x.place(rule[0]) < 0.5
-    place, anchor = (frame.right, "end") if crowded else (frame.left, "start")
+    # Labels stand on the side where the rule is not.
+    is_rule_left = rule is not None and x.place(rule[0]) < 0.5
+    place, anchor = (frame.right, "end") if is_rule_left else (frame.left, "start")
     parts = [_draw_bottom_axis(frame), "" if rule is None else _draw_rule(frame, *rule)]
     for number, (label, style, shares) in enumerate(strips):
         base = top + pitch * (number + 1)
@@ -223,15 +228,14 @@ def _draw_rule(frame: Frame, value: Real, words: str) -> str:
     anchor = "start" if share < 0.2 else "end" if share > 0.8 else "middle"
     return (
         f'<path class="rule" d="M{place:.1f} {frame.top - 6:.1f}V{frame.bottom:.1f}"/>'
-        f'<text class="rule-label" x="{place:.1f}" y="{frame.top - 11:.1f}" '
-        f'text-anchor="{anchor}">{escape(words)}</text>'
+        f'<text class="rule-label" x="{place:.1f}" y="{frame.top - 11:.1f}" text-anchor="{anchor}">'
+        f"{escape(words)}</text>"
     )
 
 
 def _wrap(name: str, title: str, height: float, parts: Sequence[str]) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH:g} {height:g}" '
-        'role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img" '
         f'aria-labelledby="{escape(name)}-title"><title id="{escape(name)}-title">{escape(title)}</title>'
         f"{''.join(parts)}</svg>"
     )
@@ -290,7 +294,7 @@ def _draw_band(frame: Frame, line: Line) -> str:
 
 
 def _draw_key(frame: Frame, lines: Sequence[Line]) -> str:
-    """Labels above the plot, in the order of the lines, each behind a stroke like its line."""
+    """Labels above the plot, in the order of the lines, each after a short piece of its line."""
     parts = []
     for number, line in enumerate(lines):
         x = frame.left + (frame.right - frame.left) / 2 * (number % 2)
@@ -304,7 +308,8 @@ def _draw_key(frame: Frame, lines: Sequence[Line]) -> str:
 
 def _label_ends(frame: Frame, lines: Sequence[Line]) -> str:
     """Each line's label beside its last point, pushed apart where two would touch."""
-    ends = sorted(((frame.at(line.x[-1], line.y[-1])[1] + 4.0, line) for line in lines if len(line.x)), key=_by_place)
+    ends = [(frame.at(line.x[-1], line.y[-1])[1] + 4.0, line) for line in lines if len(line.x)]
+    ends.sort(key=itemgetter(0))
     places: list[float] = []
     for wanted, _ in ends:
         places.append(max(wanted, places[-1] + _LABEL_GAP) if places else wanted)
@@ -314,7 +319,3 @@ def _label_ends(frame: Frame, lines: Sequence[Line]) -> str:
         f'y="{place - excess:.1f}">{escape(line.label)}</text></g>'
         for place, (_, line) in zip(places, ends, strict=True)
     )
-
-
-def _by_place(end: tuple[float, Line]) -> float:
-    return end[0]

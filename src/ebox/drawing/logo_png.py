@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from ebox.drawing.logos import GLYPHS, LETTER_COLOURS
+from ebox.drawing.logos import GLYPHS, LETTER_COLOURS, measure_stacks, stack_letters
 from ebox.errors import InputError
 from ebox.sequences.codes import BASES
 from ebox.storage.publishing import publish_file
@@ -56,19 +56,11 @@ def write_logo_png(
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     outlines = {base: _read_outline(GLYPHS[base]) for base in BASES}
-    for position, row in enumerate(np.asarray(heights, np.float64)):
-        reach = {True: 0.0, False: 0.0}
-        for base in np.argsort(np.abs(row), kind="stable").tolist():
-            tall = float(row[base])
-            if tall == 0.0:
-                continue
-            foot = reach[True] if tall > 0 else -reach[False] - abs(tall)
-            reach[tall > 0] += abs(tall)
-            place = Affine2D().scale(0.95, abs(tall)).translate(first_position + position - 0.475, foot)
-            letter = outlines[BASES[base]].transformed(place)
-            axes.add_patch(PathPatch(letter, facecolor=LETTER_COLOURS[BASES[base]], linewidth=0))
-    up = float(np.maximum(heights, 0).sum(axis=1).max())
-    down = float(np.minimum(heights, 0).sum(axis=1).min())
+    for position, base, foot, tall in stack_letters(heights):
+        place = Affine2D().scale(0.95, tall).translate(first_position + position - 0.475, foot)
+        letter = outlines[BASES[base]].transformed(place)
+        axes.add_patch(PathPatch(letter, facecolor=LETTER_COLOURS[BASES[base]], linewidth=0))
+    up, down = measure_stacks(heights)
     room = max(up - down, 1e-9) * 0.05
     axes.set_ylim(down - room if down < 0 else 0.0, up + room)
     axes.set_xlim(first_position - 0.5, first_position + len(heights) - 0.5)
@@ -83,7 +75,7 @@ def write_logo_png(
 
 
 def _read_outline(text: str) -> Outline:
-    """An SVG path of the commands M, L, H, V, C and Z, all absolute, as Matplotlib has it."""
+    """Turn an SVG path of the absolute commands M, L, H, V, C and Z into Matplotlib's form."""
     from matplotlib.path import Path as Outline
 
     tokens = _TOKEN.findall(text)

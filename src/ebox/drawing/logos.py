@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from html import escape
 
 import numpy as np
@@ -47,8 +48,7 @@ def information_heights(probabilities: Float[np.ndarray, "width 4"]) -> Float[np
         raise InputError("a column of the matrix is not a distribution: its four probabilities don't sum to 1")
     logs = np.log2(np.where(probabilities > 0, probabilities, 1.0))
     information = MAX_INFORMATION_BITS + (probabilities * logs).sum(axis=1, keepdims=True)
-    heights: np.ndarray = np.maximum(information, 0.0) * probabilities
-    return heights
+    return np.maximum(information, 0.0) * probabilities
 
 
 def logo_svg(
@@ -61,17 +61,16 @@ def logo_svg(
     axes: bool = True,
     id_prefix: str | None = None,
 ) -> str:
-    """Draw a logo: letters stacked by height, smallest next to the axis; negative ones hang below it.
+    """Draw a logo: letters stacked by height, smallest next to the axis; negative ones below it.
 
     Args:
         heights: One row a position, columns A, C, G, T; signed contributions are allowed.
         title: What a screen reader says and a pointer shows; escaped here.
-        limit: Greatest height shown; none: 2 where nothing is negative and nothing higher, else the greatest
-            stack.
+        limit: Greatest height shown; none: 2 where no height is negative or above 2, else the highest stack.
         unit: Of the height, written beside the axis.
         first_position: The number of the first position.
         axes: Draw the axes with their numbers.
-        id_prefix: Begins the ids inside, unique on the page; none: made from the content.
+        id_prefix: Start of the ids in the drawing, unique on the page; none: made from the content.
 
     Returns:
         One `<svg>` element, complete by itself, that scales with its box.
@@ -99,9 +98,29 @@ def logo_svg(
     return "".join(parts)
 
 
+def measure_stacks(heights: Float[np.ndarray, "width 4"]) -> tuple[float, float]:
+    """The top of the highest stack and the bottom of the lowest one."""
+    return float(np.maximum(heights, 0).sum(axis=1).max()), float(np.minimum(heights, 0).sum(axis=1).min())
+
+
+def stack_letters(heights: Float[np.ndarray, "width 4"], least: float = 0.0) -> Iterator[tuple[int, int, float, float]]:
+    """Position, base, lower end and height of each letter of at least `least`, from the axis outwards."""
+    for position, row in enumerate(heights.astype(np.float64)):
+        up = down = 0.0
+        for base in np.argsort(np.abs(row), kind="stable").tolist():
+            tall = abs(float(row[base]))
+            if tall == 0.0 or tall < least:
+                continue
+            if row[base] > 0:
+                yield position, base, up, tall
+                up += tall
+            else:
+                down -= tall
+                yield position, base, down, tall
+
+
 def _extent(heights: np.ndarray, limit: float | None) -> tuple[float, float]:
-    up = float(np.maximum(heights, 0).sum(axis=1).max())
-    down = float(np.minimum(heights, 0).sum(axis=1).min())
+    up, down = measure_stacks(heights)
     if limit is not None:
         return limit, -limit if down < 0 else 0.0
     if down == 0 and up <= MAX_INFORMATION_BITS:
@@ -133,22 +152,11 @@ def _define_glyphs(prefix: str, heights: np.ndarray) -> str:
 
 def _draw_letters(heights: np.ndarray, prefix: str, left: float, zero: float, scale: float) -> list[str]:
     """One reference a letter; the glyph's unit box is stretched to the letter's height."""
-    uses = []
-    for position, row in enumerate(heights * scale):
-        x = left + _CELL_WIDTH * position + 0.5
-        reach = {True: 0.0, False: 0.0}
-        for base in np.argsort(np.abs(row), kind="stable").tolist():
-            tall = float(row[base])
-            if abs(tall) < _MIN_LETTER_HEIGHT:
-                continue
-            # Letters below the axis stand upright, so their box starts at its lower end.
-            foot = zero - reach[True] if tall > 0 else zero + reach[False] + abs(tall)
-            reach[tall > 0] += abs(tall)
-            uses.append(
-                f'<use href="#{prefix}-{BASES[base]}" '
-                f'transform="translate({x:.4g} {foot:.5g}) scale({_CELL_WIDTH - 1:g} {-abs(tall):.4g})"/>'
-            )
-    return uses
+    return [
+        f'<use href="#{prefix}-{BASES[base]}" transform="translate({left + _CELL_WIDTH * position + 0.5:.4g} '
+        f'{zero - foot:.5g}) scale({_CELL_WIDTH - 1:g} {-tall:.4g})"/>'
+        for position, base, foot, tall in stack_letters(heights * scale, _MIN_LETTER_HEIGHT)
+    ]
 
 
 def _draw_axes(
@@ -159,9 +167,8 @@ def _draw_axes(
     style = 'fill="currentColor" font-family="system-ui, sans-serif" font-size="9"'
     parts = [
         f'<g class="logo-axes" {style}><path d="M{left - 2:g} {zero:.5g}H{right:g}M{left - 2:g} '
-        f"{zero - top * scale:.5g}"
-        f'V{zero - bottom * scale:.5g}" fill="none" stroke="currentColor" stroke-opacity=".5" '
-        'stroke-width=".8"/>'
+        f'{zero - top * scale:.5g}V{zero - bottom * scale:.5g}" fill="none" stroke="currentColor" '
+        'stroke-opacity=".5" stroke-width=".8"/>'
     ]
     parts += [
         f'<text x="{left - 5:g}" y="{zero - tick * scale + 3:.5g}" text-anchor="end">{tick:.2g}</text>'

@@ -7,19 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 Real = int | float  # as JSON gives it
-
-
 MODEL = "model"
-
-
 DASH = "\N{EN DASH}"
-
-
 MINUS = "\N{MINUS SIGN}"
 
 
 def format_number(value: Real | None, digits: int = 3) -> str:
-    """A number to so many places, a dash where it is unknown."""
+    """A number with `digits` decimal places, a dash where it is unknown."""
     if value is None or not math.isfinite(value):
         return DASH
     return f"{value:.{digits}f}".replace("-", MINUS)
@@ -51,7 +45,7 @@ def format_p(value: Real | None, num_bootstrap: int | None) -> str:
 
 
 def format_seconds(seconds: Real | None) -> str:
-    """A duration in the units that a person would use."""
+    """A duration in seconds, minutes or hours, as a person would say it."""
     if seconds is None:
         return DASH
     if seconds < 60:
@@ -69,7 +63,7 @@ def format_bytes(num: Real | None) -> str:
 
 
 def format_q(value: Real) -> str:
-    """A q-value in two figures."""
+    """A q-value with two significant digits."""
     return "0" if value == 0 else f"{value:.1e}" if value < 0.001 else f"{value:.2g}"
 
 

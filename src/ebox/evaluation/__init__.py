@@ -5,13 +5,7 @@ threshold that validation data fix, and the baselines that stand beside a networ
 k-mer logistic. docs/evaluation.md is the authority on what is measured.
 """
 
-from ebox.evaluation.baselines import (
-    BaselineResult,
-    LabelledCodes,
-    fit_best_pwm,
-    fit_gc_logistic,
-    fit_kmer_logistic,
-)
+from ebox.evaluation.baselines import BaselineResult, LabelledCodes, fit_best_pwm, fit_gc_logistic, fit_kmer_logistic
 from ebox.evaluation.bootstrap import (
     BootstrapResult,
     ComparisonResult,

@@ -126,8 +126,7 @@ def fit_best_pwm(
 
     def predict(codes: Codes) -> Logits:
         scores = scan_scores(codes, motif, background).astype(np.float64)
-        logits: np.ndarray = slope * (scores - mean) / deviation + fit.intercept
-        return logits
+        return slope * (scores - mean) / deviation + fit.intercept
 
     settings = {"motif": motif.name, "num_motifs": len(fitting), "num_train": len(train.targets)}
     about = {"motif": motif.name, "alt_name": motif.alt_name, "num_motifs": len(fitting)}
@@ -154,8 +153,7 @@ def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: in
     fit = _search_penalty(describe(train.codes), train.targets, lambda w: known @ w, validation.targets)
 
     def predict(codes: Codes) -> Logits:
-        logits: np.ndarray = describe(codes) @ fit.coefficients + fit.intercept
-        return logits
+        return describe(codes) @ fit.coefficients + fit.intercept
 
     settings = {"inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
     description = note(Fitted.GC_LOGISTIC, {"num_train": len(train.targets), "num_all": num_all})
@@ -203,8 +201,7 @@ def measure_background(codes: Codes) -> Float[np.ndarray, " 4"]:
     """Shares of A, C, G and T, made equal for both strands; one of each is added, so that none is 0."""
     counts = np.bincount(codes.ravel(), minlength=5)[:4] + 1.0
     counts = counts + counts[::-1]
-    shares: np.ndarray = counts / counts.sum()
-    return shares
+    return counts / counts.sum()
 
 
 def find_kmer_columns(kmer: int) -> Int64[np.ndarray, " words"]:

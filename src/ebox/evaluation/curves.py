@@ -12,9 +12,7 @@ NUM_HISTOGRAM_BINS = 50
 
 
 def trace_roc(
-    targets: Bool[np.ndarray, " examples"],
-    scores: Float[np.ndarray, " examples"],
-    max_points: int = MAX_CURVE_POINTS,
+    targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"], max_points: int = MAX_CURVE_POINTS
 ) -> dict[str, list[float]]:
     """The ROC curve: x the false positive rate, y the true positive rate, from (0, 0) to (1, 1).
 
@@ -28,9 +26,7 @@ def trace_roc(
 
 
 def trace_pr(
-    targets: Bool[np.ndarray, " examples"],
-    scores: Float[np.ndarray, " examples"],
-    max_points: int = MAX_CURVE_POINTS,
+    targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"], max_points: int = MAX_CURVE_POINTS
 ) -> dict[str, list[float]]:
     """The precision-recall curve: x the recall, y the precision, from the highest score to recall 1.
 

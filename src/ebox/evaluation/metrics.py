@@ -74,9 +74,7 @@ def check_classes(targets: Bool[np.ndarray, " examples"], place: str) -> None:
 
 
 def rank_scores(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Float[np.ndarray, " examples"],
-    threshold: float = 0.5,
+    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"], threshold: float = 0.5
 ) -> Ranking:
     """Sort the scores of one model, once for all metrics and all resamples.
 
@@ -184,9 +182,7 @@ def recall_at_fdr(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarr
 
 
 def accuracy(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Float[np.ndarray, " examples"],
-    threshold: float = 0.5,
+    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"], threshold: float = 0.5
 ) -> float:
     """Share of the examples that are called right; at or above the threshold is called positive.
 
@@ -197,9 +193,7 @@ def accuracy(
 
 
 def balanced_accuracy(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Float[np.ndarray, " examples"],
-    threshold: float = 0.5,
+    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"], threshold: float = 0.5
 ) -> float:
     """Mean of sensitivity and specificity: the accuracy to expect where both classes are equally frequent.
 
@@ -210,9 +204,7 @@ def balanced_accuracy(
 
 
 def mcc(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Float[np.ndarray, " examples"],
-    threshold: float = 0.5,
+    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"], threshold: float = 0.5
 ) -> float:
     """Matthews correlation of calls and targets; 0 where all calls are the same (Matthews 1975).
 
@@ -302,10 +294,7 @@ def _is_precise(precision: Float[np.ndarray, ...], fdr: float) -> Bool[np.ndarra
 
 
 def _make_features(
-    probabilities: Float[np.ndarray, " examples"],
-    target: float,
-    threshold: float,
-    edges: Float[np.ndarray, " edges"],
+    probabilities: Float[np.ndarray, " examples"], target: float, threshold: float, edges: Float[np.ndarray, " edges"]
 ) -> Float[np.ndarray, "examples features"]:
     """What is summed with weights for calls, Brier score and calibration error."""
     features = np.zeros((len(probabilities), 3 + len(edges) + 1))

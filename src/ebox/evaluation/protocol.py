@@ -78,11 +78,7 @@ def evaluate(
     tracks = [_evaluate_track(dataset, logits, track, config, motifs, report) for track in range(expected[1])]
     _check_measured(dataset, tracks)
     facts = {
-        "dataset": {
-            "path": str(dataset.path),
-            "fingerprint": dataset.fingerprint,
-            "length_bp": dataset.length_bp,
-        },
+        "dataset": {"path": str(dataset.path), "fingerprint": dataset.fingerprint, "length_bp": dataset.length_bp},
         "config": config.model_dump(mode="json"),
         "motif_files": [str(file) for file in motif_files],
         "tracks": tracks,
@@ -228,11 +224,7 @@ def _take_codes(dataset: Dataset, rows: Int64[np.ndarray, " known"]) -> UInt8[np
 
 
 def _fit(
-    name: str,
-    train: LabelledCodes,
-    validation: LabelledCodes,
-    motifs: Sequence[Motif],
-    config: EvaluationConfig,
+    name: str, train: LabelledCodes, validation: LabelledCodes, motifs: Sequence[Motif], config: EvaluationConfig
 ) -> BaselineResult:
     if name == "best_pwm":
         return fit_best_pwm(train, validation, motifs, seed=config.seed)

@@ -77,8 +77,4 @@ def measure_validation(
             "the validation split has no track with positives and negatives",
             remedy="build the dataset with another split",
         )
-    return {
-        "loss": float(np.mean(losses)),
-        "auroc": float(np.mean(rankings)),
-        "auprc": float(np.mean(precisions)),
-    }
+    return {"loss": float(np.mean(losses)), "auroc": float(np.mean(rankings)), "auprc": float(np.mean(precisions))}

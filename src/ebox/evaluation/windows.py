@@ -41,10 +41,7 @@ def plan_windows(lengths: Sequence[int] | np.ndarray, length_bp: int) -> Windows
 
 
 def cut_windows(
-    sequences: SequenceSet,
-    owner: Int64[np.ndarray, " window"],
-    start: Int64[np.ndarray, " window"],
-    length_bp: int,
+    sequences: SequenceSet, owner: Int64[np.ndarray, " window"], start: Int64[np.ndarray, " window"], length_bp: int
 ) -> UInt8[np.ndarray, "window length"]:
     """Cut the windows out; what lies outside a sequence is N."""
     places = start[:, None] + np.arange(length_bp)

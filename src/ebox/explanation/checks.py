@@ -115,12 +115,7 @@ class Checks:
         return results
 
     def _compare(
-        self,
-        codes: np.ndarray,
-        own: np.ndarray,
-        motifs: Sequence[Discovered],
-        other: LoadedModel,
-        against: Path | None,
+        self, codes: np.ndarray, own: np.ndarray, motifs: Sequence[Discovered], other: LoadedModel, against: Path | None
     ) -> dict[str, Any]:
         """How like the explanation of another network of the same task is."""
         assert against is not None

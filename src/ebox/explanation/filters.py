@@ -219,12 +219,8 @@ def _draw_rows(targets: np.ndarray, num_sequences: int, seed: int) -> np.ndarray
     positive, negative = np.flatnonzero(targets), np.flatnonzero(~targets)
     num_positive = min(len(positive), max(num_sequences // 2, num_sequences - len(negative), 1))
     num_negative = min(len(negative), max(num_sequences - num_positive, 1))
-    drawn = [
-        random.choice(positive, num_positive, replace=False),
-        random.choice(negative, num_negative, replace=False),
-    ]
-    rows: np.ndarray = np.sort(np.concatenate(drawn))
-    return rows
+    drawn = [random.choice(positive, num_positive, replace=False), random.choice(negative, num_negative, replace=False)]
+    return np.sort(np.concatenate(drawn))
 
 
 def _split_rows(codes: np.ndarray) -> list[slice]:

@@ -87,11 +87,7 @@ class IntegratedJob:
 
             multipliers, _ = jax.lax.scan(add, jnp.zeros_like(starts), (places, shares))
             reference = score(starts.reshape(flat)).reshape(references.shape[:2]).mean(axis=1)
-            return {
-                "logit": score(inputs[:, 0]),
-                "reference": reference,
-                "hypothetical": _project(multipliers, starts),
-            }
+            return {"logit": score(inputs[:, 0]), "reference": reference, "hypothetical": _project(multipliers, starts)}
 
         return _over_strands(explain, codes, references, self.both_strands)
 

@@ -131,11 +131,7 @@ class Study:
         return ExplanationResult(target, facts)
 
     def _head(self) -> dict[str, Any]:
-        about = {
-            "kind": "test",
-            "track": self.model.tracks[self.track],
-            "config": self.config.model_dump(mode="json"),
-        }
+        about = {"kind": "test", "track": self.model.tracks[self.track], "config": self.config.model_dump(mode="json")}
         return stamped(EXPLANATION, about)
 
     def _score(self, codes: np.ndarray, phrase: str | None = None) -> np.ndarray:

@@ -28,14 +28,7 @@ from ebox.sequences.places import Interval
 from ebox.settings.reading import ExplanationConfig
 from ebox.storage.notes import Code, note
 from ebox.storage.publishing import publish_file
-from ebox.storage.run_folder import (
-    BIGWIG,
-    CONTRIBUTIONS,
-    EXPLANATION,
-    EXPLANATION_FACTS,
-    HITS,
-    MOTIFS,
-)
+from ebox.storage.run_folder import BIGWIG, CONTRIBUTIONS, EXPLANATION, EXPLANATION_FACTS, HITS, MOTIFS
 from ebox.storage.stamps import EXPLANATION as EXPLANATION_STAMP
 from ebox.storage.stamps import read_stamped
 

@@ -93,5 +93,4 @@ def draw_slowest(
     """
     slow = stragglers.worker_spread * generator.standard_normal((num_runs, 1, workers))
     logs = slow + stragglers.step_spread * generator.standard_normal((num_runs, num_steps, workers))
-    slowest: np.ndarray = np.exp(logs.max(axis=2) - 0.5 * stragglers.spread**2)
-    return slowest
+    return np.exp(logs.max(axis=2) - 0.5 * stragglers.spread**2)

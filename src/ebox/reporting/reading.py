@@ -15,21 +15,17 @@ from ebox.storage.publishing import read_json
 from ebox.storage.stamps import read_stamped
 
 NUM_MISTAKES_SHOWN = 5
-# Of ebox explain, in its own folder.
+# What `ebox explain` writes, in a folder of its own.
 EXPLANATION = f"{run_folder.EXPLANATION}/{run_folder.EXPLANATION_FACTS}"
-# What `ebox run` leaves in a run folder; a report says which of them it lacks.
-EXPECTED = (
-    run_folder.ENVIRONMENT,
-    run_folder.TRAINING,
-    run_folder.QUALITY,
-    run_folder.FILTERS,
-    run_folder.SIMULATION,
-)
+# What `ebox run` leaves in a run folder; a report names those that are missing.
+EXPECTED = (run_folder.ENVIRONMENT, run_folder.TRAINING, run_folder.QUALITY, run_folder.FILTERS, run_folder.SIMULATION)
+# Every report needs these.
+NEEDED = (run_folder.CONFIG, run_folder.DATASET, run_folder.EVALUATION)
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The contents of a run folder. `found` holds JSON objects by file name; `absent` names what lacks."""
+    """The contents of a run folder. `found` holds JSON objects by file name; `absent` names the missing files."""
 
     name: str
     config: Config
@@ -41,50 +37,48 @@ class RunFiles:
     absent: tuple[str, ...]
 
     def get(self, name: str) -> Mapping[str, Any] | None:
-        """The object of a file; none where it is not there."""
+        """The JSON object of a file; None where the file is missing."""
         return self.found.get(name)
 
     def has_any(self, read: Sequence[str]) -> bool:
-        """Whether one of some files is there; the three that every report needs are."""
-        there = {*self.found, run_folder.CONFIG, run_folder.DATASET, run_folder.EVALUATION}
-        there |= {run_folder.METRICS} if self.metrics else set()
+        """Whether at least one of the named files is there; True where none is named."""
+        there = {*self.found, *NEEDED, *([run_folder.METRICS] if self.metrics else [])}
         return not read or bool(there.intersection(read))
 
     @property
     def tracks(self) -> list[Mapping[str, Any]]:
-        """The tracks of the evaluation; what could not be measured comes last, so that the page opens with a result."""
+        """The tracks of the evaluation; those without metrics come last, so that the page opens with a result."""
         return sorted(self.evaluation["tracks"], key=lambda track: not is_measured(track))
 
     @property
     def kmer(self) -> int:
-        """Of the k-mer baseline, by the settings of the evaluation."""
+        """The word length of the k-mer baseline, from the settings of the evaluation."""
         return int(self.evaluation.get("config", {}).get("kmer", self.config.evaluation.kmer))
 
 
 def read_run_files(folder: Path, more: Iterable[str] = ()) -> RunFiles:
-    """Read config.toml, dataset.json and evaluation.json, and whatever else is there.
+    """Read config.toml, dataset.json and evaluation.json, and each other known file that is there.
 
     Args:
-        folder: Of the run.
-        more: Names of further JSON files in it that are read where they are there.
+        folder: The folder of the run.
+        more: Names of further JSON files to read if they are there.
 
     Raises:
-        InputError: no such folder; one of the three is missing; or any file that is there is not whole.
+        InputError: no such folder, one of the three is missing, or a file is damaged.
     """
     if not folder.is_dir():
         raise InputError("there is no such run folder", file=folder, remedy="train one with `ebox train`")
     _check_present(folder / run_folder.CONFIG, "train one with `ebox train`")
     _check_present(folder / run_folder.DATASET, "train again: it is written when training begins")
     _check_present(folder / run_folder.EVALUATION, f"measure the model first: `ebox evaluate {folder}`")
-    apart = {run_folder.CONFIG, run_folder.DATASET, run_folder.EVALUATION, run_folder.METRICS}
-    wanted = [name for name in sorted({*EXPECTED, *more} - apart) if (folder / name).exists()]
-    found = {name: _READERS.get(name, _read_object)(folder / name) for name in wanted}
+    wanted = sorted({*EXPECTED, *more} - {*NEEDED, run_folder.METRICS})
+    found = {name: _READERS.get(name, _read_object)(folder / name) for name in wanted if (folder / name).exists()}
     evaluation = _read_evaluation(folder / run_folder.EVALUATION)
     metrics = _read_metrics(folder / run_folder.METRICS)
     predictions = folder / run_folder.PREDICTIONS
-    lacking = [name for name in EXPECTED if name not in found]
-    lacking += [] if metrics else [run_folder.METRICS]
-    lacking += [] if predictions.exists() else [run_folder.PREDICTIONS]
+    missing = [name for name in EXPECTED if name not in found]
+    missing += [] if metrics else [run_folder.METRICS]
+    missing += [] if predictions.exists() else [run_folder.PREDICTIONS]
     return RunFiles(
         name=folder.resolve().name,
         config=read_config(folder / run_folder.CONFIG),
@@ -93,7 +87,7 @@ def read_run_files(folder: Path, more: Iterable[str] = ()) -> RunFiles:
         found=found,
         metrics=metrics,
         mistakes=_read_mistakes(predictions, evaluation) if predictions.exists() else {},
-        absent=tuple(lacking),
+        absent=tuple(missing),
     )
 
 
@@ -120,19 +114,18 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
 
 
 def _read_explanation(file: Path) -> dict[str, Any]:
-    """The facts of `ebox explain`."""
     value = read_stamped(file, stamps.EXPLANATION)
     if value.get("kind") != "test":
         raise InputError("explains sequences of a file, not the test set", file=file, remedy="run `ebox explain` again")
     return value
 
 
-# Files of which more is checked than that they hold an object.
+# For other files it is enough that they hold an object.
 _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {EXPLANATION: _read_explanation}
 
 
 def is_measured(track: Mapping[str, Any]) -> bool:
-    """Whether a track of evaluation.json has an AUROC on the test split; one that lacks a class has none."""
+    """Whether a track of evaluation.json has an AUROC on the test split; with one class only there is none."""
     metrics = track.get("splits", {}).get("test", {}).get("metrics")
     return isinstance(metrics, dict) and "auroc" in metrics
 
@@ -145,7 +138,7 @@ def _read_dataset(file: Path) -> dict[str, Any]:
 
 
 def _read_metrics(file: Path) -> tuple[Mapping[str, Any], ...]:
-    """Every whole line; a last line without its end was cut off by a kill and is left out."""
+    """Every complete line; a last line without a line break, which a killed training leaves, is ignored."""
     if not file.exists():
         return ()
     try:

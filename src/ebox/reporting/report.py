@@ -22,18 +22,18 @@ _TEMPLATE = "report.html.j2"
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
     """Write report.html, and report.json beside it, from the files of an evaluated run.
 
-    The same files give the same bytes: nothing of the moment of writing goes in.
+    The same files give the same bytes: the time of writing is left out.
 
     Args:
         run_folder: The folder of the run; only files in it are read.
-        out: The HTML file to write; none: report.html in the run folder. The JSON takes its name and `.json`.
+        out: The HTML file to write; none: report.html in the run folder. The JSON has the same name with `.json`.
 
     Returns:
-        Where the HTML stands.
+        The path of the HTML file.
 
     Raises:
-        InputError: config.toml, dataset.json or evaluation.json is missing, a file is broken or lacks what it
-            should hold, or `out` can't be written.
+        InputError: config.toml, dataset.json or evaluation.json is missing, a file is damaged or incomplete, or `out`
+            can't be written.
     """
     from jinja2 import UndefinedError
 
@@ -60,16 +60,14 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
 
 
 def _check_place(target: Path, *, is_own: bool) -> None:
-    """Raise InputError where no page belongs, or where its JSON would replace a file that is no report."""
+    """Raise InputError where `target` is no HTML file, or its JSON would replace a file that is no report."""
     if target.is_dir() or target.suffix not in (".html", ".htm"):
-        raise InputError("is no place for the page of a report", file=target, remedy="name a file, such as report.html")
+        raise InputError("is not the name of an HTML file", file=target, remedy="name a file, such as report.html")
     beside = target.with_suffix(".json")
     if is_own or not beside.exists() or _is_report(beside):
         return
     raise InputError(
-        f"its facts would be written to {beside.name}, where a file that is no report stands",
-        file=target,
-        remedy="choose another name",
+        f"the facts would replace {beside.name}, which is not a report", file=target, remedy="choose another name"
     )
 
 
@@ -82,7 +80,7 @@ def _is_report(file: Path) -> bool:
 
 
 def collect_facts(files: RunFiles) -> dict[str, Any]:
-    """What every section knows about a run, as plain values; nothing here is text that a page must trust."""
+    """What every section shows of a run, as plain values; the page escapes all text in them."""
     facts: dict[str, Any] = {"run": files.name, "absent": list(files.absent), "sections": []}
     for section in find_sections():
         found = section.collect(files)
@@ -93,20 +91,17 @@ def collect_facts(files: RunFiles) -> dict[str, Any]:
 
 
 def render_report(facts: Mapping[str, Any], language: Language = english) -> str:
-    """Turn facts into the page. Every text is escaped; only drawings made here go in as they are.
+    """Turn facts into the page. Every text is escaped, except the drawings that are made here.
 
     Args:
         facts: From `collect_facts`, or read from report.json.
-        language: Whose words the page is in.
+        language: The language of the page.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    loader = PackageLoader("ebox.reporting")
     environment = Environment(
-        loader=PackageLoader("ebox.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= _list_filters(language)
     shown = [section for section in find_sections() if section.name in facts["sections"]]
@@ -116,7 +111,7 @@ def render_report(facts: Mapping[str, Any], language: Language = english) -> str
 
 
 def _list_filters(language: Language) -> dict[str, Callable[..., Any]]:
-    """What templates turn values into text with."""
+    """The functions by which templates turn values into text."""
     return {
         "number": numbers.format_number,
         "count": numbers.format_count,
@@ -140,14 +135,14 @@ def _list_filters(language: Language) -> dict[str, Callable[..., Any]]:
 
 
 def _fill(text: str, **values: Any) -> str:
-    """A text of a language with its values; tags in the text stay, and every value is escaped."""
+    """Fill values into a text of a language; tags in the text stay, and every value is escaped."""
     from markupsafe import Markup
 
     return Markup(text).format(**values)
 
 
 def _trust(drawn: Any) -> Any:
-    """Drawings, in whatever dicts and lists they stand, as markup that is not escaped."""
+    """Mark the drawings inside dicts and lists as markup that is not escaped."""
     from markupsafe import Markup
 
     if isinstance(drawn, dict):

@@ -1,4 +1,4 @@
-"""What a section of the report is, and which there are."""
+"""What a section of the report is, and the list of all sections."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def draw_nothing(facts: Mapping[str, Any], language: Language) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class Section:
-    """One section: a module of `ebox.reporting.sections` that calls it SECTION, and what it shows.
+    """One section of the report; each module of `ebox.reporting.sections` defines one as SECTION.
 
     Args:
         name: Its id on the page, and the key of its texts in each language.
-        place: Sections stand on the page by rising place.
-        facts: Picks the facts of the section from the files of a run: plain values, by their keys in report.json. Where
-            all of them are none, the section is left out.
-        reads: The files of a run folder that it is about; where none of them is there, the section is left out.
+        place: Sections are sorted by this number.
+        facts: Takes the facts of the section from the files of a run: plain values, by their keys in report.json. If
+            all of them are None, the section is left out.
+        reads: The files of a run folder that it is about; if all of them are missing, the section is left out.
         figures: Draws SVGs from the facts of the report, as texts in dicts and lists by any names.
-        template: Shows both; the plain one shows all notes of `facts[name]["notes"]` and all figures.
-        starts_sheet: Whether a new sheet begins with it in print.
+        template: Shows facts and figures; the plain one shows all notes of `facts[name]["notes"]` and all figures.
+        starts_sheet: Whether it starts on a new sheet in print.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Section:
     starts_sheet: bool = False
 
     def collect(self, files: RunFiles) -> Facts:
-        """Its facts; a null under its own name where its files are absent."""
+        """Its facts; None under its own name if its files are missing."""
         return self.facts(files) if files.has_any(self.reads) else {self.name: None}
 
 
 @cache
 def find_sections() -> tuple[Section, ...]:
-    """Every section in the package of sections, in the order of the page."""
+    """Every section, in the order of the page."""
     modules = [import_module(f"{sections.__name__}.{entry.name}") for entry in iter_modules(sections.__path__)]
     return tuple(sorted((module.SECTION for module in modules), key=lambda section: section.place))

@@ -84,8 +84,7 @@ def _share_below(levels: Int[np.ndarray, " some"], others: Int[np.ndarray, " oth
     ordered = np.sort(others)
     left = np.searchsorted(ordered, levels, side="left")
     right = np.searchsorted(ordered, levels, side="right")
-    share: np.ndarray = (left + right) / (2.0 * len(others))
-    return share
+    return (left + right) / (2.0 * len(others))
 
 
 def _variance_of_mean(values: Float64[np.ndarray, " some"]) -> float:

@@ -26,7 +26,6 @@ def _make_table() -> UInt8[np.ndarray, " byte"]:
 # The code of each byte; INVALID where the letter is neither a base nor an IUPAC ambiguity code.
 CODE_OF_BYTE = _make_table()
 _LETTERS = np.frombuffer(f"{BASES}N".encode(), np.uint8)
-_COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
 
 
 def encode(text: str | bytes) -> UInt8[np.ndarray, " length"]:
@@ -61,7 +60,8 @@ def decode(codes: UInt8[np.ndarray, " length"]) -> str:
 
 def reverse_complement(codes: UInt8[np.ndarray, "*batch length"]) -> UInt8[np.ndarray, "*batch length"]:
     """Read the other strand, along the last axis; N stays N."""
-    return _COMPLEMENT[codes[..., ::-1]]
+    # 3 - 4 wraps around to 255.
+    return np.minimum(np.uint8(3) - codes[..., ::-1], np.uint8(N_CODE))
 
 
 def one_hot(

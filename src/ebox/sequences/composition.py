@@ -120,5 +120,4 @@ def _make_contexts(codes: Codes) -> Int64[np.ndarray, " batch"]:
 def _accumulate(rows: Float64[np.ndarray, "rows 4"]) -> Float64[np.ndarray, "rows 3"]:
     """Upper limits of the first three bases; a base of probability 0 has exactly the limit of the base before it."""
     sums = rows.cumsum(axis=1)
-    limits: np.ndarray = sums[:, :3] / sums[:, 3:]
-    return limits
+    return sums[:, :3] / sums[:, 3:]

@@ -170,8 +170,7 @@ def _log_ratios_of_block(
         if number >= grammar.min_sites:
             with np.errstate(divide="ignore"):
                 terms.append(np.log(sums[:, -1]) - np.log(totals[number]) + number * scale)
-    result: np.ndarray = np.logaddexp.reduce(terms, axis=0) - np.log(len(terms))
-    return result
+    return np.logaddexp.reduce(terms, axis=0) - np.log(len(terms))
 
 
 def _map_elements(codes: Codes, grammar: Grammar, composition: Composition) -> list[Float64[np.ndarray, "batch _"]]:
@@ -207,8 +206,7 @@ def _extend(
     for width, weights in moves:
         before = sums[:, : max(num_ends - width, 0)]
         added[:, width:] += before if weights is None else before * weights
-    result: np.ndarray = added.cumsum(axis=1)
-    return result
+    return added.cumsum(axis=1)
 
 
 def _list_sites(grammar: Grammar, example: np.ndarray, element: np.ndarray, start: np.ndarray) -> PlantedSites:

@@ -84,8 +84,7 @@ class Motif:
     def information(self) -> Float64[np.ndarray, " width"]:
         """Bits at each position, 0 to 2, against uniform bases (Schneider 1986, no small-sample correction)."""
         known = np.where(self.probabilities > 0, self.probabilities, 1.0)
-        bits: np.ndarray = 2.0 + (known * np.log2(known)).sum(axis=1)
-        return bits
+        return 2.0 + (known * np.log2(known)).sum(axis=1)
 
     def reverse_complement(self) -> Motif:
         """The same motif on the other strand."""

@@ -1,5 +1,5 @@
-"""The verbs of ebox, one file each: the function for Python and the command line, and what it says of its result.
+"""The verbs of ebox, one file each: the function for Python and the command line, and the description of its result.
 
-Owns early refusals and the chain of stages. A verb reads the folder that the verb before it published, and publishes
-its own.
+Owns early checks and the chain of stages. A verb reads the folder that the verb before it published, and publishes its
+own.
 """

@@ -32,13 +32,13 @@ def build(
         out: Folder to write.
         sources: Where the examples come from.
         config: The settings; none: the defaults.
-        overwrite: Replace what stands in --out.
+        overwrite: Replace an earlier result in --out.
         progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep; none: that of this process, where it is one of ebox.
 
     Raises:
         InputError: input that can't be read, files that don't go together, or a split without a class; then
-            nothing is left at `out`.
+            nothing is written at `out`.
     """
     from ebox.datasets.build import build_dataset
     from ebox.settings.reading import Config
@@ -51,7 +51,7 @@ def build(
 
 
 def describe(data: Dataset) -> str:
-    """Counts by split and kind, what was dropped and why, and what to beware of."""
+    """Counts by split and kind, what was dropped and why, and the warnings."""
     from ebox.reporting.languages.english import say
 
     quality = data.quality

@@ -24,5 +24,5 @@ def describe_config(config: Config | None = None) -> str:
 
 
 def describe(text: str) -> str:
-    """The file as it is."""
+    """The text, unchanged."""
     return text

@@ -43,7 +43,7 @@ def demo(
         command: The command line to keep; none: that of this process, where it is one of ebox.
 
     Raises:
-        InputError: a folder that holds what no demo made.
+        InputError: the folder holds files that no demo made.
     """
     from ebox.datasets.sources import DatasetSources
     from ebox.sequences.simulation import draw_simulation, write_simulation
@@ -71,7 +71,7 @@ def demo(
 
 
 def _check_demo_folder(folder: Path) -> None:
-    """The demo replaces an earlier demo unasked, so it must be one: of anything else it keeps its hands off."""
+    """Raise InputError where the folder is no earlier demo, since a demo replaces the folder without asking."""
     if folder.is_dir() and not (folder / REQUEST).is_file():
         strange = sorted(path.name for path in folder.iterdir() if path.name[0] != "." and path.name != "simulation")
         if strange:

@@ -1,4 +1,4 @@
-"""Say what is here, what is missing, and what a training would take, here or on machines that are not here."""
+"""Say what is here, what is missing, and what a training would take, here or on other machines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def exit_code(result: DoctorResult | ParityResult | GrowthResult) -> int:
-    """2 where no training can run, 1 where 1 and N workers do not train the same model."""
+    """2 where no training can run, 1 where one worker and several do not train the same model."""
     from ebox.diagnosis.findings import DoctorResult
     from ebox.diagnosis.parity import ParityResult
 
@@ -85,7 +85,7 @@ def doctor(
 def _examine(
     topology: str | None, dataset: PathLike | None, config: PathLike | None, overrides: Sequence[str]
 ) -> DoctorResult:
-    """Look at this machine, at what a training would take on it, or compile the train step for a topology."""
+    """Examine this machine, what a training would take on it, or the train step compiled for a topology."""
     from ebox.diagnosis.findings import DoctorResult, look_around
     from ebox.settings.reading import read_config
 
@@ -99,7 +99,7 @@ def _examine(
         return DoctorResult(look_around(), training=check_training(Path(dataset), read_config(config, overrides)))
     if config is not None or overrides:
         raise InputError(
-            "--config and --set only count with --for or --topology", remedy="add --for DATASET or --topology v5e:4x4"
+            "--config and --set need --for or --topology", remedy="add --for DATASET or --topology v5e:4x4"
         )
     return DoctorResult(look_around())
 
@@ -112,12 +112,12 @@ def _certify(
     out: PathLike | None,
     progress: Progress,
 ) -> ParityResult:
-    """Make the certificate of 1 against N, and keep it."""
+    """Compare the models of one worker and of several, and write the certificate."""
     from ebox.diagnosis.parity import certify_parity, read_numbers, write_parity
 
     if config is not None:
         raise InputError(
-            "--parity trains a fixed problem, in which --config has no part", remedy="give what shall differ with --set"
+            "--parity trains a fixed problem, so --config can't be used", remedy="change single settings with --set"
         )
     result = certify_parity(
         worker_arguments,
@@ -140,12 +140,12 @@ def _measure(
     out: PathLike | None,
     progress: Progress,
 ) -> GrowthResult:
-    """Measure how a training grows with the workers, and keep it."""
+    """Measure how the speed of a training grows with the workers, and write it."""
     from ebox.diagnosis.growth import measure_growth, read_link, write_growth
     from ebox.settings.reading import read_config
 
     if dataset is None:
-        raise InputError("what is to be measured is the training on a dataset", remedy="give its folder with --for")
+        raise InputError("--scaling measures the training on a dataset", remedy="give its folder with --for")
     settings = read_config(config, overrides)
     result = measure_growth(worker_arguments, Path(dataset), settings, read_link(link), progress=progress)
     if out is None:
@@ -155,7 +155,7 @@ def _measure(
 
 
 def describe(result: Any) -> str:
-    """The certificate, the curve, or the findings; and where they stand."""
+    """The certificate, the curve, or the findings, and the path of the file."""
     from ebox.diagnosis.growth import GrowthResult
     from ebox.diagnosis.parity import ParityResult
 
@@ -187,7 +187,7 @@ def describe_growth(result: GrowthResult) -> str:
 
 
 def describe_parity(result: ParityResult) -> str:
-    """The certificate of 1 against N as a table."""
+    """The certificate of one worker against several, as a table."""
     chosen = f" with {', '.join(result.overrides)}" if result.overrides else ""
     lines = [f"against one worker, after 50 steps of a fixed problem{chosen}:"]
     for case in result.cases:
@@ -202,7 +202,7 @@ def describe_parity(result: ParityResult) -> str:
 
 
 def describe_doctor(result: DoctorResult) -> str:
-    """The doctor's findings, a line each, with the remedy below where there is one; or those on a topology."""
+    """The doctor's findings, one on each line, with the remedy below; or those on a topology."""
     if result.topology is not None:
         return describe_topology(result.topology)
     marks = {"ok": "ok     ", "missing": "MISSING", "warning": "note   "}
@@ -237,7 +237,7 @@ def describe_preflight(result: PreflightResult) -> str:
 
 
 def describe_topology(result: TopologyResult) -> str:
-    """What the compiler made of the train step for a topology: a table of names and facts, then the notes."""
+    """The train step compiled for a topology: a table of names and facts, then the notes."""
     found, chip = result.compilation, result.topology.chip
     memory, total = found.memory, f"{found.memory.total / 2**20:,.1f} MiB"
     if chip.memory_bytes is not None:
@@ -252,14 +252,12 @@ def describe_topology(result: TopologyResult) -> str:
         ("", f"temporaries {memory.temporaries:,}, code {memory.code:,} bytes"),
         ("gradient", f"{found.gradient_bytes:,} bytes in float32"),
     ]
-    for one in found.collectives:
-        often = "a step" if one.in_step else "a dispatch"
-        words = f"{one.count} {often}, {one.dtype}, {one.num_bytes:,} bytes, the largest {one.largest_bytes:,}"
-        rows.append((one.kind, words))
-    if not found.collectives:
-        rows.append(("exchange", "none: one chip"))
-    else:
-        rows.append(("sent by a chip", f"{result.sent_bytes:,.0f} bytes a step, at best"))
+    for each in found.collectives:
+        often = "a step" if each.in_step else "a dispatch"
+        words = f"{each.count} {often}, {each.dtype}, {each.num_bytes:,} bytes, the largest {each.largest_bytes:,}"
+        rows.append((each.kind, words))
+    sent = ("sent by a chip", f"{result.sent_bytes:,.0f} bytes a step, at best")
+    rows.append(sent if found.collectives else ("exchange", "none: one chip"))
     if found.flops is not None:
         rows.append(("operations", f"{found.flops / 1e9:,.2f} GFLOP a step and chip"))
     if result.least_seconds is not None:

@@ -34,7 +34,7 @@ VERB = Verb(
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Where the evaluation stands, and the facts in it (docs/evaluation.md)."""
+    """The file of an evaluation, and the facts in it (docs/evaluation.md)."""
 
     path: Path
     facts: dict[str, Any]
@@ -58,11 +58,11 @@ def evaluate(
 
     Args:
         run: Run folder with a trained model.
-        data: Dataset folder; that of the run when left out. The evaluation on another one is kept
-            beside that of the run, under the name of its folder. Its threshold is chosen on that dataset's own
-            validation split, and how many of its test sequences trained this network is counted.
-        config: The settings, of which `evaluation` and `parallel` count; none: those of the run, with whatever this
-            machine has.
+        data: Dataset folder; that of the run when left out. The evaluation on another dataset is written beside that
+            of the run, under the name of the dataset's folder. Its threshold is chosen on that dataset's own
+            validation split, and its test sequences that trained this network are counted.
+        config: The settings, of which `evaluation` and `parallel` are used; none: those of the run, with the devices
+            of this machine.
         motifs: MEME or JASPAR file for the best-PWM baseline, beside the motifs of TAL1 (MA0091.2, MA0140.3). Other
             motifs alone: --set evaluation.motifs=['MA0139.2'].
         progress: Called with a phrase, the number done, and the number in all.
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def _count_seen(folder: Path, data: Dataset) -> dict[str, int] | None:
-    """How many test sequences of another dataset trained this network; None where its own dataset is gone."""
+    """How many test sequences of another dataset trained this network; None where its own dataset is missing."""
     import numpy as np
 
     from ebox.datasets.cleaning import find_repeats
@@ -154,7 +154,7 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
             pl.Series(f"logit_{track}", values),
             pl.Series(f"probability_{track}", 1.0 / (1.0 + np.exp(-values))),
         ]
-    # Through memory, so that a full disk is an error of ours and not one of the library's.
+    # Through memory, so that a full disk raises our error and not one of the library.
     buffer = io.BytesIO()
     table.with_columns(columns).write_parquet(buffer)
     with publish_file(path) as temporary:
@@ -167,7 +167,7 @@ def _read_ceiling(path: Path) -> Mapping[str, Any] | None:
 
 
 def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Progress) -> None:
-    """Publish what the first layer looks for, read from validation examples."""
+    """Publish what the first layer looks for, found in validation examples."""
     import numpy as np
 
     from ebox.explanation import filter_motifs, filters_to_json
@@ -186,7 +186,7 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
 
 
 def describe(result: EvaluationResult) -> str:
-    """The test metrics of each track beside the baselines, and where the evaluation stands."""
+    """The test metrics of each track beside the baselines, and the path of the evaluation."""
     return f"{describe_metrics(result.facts)}\nevaluation: {result.path}"
 
 
@@ -210,7 +210,7 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
     if seen is not None and seen["num_examples"]:
         lines.append(
             f"note: {seen['num_examples']:,} of these {seen['of']:,} test sequences, or their reverse complements, "
-            "trained this network: the figures flatter it"
+            "trained this network: the figures are too good"
         )
     return "\n".join(lines)
 

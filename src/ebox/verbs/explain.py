@@ -1,4 +1,4 @@
-"""Show what a network learned, and measure how far that can be trusted: of its test set, or of a file."""
+"""Show what a network learned, and measure how reliable that is: on its test set, or on the sequences of a file."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def explain(
     overwrite: bool = False,
     progress: Progress = quiet,
 ) -> ExplanationResult:
-    """Show what a network learned, and measure how far that can be trusted.
+    """Show what a network learned, and measure how reliable that is.
 
-    The report of the run, where there is one, is written again with what was found.
+    If the run has a report, it is written again with the results.
 
     Args:
         run: Evaluated run folder.
         fasta: Explain these sequences, of any length, not the test split.
         out: Folder; RUN/explanation when left out. It must be given with --fasta.
-        config: The settings, of which `explanation` and `parallel` count; none: those of the run, with whatever this
-            machine has.
+        config: The settings, of which `explanation` and `parallel` are used; none: those of the run, with the devices
+            of this machine.
         motifs: MEME or JASPAR file to match with, before JASPAR.
         against: Run of another seed on the same data, to compare explanations with.
         planted: BED of planted sites by record name; planted.bed beside simulated positives when left out.
@@ -82,7 +82,7 @@ def explain(
         refuse_beside_fasta({"--motifs": bool(motifs), "--planted": planted, "--against": against})
         place = _check_out(out, folder, overwrite=overwrite)
         if place.resolve() == (folder / EXPLANATION).resolve():
-            raise InputError("is the place of the test set's explanation", file=place, remedy="choose another --out")
+            raise InputError("is the folder of the test set's explanation", file=place, remedy="choose another --out")
         with claim_store(place) as store:
             return explain_locus(folder, model, Path(fasta), place, store, settings, track, mesh, progress)
     if settings.discover:
@@ -104,7 +104,7 @@ def explain(
 
 def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
     if out is None:
-        raise InputError("sequences of a file are explained into a folder", remedy="give one with --out")
+        raise InputError("the explanation of a file's sequences needs a folder", remedy="give one with --out")
     place = Path(out)
     if place.resolve() == run.resolve() or run.resolve().is_relative_to(place.resolve()):
         raise InputError("is, or holds, the run folder", file=place, remedy="choose another --out")
@@ -113,7 +113,7 @@ def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
 
 
 def describe(result: ExplanationResult) -> str:
-    """What was explained, what was found, and how sure that is, in a few lines."""
+    """What was explained, what was found, and how reliable that is, in a few lines."""
     from ebox.reporting.languages.english import say
     from ebox.reporting.languages.english.names import METHODS
 

@@ -1,4 +1,4 @@
-"""Opening what an earlier verb published."""
+"""Opening the dataset of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bool]:
-    """Open the dataset given, or the one that the run was trained on; say whether it is the latter, unchanged."""
+    """Open a dataset, by default that of a run's training; return it, and whether it is the same as in the training."""
     from ebox.datasets.folder import open_dataset
     from ebox.storage import run_folder
 

@@ -1,4 +1,4 @@
-"""Score new sequences with a trained network: any length in, one row a sequence out."""
+"""Score new sequences of any length with a trained network, one row for each sequence."""
 
 from __future__ import annotations
 
@@ -19,12 +19,7 @@ VERB = Verb("predict", "Score new sequences of any length.", "predict", argument
 
 
 def predict(
-    run: PathLike,
-    fasta: PathLike,
-    out: PathLike | None = None,
-    *,
-    platform: str = "auto",
-    progress: Progress = quiet,
+    run: PathLike, fasta: PathLike, out: PathLike | None = None, *, platform: str = "auto", progress: Progress = quiet
 ) -> ScoresResult:
     """Score the sequences of a file.
 
@@ -72,7 +67,7 @@ def _check_out(out: PathLike | None, run: Path, fasta: Path) -> None:
 
 
 def _read_protocol(run: Path, tracks: tuple[str, ...]) -> tuple[tuple[float | None, ...], bool]:
-    """The thresholds of the run's evaluation (none where it was not evaluated), and whether both strands were read."""
+    """The thresholds of the run's evaluation (None without one), and whether both strands were read."""
     if not (run / run_folder.EVALUATION).exists():
         return tuple(None for _ in tracks), True
     facts = read_json(run / run_folder.EVALUATION)

@@ -18,7 +18,7 @@ def report(run: PathLike, out: PathLike | None = None) -> Path:
         out: HTML file; report.html in the run when left out.
 
     Raises:
-        InputError: the run was not evaluated, a file of it is broken, or `out` can't be written.
+        InputError: the run was not evaluated, one of its files is damaged, or `out` can't be written.
     """
     from ebox.reporting.report import write_report
 
@@ -26,5 +26,5 @@ def report(run: PathLike, out: PathLike | None = None) -> Path:
 
 
 def describe(path: Path) -> str:
-    """Where the report stands."""
+    """The path of the report."""
     return f"report: {path}"

@@ -1,4 +1,4 @@
-"""The main job: the chain of the stages, from sequences to the report, resumable where it stopped."""
+"""The main job: the chain of the stages, from sequences to the report; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def run(
         motifs: MEME or JASPAR file for the best-PWM baseline, beside the motifs of TAL1 (MA0091.2, MA0140.3). Other
             motifs alone: --set evaluation.motifs=['MA0139.2'].
         resume: Go on where an interrupted run stopped; stages that are done are kept.
-        overwrite: Replace what stands in --out.
+        overwrite: Replace an earlier result in --out.
         on_stage: Called with the name of each stage as it begins.
         on_entry: Called with every entry of the training metrics and the number of steps in all.
         progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep; none: that of this process.
 
     Raises:
-        InputError: whatever a stage can't work with.
+        InputError: input or settings that a stage can't work with.
     """
     from ebox.settings.reading import Config
     from ebox.storage import run_folder
@@ -97,7 +97,7 @@ def run(
         on_stage("build")
         with _request_kept(folder, _request(sources, config)):
             build(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
-        # Not before: until the new data stand, the earlier run does.
+        # Only now: if the build fails, the earlier run is still whole.
         if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
             clear_run(folder)
     if simulation is not None:
@@ -111,27 +111,17 @@ def run(
             dataset, folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
         )
     on_stage("evaluate")
-    evaluation = evaluate(
-        folder,
-        config=config,
-        motifs=motifs,
-        progress=progress,
-        command=command,
-    )
+    evaluation = evaluate(folder, config=config, motifs=motifs, progress=progress, command=command)
     on_stage("report")
     return RunResult(folder, report(folder), training, evaluation)
 
 
 def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
-    """What the dataset was asked to be: settings, and paths with size and time of change."""
+    """What the dataset is made from: the settings, and each path with its size and time of change."""
 
     def fact(path: Path) -> list[Any]:
         stat = path.stat() if path.exists() else None
-        return [
-            str(path.resolve()),
-            None if stat is None else stat.st_size,
-            None if stat is None else stat.st_mtime,
-        ]
+        return [str(path.resolve()), None if stat is None else stat.st_size, None if stat is None else stat.st_mtime]
 
     files = {name: fact(path) for name, path in sources.splits.items()}
     files |= {f"negatives {number}": fact(path) for number, path in enumerate(sources.negatives)}
@@ -139,15 +129,11 @@ def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
         path = getattr(sources, name)
         if path is not None:
             files[name] = fact(path)
-    return {
-        "files": files,
-        "names": list(sources.negative_names),
-        "data": config.data.model_dump(mode="json"),
-    }
+    return {"files": files, "names": list(sources.negative_names), "data": config.data.model_dump(mode="json")}
 
 
 def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathLike]) -> None:
-    """Refuse at the start what would otherwise be refused after the build or the training."""
+    """Raise InputError at the start for what would otherwise be refused after the build or the training."""
     from ebox.datasets.sources import check_sources, choose_kinds
     from ebox.evaluation.protocol import gather_motifs
     from ebox.mesh import find_devices
@@ -161,13 +147,13 @@ def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathL
     check_sources(sources)
     choose_kinds(config.data, sources)
     gather_motifs(config.evaluation, motifs)
-    # Workers find their own; looking here would take the accelerators from them.
+    # Workers find their own devices; to look here would take the accelerators away from them.
     if not config.parallel.starts_workers:
         find_devices(config.parallel)
 
 
 def _check_trained(folder: Path, dataset: Path, config: Config) -> None:
-    """A finished training is kept only if it is the one that is asked for."""
+    """Raise InputError where a finished training has other settings or data than this run."""
     from ebox.datasets.folder import open_dataset
     from ebox.storage import run_folder
     from ebox.training.checkpoints import RunIdentity, check_identity
@@ -177,9 +163,9 @@ def _check_trained(folder: Path, dataset: Path, config: Config) -> None:
 
 
 def find_simulation(sources: DatasetSources, config: Config) -> Path | None:
-    """The settings of simulated sequences, where both files are those of one simulation, whole and unmixed.
+    """The `simulation.json` of the sequences, if both files are the complete files of one simulation.
 
-    The best possible result that stands there holds for just these positives against just these negatives.
+    The best possible result in it is only for these positives against these negatives.
     """
     positives = sources.positives
     if positives is None or Path(positives).name != "positives.fa" or config.data.negatives not in (None, ("given",)):
@@ -193,10 +179,10 @@ def find_simulation(sources: DatasetSources, config: Config) -> Path | None:
 
 @contextmanager
 def _request_kept(folder: Path, request: dict[str, Any]) -> Iterator[None]:
-    """Keep the request before the dataset is built, so that a run killed in between knows it; not after an error.
+    """Write the request before the dataset is built, so that a killed run can be resumed; remove it after an error.
 
-    Where an earlier dataset still stands, its request stays until the new one does: killed in between, nothing
-    has changed.
+    If there is an earlier dataset, its request is kept until the new dataset is complete, so that a kill before that
+    changes nothing.
     """
     from ebox.storage import run_folder
 
@@ -216,7 +202,7 @@ def _request_kept(folder: Path, request: dict[str, Any]) -> Iterator[None]:
 
 
 def _check_request(folder: Path, sources: DatasetSources, config: Config, *, resume: bool) -> None:
-    """A resumed run must ask for the same data as the one that was cut off."""
+    """Raise InputError where a resumed run asks for other data than the interrupted run."""
     place = folder / REQUEST
     if not (resume and place.exists()):
         return
@@ -224,10 +210,10 @@ def _check_request(folder: Path, sources: DatasetSources, config: Config, *, res
         raise InputError(
             "this folder was begun with other data or other data settings",
             file=place,
-            remedy="give the same as then, or begin again with --overwrite",
+            remedy="give the same data and settings, or begin again with --overwrite",
         )
 
 
 def describe(result: RunResult) -> str:
-    """The test metrics of each track, and where the report stands."""
+    """The test metrics of each track, and the path of the report."""
     return f"{describe_metrics(result.evaluation.facts)}\nreport: {result.report}"

@@ -22,15 +22,15 @@ VERB = Verb(
 
 
 def simulate(config: SimulationConfig, out: PathLike | None = None, *, overwrite: bool = False) -> SimulationResult:
-    """Make sequences with planted motifs; where they are is written down, and the best possible result.
+    """Make sequences with planted motifs; the places of the motifs and the best possible result are written too.
 
     Args:
-        config: What is planted in what.
+        config: The settings of the simulation.
         out: Folder to write; none: nothing is written.
-        overwrite: Replace what stands in --out.
+        overwrite: Replace an earlier result in --out.
 
     Raises:
-        InputError: an unknown motif, a file that can't be read, sites that don't fit, or a folder that stands there.
+        InputError: an unknown motif, a file that can't be read, sites that don't fit, or a folder that exists.
     """
     from ebox.sequences.simulation import draw_simulation, write_simulation
 
@@ -42,7 +42,7 @@ def simulate(config: SimulationConfig, out: PathLike | None = None, *, overwrite
 
 
 def describe(result: SimulationResult) -> str:
-    """The best that any method can reach on the sequences, and where they stand."""
+    """The best result that any method can reach on the sequences, and their folder."""
     ceiling = result.ceiling
     parts = [
         f"{name} {metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f})"

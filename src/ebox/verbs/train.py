@@ -47,17 +47,17 @@ def train(
 ) -> TrainingResult:
     """Train a network on a dataset folder and publish it in a run folder.
 
-    With `parallel.processes` or `parallel.cluster` it starts workers and looks after them; as a task of a cluster's
-    job, or of a group that the environment describes, it trains together with the others, and the first of them writes.
+    With `parallel.processes` or `parallel.cluster` it starts workers and supervises them. As a task of a cluster's job,
+    or of a group that the environment describes, it trains together with the others, and the first of them writes.
 
     Args:
         dataset: Dataset folder made by `ebox build`.
         out: Folder to write.
         config: The settings; none: the defaults.
         resume: Go on where an interrupted run stopped; begin where there is none.
-        overwrite: Replace what stands in --out.
+        overwrite: Replace an earlier result in --out.
         on_entry: Called with every entry of the metrics and the number of steps in all.
-        on_prepared: Called when the run folder holds nothing but this training.
+        on_prepared: Called when the run folder no longer holds an earlier training.
         command: The command line to keep in the run folder; none: that of this process.
 
     Raises:
@@ -81,7 +81,7 @@ def train(
 
     config = Config() if config is None else config
     folder, command = Path(out), find_command(command)
-    # All that can be refused is refused before anything in the run folder is touched.
+    # All checks come before the first change in the run folder.
     data = open_dataset(Path(dataset), verify="full")
     check_trainable(data, config)
     identity = RunIdentity.of(config, data.fingerprint)
@@ -119,7 +119,7 @@ def train(
             if is_chief():
                 _clear_for_training(folder, resume=resume, overwrite=overwrite)
                 on_prepared()
-                # First, since it marks the folder as a run folder.
+                # This file marks the folder as a run folder, so it is written first.
                 write_json(folder / run_folder.ENVIRONMENT, environment)
                 write_config(config, folder / run_folder.CONFIG)
                 write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
@@ -139,14 +139,7 @@ def worker_arguments(task: TrainTask) -> list[str]:
 
 
 def _fit(
-    data: Dataset,
-    config: Config,
-    folder: Path,
-    mesh: Mesh,
-    pool: WorkerPool | None,
-    *,
-    resume: bool,
-    on_entry: OnEntry,
+    data: Dataset, config: Config, folder: Path, mesh: Mesh, pool: WorkerPool | None, *, resume: bool, on_entry: OnEntry
 ) -> TrainingResult:
     """Train on the mesh."""
     import jax
@@ -175,14 +168,14 @@ def _fit(
 
 
 def _flat(config: Config, fingerprint: str) -> dict[str, Any]:
-    """What must be alike in all processes of a group, by name: any setting may decide what they send each other."""
+    """What must be equal in all processes of a group, by name: every setting may change what they send each other."""
     sections = config.model_dump(mode="json")
     settings = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
     return {"the dataset's fingerprint": fingerprint, **settings}
 
 
 def _check_no_other(folder: Path) -> None:
-    """Raise InputError where a run folder is to be, and something else is."""
+    """Raise InputError where `folder` is a file or a dataset folder."""
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
     if (folder / "manifest.json").exists():
@@ -190,7 +183,7 @@ def _check_no_other(folder: Path) -> None:
 
 
 def _make_run_folder(folder: Path) -> None:
-    """Make the run folder where it is not there, and see that it can be written."""
+    """Make the run folder if it does not exist, and raise InputError where it can't be written."""
     _check_no_other(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,14 +195,14 @@ def _make_run_folder(folder: Path) -> None:
 
 
 def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Whether an earlier training is to be cleared away; raise InputError where it may not be."""
+    """Whether an earlier training must be removed; raise InputError where that is not allowed."""
     from ebox.storage import run_folder
 
     _check_no_other(folder)
     present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
     if present and not (folder / run_folder.ENVIRONMENT).is_file():
         raise InputError(
-            f"holds {present[0]}, which is not of a training run, and would be replaced",
+            f"holds {present[0]}, which no training wrote and this one would replace",
             file=folder,
             remedy="choose another --out",
         )
@@ -220,13 +213,13 @@ def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
 
 
 def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Keep the run folder for a resumed run, or clear the files of an earlier training; never those of others."""
+    """Keep the files of a run that is resumed, or remove those of an earlier training; leave all other files."""
     if _check_clearable(folder, resume=resume, overwrite=overwrite):
         clear_run(folder)
 
 
 def describe(result: TrainingResult) -> str:
-    """How a training went, what its workers sent each other, and where the model stands."""
+    """How a training went, what its workers sent each other, and the path of the model."""
     lines = [
         f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
         f"kept step {result.best_step}"

@@ -6,7 +6,7 @@ import os
 
 from ebox.workers.contract import CORES
 
-# Before anything counts the cores.
+# Before any import counts the cores.
 if os.environ.get(CORES):
     os.sched_setaffinity(0, {int(core) for core in os.environ[CORES].split(",")})
 
@@ -41,7 +41,7 @@ def main(text: str) -> int:
         if pipe is not None:
             pipe.send(kind, content)
 
-    # Every process of a group has the same ones.
+    # Every process of a group has the same warnings.
     is_first = os.environ.get(PROCESS) == "0"
     tell_warnings(lambda text: tell("warning", text=text) if is_first else None)
     try:
@@ -56,7 +56,7 @@ def main(text: str) -> int:
             command=task.command,
         )
     except MeetingError as error:
-        # A port that another program took, or a machine too busy to start in time: worth another try.
+        # Another program took the port, or the machine was too busy to start in time: another try may succeed.
         sys.stderr.write(f"error: {error}\n")
         return EXIT_LOST
     except InputError as error:
@@ -71,7 +71,7 @@ def main(text: str) -> int:
 
 
 def run() -> int:
-    """Do the task; whatever goes wrong, the exit tells the supervisor at once."""
+    """Do the task; after any error the exit code tells the supervisor at once."""
     note_signals_from_now_on()
     try:
         return main(sys.argv[1])
@@ -84,6 +84,6 @@ if __name__ == "__main__":
     code = run()
     sys.stdout.flush()
     sys.stderr.flush()
-    # A normal exit would wait for workers that may be gone; after an error nothing is left to tidy.
+    # A normal exit would wait for workers that may have ended; after an error there is nothing to clean up.
     if code:
         os._exit(code)

@@ -1,4 +1,4 @@
-"""What a verb is: the facts from which the command line makes a command of a function."""
+"""What a verb is: the facts from which the command line turns a function into a command."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb beside its function, whose parameters and their `Args` become options and their help.
+    """A verb; the parameters of its function and their `Args` become options and their help.
 
     Args:
-        name: As typed after `ebox`.
+        name: The word after `ebox` on the command line.
         help: A line for the list of verbs.
-        function: The function in the same module.
-        arguments: Parameters that are given by their place, with the word that stands for each in the help.
+        function: The name of the function in the same module.
+        arguments: Parameters without a flag, each with its name in the help.
         settings: Sections of the settings, or single settings, whose flags the verb takes.
-        of_run: The section of a finished run's settings that it may change; None: its settings are read anew.
-        options: Options that don't bear the name of their parameter, such as `{"dataset": "--for"}`.
-        needed: Parameters with a default in Python that the command line asks for.
-        hidden: Parameters that the command line does not offer.
-        epilog: Text below the options, as it stands.
-        exit_code: The exit code that a result means.
+        of_run: The section of a finished run's settings that it may change; None: it reads no run's settings.
+        options: Options with another name than their parameter, such as `{"dataset": "--for"}`.
+        needed: Parameters that have a default in Python but are required on the command line.
+        hidden: Parameters that are no options on the command line.
+        epilog: Text below the options, printed unchanged.
+        exit_code: Gives the exit code for a result.
     """
 
     name: str

@@ -1,4 +1,4 @@
 """The sections of the report, one file each.
 
-Owns which facts of a run a section shows and how they are drawn. The page loops over them.
+Owns which facts of a run a section shows and how they are drawn.
 """

@@ -1,4 +1,4 @@
-"""The section of how to make a run again: commands, machine, versions, workers and settings."""
+"""The section on how to repeat a run: commands, machine, versions, workers and settings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ LONGEST_COMMAND_LINE = 60
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
-    """Commands, machine, what the workers sent, the certificate of 1 against N, and every setting."""
-    # An evaluation may have been made again with other settings than the run began with.
+    """Commands, machine, what the workers sent, the comparison of one worker with several, and every setting."""
+    # An evaluation may have been repeated with other settings than those of the run.
     evaluated = files.evaluation.get("config")
     environment = files.get(run_folder.ENVIRONMENT)
     return {
@@ -28,40 +28,22 @@ def collect(files: RunFiles) -> dict[str, Any]:
 
 
 def _describe_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    keys = (
-        "ebox",
-        "python",
-        "packages",
-        "platform",
-        "devices",
-        "num_processes",
-        "cpu",
-        "num_cores",
-        "memory_bytes",
-    )
-    return {key: environment.get(key) for key in (*keys, "started")}
+    software = ("ebox", "python", "packages", "platform")
+    keys = (*software, "devices", "num_processes", "cpu", "num_cores", "memory_bytes", "started")
+    return {key: environment.get(key) for key in keys}
 
 
 def _describe_communication(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the workers sent each other; none where there was one alone."""
+    """What the workers sent each other; None where there was one worker only."""
     sent = None if training is None else training.get("communication")
     if not isinstance(sent, Mapping) or sent.get("workers", 1) < 2:
         return None
-    keys = (
-        "workers",
-        "exchange",
-        "sync",
-        "steps_a_meeting",
-        "sent_bytes_a_step",
-        "exact_bytes_a_step",
-        "ratio",
-        "staleness",
-    )
-    return {key: sent.get(key) for key in keys}
+    keys = ("workers", "exchange", "sync", "steps_a_meeting", "sent_bytes_a_step", "exact_bytes_a_step")
+    return {key: sent.get(key) for key in (*keys, "ratio", "staleness")}
 
 
 def _describe_parity(parity: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The certificate of `ebox doctor --parity`, where one was put into the run folder."""
+    """The result of `ebox doctor --parity`, where it was put into the run folder."""
     if parity is None or parity.get("format") != stamps.PARITY.name:
         return None
     keys = ("steps", "tolerance", "overrides", "holds", "cases")
@@ -69,7 +51,7 @@ def _describe_parity(parity: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _list_commands(files: RunFiles) -> list[dict[str, Any]]:
-    """The command lines that were kept, in the order given, and what each did; one that did more stands once."""
+    """The recorded command lines, in the order of the work, each once with all that it did."""
     environment = files.get(run_folder.ENVIRONMENT)
     kept = {
         "data": format_command(files.dataset.get("command")),
@@ -86,7 +68,7 @@ def _list_commands(files: RunFiles) -> list[dict[str, Any]]:
 
 
 def format_command(argv: Sequence[str] | None) -> str | None:
-    """A command line that a shell reads back to the same words; the program without its folder."""
+    """A command line, quoted for a shell, with the program's name without its folder."""
     if not argv:
         return None
     program = argv[0].replace("\\", "/").rsplit("/", 1)[-1]
@@ -95,24 +77,16 @@ def format_command(argv: Sequence[str] | None) -> str | None:
 
 
 def continue_command(line: str) -> str:
-    """A long command line with a line for each option, still one command to a POSIX shell."""
-    return line if len(line) <= LONGEST_COMMAND_LINE else " \\\n  ".join(_split_options(line))
-
-
-def _split_options(line: str) -> list[str]:
-    """The program and its verb, then each option with its values; only whole words are looked at."""
+    """Break a long command line before each option; for a POSIX shell it is still one command."""
+    if len(line) <= LONGEST_COMMAND_LINE:
+        return line
     parts: list[list[str]] = [[]]
     for word in shlex.split(line):
         if word.startswith("-") and parts[-1]:
             parts.append([])
         parts[-1].append(word)
-    return [shlex.join(part) for part in parts]
+    return " \\\n  ".join(shlex.join(part) for part in parts)
 
 
-SECTION = Section(
-    "again",
-    100,
-    collect,
-    reads=(run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.TRAINING, run_folder.PARITY),
-    template="again.html.j2",
-)
+READS = (run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.TRAINING, run_folder.PARITY)
+SECTION = Section("again", 100, collect, reads=READS, template="again.html.j2")

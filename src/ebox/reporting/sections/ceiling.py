@@ -1,4 +1,4 @@
-"""The section of the best possible result, where it is known."""
+"""The section on the best possible result, where it is known."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ebox.storage import run_folder
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
-    """The best that any method could reach, where it is known, beside what the network reached there.
+    """The best result that any method could reach, where it is known, and the network's on the same examples.
 
-    The ceiling is that of simulated positives against simulated negatives; where other kinds of negative
-    were added, the network's metrics against the simulated ones (`given`) are its counterpart.
+    The ceiling is for simulated positives against simulated negatives. If other kinds of negatives were added, it is
+    compared with the network's metrics against the simulated ones (`given`).
     """
     ceiling = files.evaluation.get("ceiling")
     simulation = files.get(run_folder.SIMULATION)
@@ -27,11 +27,9 @@ def collect(files: RunFiles) -> dict[str, Any]:
     splits, kinds = describe_splits(files.tracks[0])
     kind = "given" if len(kinds) > 1 and "given" in kinds else None
     network = splits["test"]["metrics"] if kind is None else kinds[kind]["metrics"]
-    num_examples = ceiling.get("num_examples")
-    facts = {"metrics": metrics, "num_examples": num_examples, "kind": kind, "network": dict(network)}
+    facts = {"metrics": metrics, "num_examples": ceiling.get("num_examples"), "kind": kind, "network": dict(network)}
     return {"ceiling": facts}
 
 
-SECTION = Section(
-    "ceiling", 80, collect, reads=(run_folder.EVALUATION, run_folder.SIMULATION), template="ceiling.html.j2"
-)
+READS = (run_folder.EVALUATION, run_folder.SIMULATION)
+SECTION = Section("ceiling", 80, collect, reads=READS, template="ceiling.html.j2")

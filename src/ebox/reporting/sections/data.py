@@ -1,4 +1,4 @@
-"""The section of the data: examples by kind and split, what was dropped, and the audit."""
+"""The section on the data: examples by kind and split, what was dropped, and the audit."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ LEAKS = ("exact", "reverse_complement", "overlap", "similar")
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
-    """Counts by split and kind, drops, warnings and leaks; without quality.json the counts alone."""
-    return {"data": _describe_data(files)}
-
-
-def _describe_data(files: RunFiles) -> dict[str, Any]:
+    """Counts by split and kind, drops, warnings and leaks; without quality.json only the counts."""
     manifest, quality = files.dataset, files.get(run_folder.QUALITY)
-    splits = {name: _describe_split(manifest["splits"].get(name, {})) for name in SPLITS}
-    facts: dict[str, Any] = {"splits": splits, "num_examples": manifest.get("num_examples")}
-    facts["fingerprint"] = manifest.get("fingerprint")
+    facts: dict[str, Any] = {
+        "splits": {name: _describe_split(manifest["splits"].get(name, {})) for name in SPLITS},
+        "num_examples": manifest.get("num_examples"),
+        "fingerprint": manifest.get("fingerprint"),
+    }
     if quality is None:
-        return {**facts, "kinds": None, "dropped": None, "warnings": [], "leaks": None, "made": {}}
-    kinds = [
+        return {"data": {**facts, "kinds": None, "dropped": None, "warnings": [], "leaks": None, "made": {}}}
+    facts["kinds"] = [
         {
             "kind": kind,
             **{name: values.get(name) for name in SPLITS},
@@ -35,14 +33,8 @@ def _describe_data(files: RunFiles) -> dict[str, Any]:
         }
         for kind, values in quality.get("kinds", {}).items()
     ]
-    return {
-        **facts,
-        "kinds": kinds,
-        "dropped": quality.get("dropped", {}),
-        "warnings": list(quality.get("warnings", [])),
-        "leaks": _describe_leaks(quality.get("audit")),
-        "made": quality.get("made", {}),
-    }
+    facts |= {"dropped": quality.get("dropped", {}), "warnings": list(quality.get("warnings", []))}
+    return {"data": {**facts, "leaks": _describe_leaks(quality.get("audit")), "made": quality.get("made", {})}}
 
 
 def _describe_split(split: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +43,7 @@ def _describe_split(split: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def count_seen(quality: Mapping[str, Any] | None) -> int:
-    """Test sequences that also stand in the training split, on either strand or by their coordinates, at most."""
+    """An upper bound of the test sequences that are also in the training split, by their bases or their place."""
     between = [] if quality is None else (quality.get("audit") or {}).get("between", [])
     pairs = [pair for pair in between if pair["of"] == "test" and pair["in"] == "train"]
     keys = ("exact", "reverse_complement", "overlap")
@@ -69,11 +61,7 @@ def _describe_leaks(audit: Mapping[str, Any] | None) -> list[dict[str, Any]] | N
             "in": pair["in"],
             "num_examples": pair["num_examples"],
             "found": [
-                {
-                    "what": key,
-                    "num_examples": pair[key]["num_examples"],
-                    "other_label": pair[key].get("other_label"),
-                }
+                {"what": key, **{name: pair[key].get(name) for name in ("num_examples", "other_label")}}
                 for key in LEAKS
                 if key in pair
             ],

@@ -1,4 +1,4 @@
-"""The section of the filters: what the first layer looks for."""
+"""The section on the filters: what the first layer looks for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUM_FILTERS_SHOWN = 24
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
-    """The filters that favour positives most, and how many there are."""
+    """The filters that favour positives most, and the number of all filters."""
     found = files.found[run_folder.FILTERS]
     entries = found.get("filters", [])
     facts = {

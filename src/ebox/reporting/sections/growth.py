@@ -1,4 +1,4 @@
-"""The section of the growth: how the training would grow with the workers."""
+"""The section on growth: how much faster the training would be with more workers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def draw(facts: Mapping[str, Any], language: Language) -> dict[str, Any]:
 
 
 def draw_growth(name: str, curve: Sequence[Mapping[str, Any]], language: Language) -> str:
-    """Speed-up over the number of workers: predicted, simulated, and what fits without one point would have said.
+    """Speed-up over the number of workers: predicted, simulated, and the range of fits that leave out one point.
 
     Args:
-        name: Unique on the page; begins the ids inside.
+        name: Unique on the page; the ids in the drawing start with it.
         curve: The facts of a scaling curve of `ebox.planning`, from one worker up.
-        language: Of its texts.
+        language: The language of its texts.
     """
     words = language.TEXTS["growth"]
     workers = [point["workers"] for point in curve]
@@ -64,7 +64,7 @@ def draw_growth(name: str, curve: Sequence[Mapping[str, Any]], language: Languag
 
 
 def _doubling_axis(label: str, low: Real, high: Real) -> ChartAxis:
-    """Spaced by powers; a tick at every second power of two."""
+    """A logarithmic axis; where it is long, with a tick at every second power of two."""
     first, last = math.floor(math.log2(low)), max(math.ceil(math.log2(high)), 1)
     ticks = tuple(2.0**power for power in range(first, last + 1) if (last - power) % 2 == 0 or last - first < 4)
     return ChartAxis(label, min(2.0**first, ticks[0]), ticks[-1], ticks, tuple(f"{tick:g}" for tick in ticks), log=True)

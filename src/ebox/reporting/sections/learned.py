@@ -1,4 +1,4 @@
-"""The section of what was learned: motifs, their grammar, single sequences, and the checks of all that."""
+"""The section on what was learned: motifs, their grammar, single sequences, and the checks of them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NUM_OTHERS_NAMED = 3
 NUM_EXAMPLES_SHOWN = 3
 ROW_BP = 50
 MAX_SHOWN_BP = 200
-# The flank of a site reaches some 2 bp past its word, so a second word that stands nearer may only complete the first.
+# The flank of a site reaches about 2 bp past its word, so a second word nearer than that may only complete the first.
 MIN_CLEAR_GAP_BP = 3
 _STYLES = ("model", "kmer_logistic", "best_pwm", "gc_logistic")
 
 
 class Learned(Code):
-    """What a reader should take away of the motifs."""
+    """What a reader should remember of the motifs."""
 
     NO_MOTIF = "no_motif"
     FIRST_MOTIF = "first_motif"
@@ -36,7 +36,7 @@ class Learned(Code):
 
 
 class Together(Code):
-    """What the experiment with two motifs bears."""
+    """What the experiment with two motifs shows."""
 
     BEST_PLACE = "best_place"
     BELONG = "belong_together"
@@ -50,7 +50,7 @@ class Together(Code):
 
 
 class Check(Code):
-    """A question put to an explanation; each language says what was found and wanted under `found_` and `wanted_`."""
+    """A check of an explanation; each language has texts for what was found (`found_`) and expected (`wanted_`)."""
 
     COMPLETENESS = "completeness"
     RECOVERY = "recovery"
@@ -61,7 +61,7 @@ class Check(Code):
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
-    """What `ebox explain` found, and what it bears."""
+    """What `ebox explain` found, and what follows from it."""
     return {"learned": describe_learned(files.found[EXPLANATION])}
 
 
@@ -86,7 +86,7 @@ def describe_learned(explanation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _list_lessons(explanation: Mapping[str, Any], motifs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a reader should take away, first things first."""
+    """What a reader should remember, the most important first."""
     if not motifs:
         return [note(Learned.NO_MOTIF, {"reason": explanation.get("motifs_reason")})]
     first = motifs[0]
@@ -94,7 +94,7 @@ def _list_lessons(explanation: Mapping[str, Any], motifs: Sequence[Mapping[str, 
     lessons = [note(Learned.FIRST_MOTIF, {"track": explanation["track"], **{key: first[key] for key in keys}})]
     if first["destroyed"] is not None:
         lessons.append(note(Learned.FIRST_DESTROYED, {key: first["destroyed"][key] for key in ("sites", "control")}))
-    # Variants of one motif are found apart, and have the same name.
+    # Variants of one motif are found separately, under the same name.
     variants: dict[tuple[Any, Any], Mapping[str, Any]] = {}
     for motif in motifs:
         variants.setdefault((motif["find"], None if motif["find"] else motif["consensus"]), motif)
@@ -106,7 +106,7 @@ def _list_lessons(explanation: Mapping[str, Any], motifs: Sequence[Mapping[str, 
 
 
 def _judge_pair(pair: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Where two motifs count most, whether they belong together, and whether the literature knows it."""
+    """Where two motifs have most effect, whether they belong together, and whether the literature knows the pair."""
     best, expected = pair["best"], pair.get("expected")
     yield note(Together.BEST_PLACE, {key: pair[key] for key in ("first", "second", "best")})
     together, belong = best["interaction"], _belong_together(best)
@@ -130,13 +130,13 @@ def _judge_pair(pair: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _belong_together(best: Mapping[str, Any]) -> bool:
-    """Whether each does something alone, both do more, and neither stands in the other's flank."""
+    """Whether each has an effect alone, both have more, and neither lies in the other's flank."""
     parts = ("first_alone", "second_alone", "interaction")
     return all(best[part]["low"] > 0 for part in parts) and best["gap_bp"] >= MIN_CLEAR_GAP_BP
 
 
 def list_checks(attribution: Mapping[str, Any], proof: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each check as a note: which it is, and what was found."""
+    """Each check with what was found, as a note."""
     warning = attribution["warning"]
     missed = {"error": attribution["completeness_error"], "beware": None if warning is None else warning["code"]}
     yield note(Check.COMPLETENESS, missed)
@@ -172,16 +172,8 @@ def _draw_spacing(pair: Mapping[str, Any], language: Language) -> str:
     words, lines = language.TEXTS["learned"], []
     for style, (arrangement, curve) in zip(_STYLES, pair["curves"].items(), strict=True):
         effect = curve["effect"]
-        lines.append(
-            Line(
-                curve["gap_bp"],
-                [point["value"] for point in effect],
-                style,
-                words["strands"][arrangement],
-                low=[point["low"] for point in effect],
-                high=[point["high"] for point in effect],
-            )
-        )
+        middle, low, high = ([point[key] for point in effect] for key in ("value", "low", "high"))
+        lines.append(Line(curve["gap_bp"], middle, style, words["strands"][arrangement], low=low, high=high))
     values = [value for line in lines for value in (*line.low, *line.high)]
     x = make_axis(words["spacing_axes"][0], 0, max(lines[0].x), num=6)
     y = make_axis(words["spacing_axes"][1], min(0.0, *values), max(values), num=5)
@@ -215,7 +207,7 @@ def _draw_halves(pair: Mapping[str, Any], language: Language) -> str:
 def _draw_example(number: int, entry: Mapping[str, Any], words: Mapping[str, Any]) -> list[str]:
     """The contributions along a sequence, a logo for each fifty bases, all on one scale.
 
-    Of a long one the rows are shown on which most of the score rests.
+    Of a long sequence the rows with the strongest contributions are shown.
     """
     values = np.asarray(entry["contributions"], np.float64)
     strength = np.add.reduceat(np.abs(values), range(0, len(values), ROW_BP))
@@ -237,6 +229,5 @@ def _draw_example(number: int, entry: Mapping[str, Any], words: Mapping[str, Any
     ]
 
 
-SECTION = Section(
-    "learned", 70, collect, reads=(EXPLANATION,), figures=draw, template="learned.html.j2", starts_sheet=True
-)
+READS = (EXPLANATION,)
+SECTION = Section("learned", 70, collect, reads=READS, figures=draw, template="learned.html.j2", starts_sheet=True)

@@ -1,4 +1,4 @@
-"""The section of the limits: what the numbers do not show."""
+"""The section on the limits: what the numbers do not show."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ebox.reporting.sections.question import describe_split
 from ebox.storage import run_folder
 from ebox.storage.notes import Code, note
 
-# One bound window among so many is a common order of magnitude for a genome-wide scan.
+# In a scan of a genome about one window of this number is bound.
 GENOME_ODDS = 1000
 
 
 class Limit(Code):
-    """What a reader might take from the numbers that they do not bear."""
+    """What a reader might wrongly conclude from the numbers."""
 
     NEGATIVES = "limit_negatives"
     ODDS = "limit_odds"
@@ -41,7 +41,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
 
 
 def _weigh_odds(test: Mapping[str, Any]) -> dict[str, float] | None:
-    """What the sensitivity and specificity measured would mean where positives are rare."""
+    """What the measured sensitivity and specificity would mean where positives are rare."""
     num, positive = test.get("num_examples"), test.get("num_positive")
     metrics = test["metrics"]
     if not num or not positive or "sensitivity" not in metrics or "specificity" not in metrics:
@@ -52,10 +52,5 @@ def _weigh_odds(test: Mapping[str, Any]) -> dict[str, float] | None:
     return {"share": positive / num, "odds": GENOME_ODDS, "precision": precision}
 
 
-SECTION = Section(
-    "limits",
-    90,
-    collect,
-    reads=(run_folder.DATASET, run_folder.QUALITY, run_folder.SIMULATION),
-    template="limits.html.j2",
-)
+READS = (run_folder.DATASET, run_folder.QUALITY, run_folder.SIMULATION)
+SECTION = Section("limits", 90, collect, reads=READS, template="limits.html.j2")

@@ -1,22 +1,13 @@
-"""The section of the measures: metrics, curves, scores and calibration of each track."""
+"""The section on the measures: metrics, curves, scores and calibration of each track."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ebox.drawing.charts import (
-    ChartAxis,
-    IntervalRow,
-    Line,
-    interval_chart,
-    line_chart,
-    make_axis,
-    strip_chart,
-    unit_axis,
-)
-from ebox.drawing.numbers import MODEL, Real, format_interval, format_number
+from ebox.drawing.charts import IntervalRow, Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
+from ebox.drawing.numbers import MODEL, format_interval, format_number
 from ebox.reporting.languages import Language
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
@@ -42,7 +33,7 @@ _STYLED = (MODEL, "kmer_logistic", "best_pwm", "gc_logistic")
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
-    """For each track what was measured, beside the baselines."""
+    """What was measured for each track, for the network and the baselines."""
     training = files.get(run_folder.TRAINING)
     calibrations = [] if training is None else training.get("calibration", [])
     calibrated = {entry["track"]: entry for entry in calibrations}
@@ -101,16 +92,12 @@ def describe_splits(track: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def _describe_section(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "num_examples": section.get("num_examples"),
-        "num_positive": section.get("num_positive"),
-        "metrics": _get(section, "metrics"),
-        "reason": section.get("reason"),
-    }
+    known = {key: section.get(key) for key in ("num_examples", "num_positive", "reason")}
+    return {**known, "metrics": _get(section, "metrics")}
 
 
 def _get(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object inside an object; nothing where it is null, as what could not be measured is."""
+    """An object inside an object; empty where it is null or missing."""
     inner = value.get(key)
     return {} if inner is None else inner
 
@@ -154,10 +141,10 @@ def draw_contenders(
     """AUROC of the network and the baselines with their intervals, and the ceiling where it is known.
 
     Args:
-        name: Unique on the page; begins the ids inside.
-        track: Its facts.
+        name: Unique on the page; the ids in the drawing start with it.
+        track: The facts of the track.
         ceiling: The facts of the best possible result; none: not drawn.
-        language: Of its texts.
+        language: The language of the texts.
     """
     texts = language.TEXTS["measures"]
     rows = [
@@ -169,15 +156,11 @@ def draw_contenders(
         return None
     if ceiling is not None and "auroc" in ceiling["metrics"]:
         rows.insert(0, _interval_row(texts["best_possible"], "ceiling", ceiling["metrics"]["auroc"]))
-    low = min(min(row[3] for row in rows), 0.95)
-    axis = _auroc_axis(low, texts["auroc_axis"])
-    return interval_chart(name, rows, axis, title=texts["auroc_title"].format(values=_list_values(rows)))
-
-
-def _auroc_axis(low: Real, label: str) -> ChartAxis:
-    """From the lowest interval, or from chance where that is near, up to 1."""
-    start = 0.5 if 0.5 <= low < 0.75 else math.floor(low * 20) / 20
-    return make_axis(label, start, 1.0)
+    low = min(0.95, *(row[3] for row in rows))
+    # From the lowest interval, or from chance (0.5) where that is near.
+    axis = make_axis(texts["auroc_axis"], 0.5 if 0.5 <= low < 0.75 else math.floor(low * 20) / 20, 1.0)
+    values = "; ".join(f"{row[0]} {row[5]}" for row in rows)
+    return interval_chart(name, rows, axis, title=texts["auroc_title"].format(values=values))
 
 
 def _interval_row(label: str, style: str, entry: Mapping[str, Any]) -> IntervalRow:
@@ -189,10 +172,6 @@ def _interval_row(label: str, style: str, entry: Mapping[str, Any]) -> IntervalR
     return label, style, value, low, high, words
 
 
-def _list_values(rows: Sequence[IntervalRow]) -> str:
-    return "; ".join(f"{row[0]} {row[5]}" for row in rows)
-
-
 def _draw_curves(name: str, track: Mapping[str, Any], which: str, language: Language) -> str | None:
     """The ROC ("roc") or precision-recall ("pr") curves of the network and the baselines."""
     curves = track["curves"].get(which)
@@ -201,10 +180,9 @@ def _draw_curves(name: str, track: Mapping[str, Any], which: str, language: Lang
     metric = "auroc" if which == "roc" else "auprc"
     lines = [
         Line(
-            curves[entry["name"]]["x"],
-            curves[entry["name"]]["y"],
-            style_of(entry["name"]),
-            f"{_name(entry, language)} {format_number(entry['metrics'].get(metric, {}).get('value'))}",
+            **curves[entry["name"]],
+            style=style_of(entry["name"]),
+            label=f"{_name(entry, language)} {format_number(entry['metrics'].get(metric, {}).get('value'))}",
         )
         for entry in track["contenders"]
         if curves.get(entry["name"])
@@ -216,7 +194,7 @@ def _draw_curves(name: str, track: Mapping[str, Any], which: str, language: Lang
 
 
 def _draw_scores(name: str, track: Mapping[str, Any], language: Language) -> str | None:
-    """How the network's probabilities are spread: a strip for the positives and for each kind of negative."""
+    """Histograms of the network's probabilities: a strip for the positives and for each kind of negatives."""
     histogram = track["histogram"]
     if not histogram:
         return None
@@ -238,32 +216,20 @@ def _draw_scores(name: str, track: Mapping[str, Any], language: Language) -> str
 
 
 def _draw_calibration(name: str, track: Mapping[str, Any], language: Language) -> str | None:
-    """Stated probability against the share that was positive, bin by bin."""
+    """The share of positives against the predicted probability, bin by bin."""
     bins = [entry for entry in track["calibration"] if entry.get("num_examples")]
     if not bins:
         return None
-    line = Line(
-        [entry["mean_predicted"] for entry in bins],
-        [entry["fraction_positive"] for entry in bins],
-        MODEL,
-        "",
-        True,
-    )
+    x, y = ([entry[key] for entry in bins] for key in ("mean_predicted", "fraction_positive"))
+    line = Line(x, y, MODEL, "", marks=True)
     texts = language.TEXTS["measures"]
-    x, y = (unit_axis(label) for label in texts["calibration_axes"])
+    axes = [unit_axis(label) for label in texts["calibration_axes"]]
     title = texts["calibration_title"].format(num=len(bins))
     gap = track["splits"]["test"]["metrics"].get("calibration_error")
     if gap is not None:
         title = texts["calibration_gap"].format(title=title, gap=format_number(gap["value"]))
-    return line_chart(name, [line], x, y, title=title, diagonal=True)
+    return line_chart(name, [line], *axes, title=title, diagonal=True)
 
 
-SECTION = Section(
-    "measures",
-    50,
-    collect,
-    reads=(run_folder.EVALUATION, run_folder.TRAINING),
-    figures=draw,
-    template="measures.html.j2",
-    starts_sheet=True,
-)
+READS = (run_folder.EVALUATION, run_folder.TRAINING)
+SECTION = Section("measures", 50, collect, reads=READS, figures=draw, template="measures.html.j2", starts_sheet=True)

@@ -1,4 +1,4 @@
-"""The section of what was asked: sequences, labels, sources and the split."""
+"""The section on the question: sequences, labels, sources and the split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
 
 
 def describe_split(files: RunFiles) -> dict[str, Any]:
-    """How the examples were split, by the quality report, else by the settings."""
+    """How the examples were split, from the quality report, or else from the settings."""
     quality = files.get(run_folder.QUALITY)
     split = {} if quality is None else quality.get("split", {})
     mode = split.get("mode", files.dataset.get("config", {}).get("split", files.config.data.split))
@@ -35,7 +35,7 @@ def describe_split(files: RunFiles) -> dict[str, Any]:
 
 
 def _describe_simulation(simulation: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What was planted, how often and where, by the settings in simulation.json."""
+    """What was planted, how often and where, from the settings in simulation.json."""
     if simulation is None:
         return None
     keys = ("min_sites", "max_sites", "orientation", "centre_bp", "spacing_bp", "negatives")
@@ -56,10 +56,5 @@ def _describe_source(source: Mapping[str, Any], roles: Mapping[str, Any]) -> dic
     }
 
 
-SECTION = Section(
-    "question",
-    10,
-    collect,
-    reads=(run_folder.DATASET, run_folder.QUALITY, run_folder.SIMULATION),
-    template="question.html.j2",
-)
+READS = (run_folder.DATASET, run_folder.QUALITY, run_folder.SIMULATION)
+SECTION = Section("question", 10, collect, reads=READS, template="question.html.j2")

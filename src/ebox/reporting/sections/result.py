@@ -1,4 +1,4 @@
-"""The section of the result: the answer in one line, what it rests on, and the main numbers."""
+"""The section on the result: the answer in one line, its reasons, and the main numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Verdict(Code):
 
 
 class Because(Code):
-    """What an answer rests on."""
+    """A reason of an answer."""
 
     UNMEASURED = "unmeasured"
     AUROC = "auroc"
@@ -45,7 +45,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
 
 
 def draw(facts: Mapping[str, Any], language: Language) -> dict[str, Any]:
-    """The network beside the baselines; the ceiling too, where it is that of the whole test split."""
+    """The network beside the baselines, and the ceiling if it is for the whole test split."""
     ceiling = facts["ceiling"]
     ceiling = None if ceiling is None or ceiling["kind"] is not None else ceiling
     return {"contenders": draw_contenders("contenders-0", facts["tracks"][0], ceiling, language)}
@@ -54,13 +54,18 @@ def draw(facts: Mapping[str, Any], language: Language) -> dict[str, Any]:
 def make_headline(
     track: Mapping[str, Any], kmer: int | None, planted: Sequence[str] = (), num_seen: int = 0
 ) -> dict[str, Any]:
-    """Verdict, title and what it rests on, as notes, for one track of evaluation.json.
+    """The verdict on one track, with its title and its reasons as notes.
 
-    The verdict is "none" where the interval of the AUROC reaches 0.5, else by the interval of the paired
-    difference to the best baseline: "better", "worse", "equal" where it holds 0, "alone" where there is no
-    baseline. A track without metrics is "unknown". `planted` names the motifs of a simulation: a baseline
-    that was handed one of them had less to find than the network, and that is said. `num_seen` test sequences
-    also stand in the training split.
+    The verdict is "unknown" for a track without metrics, and "none" where the interval of the AUROC reaches down to
+    0.5. Else it depends on the interval of the paired difference to the best baseline: "better", "worse", "equal"
+    where the interval holds 0, "alone" where there is no baseline.
+
+    Args:
+        track: One track of evaluation.json.
+        kmer: The word length of the k-mer baseline.
+        planted: The motifs of a simulation. A baseline that was given one of them had less to find than the network,
+            and a note says so.
+        num_seen: How many test sequences are also in the training split.
     """
     test, name = track["splits"]["test"], {"track": track["track"]}
     if not is_measured(track):
@@ -78,14 +83,13 @@ def make_headline(
     if "accuracy" in test["metrics"]:
         because.append(note(Because.ACCURACY, _weigh_accuracy(test)))
     verdict = _judge(auroc, comparison)
-    told = Verdict.TOLD if verdict is Verdict.WORSE and motif is not None else verdict
-    title = note(told, name)
-    verdict_word = verdict.removeprefix("verdict_")
-    return {**name, "verdict": verdict_word, "title": title, "sentences": because, "auroc": auroc, **sizes}
+    title = note(Verdict.TOLD if verdict is Verdict.WORSE and motif is not None else verdict, name)
+    word = verdict.removeprefix("verdict_")
+    return {**name, "verdict": word, "title": title, "sentences": because, "auroc": auroc, **sizes}
 
 
 def _compare(track: Mapping[str, Any], comparison: Mapping[str, Any], kmer: int | None) -> dict[str, Any]:
-    """The best baseline, what it reached, and whether the difference is more than chance explains."""
+    """The best baseline, its value, and whether the difference is larger than chance explains."""
     name, metric, difference = comparison["baseline"], comparison.get("metric", "auroc"), comparison["difference"]
     baseline = track.get("baselines", {}).get(name, {}).get("splits", {}).get("test", {}).get("metrics")
     return {
@@ -110,7 +114,7 @@ def _weigh_accuracy(test: Mapping[str, Any]) -> dict[str, Any]:
 def _find_told_motif(
     track: Mapping[str, Any], comparison: Mapping[str, Any] | None, planted: Sequence[str]
 ) -> str | None:
-    """The planted motif that the best baseline was handed, if it was."""
+    """The planted motif that was given to the best baseline, if there is one."""
     if comparison is None:
         return None
     settings = track.get("baselines", {}).get(comparison["baseline"], {}).get("settings")
@@ -130,11 +134,5 @@ def _judge(auroc: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> Ve
     return Verdict.WORSE if difference["high"] < 0 else Verdict.EQUAL
 
 
-SECTION = Section(
-    "result",
-    0,
-    collect,
-    reads=(run_folder.EVALUATION, run_folder.QUALITY, run_folder.SIMULATION),
-    figures=draw,
-    template="result.html.j2",
-)
+READS = (run_folder.EVALUATION, run_folder.QUALITY, run_folder.SIMULATION)
+SECTION = Section("result", 0, collect, reads=READS, figures=draw, template="result.html.j2")

@@ -17,10 +17,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "specificity": ("Specificity", "share of negatives called negative"),
     "mcc": ("MCC", "correlation of calls and truth at the threshold; 0 is chance"),
     "mcc_at_0.5": ("MCC at 0.5", "the same where 0.5 is the threshold"),
-    "recall_at_10_fdr": (
-        "Recall at 10 % FDR",
-        "share of positives found while at most 1 call in 10 is wrong",
-    ),
+    "recall_at_10_fdr": ("Recall at 10 % FDR", "share of positives found while at most 1 call in 10 is wrong"),
     "recall_at_50_fdr": ("Recall at 50 % FDR", "share of positives found while at most 1 call in 2 is wrong"),
     "brier": ("Brier score", "mean squared error of the probabilities; lower is better"),
     "calibration_error": ("Calibration error", "mean gap between stated and true share; lower is better"),
@@ -31,10 +28,7 @@ BASELINES = {
     "gc_logistic": ("GC logistic", "a logistic regression on the GC content alone"),
 }
 KINDS = {
-    "positive": (
-        "Positives",
-        "sequences that carry the signal, such as loci where the factor was found bound",
-    ),
+    "positive": ("Positives", "sequences that carry the signal, such as loci where the factor was found bound"),
     "given": ("Given negatives", "sequences handed in as negatives"),
     "shuffled": ("Shuffled negatives", "positives with their bases shuffled, all dinucleotide counts kept"),
     "other_tracks": ("Positives of other tracks", "sequences that are positive for another track only"),
