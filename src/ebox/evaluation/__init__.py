@@ -1,8 +1,8 @@
 """Metrics with intervals, baselines, and the protocol that turns logits into evaluation.json.
 
-Owns the definition of every number that ebox reports about accuracy, the bootstrap behind its interval, the
-threshold that validation data fix, and the baselines that stand beside a network: best PWM hit, GC logistic,
-k-mer logistic. docs/evaluation.md is the authority on what is measured.
+Owns the definition of every accuracy that ebox reports, the bootstrap of its interval, the threshold, which is chosen
+on validation data, and the baselines of a network: best PWM hit, GC logistic, k-mer logistic. docs/evaluation.md
+specifies what is measured.
 """
 
 from ebox.evaluation.baselines import BaselineResult, LabelledCodes, fit_best_pwm, fit_gc_logistic, fit_kmer_logistic

@@ -1,4 +1,4 @@
-"""What a network must beat: the best PWM hit, a logistic regression on GC, one on k-mer counts."""
+"""The baselines that a network must beat: the best PWM hit, and logistic regressions on GC and on k-mer counts."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ebox.sequences.motifs import Motif, scan_scores
 from ebox.storage.notes import Code, note
 
 MAX_TRAIN_EXAMPLES = 50_000
-# Of the L2 penalty (scikit-learn's C), rising; each fit starts from the one before.
+# Of the L2 penalty (scikit-learn's C), in rising order; each fit starts from the one before.
 INVERSE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-# The search ends after so many fits that were worse on validation than the best.
+# The search ends after this number of fits that were worse on validation than the best.
 PATIENCE = 3
-# Motifs times validation examples that are scanned to choose a motif; a few motifs see all examples.
+# Motifs times validation examples that are scanned to choose a motif; a few motifs are scanned in all examples.
 MAX_MOTIF_SCANS = 1_000_000
 
 Codes = UInt8[np.ndarray, "examples length"]
 Logits = Float[np.ndarray, " examples"]
-# A dense matrix, or SciPy's csr_matrix, which is imported late.
+# A dense matrix, or SciPy's csr_matrix, which is imported only when it is needed.
 Features = Any
 
 
 class Fitted(Code):
-    """What a baseline is."""
+    """The kinds of baselines."""
 
     BEST_PWM = "best_pwm"
     GC_LOGISTIC = "gc_logistic"
@@ -49,7 +49,7 @@ class Unfitted(Code):
 
 @final
 class UnfittedError(InputError):
-    """Examples that a baseline can't be fitted to; `reason` is the note that says why."""
+    """A baseline can't be fitted to these examples; `reason` is the note that says why."""
 
     def __init__(self, problem: str, reason: Mapping[str, Any], *, remedy: str | None = None) -> None:
         super().__init__(problem, remedy=remedy)
@@ -64,7 +64,7 @@ class LabelledCodes:
     targets: Bool[np.ndarray, " examples"]
 
     def sample(self, size: int, seed: int) -> LabelledCodes:
-        """At most `size` examples, drawn without replacement, in their old order."""
+        """At most `size` examples, drawn without replacement, in the order of the whole."""
         if len(self.targets) <= size:
             return self
         generator = np.random.Generator(np.random.Philox(seed))
@@ -74,7 +74,7 @@ class LabelledCodes:
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """A fitted baseline: what it is, what was chosen on validation, and its scores for any sequences."""
+    """A fitted baseline: what it is, what was chosen on validation, and the function that scores sequences."""
 
     name: str
     description: dict[str, Any]
@@ -84,7 +84,7 @@ class BaselineResult:
 
 @dataclass(frozen=True)
 class LogisticResult:
-    """Weights of a logistic regression and the penalty that did best on validation."""
+    """Weights of a logistic regression, and the penalty that was best on validation."""
 
     coefficients: Float[np.ndarray, " features"]
     intercept: float
@@ -96,9 +96,14 @@ def fit_best_pwm(
 ) -> BaselineResult:
     """Score a sequence by its best log-odds hit of one motif on either strand.
 
-    The motif is the one of highest AUROC on validation; the background is the composition of the training
-    sequences; the hit becomes a logit by a logistic regression on training (Platt 1999), which never turns
-    the order round.
+    The motif is that of the highest AUROC on validation; the background is the composition of the training sequences;
+    a logistic regression on training turns the hit into a logit (Platt 1999) and never reverses the order.
+
+    Args:
+        train: Examples of the training split.
+        validation: Examples of the validation split.
+        motifs: The motifs to choose from.
+        seed: For the samples of large splits.
 
     Raises:
         UnfittedError: no motif fits into the sequences, or a split holds one class only.
@@ -163,9 +168,15 @@ def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: in
 def fit_kmer_logistic(
     train: LabelledCodes, validation: LabelledCodes, *, kmer: int = 6, seed: int = 0
 ) -> BaselineResult:
-    """Logistic regression on the counts of all k-mers, a k-mer and its reverse complement as one.
+    """Logistic regression on the counts of all k-mers; a k-mer and its reverse complement are counted as one.
 
     At most 50,000 training examples are used, and the penalty is chosen by AUROC on validation.
+
+    Args:
+        train: Examples of the training split.
+        validation: Examples of the validation split.
+        kmer: The length k.
+        seed: For the sample of training examples.
 
     Raises:
         UnfittedError: the sequences are shorter than k, or a split holds one class only.
@@ -186,7 +197,7 @@ def fit_kmer_logistic(
         lambda weights: _sum_kmer_weights(validation.codes, kmer, weights[columns]),
         validation.targets,
     )
-    # Words that are not canonical take the last weight (column -1), and never occur.
+    # Words that are not canonical have column -1, so the last weight, but never occur.
     weights = fit.coefficients[columns]
 
     def predict(codes: Codes) -> Logits:
@@ -198,14 +209,14 @@ def fit_kmer_logistic(
 
 
 def measure_background(codes: Codes) -> Float[np.ndarray, " 4"]:
-    """Shares of A, C, G and T, made equal for both strands; one of each is added, so that none is 0."""
+    """Shares of A, C, G and T, the same on both strands; each base is counted once more, so that no share is 0."""
     counts = np.bincount(codes.ravel(), minlength=5)[:4] + 1.0
     counts = counts + counts[::-1]
     return counts / counts.sum()
 
 
 def find_kmer_columns(kmer: int) -> Int64[np.ndarray, " words"]:
-    """The column of each of the 4^k words of two bits a base that is canonical; -1 for the others."""
+    """The column of each canonical word among the 4^k words of two bits a base; -1 for the others."""
     words = np.arange(4**kmer, dtype=np.int64)
     reverse = np.zeros_like(words)
     for position in range(kmer):
@@ -215,7 +226,7 @@ def find_kmer_columns(kmer: int) -> Int64[np.ndarray, " words"]:
 
 
 def count_kmers(codes: Codes, kmer: int, columns: Int64[np.ndarray, " words"]) -> Features:
-    """Counts of canonical k-mers, one row a sequence, sparse; a k-mer with an N counts nowhere."""
+    """Counts of canonical k-mers, sparse, one row for each sequence; a k-mer with an N is not counted."""
     from scipy.sparse import csr_matrix, vstack
 
     num_columns = int(columns.max()) + 1
@@ -232,7 +243,7 @@ def count_kmers(codes: Codes, kmer: int, columns: Int64[np.ndarray, " words"]) -
 
 
 def _sum_kmer_weights(codes: Codes, kmer: int, weights: Float[np.ndarray, " words"]) -> Logits:
-    """Sum of the weights of a sequence's k-mers; the word past the last stands for k-mers with an N."""
+    """Sum of the weights of a sequence's k-mers; k-mers with an N get one more word, whose weight is 0."""
     table = np.append(weights, 0.0)
     sums = np.empty(len(codes), np.float64)
     for block in iter_rows(*codes.shape):
@@ -247,7 +258,7 @@ def _search_penalty(
     score_validation: Callable[[Float[np.ndarray, " features"]], Float[np.ndarray, " validation"]],
     validation_targets: Bool[np.ndarray, " validation"],
 ) -> LogisticResult:
-    """Fit with weaker and weaker penalties, each from the last; keep what ranks validation best."""
+    """Fit with weaker and weaker penalties, each from the last fit; keep the fit with the best AUROC on validation."""
     _check_split(targets, "train")
     _check_split(validation_targets, "validation")
     best, best_quality, num_worse = None, -1.0, 0

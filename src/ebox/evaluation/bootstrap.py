@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from ebox.errors import InputError
-from ebox.evaluation.metrics import METRIC_NAMES, Ranking, rank_scores, weigh_metrics
+from ebox.evaluation.metrics import METRIC_NAMES, Ranking, Scores, Targets, rank_scores, weigh_metrics
 
 CONFIDENCE = 0.95
 # Weights of one chunk of resamples: 4 million counts of 8 bytes.
@@ -48,16 +48,15 @@ class BootstrapResult:
     resampled: dict[str, Float[np.ndarray, " resamples"]]
 
     def interval(self, metric: str) -> MetricResult:
-        """The metric with its percentile interval (Efron and Tibshirani 1993, chapter 13); it holds it.
+        """The metric with its percentile interval (Efron and Tibshirani 1993, chapter 13), which contains the value.
 
-        The noise that resampling adds looks like miscalibration, so the calibration errors of the resamples
-        lie too high: they are shifted down by as much as their mean exceeds the value.
+        The noise of resampling looks like miscalibration, so the calibration errors of the resamples are too high: they
+        are shifted down so that their mean is the value.
         """
         value, resampled = self.values[metric], self.resampled[metric]
         if metric == "calibration_error":
             resampled = np.clip(resampled - (resampled.mean() - value), 0.0, 1.0)
-        low, high = _find_percentiles(resampled)
-        return MetricResult(value, min(low, value), max(high, value))
+        return _find_interval(value, resampled)
 
     def intervals(self) -> dict[str, MetricResult]:
         """Every metric with its interval."""
@@ -65,14 +64,16 @@ class BootstrapResult:
 
 
 def bootstrap_metrics(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Float[np.ndarray, " examples"],
-    threshold: float = 0.5,
-    *,
-    num_bootstrap: int = 1000,
-    seed: int = 0,
+    targets: Targets, probabilities: Scores, threshold: float = 0.5, *, num_bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, MetricResult]:
     """Every metric of METRIC_NAMES with its 95 % interval, from resamples stratified by class.
+
+    Args:
+        targets: True for a positive.
+        probabilities: Of each example.
+        threshold: A probability at or above it is called positive.
+        num_bootstrap: How many resamples.
+        seed: For the resamples.
 
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
@@ -84,8 +85,8 @@ def bootstrap_metrics(
 
 
 def bootstrap_models(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Mapping[str, Float[np.ndarray, " examples"]],
+    targets: Targets,
+    probabilities: Mapping[str, Scores],
     thresholds: Mapping[str, float],
     *,
     num_bootstrap: int = 1000,
@@ -98,9 +99,9 @@ def bootstrap_models(
         targets: True for a positive.
         probabilities: Of each model, by name.
         thresholds: Of each model; a probability at or above it is called positive.
-        num_bootstrap: How many resamples; each draws as many positives and negatives as there are.
-        seed: The same seed gives the same resamples, whatever the models.
-        negative_factor: Weight of all negatives; positives / negatives gives what a 1:1 sample would.
+        num_bootstrap: How many resamples; each has the same number of positives and of negatives as the sample.
+        seed: The same seed gives the same resamples for all models.
+        negative_factor: Weight of all negatives; positives / negatives gives the metrics of a 1:1 sample.
 
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
@@ -124,28 +125,26 @@ def bootstrap_models(
 
 
 def compare_models(first: BootstrapResult, second: BootstrapResult, metric: str) -> ComparisonResult:
-    """Test whether two models of the same resamples differ in a metric, in either direction.
+    """Test on the same resamples whether two models differ in a metric, in either direction.
 
-    The p-value is twice the smaller share of resamples on either side of no difference, each counted with the
-    sample itself, so that it is never below 2 / (num_bootstrap + 1).
+    The p-value is twice the smaller share of resamples on either side of no difference. The sample itself is counted on
+    both sides, so that the p-value is never below 2 / (num_bootstrap + 1).
     """
     differences = first.resampled[metric] - second.resampled[metric]
-    value = first.values[metric] - second.values[metric]
-    low, high = _find_percentiles(differences)
     num_bootstrap = len(differences)
     num_smaller_side = min(np.count_nonzero(differences <= 0.0), np.count_nonzero(differences >= 0.0))
     return ComparisonResult(
         metric=metric,
-        difference=MetricResult(value, min(low, value), max(high, value)),
+        difference=_find_interval(first.values[metric] - second.values[metric], differences),
         p_value=float(min(1.0, 2.0 * (num_smaller_side + 1) / (num_bootstrap + 1))),
         num_bootstrap=num_bootstrap,
     )
 
 
 def compare_scores(
-    targets: Bool[np.ndarray, " examples"],
-    first: Float[np.ndarray, " examples"],
-    second: Float[np.ndarray, " examples"],
+    targets: Targets,
+    first: Scores,
+    second: Scores,
     *,
     metric: Literal["auroc", "auprc"] = "auroc",
     num_bootstrap: int = 1000,
@@ -153,23 +152,33 @@ def compare_scores(
 ) -> ComparisonResult:
     """Paired bootstrap test of two score vectors on the same examples; the difference is first minus second.
 
+    Args:
+        targets: True for a positive.
+        first: Scores of the first model.
+        second: Scores of the second model.
+        metric: The metric that is compared.
+        num_bootstrap: How many resamples.
+        seed: For the resamples.
+
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
-    results = bootstrap_models(
-        targets,
-        {"first": first, "second": second},
-        {"first": 0.5, "second": 0.5},
-        num_bootstrap=num_bootstrap,
-        seed=seed,
-    )
+    scores, thresholds = {"first": first, "second": second}, {"first": 0.5, "second": 0.5}
+    results = bootstrap_models(targets, scores, thresholds, num_bootstrap=num_bootstrap, seed=seed)
     return compare_models(results["first"], results["second"], metric)
 
 
 def iter_resamples(
     num_positive: int, num_negative: int, num_bootstrap: int, seed: int
 ) -> Iterator[tuple[Int[np.ndarray, "resamples positives"], Int[np.ndarray, "resamples negatives"]]]:
-    """Chunks of resamples stratified by class: how often each positive and each negative was drawn."""
+    """Chunks of resamples stratified by class: how often each positive and each negative was drawn.
+
+    Args:
+        num_positive: Positives in the sample and in each resample.
+        num_negative: The same for negatives.
+        num_bootstrap: Resamples in all chunks; at least one.
+        seed: For the draws.
+    """
     if num_bootstrap < 1:
         raise InputError(f"num_bootstrap is {num_bootstrap}, and at least one resample is needed")
     generator = np.random.Generator(np.random.Philox(seed))
@@ -182,7 +191,7 @@ def iter_resamples(
 def _draw_counts(generator: np.random.Generator, rows: int, size: int) -> Int[np.ndarray, "rows size"]:
     drawn = generator.integers(size, size=(rows, size)) + np.arange(rows)[:, None] * size
     counts = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
-    # Counts are about 1, and sorting narrow ones takes a third of the time.
+    # Counts are small, and sorting int16 takes a third of the time.
     return counts.astype(np.int16)
 
 
@@ -198,7 +207,7 @@ def _weigh_all(
     }
 
 
-def _find_percentiles(resampled: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
+def _find_interval(value: float, resampled: Float[np.ndarray, " resamples"]) -> MetricResult:
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(resampled, [tail, 1.0 - tail])
-    return float(low), float(high)
+    return MetricResult(value, min(float(low), value), max(float(high), value))

@@ -1,4 +1,4 @@
-"""Platt's calibration: one scale and one offset for the logits of a track, so that probabilities mean what they say."""
+"""Platt's calibration: a scale and an offset for the logits of a track, so that probabilities match frequencies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from ebox.evaluation.metrics import Scores, Targets
 from ebox.storage.notes import Code, note
 
 
@@ -18,13 +19,13 @@ class Uncalibrated(Code):
     NO_BETTER_THAN_CHANCE = "no_better_than_chance"
 
 
-# Of each class; fewer say too little about two numbers.
+# Of each class; fewer examples don't determine two numbers well.
 MIN_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the logits of one track are multiplied by and then raised by, or why they stay as they are."""
+    """The scale and offset of the logits of one track, or why they stay as they are."""
 
     scale: float = 1.0
     offset: float = 0.0
@@ -32,20 +33,16 @@ class Calibration:
     reason: dict[str, Any] | None = None
 
     def facts(self) -> dict[str, Any]:
-        """For `training.json`."""
+        """The content for `training.json`."""
         return asdict(self)
 
 
-def fit_calibration(targets: Bool[np.ndarray, " examples"], logits: Float[np.ndarray, " examples"]) -> Calibration:
+def fit_calibration(targets: Targets, logits: Scores) -> Calibration:
     """Fit scale and offset by cross-entropy on examples that the network was not trained on.
 
-    The targets are drawn in by one example of each class, as Platt does (Platt 1999), so that the fit is finite
-    where the classes are separated. Ranking, and so AUROC and AUPRC, stay as they are: a scale that is not positive
-    is not taken.
-
-    Args:
-        targets: The class of each example.
-        logits: What the network says of each.
+    The targets 0 and 1 are moved towards each other as if each class had one more example (Platt 1999), so that the fit
+    is finite where the classes are separated. A scale that is not positive is rejected, so the ranking, and with it
+    AUROC and AUPRC, stay as they are.
     """
     from scipy.optimize import minimize
 

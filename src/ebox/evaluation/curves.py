@@ -1,19 +1,17 @@
-"""What the figures of a report draw: ROC and precision-recall curves, reliability bins, score histograms."""
+"""Data for the figures of a report: ROC and precision-recall curves, reliability bins, score histograms."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from ebox.evaluation.metrics import NUM_CALIBRATION_BINS, check_scores, find_bin_edges
+from ebox.evaluation.metrics import NUM_CALIBRATION_BINS, Scores, Targets, check_scores, find_bin_edges
 
 MAX_CURVE_POINTS = 400
 NUM_HISTOGRAM_BINS = 50
 
 
-def trace_roc(
-    targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"], max_points: int = MAX_CURVE_POINTS
-) -> dict[str, list[float]]:
+def trace_roc(targets: Targets, scores: Scores, max_points: int = MAX_CURVE_POINTS) -> dict[str, list[float]]:
     """The ROC curve: x the false positive rate, y the true positive rate, from (0, 0) to (1, 1).
 
     Raises:
@@ -25,9 +23,7 @@ def trace_roc(
     return _thin_curve(x, y, max_points)
 
 
-def trace_pr(
-    targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"], max_points: int = MAX_CURVE_POINTS
-) -> dict[str, list[float]]:
+def trace_pr(targets: Targets, scores: Scores, max_points: int = MAX_CURVE_POINTS) -> dict[str, list[float]]:
     """The precision-recall curve: x the recall, y the precision, from the highest score to recall 1.
 
     Raises:
@@ -39,9 +35,7 @@ def trace_pr(
 
 
 def bin_calibration(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Float[np.ndarray, " examples"],
-    num_bins: int = NUM_CALIBRATION_BINS,
+    targets: Targets, probabilities: Scores, num_bins: int = NUM_CALIBRATION_BINS
 ) -> list[dict[str, float]]:
     """The reliability diagram: mean probability, share of positives and size of each bin of equal mass."""
     bins = np.searchsorted(find_bin_edges(probabilities, num_bins), probabilities, side="right")
@@ -64,10 +58,8 @@ def count_scores(
     return {"edges": [round(float(edge), 6) for edge in edges], "counts": counts}
 
 
-def _count_calls(
-    targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]
-) -> tuple[Int[np.ndarray, " levels"], Int[np.ndarray, " levels"]]:
-    """True and false positives when each distinct score, from the highest down, is the threshold."""
+def _count_calls(targets: Targets, scores: Scores) -> tuple[Int[np.ndarray, " levels"], Int[np.ndarray, " levels"]]:
+    """True and false positives at each distinct score as the threshold, from the highest down."""
     check_scores(targets, scores)
     order = np.argsort(-scores)
     level_ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
@@ -78,7 +70,7 @@ def _count_calls(
 def _thin_curve(
     x: Float[np.ndarray, " points"], y: Float[np.ndarray, " points"], max_points: int
 ) -> dict[str, list[float]]:
-    """At most `max_points` of a curve, evenly along its length, the first and the last among them."""
+    """At most `max_points` of a curve, evenly along its length, with the first and the last point."""
     if len(x) > max_points:
         length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
         chosen = np.searchsorted(length, np.linspace(0.0, length[-1], max_points))

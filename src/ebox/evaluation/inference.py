@@ -30,10 +30,10 @@ MAX_THREADS = 4
 
 @runtime_checkable
 class Job(Protocol):
-    """What is computed of a batch. It is hashable, so that equal jobs are compiled once."""
+    """A computation on a batch. It is hashable, so that equal jobs are compiled once."""
 
     def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
-        """Give arrays whose first axis is that of the examples; runs under `shard_map` on a device's share."""
+        """Give arrays with the examples as first axis; runs under `shard_map` on the share of a device."""
 
     def __hash__(self) -> int:
         """Equal jobs have equal hashes."""
@@ -57,7 +57,7 @@ def predict(
         network: A trained network.
         codes: Base codes (A, C, G, T = 0 to 3, N = 4), in memory or memory-mapped.
         both_strands: Average the logits of the sequence and of its reverse complement.
-        batch_size: Sequences a call over all devices; rounded up to a whole share for each.
+        batch_size: Sequences in a call over all devices; rounded up to the same share for each.
         mesh: The devices; none: all local ones.
         progress: Called with a phrase, the number done, and the number in all.
     """
@@ -90,16 +90,17 @@ def iter_batches(
 
     Args:
         network: A trained network.
-        job: What to compute of a batch.
+        job: What to compute for a batch.
         read: Gives the blocks of codes of some rows; each is padded with N to a whole batch.
         num_examples: How many rows there are.
-        batch_size: Examples a call over all devices; rounded up to a whole share for each.
+        batch_size: Examples in a call over all devices; rounded up to the same share for each.
         mesh: The devices; none: all local ones.
-        progress: Called with a phrase, the number done, and the number in all.
-        phrase: What it is called with.
+        progress: Called with the phrase, the number done, and the number in all.
+        phrase: For `progress`.
 
     Yields:
-        The rows, and the job's result on them as NumPy arrays, in order. Memory holds a batch a thread, and one more.
+        The rows, and the job's result on them as NumPy arrays, in order. Memory holds a batch for each thread, and one
+        more.
     """
     mesh = make_mesh(find_local_devices(ParallelConfig())) if mesh is None else mesh
     batch = -(-min(batch_size, max(num_examples, 1)) // mesh.size) * mesh.size
@@ -120,7 +121,7 @@ def iter_batches(
             for first in range(0, num_examples, batch):
                 rows = slice(first, min(first + batch, num_examples))
                 waiting.append((rows, pool.submit(work, read(rows), rows.stop - rows.start)))
-                # One more than there are threads, so that none waits for the next to be read.
+                # One batch more than threads, so that no thread waits for reading.
                 if len(waiting) > threads:
                     yield _take(waiting, progress, phrase, num_examples)
             while waiting:
@@ -133,7 +134,7 @@ def iter_batches(
 def _take(
     waiting: deque[tuple[slice, Future[Any]]], progress: Progress, phrase: str, num_examples: int
 ) -> tuple[slice, Any]:
-    """The rows and the result of the batch that is due."""
+    """The rows and the result of the next batch."""
     rows, future = waiting.popleft()
     result = future.result()
     progress(phrase, rows.stop, num_examples)
@@ -141,10 +142,11 @@ def _take(
 
 
 def _count_threads(mesh: Mesh) -> int:
-    """How many batches are computed beside each other.
+    """How many batches are computed at the same time.
 
-    On CPU one a core, up to a few: within a batch only the matrix products and the loops that XLA cuts up share the
-    cores, which left a third of two of them idle. On accelerators two, so that one computes while the other is fetched.
+    On CPU one for each core, up to MAX_THREADS: within a batch only the matrix products and the loops that XLA divides
+    use several cores, which left a third of two cores idle. On accelerators two: one computes while the other is
+    fetched.
     """
     if mesh.devices.flat[0].platform != "cpu":
         return 2
@@ -161,7 +163,7 @@ class ScoreJob:
     both_strands: bool
 
     def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
-        """See `Job`; one block of codes in, (batch, track) out."""
+        """One block of codes in, (batch, track) out."""
         (codes,) = blocks
         logits = self._score(network, method, codes)
         return 0.5 * (logits + self._score(network, method, reverse_complement(codes))) if self.both_strands else logits
@@ -177,7 +179,7 @@ def _pad(block: np.ndarray, batch: int) -> np.ndarray:
 
 
 class _Hashable:
-    """A pytree's static part as a cache key: equal when the trees are."""
+    """The static part of a pytree as a cache key: equal when the trees are equal."""
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree
@@ -207,7 +209,7 @@ def _compile(static: _Hashable, job: Job, mesh: Mesh, num_blocks: int) -> _Compi
 
 @final
 class _Compiled:
-    """A function that is compiled once for each shape, whichever thread comes first."""
+    """A function that is compiled once for each shape, by the first thread that calls it."""
 
     def __init__(self, function: Any) -> None:
         self._function = function
@@ -215,7 +217,7 @@ class _Compiled:
         self._known: dict[tuple[tuple[Any, ...], ...], Any] = {}
 
     def __call__(self, arrays: Any, *blocks: Array) -> Any:
-        # Of the weights too: networks of one kind differ in their widths.
+        # With the shapes of the weights, since networks of one kind differ in their widths.
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((arrays, blocks)))
         with self._lock:
             if shapes not in self._known:

@@ -1,4 +1,8 @@
-"""Metrics of a binary classifier, exact under ties, from scores sorted once and weighted many times."""
+"""Metrics of a binary classifier, exact with ties, from scores sorted once and weighted many times.
+
+Each function of targets and scores raises InputError for one class only, a score that is not finite, or lengths that
+differ. At or above the threshold an example is called positive.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +30,18 @@ METRIC_NAMES = (
 )
 NUM_CALIBRATION_BINS = 15
 FALSE_DISCOVERY_RATES = {"recall_at_10_fdr": 0.1, "recall_at_50_fdr": 0.5}
+Targets = Bool[np.ndarray, " examples"]
+Scores = Float[np.ndarray, " examples"]
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The scores of one model on one set of examples, sorted once, so that each metric is a weighted sum.
 
-    Positives and negatives are each in order of falling score. `positive_order` and `negative_order` lead
-    from there to the order of the examples. For each positive, `num_tied_positives` counts the positives that
-    score at least as much, `num_above` the negatives that score more, `num_not_below` those that score at
-    least as much. The last axes of the features: called positive at the threshold, called positive at 0.5,
-    squared error, then one signed residual for each calibration bin.
+    Positives and negatives are each in order of falling score; `positive_order` and `negative_order` are their places
+    in the order of the examples. For each positive, `num_tied_positives` counts the positives with at least its score,
+    `num_above` the negatives with a greater score, `num_not_below` the negatives with at least its score. The features:
+    called positive at the threshold, called positive at 0.5, squared error, then a residual for each calibration bin.
     """
 
     positive_order: Int[np.ndarray, " positives"]
@@ -48,41 +53,35 @@ class Ranking:
     negative_features: Float[np.ndarray, "negatives features"]
 
 
-def check_scores(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]) -> None:
-    """Raise InputError unless every score is a number and both classes are there."""
+def check_scores(targets: Targets, scores: Scores) -> None:
+    """Raise InputError unless every score is finite and both classes are there."""
     if len(targets) != len(scores):
         raise InputError(f"there are {len(targets)} targets and {len(scores)} scores")
     num_missing = int(np.count_nonzero(~np.isfinite(scores)))
     if num_missing:
         raise InputError(
             f"{num_missing} of {len(scores)} scores are not finite numbers",
-            remedy="predict every example that is evaluated; a training that diverged gives NaN too",
+            remedy="predict every example that is evaluated; a training that diverged also gives NaN",
         )
     check_classes(targets, "those measured")
 
 
-def check_classes(targets: Bool[np.ndarray, " examples"], place: str) -> None:
-    """Raise InputError unless there are positives and negatives; `place` says where they were looked for."""
+def check_classes(targets: Targets, place: str) -> None:
+    """Raise InputError unless there are positives and negatives; `place` names the examples in the message."""
     num_positive = int(np.count_nonzero(targets))
     if 0 < num_positive < len(targets):
         return
     found = f"only {'positive' if num_positive else 'negative'} ones" if len(targets) else "no examples"
     raise InputError(
         f"positive and negative examples are needed, and in {place} there are {found}",
-        remedy="choose splits or chromosomes that hold both classes",
+        remedy="choose splits or chromosomes with both classes",
     )
 
 
-def rank_scores(
-    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"], threshold: float = 0.5
-) -> Ranking:
-    """Sort the scores of one model, once for all metrics and all resamples.
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
-    """
+def rank_scores(targets: Targets, probabilities: Scores, threshold: float = 0.5) -> Ranking:
+    """Sort the scores of one model, once for all metrics and all resamples."""
     check_scores(targets, probabilities)
-    # A threshold between two float32 neighbours needs float64.
+    # A threshold between two neighbouring float32 numbers needs float64.
     probabilities = probabilities.astype(np.float64)
     positives, negatives = probabilities[targets], probabilities[~targets]
     positive_order, negative_order = np.argsort(-positives), np.argsort(-negatives)
@@ -112,7 +111,7 @@ def weigh_metrics(
         ranking: From `rank_scores`.
         positive_weights: How often each positive counts, in the order of the examples.
         negative_weights: The same for the negatives.
-        negative_factor: A weight on all negatives: positives / negatives gives what a 1:1 sample would.
+        negative_factor: A weight on all negatives: positives / negatives gives the metrics of a 1:1 sample.
     """
     positive_weights = np.take(positive_weights, ranking.positive_order, axis=1)
     negative_weights = np.take(negative_weights, ranking.negative_order, axis=1)
@@ -131,16 +130,15 @@ def weigh_metrics(
 
 
 def compute_metrics(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Float[np.ndarray, " examples"],
-    threshold: float = 0.5,
-    *,
-    negative_factor: float = 1.0,
+    targets: Targets, probabilities: Scores, threshold: float = 0.5, *, negative_factor: float = 1.0
 ) -> dict[str, float]:
-    """Every metric of METRIC_NAMES, each example counting once.
+    """Every metric of METRIC_NAMES; each example counts once.
 
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
+    Args:
+        targets: True for a positive.
+        probabilities: Of each example.
+        threshold: Of the calls.
+        negative_factor: A weight on all negatives: positives / negatives gives the metrics of a 1:1 sample.
     """
     ranking = rank_scores(targets, probabilities, threshold)
     positive_weights = np.ones((1, len(ranking.positive_order)), np.int64)
@@ -149,87 +147,51 @@ def compute_metrics(
     return {name: float(values[0]) for name, values in metrics.items()}
 
 
-def auroc(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]) -> float:
-    """Area under the receiver operating characteristic: the chance that a positive outscores a negative.
+def auroc(targets: Targets, scores: Scores) -> float:
+    """Area under the receiver operating characteristic: the chance that a positive has a higher score than a negative.
 
-    A tie counts one half (Hanley and McNeil 1982). Any monotone score will do.
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
+    A tie counts one half (Hanley and McNeil 1982). Only the order of the scores matters.
     """
     return compute_metrics(targets, scores)["auroc"]
 
 
-def auprc(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"]) -> float:
-    """Area under the precision-recall curve as average precision: no interpolation, ties taken together.
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
-    """
+def auprc(targets: Targets, scores: Scores) -> float:
+    """Area under the precision-recall curve as average precision: no interpolation, ties taken together."""
     return compute_metrics(targets, scores)["auprc"]
 
 
-def recall_at_fdr(targets: Bool[np.ndarray, " examples"], scores: Float[np.ndarray, " examples"], fdr: float) -> float:
-    """Greatest share of positives found at a threshold whose calls are false in at most a share `fdr`.
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
-    """
+def recall_at_fdr(targets: Targets, scores: Scores, fdr: float) -> float:
+    """Greatest share of positives found at a threshold where at most a share `fdr` of the calls are false."""
     ranking = rank_scores(targets, scores)
     precision = ranking.num_tied_positives / (ranking.num_tied_positives + ranking.num_not_below)
     found = np.where(_is_precise(precision, fdr), ranking.num_tied_positives, 0)
     return float(found.max() / len(found))
 
 
-def accuracy(
-    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"], threshold: float = 0.5
-) -> float:
-    """Share of the examples that are called right; at or above the threshold is called positive.
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
-    """
+def accuracy(targets: Targets, probabilities: Scores, threshold: float = 0.5) -> float:
+    """Share of the examples whose call is correct."""
     return compute_metrics(targets, probabilities, threshold)["accuracy"]
 
 
-def balanced_accuracy(
-    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"], threshold: float = 0.5
-) -> float:
-    """Mean of sensitivity and specificity: the accuracy to expect where both classes are equally frequent.
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
-    """
+def balanced_accuracy(targets: Targets, probabilities: Scores, threshold: float = 0.5) -> float:
+    """Mean of sensitivity and specificity: the expected accuracy where both classes are equally frequent."""
     return compute_metrics(targets, probabilities, threshold)["balanced_accuracy"]
 
 
-def mcc(
-    targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"], threshold: float = 0.5
-) -> float:
-    """Matthews correlation of calls and targets; 0 where all calls are the same (Matthews 1975).
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
-    """
+def mcc(targets: Targets, probabilities: Scores, threshold: float = 0.5) -> float:
+    """Matthews correlation of calls and targets; 0 where all calls are the same (Matthews 1975)."""
     return compute_metrics(targets, probabilities, threshold)["mcc"]
 
 
-def brier(targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"]) -> float:
-    """Mean squared difference of probability and target (Brier 1950).
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
-    """
+def brier(targets: Targets, probabilities: Scores) -> float:
+    """Mean squared difference of probability and target (Brier 1950)."""
     return compute_metrics(targets, probabilities)["brier"]
 
 
-def calibration_error(targets: Bool[np.ndarray, " examples"], probabilities: Float[np.ndarray, " examples"]) -> float:
+def calibration_error(targets: Targets, probabilities: Scores) -> float:
     """Expected calibration error over 15 bins of equal mass (Naeini 2015; equal mass: Nixon 2019).
 
-    Equal probabilities share a bin, so bins are fewer where many are equal.
-
-    Raises:
-        InputError: one class only, a score that is not finite, or lengths that differ.
+    Equal probabilities share a bin, so there are fewer bins where many are equal.
     """
     return compute_metrics(targets, probabilities)["calibration_error"]
 
@@ -240,7 +202,14 @@ def weigh_calls(
     num_positive: Float[np.ndarray, " resamples"],
     num_negative: Float[np.ndarray, " resamples"],
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
-    """The metrics of confusion matrices, given as (weighted) counts; a correlation that is 0 / 0 is 0."""
+    """The metrics of confusion matrices of (weighted) counts; a correlation of 0 / 0 is 0.
+
+    Args:
+        true_positives: Positives that are called.
+        false_positives: Negatives that are called.
+        num_positive: All positives.
+        num_negative: All negatives.
+    """
     true_negatives, false_negatives = num_negative - false_positives, num_positive - true_positives
     called, not_called = true_positives + false_positives, true_negatives + false_negatives
     squared = called * not_called * num_positive * num_negative
@@ -255,8 +224,8 @@ def weigh_calls(
     }
 
 
-def find_bin_edges(probabilities: Float[np.ndarray, " examples"], num_bins: int) -> Float[np.ndarray, " edges"]:
-    """The inner edges of bins of equal mass, each a probability that opens a bin."""
+def find_bin_edges(probabilities: Scores, num_bins: int) -> Float[np.ndarray, " edges"]:
+    """The inner edges of bins of equal mass; each edge is the lowest probability of its bin."""
     starts = np.arange(1, num_bins) * len(probabilities) // num_bins
     return np.unique(np.sort(probabilities)[starts])
 
@@ -267,7 +236,7 @@ def _weigh_order(
     negative_weights: Int[np.ndarray, "resamples negatives"],
     negative_factor: float,
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
-    """AUROC, average precision and recall at each false discovery rate; weights in order of falling score."""
+    """AUROC, average precision and recall at each false discovery rate; weights are in order of falling score."""
     passed = np.zeros((len(negative_weights), negative_weights.shape[1] + 1), np.int32)
     np.cumsum(negative_weights, axis=1, out=passed[:, 1:])
     not_below = np.take(passed, ranking.num_not_below, axis=1)
@@ -275,9 +244,9 @@ def _weigh_order(
     found = np.cumsum(positive_weights, axis=1, dtype=np.int32)
     found = np.take(found, ranking.num_tied_positives - 1, axis=1)
     num_positive, num_negative = found[:, -1].astype(np.float64), passed[:, -1].astype(np.float64)
-    # A positive that was not drawn and has nothing above it would divide 0 by 0; its weight is 0 anyway.
+    # Avoids 0 / 0 for a positive that was not drawn and has nothing above it; its weight is 0.
     precision = found / np.maximum(found + negative_factor * not_below, 1e-12)
-    # In float64: sums of pairs pass 2^31.
+    # In float64, since sums of pairs exceed 2^31.
     losses = np.einsum("bp,bp->b", positive_weights, above + not_below.astype(np.float64))
     metrics = {
         "auroc": 1.0 - losses / (2.0 * num_positive * num_negative),
@@ -289,14 +258,14 @@ def _weigh_order(
 
 
 def _is_precise(precision: Float[np.ndarray, ...], fdr: float) -> Bool[np.ndarray, ...]:
-    """Whether false discoveries are at most `fdr`; the slack keeps 9 of 10 on the right side of rounding."""
+    """Whether the share of false discoveries is at most `fdr`; the tolerance lets a rounded 9 of 10 pass at 0.1."""
     return precision >= 1.0 - fdr - 1e-12
 
 
 def _make_features(
     probabilities: Float[np.ndarray, " examples"], target: float, threshold: float, edges: Float[np.ndarray, " edges"]
 ) -> Float[np.ndarray, "examples features"]:
-    """What is summed with weights for calls, Brier score and calibration error."""
+    """The features of a `Ranking`, which are summed with weights for calls, Brier score and calibration error."""
     features = np.zeros((len(probabilities), 3 + len(edges) + 1))
     features[:, 0] = probabilities >= threshold
     features[:, 1] = probabilities >= 0.5

@@ -1,4 +1,4 @@
-"""The protocol: logits of a dataset in, the facts of evaluation.json out (docs/evaluation.md)."""
+"""The protocol of an evaluation: from the logits of a dataset to the facts of evaluation.json (docs/evaluation.md)."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def evaluate(
     ceiling: Mapping[str, Any] | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
-    """Measure logits on the validation and test splits, beside baselines fitted on the training split.
+    """Measure logits, and baselines fitted on the training split, on the validation and test splits.
 
     Args:
         dataset: Sequences, targets, kinds and splits.
         logits: One row for each example of the dataset; rows of the training split are not read.
         config: Bootstrap, threshold, baselines.
-        motif_files: MEME or JASPAR files whose motifs the best PWM hit may use beside `config.motifs`.
-        ceiling: What the exact likelihood ratio reaches on simulated data; passed through.
-        progress: Told the stage, the steps done and all steps.
+        motif_files: MEME or JASPAR files with more motifs for the best PWM hit, beside `config.motifs`.
+        ceiling: The result of the exact likelihood ratio on simulated data; copied into the facts.
+        progress: Called with the stage, the number of steps done and the number in all.
 
     Returns:
         The content of evaluation.json: plain dicts, lists, strings and finite numbers.
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def gather_motifs(config: EvaluationConfig, motif_files: Sequence[str | os.PathLike[str]] = ()) -> list[Motif]:
-    """The motifs of `config.motifs` and all motifs of the files; none where best_pwm is not asked for.
+    """The motifs of `config.motifs` and all motifs of the files; none where best_pwm is not in `config.baselines`.
 
     Raises:
         InputError: an unknown motif, or a file that cannot be read.
@@ -103,7 +103,7 @@ def gather_motifs(config: EvaluationConfig, motif_files: Sequence[str | os.PathL
 
 @final
 class _Report:
-    """Counts steps and tells the caller."""
+    """Counts the steps, and calls `progress` with each."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
@@ -217,7 +217,7 @@ def _add_baselines(
 
 
 def _take_codes(dataset: Dataset, rows: Int64[np.ndarray, " known"]) -> UInt8[np.ndarray, "known length"]:
-    """The codes of rising rows: a view of the file where none is left out, so that memory stays small."""
+    """The codes of rows in rising order: a view of the file where no row is left out, to save memory."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
         return np.asarray(dataset.codes[rows[0] : rows[-1] + 1])
     return np.asarray(dataset.codes[rows])

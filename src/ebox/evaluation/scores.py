@@ -1,4 +1,4 @@
-"""Scores of sequences of any length: read in windows, the best one kept, written one row a sequence."""
+"""Scores of sequences of any length: read in windows, the best window counts, one row for each sequence."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ BLOCK_WINDOWS = 65_536
 
 @dataclass(frozen=True)
 class ScoresResult:
-    """Scores of sequences, one row each.
+    """Scores of sequences, one row for each.
 
-    `logits` is (sequence, track): of the best window where a sequence is longer than the network reads.
-    `windows` is (sequence, track): the 0-based start of that window; negative where the sequence was padded.
+    `logits` are of the best window where a sequence is longer than the network reads. `windows` is the 0-based start of
+    that window; negative where the sequence was padded.
     """
 
     names: tuple[str, ...]
@@ -51,7 +51,7 @@ class ScoresResult:
     def calls(self) -> Int8[np.ndarray, "sequence track"]:
         """1 at or above the threshold, 0 below it; -1 where there is no threshold, or more than one window was read.
 
-        The threshold was chosen for one window. The best of many passes it by chance.
+        The threshold was chosen for one window; the best of many windows may reach it by chance.
         """
         thresholds = np.array([np.nan if value is None else value for value in self.thresholds])
         calls = (self.probabilities >= thresholds).astype(np.int8)
@@ -72,8 +72,8 @@ def score_sequences(
 
     Args:
         model: The trained network.
-        sequences: What is scored.
-        thresholds: For each track the probability from which a sequence is called; None: it is not.
+        sequences: The sequences.
+        thresholds: For each track the least probability of a called sequence; None: none is called.
         mesh: The devices.
         both_strands: Average the logits of both strands.
         progress: Called with a phrase, the number done, and the number in all.
@@ -101,7 +101,7 @@ def score_sequences(
 
 
 def write_scores(result: ScoresResult, out: Path) -> None:
-    """Publish the scores as a tab-separated table, one row a sequence, in the order of the file."""
+    """Publish the scores as a tab-separated table, one row for each sequence, in the order of the file."""
     header = ["name", "length_bp"]
     for track in result.tracks:
         header += [f"{track}_window_start", f"{track}_logit", f"{track}_probability", f"{track}_call"]

@@ -67,7 +67,14 @@ def measure_split(
     balanced: Mapping[str, dict[str, Any]],
     config: EvaluationConfig,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, BootstrapResult]]:
-    """The section of a split for each model, and the resamples that comparisons need."""
+    """Describe a split for each model, and return the resamples that comparisons need.
+
+    Args:
+        scores: The examples of the split.
+        thresholds: Of each model, from `choose_threshold_of`.
+        balanced: The same for a 1:1 sample.
+        config: Number of resamples, and the seed.
+    """
     sections, samples = _measure(scores, thresholds, config)
     kinds = [kind for kind in np.unique(scores.kinds.astype(str)) if kind != "positive"]
     for kind in kinds:
@@ -104,7 +111,7 @@ def _measure(
 def _measure_balanced(
     scores: SplitScores, thresholds: Mapping[str, dict[str, Any]], config: EvaluationConfig
 ) -> dict[str, dict[str, Any]]:
-    """What a 1:1 sample of the split would give: all examples, the negatives weighted to count as much."""
+    """The metrics of a 1:1 sample of the split: all examples, with equal weight for positives and negatives."""
     reason = scores.why_undefined()
     if reason is not None:
         return {
@@ -143,7 +150,7 @@ def _describe_metrics(sample: BootstrapResult) -> dict[str, dict[str, float]]:
 
 
 def compare_with_best(samples: Mapping[str, dict[str, BootstrapResult]]) -> dict[str, Any] | None:
-    """Compare the model on test with the baseline that has the highest AUROC on validation."""
+    """Compare the model on test with the baseline of the highest AUROC on validation."""
     candidates = [name for name in samples["validation"] if name != MODEL]
     if not candidates or MODEL not in samples["test"]:
         return None

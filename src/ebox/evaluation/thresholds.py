@@ -1,26 +1,22 @@
-"""The decision threshold: chosen on validation data, then left alone."""
+"""The decision threshold, which is chosen on validation data."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from ebox.evaluation.metrics import check_scores, weigh_calls
+from ebox.evaluation.metrics import Scores, Targets, check_scores, weigh_calls
 
 Criterion = Literal["accuracy", "balanced_accuracy", "mcc"]
 
 
-def choose_threshold(
-    targets: Bool[np.ndarray, " examples"],
-    probabilities: Float[np.ndarray, " examples"],
-    criterion: Criterion = "accuracy",
-) -> float:
-    """The threshold that maximises the criterion; at or above it is called positive.
+def choose_threshold(targets: Targets, probabilities: Scores, criterion: Criterion = "accuracy") -> float:
+    """The threshold that maximises the criterion; an example at or above it is called positive.
 
-    Candidates stand midway between neighbouring probabilities, below all and above all; of equally good ones
-    the nearest to 0.5 is taken.
+    Candidates are the midpoints between neighbouring probabilities, one below all and one above all; of equally good
+    candidates the nearest to 0.5 is chosen.
 
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
@@ -42,7 +38,7 @@ def _count_below(levels: np.ndarray, num_levels: int) -> Float[np.ndarray, " can
 
 
 def _place_between(levels: Float[np.ndarray, " levels"]) -> Float[np.ndarray, " candidates"]:
-    """Thresholds that split neighbouring levels; a midpoint that rounds down to its lower level moves up."""
+    """Thresholds between neighbouring levels; a midpoint that rounds down to the lower level moves to the upper one."""
     middles = levels[:-1] + (levels[1:] - levels[:-1]) / 2.0
     middles = np.where(middles > levels[:-1], middles, levels[1:])
     above_all = np.nextafter(levels[-1], np.inf)
@@ -54,7 +50,7 @@ def _score_calls(
     negatives_below: Float[np.ndarray, " candidates"],
     criterion: Criterion,
 ) -> Float[np.ndarray, " candidates"]:
-    """The criterion at each candidate; the last one has everything below it."""
+    """The criterion at each candidate; all examples are below the last candidate."""
     calls = weigh_calls(
         positives_below[-1] - positives_below,
         negatives_below[-1] - negatives_below,

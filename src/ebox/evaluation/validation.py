@@ -1,4 +1,4 @@
-"""The validation split during training: a quick look at a network, and at the end its calibration; no intervals."""
+"""The validation split during training: quick metrics of a network, and at the end its calibration; no intervals."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ UNKNOWN_TARGET = 255
 
 
 class ValidationSplit:
-    """The validation split in memory; every process of a group predicts its part and gets the whole."""
+    """The validation split in memory; every process of a group predicts a part and gets all logits."""
 
     def __init__(self, data: Dataset, config: EvaluationConfig, mesh: Mesh) -> None:
-        """Take the split of a dataset, how to predict it, and the devices of this process."""
+        """Read the split of a dataset; the mesh holds the devices of this process."""
         rows = data.rows("validation")
         self._codes, self._targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
         self._tracks, self._config, self._mesh = data.tracks, config, mesh
@@ -38,11 +38,11 @@ class ValidationSplit:
         return gather_rows(logits, len(self._codes))
 
     def measure(self, network: Network) -> Mapping[str, float]:
-        """See `measure_validation`."""
+        """Cross-entropy, AUROC and AUPRC, averaged over the tracks in which both classes are known."""
         return measure_validation(self._targets, self.predict(network))
 
     def calibrate(self, network: Network) -> tuple[Network, list[dict[str, Any]]]:
-        """The network with its logits calibrated on this split, and how, track by track, for `training.json`."""
+        """The network with calibrated logits, and the calibration of each track for `training.json`."""
         logits = self.predict(network)
         known = self._targets != UNKNOWN_TARGET
         found = [

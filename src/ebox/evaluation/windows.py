@@ -1,4 +1,4 @@
-"""Windows over sequences of any length."""
+"""Windows over sequences of any length, each as long as a network reads."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from ebox.sequences.codes import N_CODE
 if TYPE_CHECKING:
     from ebox.sequences import SequenceSet
 
-
 WINDOWS_PER_LENGTH = 4
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows over sequences: whose they are and where they start."""
+    """Windows over sequences: the row of the sequence of each, and its 0-based start."""
 
     owner: Int64[np.ndarray, " window"]
     start: Int64[np.ndarray, " window"]
 
 
 def plan_windows(lengths: Sequence[int] | np.ndarray, length_bp: int) -> Windows:
-    """Place windows a quarter of their length apart, the last one at the very end; one where a sequence is short."""
+    """Place windows a quarter of their length apart, the last at the end; one around the centre of a short sequence."""
     stride = max(1, length_bp // WINDOWS_PER_LENGTH)
     owners, starts = [], []
     for number, length in enumerate(np.asarray(lengths).tolist()):
@@ -43,7 +42,14 @@ def plan_windows(lengths: Sequence[int] | np.ndarray, length_bp: int) -> Windows
 def cut_windows(
     sequences: SequenceSet, owner: Int64[np.ndarray, " window"], start: Int64[np.ndarray, " window"], length_bp: int
 ) -> UInt8[np.ndarray, "window length"]:
-    """Cut the windows out; what lies outside a sequence is N."""
+    """Cut windows out of sequences; places outside a sequence are N.
+
+    Args:
+        sequences: The sequences.
+        owner: The row of the sequence of each window.
+        start: The 0-based start of each window; negative before the sequence.
+        length_bp: The length of the windows.
+    """
     places = start[:, None] + np.arange(length_bp)
     lengths = np.asarray(sequences.lengths)[owner][:, None]
     inside = (places >= 0) & (places < lengths)

@@ -1,7 +1,7 @@
-"""What a network has learned: contributions, motifs, grammar, and how far they can be trusted.
+"""What a network has learned: contributions, motifs, grammar, and how reliable they are.
 
-Owns explanation.json and filters.json. docs/explanation.md is the authority on what is computed. What is named here
-works on NumPy arrays and needs no device.
+Owns explanation.json and filters.json. docs/explanation.md specifies what is computed. The functions exported here work
+on NumPy arrays and need no device.
 """
 
 from ebox.drawing.logos import LETTER_COLOURS, information_heights, logo_svg

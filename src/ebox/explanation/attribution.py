@@ -1,7 +1,7 @@
 """Contributions of every base of many sequences: computed batch after batch, streamed to disk, resumable.
 
-The store is a folder of memory-mapped arrays and a note of how many rows are done; a later call with the same
-network, sequences and settings goes on there. What a row gets is a function of the seed and the row.
+The store is a folder of memory-mapped arrays and a note of how many rows are done; a later call with the same network,
+sequences and settings continues there. The result of a row depends only on the row and the seed.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from ebox.storage.publishing import read_json, write_json
 
 METHODS = ("saturation", "deeplift", "integrated", "gradient")
 WARN_COMPLETENESS = 0.05
-# References are drawn for so many rows at once; a row's references depend on its block and the seed only.
+# References are drawn for blocks of this number of rows; they depend only on the block and the seed.
 _REFERENCE_ROWS = 64
 _FLUSH_SECONDS = 10.0
-# Bases of the references of a sequence up to which the batch size of the settings is taken: 10 of 200 bp.
+# With more bases in the references of a sequence (here 10 of 200 bp) the batch gets smaller than in the settings.
 _USUAL_BASES = 2000
 _BLOCK_ROWS = 1024
 _NOTE = "state.json"
@@ -42,10 +42,10 @@ _NOTE = "state.json"
 
 @dataclass(frozen=True)
 class Attributions:
-    """Contributions of sequences to one logit, perhaps memory-mapped.
+    """Contributions of sequences to one logit, in memory or memory-mapped.
 
-    `hypothetical` is what each base would contribute at each place; `contributions` that of the base that stands
-    there. `logit` is what is explained, `reference` what it is compared with.
+    `hypothetical` is what each base would contribute at each place; `contributions` is the value of the base that is
+    there. `logit` is explained, `reference` is what it is compared with.
     """
 
     method: str
@@ -62,7 +62,7 @@ class Attributions:
         return take_contributions(self.hypothetical[rows], self.codes[rows])
 
     def completeness_error(self) -> float:
-        """How far sums of contributions are from the differences of outputs, as a share of those, over all rows."""
+        """Sum over all rows of |sum of contributions - difference of outputs|, as a share of the differences."""
         missed, explained = 0.0, 0.0
         for first in range(0, len(self), _BLOCK_ROWS):
             rows = slice(first, first + _BLOCK_ROWS)
@@ -75,7 +75,7 @@ class Attributions:
 def take_contributions(
     hypothetical: Float[np.ndarray, "example length 4"], codes: UInt8[np.ndarray, "example length"]
 ) -> Float[np.ndarray, "example length"]:
-    """The entry of the base that stands at each place; 0 at an N."""
+    """The entry of the base at each place; 0 at an N."""
     places = np.minimum(codes, NUM_BASES - 1)[..., None].astype(np.int64)
     taken = np.take_along_axis(np.asarray(hypothetical), places, axis=2)[..., 0]
     return np.where(np.asarray(codes) < N_CODE, taken, np.float32(0.0))
@@ -99,7 +99,7 @@ def attribute(
         codes: Base codes, in memory or memory-mapped.
         config: Method, references, strands, seed and batch size.
         track: The column of the logits.
-        method: Instead of that of the settings.
+        method: None: that of the settings.
         store: A folder to stream to and to resume from; none: memory.
         mesh: The devices; none: all local ones.
         progress: Called with a phrase, the number done, and the number in all.
@@ -137,7 +137,7 @@ def attribute(
 
 
 def fit_batch(config: ExplanationConfig, method: str, length_bp: int) -> int:
-    """The batch size of the settings, or less where references and length would make a batch larger than usual."""
+    """The batch size of the settings, or less where long sequences or many references need more memory."""
     if method not in ("deeplift", "integrated"):
         return config.batch_size
     return max(1, min(config.batch_size, config.batch_size * _USUAL_BASES // (config.num_references * length_bp)))
@@ -155,7 +155,14 @@ def make_job(method: str, config: ExplanationConfig, track: int) -> Job:
 
 
 def make_reader(codes: np.ndarray, config: ExplanationConfig, method: str, *, first: int = 0) -> Reader:
-    """Give the blocks that a method's job reads, row 0 being row `first` of the codes."""
+    """Make the reader of the blocks of a method's job.
+
+    Args:
+        codes: Base codes, in memory or memory-mapped.
+        config: Number of references, and the seed.
+        method: One of METHODS; "deeplift" and "integrated" get references.
+        first: The row of the codes that is row 0 of the job.
+    """
     if method in ("saturation", "gradient"):
         return lambda rows: (np.asarray(codes[first + rows.start : first + rows.stop]),)
     references = _References(codes, config.num_references, config.seed)
@@ -168,7 +175,7 @@ def make_reader(codes: np.ndarray, config: ExplanationConfig, method: str, *, fi
 
 
 class _References:
-    """Dinucleotide shuffles of each row, drawn in blocks; what is N in a sequence is N in its references."""
+    """Dinucleotide shuffles of each row, drawn in blocks; an N in a sequence is an N in its references."""
 
     def __init__(self, codes: np.ndarray, number: int, seed: int) -> None:
         self._codes, self._number, self._seed = codes, number, seed
@@ -195,13 +202,13 @@ class _References:
 
 
 def _finish(result: dict[str, np.ndarray], codes: np.ndarray) -> dict[str, np.ndarray]:
-    """What is kept of a batch; the logits of all changes become contributions against the mean of the four bases."""
+    """What is kept of a batch; logits of changes become contributions relative to the mean of the four bases."""
     if "mutated" not in result:
         return result
     mutated = result["mutated"]
     hypothetical = mutated - mutated.mean(axis=2, keepdims=True)
     hypothetical[np.asarray(codes) == N_CODE] = 0.0
-    # The mean of the four is the first guess of what a sequence without this base gives.
+    # The mean of the four estimates the logit of the sequence without this base.
     return {"logit": result["logit"], "reference": result["uniform"], "hypothetical": hypothetical}
 
 
@@ -232,7 +239,7 @@ def _open_arrays(
 
 
 def _note(store: Path, arrays: dict[str, np.ndarray], identity: dict[str, Any], done: int) -> None:
-    """Say that the rows before `done` are on disk."""
+    """Write the arrays to disk, and note that the rows before `done` are there."""
     for array in arrays.values():
         assert isinstance(array, np.memmap)
         array.flush()

@@ -1,4 +1,4 @@
-"""How far an explanation can be trusted: against the truth, against spoiled networks, other methods, other seeds."""
+"""How reliable an explanation is: compared with the truth, shuffled networks, other methods and other seeds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_comparable(model: LoadedModel, other: LoadedModel, against: Path) -> N
 
 @dataclass(frozen=True)
 class Checks:
-    """What the checks are made with."""
+    """The network and the settings of the checks."""
 
     model: LoadedModel
     config: ExplanationConfig
@@ -66,7 +66,17 @@ class Checks:
         other: LoadedModel | None,
         against: Path | None,
     ) -> dict[str, Any]:
-        """Make every check; one that can't be made is null."""
+        """Make every check; the result of a check that can't be made is None.
+
+        Args:
+            codes: The explained sequences.
+            names: Their names.
+            found: Their explanation.
+            motifs: The discovered motifs.
+            truth: What was planted, where that is known.
+            other: A network of another seed; None: it is not compared.
+            against: The run folder of `other`.
+        """
         random = np.random.default_rng(self.config.seed)
         rows = np.sort(random.choice(len(codes), min(self.config.num_checked, len(codes)), replace=False))
         few = codes[rows]
@@ -101,7 +111,7 @@ class Checks:
         by_method: dict[str, np.ndarray],
         rows: np.ndarray,
     ) -> list[dict[str, Any]] | None:
-        """Recovery of the planted bases, by the method of the explanation on all, by the others on a few."""
+        """Recovery of the planted bases: by the method of the explanation on all rows, by the others on a few."""
         mask = truth.mark(names, codes.shape[1])
         if mask is None:
             return None
@@ -117,7 +127,7 @@ class Checks:
     def _compare(
         self, codes: np.ndarray, own: np.ndarray, motifs: Sequence[Discovered], other: LoadedModel, against: Path | None
     ) -> dict[str, Any]:
-        """How like the explanation of another network of the same task is."""
+        """How similar the explanation of another network of the same task is."""
         assert against is not None
         theirs = self._explain(codes, other.network, self.config.method)
         meme = against / EXPLANATION / MOTIFS
@@ -128,9 +138,9 @@ class Checks:
 def measure_recovery(
     contributions: Contributions, planted: Bool[np.ndarray, "example length"], seed: int = 0
 ) -> dict[str, Any]:
-    """How well |contribution| tells planted bases from others: AUROC and AUPRC over all bases, with intervals.
+    """How well |contribution| separates planted bases from others: AUROC and AUPRC over all bases, with intervals.
 
-    The intervals are from drawing the sequences again; sequences without a planted base are left out.
+    The intervals are from resampled sequences; sequences without a planted base are left out.
     """
     from ebox.evaluation.metrics import compute_metrics
 
@@ -149,7 +159,7 @@ def measure_recovery(
 
 
 def compare_planted(motifs: Sequence[Discovered], planted: Sequence[Motif]) -> list[dict[str, Any]]:
-    """For each planted motif the discovered one that is most like it: its rank, correlation and q-value."""
+    """For each planted motif the most similar discovered motif: its rank, correlation and q-value."""
     rows = []
     for motif in planted:
         best: tuple[float, int] | None = None
@@ -176,11 +186,18 @@ def compare_planted(motifs: Sequence[Discovered], planted: Sequence[Motif]) -> l
 def check_randomised(
     network: Network, explain: Explain, method: str, contributions: Contributions, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Explain networks whose weights were shuffled, and compare with the explanation of the real one (Adebayo 2018).
+    """Explain networks with shuffled weights, and compare with the explanation of the real network (Adebayo 2018).
 
-    An explanation that does not change when the network forgets what it learned shows the input, not the network.
-    Shuffled last layers keep the places that the first layers find and draw their signs anew, so one draw is a toss of
-    a coin: there both correlations are of |contribution|, means over sequences, with the interval over the draws.
+    An explanation that does not change when the learned weights are lost shows the input, not the network. Shuffled
+    last layers keep the places that the first layers find and give them random signs, so the correlation of one draw is
+    random: there both correlations are of |contribution|, means over sequences, with the interval over the draws.
+
+    Args:
+        network: The trained network.
+        explain: Gives the contributions of a network by a method.
+        method: The method of the explanation.
+        contributions: Those of the trained network.
+        seed: For the shuffles.
     """
     draws = []
     for number in range(NUM_HEAD_DRAWS):
@@ -202,7 +219,7 @@ def _correlate_strengths(one: Contributions, two: Contributions) -> tuple[float,
 
 
 def check_agreement(by_method: Mapping[str, Contributions], seed: int = 0) -> list[dict[str, Any]]:
-    """Rank correlation of the contributions that each two methods give."""
+    """Rank correlation of the contributions by each pair of methods."""
     return [
         {"methods": [one, two], **correlate_ranks(by_method[one], by_method[two], seed)}
         for one, two in combinations(by_method, 2)
@@ -212,7 +229,7 @@ def check_agreement(by_method: Mapping[str, Contributions], seed: int = 0) -> li
 def correlate_ranks(one: Contributions, two: Contributions, seed: int = 0) -> dict[str, Any]:
     """Spearman's correlation of |contributions| over the bases of a sequence, mean over sequences, with interval.
 
-    `pearson` is the mean correlation of the contributions themselves, in which the few strong bases count most.
+    `pearson` is the mean correlation of the contributions themselves, in which a few strong bases have most weight.
     """
     from scipy.stats import rankdata
 
@@ -222,22 +239,20 @@ def correlate_ranks(one: Contributions, two: Contributions, seed: int = 0) -> di
 
 
 def compare_motifs(motifs: Sequence[Discovered], others: Sequence[Motif]) -> list[dict[str, Any]]:
-    """For each discovered motif the most alike of another network's."""
-    rows = []
-    for motif in motifs:
-        like = find_resemblance(motif.probabilities, others)
-        rows.append(
-            {
-                "motif": motif.name,
-                "like": None if like is None else like.id,
-                "correlation": None if like is None else like.correlation,
-            }
-        )
-    return rows
+    """For each discovered motif the most similar motif of another network."""
+    alike = ((motif.name, find_resemblance(motif.probabilities, others)) for motif in motifs)
+    return [
+        {
+            "motif": name,
+            "like": None if like is None else like.id,
+            "correlation": None if like is None else like.correlation,
+        }
+        for name, like in alike
+    ]
 
 
 def shuffle_weights(network: Network, seed: int, *, head_only: bool = False) -> Network:
-    """The network with the entries of every weight array in another order: as large, and without what was learned."""
+    """The network with the entries of every weight array in random order: as large, but nothing learned is left."""
     random = np.random.default_rng(seed)
 
     def shuffle(leaf: Any) -> Any:

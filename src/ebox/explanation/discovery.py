@@ -1,8 +1,8 @@
-"""Motif discovery: TF-MoDISco on contributions, and what the motifs are like, in a process of its own.
+"""Motif discovery by TF-MoDISco on contributions, and the comparison with known motifs, in a separate process.
 
-TF-MoDISco (Shrikumar 2018, in the edition of modisco-lite) cuts out stretches of high contribution, groups like with
-like and averages each group. It forks, which a process that runs JAX must not, and Numba's threads get in the way of
-XLA's; so it runs as `python -m ebox.explanation.discovery FOLDER`, which loads neither JAX nor the model.
+TF-MoDISco (Shrikumar 2018, as modisco-lite) cuts out stretches of high contribution, groups similar ones and averages
+each group. It forks, which a process that runs JAX must not do, and Numba's threads slow XLA's; so it runs as
+`python -m ebox.explanation.discovery FOLDER`, which loads neither JAX nor the model.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ebox.sequences.motif_files import read_meme, write_meme
 from ebox.settings.reading import ExplanationConfig
 from ebox.storage.publishing import read_json, write_json
 
-# A motif is cut to the columns between the first and the last that contribute (TRIM_SHARE) and carry so many bits
-# beyond what as many random sites would. With fewer such columns it is none: TOMTOM finds flat matrices very like the
-# flat flanks of known ones.
+# A motif is cut to the columns from the first to the last that contributes (TRIM_SHARE) and has at least LEAST_BITS
+# more than the same number of random sites would have. With fewer than MIN_COLUMNS such columns it is no motif: TOMTOM
+# finds flat matrices very similar to the flat flanks of known ones.
 LEAST_BITS = 0.25
 MIN_COLUMNS = 4
 # Discovery on more sequences finds nothing new, and takes hours.
 MAX_SEQUENCES = 10_000
-# TF-MoDISco gives up on fewer stretches than this.
+# With fewer stretches TF-MoDISco finds nothing.
 MIN_SEQLETS = 20
 PSEUDOCOUNT = 0.5
 _POLL_SECONDS = 1.0
@@ -47,10 +47,9 @@ _POLL_SECONDS = 1.0
 class Discovered:
     """A motif that the network uses.
 
-    `probabilities` are of the sites, `contributions` the mean contribution of each base at each column; both are cut
-    to the same columns, and the logo, the matches, the hits and the experiments are all made from them.
-    `sign` is 1 where the motif speaks for the track, -1 where it speaks against it. A site is (example, start, end,
-    strand), its columns those of the motif.
+    `probabilities` are of the sites, `contributions` the mean contribution of each base at each column; both are cut to
+    the same columns, and the logo, the matches, the hits and the experiments are all made from them. `sign` is 1 if the
+    motif raises the logit, -1 if it lowers it. A site is (example, start, end, strand), as wide as the motif.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Discovered:
 
     @property
     def best(self) -> Match | None:
-        """The likeliest known motif, where it is a find."""
+        """The best match, if it is significant."""
         return self.matches[0] if self.matches and self.matches[0].is_find else None
 
     @property
@@ -74,10 +73,9 @@ class Discovered:
 
 @dataclass(frozen=True)
 class DiscoveryResult:
-    """The motifs found, those with most sites first; in how many sequences they were looked for, and why none was.
+    """The motifs found, those with most sites first, and the number of sequences searched.
 
-    `reason` is what TF-MoDISco stopped with, where it did not come to its end. `filter_matches` are those of the
-    filters given.
+    `reason` is the error that stopped TF-MoDISco, or None. `filter_matches` are the matches of the given filters.
     """
 
     motifs: tuple[Discovered, ...]
@@ -97,14 +95,14 @@ def discover(
 ) -> DiscoveryResult:
     """Find the motifs in contributions; none where nothing recurs.
 
-    Of more than 10,000 sequences so many are drawn, by the seed; sites name the sequences as they were given.
+    At most 10,000 sequences are searched, drawn by the seed; the sites have the row numbers of the given sequences.
 
     Args:
         codes: Base codes.
         hypothetical: What each base would contribute at each place.
         targets: Known motifs to compare with.
         config: Limits of the discovery, and the seed.
-        filters: Matrices of filters, to match with the targets too.
+        filters: Matrices of filters, which are matched with the targets too.
         progress: Called with a phrase, 0 or 1, and 1.
 
     Raises:
@@ -127,14 +125,14 @@ def discover(
 
 
 def draw_rows(number: int, seed: int) -> Int64[np.ndarray, " drawn"]:
-    """The sequences to look for motifs in, in order: all, or as many as are looked at."""
+    """The rows to search for motifs, in order: all, or MAX_SEQUENCES drawn by the seed."""
     if number <= MAX_SEQUENCES:
         return np.arange(number)
     return np.sort(np.random.default_rng(seed).choice(number, MAX_SEQUENCES, replace=False))
 
 
 def _run(folder: Path, progress: Progress) -> None:
-    """Run the other process, and turn its end into ours."""
+    """Run the other process, and raise InputError with its last line if it fails."""
     command = [sys.executable, "-m", "ebox.explanation.discovery", str(folder)]
     with (folder / "log").open("w+b") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -187,7 +185,7 @@ def main(folder: Path) -> None:
 def _find_patterns(
     codes: np.ndarray, hypothetical: np.ndarray, settings: dict[str, Any]
 ) -> tuple[tuple[Sequence[Any], Sequence[Any]], str | None]:
-    """The patterns for and against; and, where it stopped before its end, with what."""
+    """The patterns that raise and that lower the logit, and the error of TF-MoDISco if it stopped early."""
     from modiscolite.tfmodisco import TFMoDISco
 
     try:
@@ -199,8 +197,8 @@ def _find_patterns(
             min_metacluster_size=MIN_SEQLETS,
         )
     except (ValueError, IndexError, ZeroDivisionError) as error:
-        # It divides by, and takes the greatest of, what may be empty where nothing stands out. But it may be any other
-        # fault of it, so the reader gets its words.
+        # It raises these if no stretch is strong enough: it then divides by 0 or takes the maximum of nothing. The
+        # cause may also be another fault, so the message is kept.
         return ((), ()), f"{type(error).__name__}: {error}"
     patterns_for, patterns_against = (() if patterns is None else patterns for patterns in found)
     return (patterns_for, patterns_against), None
@@ -217,7 +215,7 @@ def _read_pattern(pattern: Any, sign: int) -> Pattern:
 
 
 def _describe(pattern: Pattern, length: int) -> dict[str, Any] | None:
-    """A pattern as plain values, cut to the columns that contribute; none where too few do."""
+    """A pattern as plain values, cut to the columns that contribute; None where there are too few."""
     strength = np.abs(pattern.contributions.sum(axis=1))
     bits = _information(pattern.shares, len(pattern.sites))
     held = np.flatnonzero((strength >= TRIM_SHARE * strength.max()) & (bits >= LEAST_BITS))
@@ -239,7 +237,7 @@ def _describe(pattern: Pattern, length: int) -> dict[str, Any] | None:
 
 
 def _information(shares: Float[np.ndarray, "width 4"], num_sites: int) -> Float[np.ndarray, " width"]:
-    """Bits of each column less what a sample of so few random bases shows (Schneider 1986)."""
+    """Bits of each column, less the expected bits of `num_sites` random bases (Schneider 1986)."""
     known = np.where(shares > 0, shares, 1.0)
     return 2.0 + (known * np.log2(known)).sum(axis=1) - 3.0 / (2.0 * np.log(2.0) * max(num_sites, 1))
 
@@ -258,7 +256,7 @@ def _read(entry: dict[str, Any], rows: Int64[np.ndarray, " drawn"]) -> Discovere
 def cut_sites(
     codes: UInt8[np.ndarray, "example length"], sites: Sequence[tuple[int, int, int, str]]
 ) -> UInt8[np.ndarray, "site width"]:
-    """The bases of sites, each as its own strand reads."""
+    """The bases of sites, each read on its own strand."""
     rows = []
     for example, start, end, strand in sites:
         row = np.asarray(codes[example, start:end])

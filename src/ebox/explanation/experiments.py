@@ -1,7 +1,7 @@
-"""The grammar that a network uses, by experiment: motifs put in, moved apart and destroyed, with intervals.
+"""Experiments on the grammar that a network uses: motifs are inserted, moved apart and destroyed; with intervals.
 
-An experiment changes sequences, asks the network, and takes differences of logits. Its units are those of the logit:
-a rise by 0.7 doubles the odds.
+An experiment changes sequences, scores them with the network, and takes differences of logits: a rise by 0.7 doubles
+the odds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ebox.storage.notes import Code
 
 Score = Callable[[UInt8[np.ndarray, "example length"]], Float[np.ndarray, " example"]]
 Codes = UInt8[np.ndarray, "example length"]
-# A column of less information is left to the background.
+# A column with less information keeps the base of the background.
 LEAST_BITS = 0.3
 NUM_REPLACEMENTS = 5
 NUM_RESAMPLES = 1000
@@ -33,7 +33,7 @@ _WORD = re.compile(r"[ACGTN]*[ACGT][ACGTN]*", re.IGNORECASE)
 
 
 class Known(Code):
-    """Words, and sources of a distance between them, that ebox knows."""
+    """The words that ebox knows, and the sources of the distance between them."""
 
     E_BOX = "e_box"
     GATA_SITE = "gata_site"
@@ -42,7 +42,7 @@ class Known(Code):
 
 @dataclass(frozen=True)
 class Insert:
-    """A word to put into sequences; where it is N the sequence keeps its base."""
+    """A word to insert into sequences; at an N the sequence keeps its base."""
 
     label: str
     codes: UInt8[np.ndarray, " width"]
@@ -53,16 +53,16 @@ class Insert:
         return "".join("ACGTN"[code] for code in self.codes.tolist())
 
     def turned(self, strand: str) -> Insert:
-        """The word as it stands on a strand."""
+        """The word on a strand."""
         return self if strand == "+" else Insert(self.label, reverse_complement(self.codes))
 
 
 @dataclass(frozen=True)
 class KnownPair:
-    """Two words whose best distance the literature knows.
+    """Two words whose best distance is known from the literature.
 
-    It is theirs where a motif's best match is a composite of both, or where one motif's best match is among those of
-    the first and another's among those of the second. Matrices are named by JASPAR accession, without version.
+    A network uses this pair if the best match of a motif is a composite of both, or if the best match of one motif is
+    in `of_first` and that of another in `of_second`. Matrices are named by JASPAR accession, without version.
     """
 
     composites: frozenset[str]
@@ -75,7 +75,7 @@ class KnownPair:
     reference: str
 
     def fits(self, found: frozenset[str]) -> bool:
-        """Whether the best matches of the motifs, accessions, are of this pair."""
+        """Whether the best matches of the motifs, as accessions, are of this pair."""
         return bool(found & self.composites or (found & self.of_first and found & self.of_second))
 
 
@@ -84,7 +84,7 @@ def list_known_pairs() -> tuple[KnownPair, ...]:
     return (
         KnownPair(
             frozenset({"MA0140"}),
-            # TAL1::TCF3; TCF3, TCF4 and TCF12, which pair with it; other E-boxes (MYOD1) have other partners.
+            # TAL1::TCF3; TCF3, TCF4 and TCF12, the partners of TAL1; other E-boxes (MYOD1) have other partners.
             frozenset({"MA0091", "MA0522", "MA0830", "MA0521"}),
             # GATA1 to GATA6.
             frozenset({"MA0035", "MA0036", "MA0037", "MA0482", "MA0766", "MA1104"}),
@@ -105,16 +105,16 @@ def make_insert(label: str, word: str) -> Insert:
 
 
 def motif_insert(motif: Motif, label: str) -> Insert:
-    """The likeliest base at each column that carries information, N elsewhere."""
+    """The most likely base at each column with information, N elsewhere."""
     codes = motif.probabilities.argmax(axis=1).astype(np.uint8)
     return Insert(label, np.where(motif.information() >= LEAST_BITS, codes, np.uint8(N_CODE)))
 
 
 def read_insert(text: str, motif_files: Sequence[str | PathLike[str]] = ()) -> Insert:
-    """A word of DNA, or the name of a motif in files or JASPAR.
+    """Read a word of DNA, or find a motif by its name in files or JASPAR.
 
     Raises:
-        InputError: neither; near names are suggested.
+        InputError: neither; similar names are suggested.
     """
     if _WORD.fullmatch(text):
         return make_insert(text.upper(), text)
@@ -124,7 +124,7 @@ def read_insert(text: str, motif_files: Sequence[str | PathLike[str]] = ()) -> I
 
 
 def put_in(codes: Codes, insert: Insert, start: int) -> Codes:
-    """The sequences with a word at a place."""
+    """The sequences with a word inserted at a place."""
     changed = codes.copy()
     known = np.flatnonzero(insert.codes != N_CODE)
     changed[:, start + known] = insert.codes[known]
@@ -136,16 +136,19 @@ def describe_mean(values: Float[np.ndarray, " repeat"], seed: int = 0) -> dict[s
     random = np.random.default_rng(seed)
     rows = random.integers(0, len(values), (NUM_RESAMPLES, len(values)))
     low, high = np.percentile(np.asarray(values, np.float64)[rows].mean(axis=1), [2.5, 97.5])
-    return {
-        "value": round(float(np.mean(values)), 6),
-        "low": round(float(low), 6),
-        "high": round(float(high), 6),
-        "num": len(values),
-    }
+    found = {"value": np.mean(values), "low": low, "high": high}
+    return {**{name: round(float(number), 6) for name, number in found.items()}, "num": len(values)}
 
 
 def marginalise(score: Score, backgrounds: Codes, insert: Insert, seed: int = 0) -> dict[str, Any]:
-    """By how much a motif in the middle of backgrounds changes the logit."""
+    """How much a motif in the middle of backgrounds changes the logit.
+
+    Args:
+        score: Gives the logit of sequences.
+        backgrounds: The sequences.
+        insert: The motif.
+        seed: For the interval.
+    """
     start = (backgrounds.shape[1] - len(insert.codes)) // 2
     effect = score(put_in(backgrounds, insert, start)) - score(backgrounds)
     return describe_mean(effect, seed)
@@ -154,14 +157,22 @@ def marginalise(score: Score, backgrounds: Codes, insert: Insert, seed: int = 0)
 def measure_spacing(
     score: Score, backgrounds: Codes, first: Insert, second: Insert, max_gap_bp: int, seed: int = 0
 ) -> dict[str, Any]:
-    """Two motifs at every gap in every arrangement, and what each does alone at the best one.
+    """The effect of two motifs at every gap in every arrangement, and of each motif alone at the best of them.
 
-    An arrangement names the strands of the first and the second, the first standing to the left; the mirror images
-    are the same DNA read from its other strand. The effect is the logit with both less that of the background; the
-    interaction is what both do beyond the sum of each alone.
+    An arrangement gives the strands of the first and the second motif, the first on the left; the mirror images are the
+    same DNA read from the other strand. The effect is the logit with both motifs less that of the background; the
+    interaction is the effect of both less the sum of the effects of each alone.
 
-    The best of so many cells is chosen by the effect on every second background and measured on the others, at
-    least one each; else it would be the luckiest cell, with an interval that knows nothing of the choice.
+    The best gap and arrangement are chosen by the effect on every second background and measured on the others, so that
+    the interval does not ignore the choice among all cells.
+
+    Args:
+        score: Gives the logit of sequences.
+        backgrounds: The sequences that the motifs are inserted in; at least two.
+        first: The left motif.
+        second: The right motif.
+        max_gap_bp: The largest gap; less where the backgrounds are too short.
+        seed: For the intervals.
     """
     length = backgrounds.shape[1]
     widths = len(first.codes) + len(second.codes)
@@ -209,11 +220,19 @@ def measure_spacing(
 def destroy(
     score: Score, codes: Codes, hits: Sequence[Hit], motif: Discovered, max_sequences: int, seed: int = 0
 ) -> dict[str, Any] | None:
-    """By how much the logit falls when a motif's real sites are overwritten; none where it has no hits.
+    """How much the logit falls when the real sites of a motif are overwritten; None where it has no hits.
 
-    Every base of every hit is drawn anew, other than it was, from the composition of the sequences; the mean of 5
-    such draws counts. The control overwrites as many windows of the same width elsewhere in the same sequences, or as
-    many as fit: `num_windows`.
+    Every base of every hit is replaced by another base, drawn from the composition of the sequences; the effect is the
+    mean of 5 draws. The control overwrites the same number of windows of the same width elsewhere in the same
+    sequences, or fewer if no more fit: `num_windows`.
+
+    Args:
+        score: Gives the logit of sequences.
+        codes: The sequences.
+        hits: Hits in them, of any motifs.
+        motif: The motif to destroy.
+        max_sequences: The number of sequences with hits that are used at most.
+        seed: For the draws and the intervals.
     """
     random = np.random.default_rng(seed)
     places: dict[int, list[int]] = {}
@@ -246,7 +265,7 @@ def destroy(
 
 
 def _choose_elsewhere(taken: np.ndarray, number: int, width: int, random: np.random.Generator) -> list[int]:
-    """Starts of windows that touch no taken base, nor each other."""
+    """Starts of windows without a taken base that don't overlap."""
     taken, starts = taken.copy(), []
     for _ in range(number):
         covered = np.convolve(taken, np.ones(width), "valid")
@@ -260,7 +279,7 @@ def _choose_elsewhere(taken: np.ndarray, number: int, width: int, random: np.ran
 
 
 def _overwrite(codes: Codes, mask: np.ndarray, counts: np.ndarray, random: np.random.Generator) -> Codes:
-    """Draw the masked bases anew, each other than it was; N stays."""
+    """Replace each masked base by another, drawn by `counts`; N stays."""
     weights = np.tile(counts, (NUM_BASES, 1)) * (1.0 - np.eye(NUM_BASES)) + 1e-9
     cumulative = (weights / weights.sum(axis=1, keepdims=True)).cumsum(axis=1)
     changed = codes.copy()

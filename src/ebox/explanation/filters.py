@@ -1,4 +1,4 @@
-"""What the filters of the first layer look for: the sequences that excite each one, as a matrix."""
+"""What the filters of the first layer look for: the sequences that activate each filter, as a matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from ebox.errors import InputError
 from ebox.progress import Progress, quiet
-from ebox.sequences.codes import BASES, NUM_BASES
+from ebox.sequences.codes import BASES, one_hot
 from ebox.sequences.motifs import Motif, load_carried_motifs
 from ebox.storage.stamps import FILTERS, read_stamped, stamped
 
@@ -21,17 +21,15 @@ MIN_CORRELATION = 0.8
 MIN_ALIGNED_COLUMNS = 6
 PSEUDOCOUNT = 0.5
 SITE_SHARE = 0.7
-
 _CHUNK_BASES = 1 << 14
 
 
 @dataclass(frozen=True)
 class Resemblance:
-    """The known motif that a filter is most like.
+    """The known motif that is most similar to a filter.
 
-    `strand` is "-" when the known motif's reverse complement fits; `offset_bp` is where the known motif
-    begins
-    in the filter (negative: before it).
+    `strand` is "-" when the reverse complement of the known motif fits; `offset_bp` is where the known motif begins in
+    the filter (negative: before it).
     """
 
     id: str
@@ -46,9 +44,8 @@ class Resemblance:
 class FilterMotif:
     """One filter of the first layer as a motif.
 
-    `probabilities` come from the `num_sites` sub-sequences that excite it to more than the threshold; the
-    shares
-    are of the positive and the negative sequences that hold at least one such site.
+    `probabilities` are of the `num_sites` sub-sequences whose activation is above the threshold; the shares are of the
+    positive and the negative sequences with at least one such site.
     """
 
     index: int
@@ -61,7 +58,7 @@ class FilterMotif:
 
     @property
     def difference(self) -> float:
-        """By how much more of the positives than of the negatives it fires in."""
+        """The share of positives with a site, less that of negatives."""
         return self.share_positive - self.share_negative
 
     @property
@@ -72,7 +69,7 @@ class FilterMotif:
 
     @property
     def consensus(self) -> str:
-        """The most frequent base of each column; lower case under a half, n where no base passes 0.35."""
+        """The most frequent base of each column; lower case below 0.5, n below 0.35."""
         letters = []
         for row in self.probabilities:
             letter, share = BASES[int(row.argmax())], float(row.max())
@@ -92,27 +89,27 @@ def filter_motifs(
     seed: int = 0,
     progress: Progress = quiet,
 ) -> list[FilterMotif]:
-    """Turn each filter into a motif: align the sub-sequences that excite it most, as Koo and Eddy (2019) do.
+    """Turn each filter into a motif: align the sub-sequences that activate it most, as Koo and Eddy (2019) do.
 
-    The activation is that of the filter with each column's mean taken away, so that 0 is what random bases
-    give and N counts as nothing. Normalisation and activation function of the network, which rise with it,
-    play no part. So the threshold is higher than the half of the maximum that is usual after them: the
-    matrices of TAL1 and GATA1 reach half of theirs in 96 % of bound and 94 % of unbound sequences of 200 bp,
-    and 0.7 of it in 48 % and 27 %.
+    The activation is that of the filter with the mean of each column subtracted, so that random bases give 0 on average
+    and an N gives 0. The normalisation and the activation function of the network, which rise with it, are left out.
+    Therefore the threshold is higher than half of the maximum, which is usual after them: the matrices of TAL1 and
+    GATA1 reach half of their maximum in 96 % of bound and 94 % of unbound sequences of 200 bp, and 0.7 of it in 48 %
+    and 27 %.
 
     Args:
         filters: Weights of the first layer, bases in the order ACGT.
-        codes: Sequences to look at, base codes with 4 for N.
+        codes: Sequences, as base codes with 4 for N.
         targets: Which of them are positive.
         known: Motifs to compare with; none: the TAL1 and GATA1 matrices of the package.
-        num_sequences: At most so many are drawn, half of each class where there are enough.
+        num_sequences: The most sequences that are drawn, half of each class where there are enough.
         threshold: Share of the filter's greatest activation that a site must reach.
-        strands: both: the filter reads both strands, as `model.strands = "both"` makes it.
-        seed: Of the draw.
-        progress: Told the stage, and how much is done of how much.
+        strands: both: the filter reads both strands, as with `model.strands = "both"`.
+        seed: For the draw.
+        progress: Called with the stage, the number done and the number in all.
 
     Returns:
-        One motif a filter that ever rises above 0, those that favour positives most first.
+        A motif for each filter with an activation above 0, those that favour positives most first.
 
     Raises:
         InputError: sequences shorter than a filter, one class only, or a threshold outside 0 to 1.
@@ -141,12 +138,11 @@ def filter_motifs(
 
 
 def find_resemblance(probabilities: Float[np.ndarray, "width 4"], known: Sequence[Motif]) -> Resemblance | None:
-    """The known motif most like a matrix, over all offsets and both strands; none where nothing is like it.
+    """The known motif most similar to a matrix, over all offsets and both strands; None where none is similar.
 
-    The score is Pearson's correlation of the aligned probabilities, where columns that stand over against
-    nothing count
-    as uniform: so what one has and the other lacks lowers it. At least 6 columns must be aligned, and the
-    correlation be 0.8 or more.
+    The score is Pearson's correlation of the aligned probabilities. A column without a partner is compared with a
+    uniform one, so columns that only one of the two has lower the score. At least 6 columns must be aligned, and the
+    correlation must be 0.8 or more.
     """
     best: Resemblance | None = None
     for motif in known:
@@ -159,7 +155,7 @@ def find_resemblance(probabilities: Float[np.ndarray, "width 4"], known: Sequenc
 
 
 def filters_to_json(motifs: Sequence[FilterMotif], **about: Any) -> dict[str, Any]:
-    """The content of filters.json; `about` (num_sequences, split, threshold, …) stands beside the motifs."""
+    """The content of filters.json; `about` (num_sequences, split, threshold, …) is added to the motifs."""
     entries = [
         {
             "index": motif.index,
@@ -214,7 +210,7 @@ def _check(filters: np.ndarray, codes: np.ndarray, targets: np.ndarray, threshol
 
 
 def _draw_rows(targets: np.ndarray, num_sequences: int, seed: int) -> np.ndarray:
-    """Half of each class where there are enough; in order, so that a memory map is read forwards."""
+    """Half of each class where there are enough; in rising order, so that a memory map is read forwards."""
     random = np.random.default_rng(seed)
     positive, negative = np.flatnonzero(targets), np.flatnonzero(~targets)
     num_positive = min(len(positive), max(num_sequences // 2, num_sequences - len(negative), 1))
@@ -224,7 +220,7 @@ def _draw_rows(targets: np.ndarray, num_sequences: int, seed: int) -> np.ndarray
 
 
 def _split_rows(codes: np.ndarray) -> list[slice]:
-    """Rows in blocks whose windows stay within a processor's cache or near it."""
+    """Rows in blocks whose windows fit about into the cache of a processor."""
     size = max(1, _CHUNK_BASES // codes.shape[1])
     return [slice(start, min(start + size, len(codes))) for start in range(0, len(codes), size)]
 
@@ -232,18 +228,14 @@ def _split_rows(codes: np.ndarray) -> list[slice]:
 def _one_hot_windows(
     codes: np.ndarray, width: int, strands: Literal["one", "both"]
 ) -> Float32[np.ndarray, "example window bases"]:
-    """Every window of every sequence as a flat one-hot row; those of the other strand follow."""
-    eye = np.vstack([np.eye(NUM_BASES, dtype=np.float32), np.zeros((1, NUM_BASES), dtype=np.float32)])
-    one_hot = eye[codes]
-    if strands == "both":
-        windows = np.concatenate([_slide(one_hot, width), _slide(one_hot[:, ::-1, ::-1], width)], axis=1)
-    else:
-        windows = _slide(one_hot, width)
-    return windows
+    """Every window of every sequence as a flat one-hot row, then those of the other strand."""
+    bases = one_hot(codes)
+    own = _slide(bases, width)
+    return np.concatenate([own, _slide(bases[:, ::-1, ::-1], width)], axis=1) if strands == "both" else own
 
 
-def _slide(one_hot: np.ndarray, width: int) -> np.ndarray:
-    view = np.lib.stride_tricks.sliding_window_view(one_hot, width, axis=1)
+def _slide(bases: np.ndarray, width: int) -> np.ndarray:
+    view = np.lib.stride_tricks.sliding_window_view(bases, width, axis=1)
     return np.ascontiguousarray(view.transpose(0, 1, 3, 2)).reshape(view.shape[0], view.shape[1], -1)
 
 
@@ -269,7 +261,7 @@ def _make_motifs(
 
 
 def _align(left: np.ndarray, right: np.ndarray) -> tuple[float, int, int]:
-    """Greatest correlation over offsets that align enough columns; its offset and number of columns."""
+    """The greatest correlation over all offsets with enough aligned columns, its offset and number of columns."""
     norm = float(np.linalg.norm(left) * np.linalg.norm(right))
     best = (-1.0, 0, 0)
     if norm == 0.0:

@@ -1,10 +1,9 @@
 """What a few changed inputs add to a convolution's outputs, with fewer products: the full convolution of a window.
 
-A full convolution is a product of polynomials. Toom and Cook's way evaluates both at 6 points, multiplies there, and
-interpolates: 4 inputs with 3 taps take 6 products for 12, 2 inputs with 5 taps 6 for 10. What is left over at the end
-of a window is multiplied directly. The window lies along the first axis, so that evaluating and interpolating are
-matrix products of it with small constant matrices. Source: as `ebox.models.winograd`, whose transforms these are,
-transposed.
+A full convolution is a product of polynomials. The method of Toom and Cook evaluates both at 6 points, multiplies
+there, and interpolates: 4 inputs with 3 taps need 6 products instead of 12, 2 inputs with 5 taps 6 instead of 10. The
+rest at the end of a window is multiplied directly. The window is the first axis, so evaluation and interpolation are
+products with small constant matrices. Source: as for `ebox.models.winograd`; these are its transforms, transposed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ebox.models.winograd import MIN_CHANNELS, TILE, WIDTHS, make_transforms
 
 @dataclass(frozen=True)
 class Group:
-    """Products with the same few matrices, each with equally many inputs: all of the first matrix, then the next."""
+    """Products with a few matrices, the same number for each: first all of the first matrix, then of the next."""
 
     of_filters: Float[np.ndarray, "matrix width"]
     of_inputs: Float[np.ndarray, "product place"]
@@ -36,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Spreading:
-    """How the full convolution of `size` inputs is computed, and how many outputs it has."""
+    """How the full convolution of `size` inputs is computed; it has `wider` outputs."""
 
     size: int
     wider: int
@@ -44,19 +43,26 @@ class Spreading:
 
     @property
     def num_products(self) -> int:
-        """Products of an input with a matrix; taken directly they are `size` times the width."""
+        """How many products of an input with a matrix; direct products would be `size` times the width."""
         return sum(len(group.of_inputs) for group in self.groups)
 
 
 @lru_cache(maxsize=64)
 def plan_spreading(size: int, width: int, dilation: int, channels: int) -> Spreading:
-    """Choose how to compute the full convolution of `size` places."""
+    """Choose how to compute a full convolution.
+
+    Args:
+        size: Places of the window.
+        width: Taps of the filters.
+        dilation: Places from one tap to the next.
+        channels: The smaller number of input and output channels.
+    """
     wider = size + dilation * (width - 1)
     step = TILE + 1 - width
     block = step * dilation
     num_blocks, rest = 0, size
     if width in WIDTHS and channels >= MIN_CHANNELS:
-        # Whole blocks by Toom and Cook, and one more that is not whole where it still saves products.
+        # Whole blocks by Toom and Cook, and one incomplete block if it still saves products.
         num_blocks, rest = divmod(size, block)
         if TILE * dilation < rest * width:
             num_blocks, rest = num_blocks + 1, 0
@@ -83,7 +89,7 @@ def _by_points(size: int, wider: int, width: int, dilation: int, num_blocks: int
                 place = first + tap * dilation
                 if place < wider:
                     outputs[place, product] = of_outputs[point, tap]
-    # A convolution slides the filter, a product of polynomials turns it round.
+    # A product of polynomials reverses the filter, a convolution of a network does not.
     return Group(of_filters[:, ::-1], inputs, outputs)
 
 
@@ -99,7 +105,7 @@ def _directly(size: int, wider: int, width: int, dilation: int, first: int) -> G
 
 
 def transform_filters(plan: Spreading, weight: Float[Array, "width channel filter"]) -> tuple[Array, ...]:
-    """The matrices of each group, `(matrix, channel, filter)`; the same for all windows of a size."""
+    """The matrices of each group, (matrix, channel, filter); the same for all windows of one size."""
     return tuple(jnp.tensordot(_constant(group.of_filters), weight, 1) for group in plan.groups)
 
 

@@ -1,7 +1,7 @@
 """Attribution by gradients: gradient times input, integrated gradients, and DeepLIFT/SHAP.
 
-All three give hypothetical contributions, `(batch, length, 4)`: what each base would contribute at each place. The
-contribution of the sequence itself is the entry of the base that stands there.
+All three give hypothetical contributions, (batch, length, 4): what each base would contribute at each place. The
+contribution of the sequence itself is the entry of its own base.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ebox.models.layers import EXPONENT_LIMIT
 from ebox.models.passes import PLAIN, ConvolutionMethod, Elementwise, Pass, Rules
 from ebox.sequences.codes import NUM_BASES
 
-# Below this difference of two inputs a nonlinearity's slope is taken in place of the ratio of differences.
+# For a smaller difference of two inputs the slope of a nonlinearity replaces the ratio of differences.
 LEAST_DIFFERENCE = 1e-6
-# Below what float32 can hold of an exponential.
+# Near the smallest normal number of float32; a guard for the logarithm.
 LEAST_EVIDENCE = 1e-37
 Strand = Callable[[UInt8[Array, "batch length"], UInt8[Array, "batch reference length"]], dict[str, Array]]
 
@@ -32,10 +32,10 @@ Strand = Callable[[UInt8[Array, "batch length"], UInt8[Array, "batch reference l
 class GradientJob:
     """Gradient times input with the one-hot correction; a job for `iter_batches`.
 
-    The gradient is corrected by its mean over the four bases, since a one-hot input never leaves the plane where
-    the four sum to 1 (Majdandzic 2023). Its sum over a sequence is the first-order guess of the difference to the
-    uniform input, a quarter of every base, which `reference` is the logit of. Past the cut of the exponential
-    activation, which guards against overflow and is nothing learned, the slope is that at the cut.
+    The mean over the four bases is subtracted from the gradient, since the four values of a one-hot input always sum to
+    1 (Majdandzic 2023). The sum over a sequence is the first-order estimate of the difference to the uniform input, a
+    quarter of every base, whose logit is `reference`. The exponential activation is cut against overflow; beyond the
+    cut the slope at the cut is used.
     """
 
     track: int
@@ -59,8 +59,8 @@ class GradientJob:
 class IntegratedJob:
     """Integrated gradients from shuffled references (Sundararajan 2017); a job for `iter_batches`.
 
-    The line from each reference to the sequence is integrated by Gauss and Legendre's rule in `num_steps` points.
-    `reference` is the mean logit of the references.
+    The integral along the line from each reference to the sequence is by Gauss-Legendre quadrature with `num_steps`
+    points. `reference` is the mean logit of the references.
     """
 
     track: int
@@ -96,10 +96,10 @@ class IntegratedJob:
 class DeepLiftJob:
     """DeepLIFT/SHAP: the rescale rule, averaged over shuffled references; a job for `iter_batches`.
 
-    Each nonlinearity passes on the ratio of the differences of its output and its input between sequence and
-    reference (Shrikumar 2017, Lundberg 2017); a maximum gives what its winner and the reference's winner explain.
-    So the contributions of a sequence sum to its logit less the mean logit of the references, `reference`. The
-    sequence goes through the network once with all its references, in one group.
+    The multiplier of a nonlinearity is the ratio of the differences of its output and of its input between sequence and
+    reference (Shrikumar 2017, Lundberg 2017); a maximum is explained by its largest inputs in sequence and reference.
+    So the contributions of a sequence sum to its logit less the mean logit of the references, `reference`. The sequence
+    and all its references go through the network as one group.
     """
 
     track: int
@@ -114,7 +114,7 @@ class DeepLiftJob:
             group = one_hot(jnp.concatenate([codes[:, None], references], axis=1))
             logits, pull = jax.vjp(score, group.reshape(-1, *group.shape[2:]))
             logits = logits.reshape(group.shape[:2])
-            # The slots of the references carry the gradients of their pairs with the sequence.
+            # The gradient at each reference is that of its pair with the sequence.
             (multipliers,) = pull(jnp.ones_like(logits).at[:, 0].set(0.0).reshape(-1))
             return {
                 "logit": logits[:, 0],
@@ -126,7 +126,7 @@ class DeepLiftJob:
 
 
 def _over_strands(explain: Strand, codes: Array, references: Array, both_strands: bool) -> dict[str, Array]:
-    """Explain the strand given, or the mean of both, turned back to the strand given; nothing at an N."""
+    """Explain the given strand, or the mean of both in the direction of the given one; 0 at an N."""
     result = explain(codes, references)
     if both_strands:
         other = explain(reverse_complement(codes), reverse_complement(references))
@@ -137,12 +137,12 @@ def _over_strands(explain: Strand, codes: Array, references: Array, both_strands
 
 
 def _uncut(function: Elementwise, inputs: Array) -> Array:
-    """The function, with its slope at e^6's exponent for all inputs past it.
+    """The function, but for inputs above EXPONENT_LIMIT with the slope at that limit.
 
-    So a site that is strong enough to be cut still counts. All other functions of a network have at that exponent the
-    slope that they have past it (ReLU, and GELU to rounding).
+    So a site that is strong enough to be cut still has a contribution. The other functions of a network have the same
+    slope at the limit and above it (ReLU, and GELU up to rounding).
     """
-    # Just below it, since at it JAX gives half the slope.
+    # Just below the limit, since at the limit JAX gives half the slope.
     below = jax.lax.stop_gradient(jnp.minimum(inputs, np.nextafter(np.float32(EXPONENT_LIMIT), np.float32(0.0))))
     _, slopes = jax.jvp(function, (below,), (jnp.ones_like(below),))
     outputs = jax.lax.stop_gradient(function(inputs))
@@ -169,7 +169,7 @@ def _centre(slopes: Float[Array, "*rows 4"]) -> Float[Array, "*rows 4"]:
 def _project(
     multipliers: Float[Array, "batch reference length 4"], references: Float[Array, "batch reference length 4"]
 ) -> Float[Array, "batch length 4"]:
-    """What each base would contribute in place of the reference's: its multiplier less that of what it replaces."""
+    """What each base would contribute in place of that of the reference: the difference of their multipliers."""
     replaced = (multipliers * references).sum(axis=-1, keepdims=True)
     return (multipliers - replaced).mean(axis=1)
 
@@ -185,7 +185,7 @@ def rescale_rules(group: int) -> Rules:
         return maximum(jnp.stack([one, other], axis=-2))
 
     def log_mean_exp(features: Array) -> Array:
-        # The same shift for all sequences, so that differences between two of them are what they were.
+        # The same shift for all sequences, so that the differences between them don't change.
         top = jax.lax.stop_gradient(features.max(axis=(0, 1), keepdims=True))
         evidence = apply(jnp.exp, features - top).mean(axis=1)
         return apply(jnp.log, jnp.maximum(evidence, LEAST_EVIDENCE)) + top[0]
@@ -215,10 +215,10 @@ def _rescaled(group: int, function: Elementwise) -> Elementwise:
 
 
 def _rescaled_maximum(group: int) -> Callable[[Array], Array]:
-    """The maximum over the last but one axis, with its share of the difference at either winner.
+    """The maximum over the second to last axis; its difference is explained at the places of both maxima.
 
-    With y the greater of both maxima, y less the reference's is explained where the sequence's winner stands, and
-    the rest where the reference's does; neither divides by less than it explains.
+    With y the greater of both maxima, y less the maximum of the reference is explained at the place of the sequence's
+    maximum, and the rest at that of the reference's; neither is divided by less than it explains.
     """
 
     @jax.custom_vjp
@@ -245,7 +245,7 @@ def _rescaled_maximum(group: int) -> Callable[[Array], Array]:
 
 
 def _is_first(values: Array, top: Array) -> Array:
-    """Whether an entry is the first one of its window that reaches the maximum."""
+    """Whether an entry is the first in its window that equals the maximum."""
     place = jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 2)
     first = jnp.where(values == top, place, values.shape[-2]).min(axis=-2, keepdims=True)
     return place == first

@@ -1,4 +1,4 @@
-"""Where discovered motifs stand in sequences: good matches that the network also uses."""
+"""Where discovered motifs are in sequences: good matches that the network also uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ebox.explanation.discovery import Discovered
 from ebox.sequences.codes import NUM_BASES
 from ebox.sequences.matrices import make_tables, make_words, sum_tables
 
-# A hit must carry this share of the mean contribution of the motif's own sites.
+# The contribution of a hit must be at least this share of the mean contribution of the motif's own sites.
 MIN_CONTRIBUTION_SHARE = 0.25
 # Scores are counted in steps of this many bits for their exact distribution.
 STEP_BITS = 0.01
@@ -21,9 +21,9 @@ _BLOCK_ROWS = 2048
 
 @dataclass(frozen=True)
 class Hit:
-    """A place where a motif stands: good by its matrix, and used by the network.
+    """A place of a motif: a good match to its matrix that the network uses.
 
-    `score` is in bits against the composition of the sequences; `contribution` the sum over its bases.
+    `score` is in bits against the composition of the sequences; `contribution` is the sum over its bases.
     """
 
     example: int
@@ -41,13 +41,18 @@ def call_hits(
     contributions: Float[np.ndarray, "example length"],
     p_value: float,
 ) -> list[Hit]:
-    """Find the hits of each motif, by example and place; those of one motif do not overlap.
+    """Find the hits of each motif, sorted by example and place; hits of one motif do not overlap.
 
-    A hit scores as high as a share `p_value` of random places of the sequences' composition, and its contribution
-    has the motif's sign and at least a quarter of the mean of the motif's own sites.
+    The contribution of a hit has the motif's sign and at least a quarter of the mean of the motif's own sites.
+
+    Args:
+        motifs: The motifs.
+        codes: The sequences.
+        contributions: The contribution of each base.
+        p_value: The share of random places, with the composition of the sequences, that score as high as a hit.
     """
     counts = np.bincount(codes.ravel(), minlength=NUM_BASES)[:NUM_BASES].astype(np.float64)
-    # Both strands are read, so their bases count alike.
+    # Both strands are read, so a base and its complement have the same share.
     background = (counts + counts[::-1] + 1.0) / (counts + counts[::-1] + 1.0).sum()
     hits = [
         hit
@@ -84,10 +89,10 @@ def _call_motif(
 def find_threshold(
     log_odds: Float64[np.ndarray, "width 4"], background: Float64[np.ndarray, " 4"], p_value: float
 ) -> float:
-    """The least score that at most a share `p_value` of random sites reaches, by the exact distribution of the score.
+    """The lowest score that at most a share `p_value` of random sites reaches, from the exact distribution of scores.
 
-    Scores are rounded to steps of a hundredth of a bit; the distribution is built up column by column. It is infinite
-    where even the likeliest word is more frequent than that, as words of 6 bp are for 1e-4: then nothing is a hit.
+    Scores are rounded to steps of a hundredth of a bit; the distribution is computed column by column. The result is
+    infinite where even the best word is more frequent, as words of 6 bp are for 1e-4: then nothing is a hit.
     """
     steps = np.round(log_odds / STEP_BITS).astype(np.int64)
     steps -= steps.min(axis=1, keepdims=True)
@@ -98,17 +103,17 @@ def find_threshold(
             grown[step : step + len(shares)] += share * shares
         shares = grown
     tail = shares[::-1].cumsum()[::-1]
-    # Only scores that a word has: one step past a frequent word, the room for rounding would let it in again.
+    # Only scores that a word has: one step above a frequent word, the tolerance for rounding would include that word.
     reached = np.flatnonzero((tail <= p_value) & (shares > 0))
     if not len(reached):
         return float("inf")
     lowest = float(np.round(log_odds / STEP_BITS).min(axis=1).sum())
-    # Half a step a column is what rounding can take away.
+    # Rounding can lower a score by half a step for each column.
     return (int(reached[0]) + lowest) * STEP_BITS - 0.5 * STEP_BITS * len(log_odds)
 
 
 def mark_hits(hits: Sequence[Hit], shape: tuple[int, int]) -> Bool[np.ndarray, "example length"]:
-    """Which bases lie in a hit."""
+    """Which bases are in a hit."""
     mask = np.zeros(shape, bool)
     for hit in hits:
         mask[hit.example, hit.start : hit.end] = True
@@ -122,7 +127,7 @@ def _slide(values: Float[np.ndarray, "row length"], width: int) -> Float64[np.nd
 
 
 def _drop_overlaps(hits: list[Hit]) -> list[Hit]:
-    """Of hits that overlap, that of the highest score."""
+    """Keep the hit with the highest score of those that overlap."""
     kept: dict[int, list[Hit]] = {}
     for hit in sorted(hits, key=lambda hit: (-hit.score, hit.example, hit.start, hit.strand)):
         others = kept.setdefault(hit.example, [])

@@ -1,11 +1,11 @@
-"""Explain sequences of a file, of any length: logo, table, bigWig where their place is known."""
+"""Explain the sequences of a file, of any length: logo, table, and bigWig where their place is known."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 TABLE = "contributions.tsv"
 MAX_LOGOS = 50
 MAX_LOGO_BP = 400
-# So many bases of windows are cut at once.
+# Windows are cut in blocks of this number of bases.
 BLOCK_BASES = 1 << 20
 
 
@@ -51,7 +51,7 @@ class Hitless(Code):
 
 @dataclass(frozen=True)
 class Locus:
-    """One record explained: the mean contribution over the windows that cover each base."""
+    """The explanation of one record: for each base the mean contribution over the windows that cover it."""
 
     name: str
     sequence: str
@@ -63,36 +63,36 @@ class Locus:
 
 @dataclass(frozen=True)
 class _Records:
-    """Names and places, for the hits."""
+    """Names and places of the records, for the hits."""
 
     names: tuple[str, ...]
     places: tuple[Interval | None, ...]
 
 
 def refuse_beside_fasta(given: Mapping[str, Any]) -> None:
-    """Raise InputError for an option that only the explanation of a test set reads."""
+    """Raise InputError for an option that is only for the explanation of a test set."""
     for option, value in given.items():
         if value:
             raise InputError(
                 f"{option} has no meaning for the sequences of a file",
-                remedy=f"leave {option} out here, or give it to `ebox explain RUN` without --fasta: the motifs "
-                "that are found and matched there are those whose hits are called in these sequences",
+                remedy=f"leave {option} out, or give it to `ebox explain RUN` without --fasta: the hits in these "
+                "sequences are of the motifs that are found there",
             )
 
 
 @contextmanager
 def claim_store(out: Path) -> Iterator[Path]:
-    """Give the place to stream to for a folder `out`, held against other processes; what is left empty goes.
+    """Make the store beside a folder `out`, lock it against other processes, and remove it at the end if it is empty.
 
     Raises:
-        InputError: another process explains into the same folder, or the disk refuses.
+        InputError: another process explains into the same folder, or the disk can't be written.
     """
     part = out.parent / f".{out.name}.part"
     with explain_disk_errors(out):
         part.mkdir(parents=True, exist_ok=True)
     with claim_folder(part):
         try:
-            # What is streamed is begun anew where it is of other settings; the folder that is held must stay.
+            # The arrays are deleted where they are of other settings; the locked folder around them must stay.
             yield part / "arrays"
         finally:
             with suppress(OSError):
@@ -112,8 +112,19 @@ def explain_locus(
 ) -> ExplanationResult:
     """Explain every record of a file.
 
-    A longer record than the network reads is explained in windows that overlap by three quarters, and each base gets
-    the mean of those that cover it; a shorter one is padded with N on both sides. Contributions go to `store`.
+    A record longer than the network reads is explained in windows that overlap by three quarters, and each base gets
+    the mean of the windows that cover it; a shorter record is padded with N on both sides.
+
+    Args:
+        run: The run folder, for the motifs that were discovered.
+        model: Its network.
+        fasta: The file of the records.
+        out: The folder to publish.
+        store: Contributions are streamed to this folder; it is removed at the end.
+        config: The settings of the explanation.
+        track: The column of the logits.
+        mesh: The devices.
+        progress: Called with a phrase, the number done, and the number in all.
     """
     from ebox.evaluation.windows import plan_windows
     from ebox.explanation.attribution import attribute
@@ -168,7 +179,7 @@ def explain_locus(
 
 
 def _cut_all(sequences: SequenceSet, windows: Windows, length_bp: int) -> UInt8[np.ndarray, "window length"]:
-    """All windows, a byte a base; cut block by block, since the indices of a block take many times as much."""
+    """All windows, a byte for each base; cut in blocks, since the indices of a block take many times this memory."""
     from ebox.evaluation.windows import cut_windows
 
     codes = np.empty((len(windows.owner), length_bp), np.uint8)
@@ -180,7 +191,7 @@ def _cut_all(sequences: SequenceSet, windows: Windows, length_bp: int) -> UInt8[
 
 
 def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> list[Locus]:
-    """Bring the windows of each record together again."""
+    """Combine the windows of each record."""
     loci = []
     bounds = np.searchsorted(windows.owner, np.arange(len(sequences) + 1))
     length_bp = found.codes.shape[1]
@@ -207,7 +218,7 @@ def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> lis
 
 
 def _read_known(run: Path, track: str) -> tuple[list[Discovered], dict[str, Any] | None]:
-    """The motifs that `ebox explain RUN` discovered for a track; or why there are none."""
+    """The motifs that `ebox explain RUN` discovered for a track, or why there are none."""
     from ebox.explanation.writing import read_discovered, read_explanation
 
     if not (run / run_folder.EXPLANATION / run_folder.EXPLANATION_FACTS).exists():
@@ -220,9 +231,7 @@ def _read_known(run: Path, track: str) -> tuple[list[Discovered], dict[str, Any]
 
 
 def _call_known(motifs: Sequence[Discovered], loci: Sequence[Locus], config: ExplanationConfig) -> list[Hit]:
-    """Hits of known motifs, by record and place."""
-    from dataclasses import replace
-
+    """Hits of the discovered motifs, sorted by record and place."""
     from ebox.explanation.hits import call_hits
     from ebox.sequences import encode
 
@@ -242,8 +251,7 @@ def _describe(locus: Locus, num_hits: int) -> dict[str, Any]:
     return {
         "name": locus.name,
         "length_bp": len(locus.sequence),
-        "chrom": None if locus.place is None else locus.place.chrom,
-        "start": None if locus.place is None else locus.place.start,
+        **{key: None if locus.place is None else getattr(locus.place, key) for key in ("chrom", "start")},
         "logit": round(locus.logit, 5),
         "window_start": locus.window_start,
         "num_hits": num_hits,
@@ -284,7 +292,7 @@ def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> di
 
 
 def _choose_stretch(locus: Locus) -> tuple[int, int]:
-    """All of a short record; of a long one the stretch with the greatest sum of |contribution|."""
+    """The whole of a short record; of a long record the stretch with the greatest sum of |contribution|."""
     length = len(locus.sequence)
     if length <= MAX_LOGO_BP:
         return 0, length
@@ -294,7 +302,7 @@ def _choose_stretch(locus: Locus) -> tuple[int, int]:
 
 
 def _write_table(path: Path, loci: Sequence[Locus]) -> None:
-    """One row a base: record, 0-based position, base, contribution, and the place on the genome where known."""
+    """One row for each base: record, 0-based position, base, contribution, and the place on the genome if known."""
     with path.open("w", encoding="utf-8") as stream:
         stream.write("record\tposition\tbase\tcontribution\tchrom\tgenome_position\n")
         for locus in loci:

@@ -1,4 +1,4 @@
-"""Which known motifs a matrix is like, with q-values: TOMTOM against JASPAR and the user's own files."""
+"""The known motifs that are similar to a matrix, with q-values: TOMTOM with JASPAR and the user's own files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from ebox.errors import InputError
 from ebox.sequences.motifs import Motif, load_carried_motifs, read_motifs
 
-# Past this a likeness is no find, and is shown as such.
+# A match with a larger q-value is shown, but as not significant.
 MAX_Q = 0.05
 NUM_SHOWN = 5
 JASPAR_GROUP = "vertebrates"
@@ -24,11 +24,11 @@ _NEEDED = {"modiscolite": "modisco-lite", "memelite": "memelite"}
 
 @dataclass(frozen=True)
 class Match:
-    """A known motif that a matrix is like; `strand` is - where its reverse complement fits.
+    """A known motif that is similar to a matrix; `strand` is "-" where its reverse complement fits.
 
-    `p_value` is TOMTOM's, over all offsets and both strands; `q_value` is it corrected for the number of known
-    motifs (Benjamini and Hochberg). `offset_bp` is where the known motif, turned as `strand` says, begins in the
-    matrix (negative: before it), as in `Resemblance`.
+    `p_value` is TOMTOM's, over all offsets and both strands; `q_value` is corrected for the number of known motifs
+    (Benjamini and Hochberg). `offset_bp` is where the known motif, on `strand`, begins in the matrix (negative: before
+    it).
     """
 
     id: str
@@ -42,25 +42,25 @@ class Match:
 
     @property
     def is_find(self) -> bool:
-        """Whether the likeness is more than chance explains."""
+        """Whether the similarity is significant."""
         return self.q_value <= MAX_Q
 
 
 def check_extra() -> None:
-    """Raise InputError unless what motif discovery and matching need is installed."""
+    """Raise InputError unless the packages for motif discovery and matching are installed."""
     missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise InputError(
-            f"motif discovery needs {' and '.join(missing)}, not installed here",
+            f"motif discovery needs {' and '.join(missing)}, which is not installed",
             remedy='`pip install "ebox[explain]"`, or leave it out with `--set explanation.discover=false`',
         )
 
 
 def gather_targets(motif_files: Sequence[str | os.PathLike[str]]) -> list[Motif]:
-    """The known motifs: those of the user's files, then JASPAR's, or the few that ebox carries without pyjaspar.
+    """The known motifs: those of the user's files, then JASPAR's (with pyjaspar), then the few that ebox contains.
 
     Raises:
-        InputError: a file that is not of motifs.
+        InputError: a file that holds no motifs.
     """
     own = [motif for file in motif_files for motif in read_motifs(file)]
     jaspar = _load_jaspar_group() if importlib.util.find_spec("pyjaspar") is not None else ()
@@ -74,7 +74,7 @@ def _load_jaspar_group() -> tuple[Motif, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         database = jaspardb()
-        # Its own connection stays open for good, of which Python 3.13 warns.
+        # pyjaspar never closes its connection, and Python 3.13 warns of that.
         with closing(database.conn):
             found = database.fetch_motifs(collection="CORE", tax_group=[JASPAR_GROUP])
     motifs = []
@@ -88,16 +88,16 @@ def _load_jaspar_group() -> tuple[Motif, ...]:
 def match_motifs(
     matrices: Sequence[Float[np.ndarray, "width 4"]], targets: Sequence[Motif], *, num_shown: int = NUM_SHOWN
 ) -> list[list[Match]]:
-    """Compare matrices with known motifs (TOMTOM, Gupta 2007); the likeliest of each first.
+    """Compare matrices with known motifs (TOMTOM, Gupta 2007); for each the best match first.
 
-    Numba compiles at the first call on a machine, which takes about a minute; later ones read its cache.
+    Numba compiles at the first call on a machine, which takes about a minute; later calls read its cache.
     """
     from memelite import tomtom
 
     if not matrices:
         return []
     with warnings.catch_warnings():
-        # It warns of few targets, which the number beside the q-values tells too.
+        # It warns of few targets; their number is shown beside the q-values anyway.
         warnings.simplefilter("ignore")
         queries = [np.ascontiguousarray(matrix.T, np.float64) for matrix in matrices]
         known = [np.ascontiguousarray(motif.probabilities.T) for motif in targets]
@@ -115,7 +115,7 @@ def match_motifs(
                     p_value=float(p_values[row, column]),
                     q_value=float(q_values[column]),
                     strand="-" if strands[row, column] else "+",
-                    # TOMTOM counts where the matrix begins in the known motif.
+                    # TOMTOM's offset is where the matrix begins in the known motif.
                     offset_bp=-int(offsets[row, column]),
                     num_columns=int(overlaps[row, column]),
                 )
@@ -126,7 +126,7 @@ def match_motifs(
 
 
 def correct_p_values(p_values: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
-    """q-values by Benjamini and Hochberg (1995): the least share of false finds at which each is a find."""
+    """q-values by Benjamini and Hochberg (1995): the lowest false discovery rate at which each is significant."""
     number = len(p_values)
     order = np.argsort(p_values, kind="stable")
     scaled = np.asarray(p_values, np.float64)[order] * number / np.arange(1, number + 1)

@@ -1,7 +1,7 @@
-"""Putting variants of one motif together: TF-MoDISco often finds a degenerate motif several times, in parts.
+"""Merging variants of one motif: TF-MoDISco often finds a degenerate motif several times, in parts.
 
-Which parts depends on the network's seed; the motif does not. Patterns whose mean contributions lie alike at the best
-shift and strand count as one, and its matrix is that of all their sites.
+The parts depend on the network's seed, the motif does not. Patterns with similar mean contributions at the best shift
+and strand count as one pattern, and its matrix is that of all their sites.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ebox.sequences.codes import one_hot
 
 # Two halves of one planted motif had 0.90, different motifs of real TAL1 at most 0.58.
 LEAST_COSINE = 0.85
-# A column counts whose contribution reaches this share of the greatest.
+# A column is weak if its contribution is below this share of the greatest.
 TRIM_SHARE = 0.15
-# Two patterns overlap by so many columns at least.
+# The least number of columns by which two patterns overlap.
 LEAST_OVERLAP = 4
 
 Site = tuple[int, int, int, str]
@@ -36,7 +36,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How well two patterns agree; `offset` is where the second, turned for strand -, begins in the first."""
+    """How well two patterns agree; `offset` is where the second, reversed for strand "-", begins in the first."""
 
     cosine: float
     offset: int
@@ -68,11 +68,11 @@ def merge_alike(
     codes: UInt8[np.ndarray, "example length"],
     hypothetical: Float32[np.ndarray, "example length 4"],
 ) -> list[Pattern]:
-    """Merge each pattern into the largest one of its sign that is like it; those with most sites first.
+    """Merge each pattern into the largest similar one of the same sign; those with most sites first.
 
     Args:
         patterns: As found.
-        codes: The sequences that the sites lie in.
+        codes: The sequences with the sites.
         hypothetical: What each base would contribute at each place.
     """
     merged: list[Pattern] = []
@@ -88,7 +88,7 @@ def merge_alike(
 
 
 def _join(larger: Pattern, smaller: Pattern, found: Alignment, codes: np.ndarray, hypothetical: np.ndarray) -> Pattern:
-    """All sites in the frame of the larger, without those that would reach over an end or that it has already."""
+    """All sites in the frame of the larger pattern, without duplicates and those that reach past an end."""
     width, length = len(larger.contributions), codes.shape[1]
     moved = [move_site(site, found, width) for site in smaller.sites]
     held = {site[:3] for site in larger.sites}
@@ -105,7 +105,7 @@ def _join(larger: Pattern, smaller: Pattern, found: Alignment, codes: np.ndarray
 
 
 def move_site(site: Site, found: Alignment, width: int) -> Site:
-    """A site of the second pattern of an alignment in the frame of the first, which is so wide."""
+    """Move a site of the second pattern of an alignment into the frame of the first, which has `width` columns."""
     example, start, end, strand = site
     turned = strand if found.strand == "+" else {"+": "-", "-": "+"}[strand]
     first = start - found.offset if turned == "+" else end + found.offset - width

@@ -1,11 +1,11 @@
 """Saturation mutagenesis: the logit of every single-base change, recomputing only what the change can reach.
 
-A change at one base moves the filters' scores over one filter width, hence a few pooled positions, and each body
-layer widens that by its own reach. So only that window is computed again, and as a difference: the body's
-convolutions are linear, so what they add is the full convolution of the few changed inputs, which takes fewer products
-still (`full_convolution`): with 200 bp, 128 filters and the default body a thirteenth of those of whole
-passes. Positions are taken by their place in the pool (`phase`), so that every window of a phase begins at the same
-distance from its base. The idea of recomputing only the reach of a mutation is that of fastISM (Nair 2022).
+A change of one base changes the filters' scores over one filter width, so a few pooled positions, and each body layer
+widens that by its own reach. Only that window is computed again, and as a difference: the convolutions of the body are
+linear, so they add the full convolution of the few changed inputs, which needs still fewer products
+(`full_convolution`): with 200 bp, 128 filters and the default body a thirteenth of those of whole passes. Positions are
+grouped by their place in the pool (`phase`), so that all windows of a phase begin at the same distance from their base.
+The idea to recompute only the reach of a mutation is from fastISM (Nair 2022).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ebox.sequences.codes import NUM_BASES
 
 NUM_CHANGES = NUM_BASES - 1
 PLAINLY = Pass()
-# Each row is three changed sequences; on CPU 10 to 50 are equally fast, and an accelerator takes 64 chunks of them.
+# Each row is three changed sequences; on CPU 10 to 50 rows are equally fast, and an accelerator gets 64 such chunks.
 ROWS_AT_ONCE = 50
 ITEMS_AT_ONCE = 64
 
@@ -47,9 +47,9 @@ class SaturationJob:
     both_strands: bool
 
     def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
-        """Give `logit` and `uniform` (batch,), and `mutated` (batch, length, 4); a base that stays gives `logit`.
+        """Give `logit` and `uniform` (batch,), and `mutated` (batch, length, 4), with `logit` for the own base.
 
-        `uniform` is the logit of a sequence that is a quarter of every base where the sequence has one.
+        `uniform` is the logit of a sequence with a quarter of every base at each known base.
         """
         (codes,) = blocks
         logit, mutated = mutate_everywhere(network, codes, self.track, method)
@@ -69,9 +69,9 @@ class SaturationJob:
 def mutate_everywhere(
     network: Network, codes: UInt8[Array, "batch length"], track: int, method: ConvolutionMethod
 ) -> tuple[Float[Array, " batch"], Float[Array, "batch length 4"]]:
-    """Give the logit of each sequence, and of each of its single-base changes, on the strand given.
+    """Give the logit of each sequence, and of each of its single-base changes, on the given strand.
 
-    At an N nothing is changed: all four columns hold the logit of the sequence.
+    An N is not changed: all four columns hold the logit of the sequence.
 
     Args:
         network: Any network.
@@ -91,7 +91,7 @@ def mutate_everywhere(
     plan = _Plan.of(stages, pool_bp, found, chunk)
     items = jnp.arange(batch * num_chunks)
     changed = []
-    # A few rows at a time, so that what lies between the layers stays in a processor's cache.
+    # A few rows at a time, so that the values between the layers stay in the cache of a processor.
     for phase in range(pool_bp):
         mutate = _Phase.of(stages, track, plan, bases, phase).mutate
         at_once = None if method == "winograd" else ITEMS_AT_ONCE
@@ -108,9 +108,9 @@ def mutate_everywhere(
 
 
 class _Plan(NamedTuple):
-    """What all chunks share, every array padded at both ends so that a window may reach over them.
+    """What all chunks share; every array is padded at both ends so that a window may reach past them.
 
-    `before` and `behind` pool what lies outside a window, where the pooling is not a sum.
+    `before` and `behind` are the pools of all positions outside a window, for pooling that is not a sum.
     """
 
     chunk: int
@@ -140,7 +140,7 @@ class _Plan(NamedTuple):
         if weights is None:
             weights = jnp.ones((length, found.features[-1].shape[2]))
         outside = [_pool_outside(found.features[-1], kind) for kind in stages.pooling.kinds if kind != "mean"]
-        # By pooled positions, each with the scores of its bases.
+        # One row for each pooled position, with the scores of its bases.
         scanned = jnp.pad(found.scanned, ((0, 0), (0, -found.scanned.shape[1] % pool_bp), (0, 0)))
         scanned = scanned.reshape(scanned.shape[0], -1, pool_bp * scanned.shape[2])
         return _Plan(
@@ -170,7 +170,7 @@ class _Layer(NamedTuple):
 
     @staticmethod
     def of(update: Update, window: int) -> _Layer:
-        """Plan it for windows of a size."""
+        """Plan a layer for windows of a size."""
         convolution, *norms = update.linear
         filters = convolution.filters()
         for norm in norms:
@@ -183,8 +183,8 @@ class _Layer(NamedTuple):
 class _Phase(NamedTuple):
     """The bases of one place in the pool.
 
-    `start` is where the pooled window of a base begins from its own pool, `size` its length, and `table` what each base
-    there adds to the scores in the window.
+    `start` is where the pooled window of a base begins, counted from its own pool, `size` its length, and `table` what
+    each base at that place adds to the scores in the window.
     """
 
     stages: Stages
@@ -198,7 +198,7 @@ class _Phase(NamedTuple):
 
     @staticmethod
     def of(stages: Stages, track: int, plan: _Plan, bases: Array, phase: int) -> _Phase:
-        """Work out what is constant for a phase; `bases` is (batch, row, phase)."""
+        """Compute what is constant for a phase; `bases` is (batch, row, phase)."""
         left, right = stages.scan.padding
         start = (phase - right) // plan.pool_bp
         size = (phase + left) // plan.pool_bp - start + 1
@@ -210,7 +210,7 @@ class _Phase(NamedTuple):
         return _Phase(stages, track, plan, bases[:, :, phase], start, size, table, tuple(layers))
 
     def mutate(self, sequence: Array, row: Array) -> Float[Array, "row change"]:
-        """The logits of the three changes of some bases, each a pool further than the last."""
+        """The logits of the three changes of some bases, each base one pool further than the one before."""
         plan = self.plan
         own = jax.lax.dynamic_slice(self.bases, (sequence, row), (1, plan.chunk)).reshape(plan.chunk)
         window = _Window(plan, sequence, row + self.start, self.size)
@@ -226,7 +226,7 @@ class _Phase(NamedTuple):
         return self._finish(window, change)
 
     def _change_motifs(self, own: Array, window: _Window) -> Float[Array, "size row change filter"]:
-        """By how much the activations in the window change."""
+        """How much the activations in the window change."""
         step = jnp.arange(1, NUM_BASES, dtype=own.dtype)
         others = (own[:, None] + step[None]) % jnp.uint8(NUM_BASES)
         difference = (one_hot(others) - one_hot(own)[:, None]).reshape(-1, NUM_BASES)
@@ -238,14 +238,14 @@ class _Phase(NamedTuple):
         return (after - window.cut(self.plan.features)[:, :, None]) * window.inside()[:, :, None]
 
     def _finish(self, window: _Window, change: Float[Array, "size row change channel"]) -> Float[Array, "row change"]:
-        """From the changes of the last features to the logits."""
+        """Turn the changes of the last features into logits."""
         plan, channels = self.plan, self.plan.last.shape[2]
         pooled = plan.pooled[window.sequence]
         parts, outside = [], iter(zip(plan.before, plan.behind, strict=True))
         for number, kind in enumerate(self.stages.pooling.kinds):
             if kind == "mean":
                 shares = change * window.cut(plan.weights / plan.length)[:, :, None]
-                # One sum after another: a reduction along the first axis is not vectorised on CPU.
+                # One sum after another, since a reduction along the first axis is not vectorised on CPU.
                 moved = sum((shares[place] for place in range(1, window.size)), start=shares[0])
                 parts.append(pooled[number * channels : (number + 1) * channels][None, None] + moved)
             else:
@@ -255,7 +255,7 @@ class _Phase(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """A window of pooled positions that moves with the row: row q has the positions q + start and on."""
+    """A window of pooled positions that moves with the row: row q has the positions from q + start on."""
 
     plan: _Plan
     sequence: Array
@@ -271,7 +271,7 @@ class _Window(NamedTuple):
         return jnp.stack([held[place : place + rows] for place in range(self.size)])
 
     def inside(self) -> Float[Array, "size row 1"]:
-        """1 where a position of the window lies in the sequence."""
+        """1 where a position of the window is in the sequence, else 0."""
         places = self.start + jnp.arange(self.size)[:, None] + jnp.arange(self.plan.chunk)[None]
         return ((places >= 0) & (places < self.plan.length)).astype(jnp.float32)[..., None]
 
@@ -288,7 +288,7 @@ def _scan_table(scan: Convolution, pool_bp: int, phase: int, start: int, size: i
 def _pool_outside(features: Float[Array, "batch length channel"], kind: str) -> tuple[Array, Array]:
     """The pool of all positions before each place, and of all from it on.
 
-    Not the whole less the window, which would lose the digits of all others where the window holds the strong site.
+    The whole less the window would lose the digits of all other positions where the window holds a strong site.
     """
     grow = jax.lax.cummax if kind == "max" else jax.lax.cumlogsumexp
     lowest = jnp.full((features.shape[0], 1, features.shape[2]), -jnp.inf)
@@ -299,7 +299,7 @@ def _pool_outside(features: Float[Array, "batch length channel"], kind: str) -> 
 def _pool_again(
     window: _Window, change: Float[Array, "size row change channel"], kind: str, before: Array, behind: Array
 ) -> Float[Array, "row change channel"]:
-    """Pool over all positions anew: before the window, behind it, and in it."""
+    """Pool over all positions again: before the window, after it, and in it."""
     plan, is_max = window.plan, kind == "max"
     join = jnp.maximum if is_max else jnp.logaddexp
     starts = window.start + jnp.arange(plan.chunk)

@@ -74,7 +74,7 @@ class Study:
     progress: Progress
 
     def check_pair(self) -> None:
-        """Refuse an unknown motif before anything is computed."""
+        """Raise InputError for an unknown motif before anything is computed."""
         from ebox.explanation.experiments import read_insert
 
         for text in self.config.pair if self.config.pair is not None else ():
@@ -89,8 +89,18 @@ class Study:
         against: Path | None,
         planted: PathLike | None,
     ) -> ExplanationResult:
-        """Compute all parts, and publish them."""
+        """Compute all parts, and publish them.
+
+        Args:
+            data: The dataset; its test split is explained.
+            target: The folder to publish.
+            targets: Known motifs to compare with.
+            other: A network of another seed to compare with; None: not compared.
+            against: The run folder of `other`.
+            planted: BED of planted sites; None: the one beside simulated positives, if there is one.
+        """
         from ebox.explanation.hits import call_hits
+        from ebox.explanation.subject import find_truth
         from ebox.explanation.writing import (
             describe_attribution,
             describe_filters,
@@ -99,7 +109,7 @@ class Study:
             write_motif_files,
         )
 
-        truth = self._find_truth(data, planted)
+        truth = find_truth(self.folder, data, planted)
         subject = self._choose(data)
         if planted is not None:
             truth.check_names(subject.names, planted)
@@ -131,8 +141,8 @@ class Study:
         return ExplanationResult(target, facts)
 
     def _head(self) -> dict[str, Any]:
-        about = {"kind": "test", "track": self.model.tracks[self.track], "config": self.config.model_dump(mode="json")}
-        return stamped(EXPLANATION, about)
+        track, config = self.model.tracks[self.track], self.config.model_dump(mode="json")
+        return stamped(EXPLANATION, {"kind": "test", "track": track, "config": config})
 
     def _score(self, codes: np.ndarray, phrase: str | None = None) -> np.ndarray:
         from ebox.evaluation.inference import predict
@@ -235,7 +245,7 @@ class Study:
         return {"pair": {**facts, "expected": known if pair.reference else None}, "reason": None}
 
     def _show_examples(self, subject: Subject, found: Attributions) -> list[dict[str, Any]]:
-        """The sequences that the network is surest of."""
+        """The sequences with the highest logits."""
         from ebox.sequences import decode
 
         best = np.argsort(-np.asarray(found.logit), kind="stable")[:NUM_EXAMPLES]
@@ -248,11 +258,6 @@ class Study:
             }
             for row in best.tolist()
         ]
-
-    def _find_truth(self, data: Dataset, planted: PathLike | None) -> Any:
-        from ebox.explanation.subject import find_truth
-
-        return find_truth(self.folder, data, planted)
 
     def _prove(
         self,

@@ -1,4 +1,4 @@
-"""What an explanation is about: which sequences, which pair of motifs, and the truth where it is known."""
+"""What is explained: which sequences, which pair of motifs, and the truth where it is known."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ CALL_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Truth:
-    """What was planted in simulated sequences: the matrices, and where they stand by the names of the records.
+    """What was planted in simulated sequences: the matrices, and their sites by the names of the records.
 
-    Sites are in coordinates of the whole records, of `record_bp` where that is known; a dataset holds their centre.
+    Sites are in coordinates of the whole records, of `record_bp` if known; a dataset holds the centre of the records.
     """
 
     motifs: tuple[Motif, ...]
@@ -42,19 +42,19 @@ class Truth:
     record_bp: int | None = None
 
     def check_names(self, names: Sequence[str], file: PathLike) -> None:
-        """Raise InputError where no site lies in a sequence named."""
+        """Raise InputError where no site is in one of the named sequences."""
         assert self.sites is not None
         if not set(self.sites.chrom.tolist()).isdisjoint(names):
             return
         raise InputError(
-            f"names none of the sequences explained: its first record is {str(self.sites.chrom[0])[:80]!r}, "
-            f"the first sequence explained {names[0][:80]!r}",
+            f"names none of the explained sequences: its first record is {str(self.sites.chrom[0])[:80]!r}, "
+            f"the first explained sequence {names[0][:80]!r}",
             file=file,
-            remedy="give the BED of these sequences, the names of their records in its first column",
+            remedy="give the BED of these sequences, with the names of their records in the first column",
         )
 
     def mark(self, names: Sequence[str], length_bp: int) -> Bool[np.ndarray, "example length"] | None:
-        """Which bases of the sequences named lie in a planted site; none where no site is known."""
+        """Which bases of the named sequences are in a planted site; None where no site is known."""
         if self.sites is None:
             return None
         rows = {name: row for row, name in enumerate(names)}
@@ -98,7 +98,13 @@ def choose_rows(
     threshold: float,
     config: ExplanationConfig,
 ) -> tuple[Int64[np.ndarray, " chosen"], int]:
-    """Choose test sequences to explain, in order, and say among how many.
+    """Choose test sequences to explain, in order; return them, and the number that they were drawn from.
+
+    Args:
+        logits: Of all test sequences.
+        positive: Which of them are positive.
+        threshold: A probability at or above it is called positive.
+        config: Which sequences, how many at most, and the seed.
 
     Raises:
         InputError: none reaches the threshold, or none is positive.
@@ -127,7 +133,15 @@ def choose_rows(
 def describe_choice(
     config: ExplanationConfig, codes: UInt8[np.ndarray, "example length"], available: int, threshold: float, total: int
 ) -> dict[str, Any]:
-    """What was chosen, as facts."""
+    """Describe the choice of sequences as facts.
+
+    Args:
+        config: Which sequences were wanted.
+        codes: The chosen sequences.
+        available: How many they were drawn from.
+        threshold: A probability at or above it is called positive.
+        total: The size of the test split.
+    """
     return {
         "split": "test",
         "chosen": config.sequences,
@@ -141,7 +155,7 @@ def describe_choice(
 
 
 def find_places(data: Dataset, rows: Int64[np.ndarray, " chosen"]) -> tuple[Interval | None, ...]:
-    """Where examples lie on the genome; none where that is unknown."""
+    """The places of examples on the genome; None where that is unknown."""
     columns = [data.examples[name].gather(rows.tolist()).to_list() for name in ("chrom", "start", "end", "strand")]
     return tuple(
         None if chrom is None or start is None else Interval(chrom, start, end, strand or ".")
@@ -152,7 +166,7 @@ def find_places(data: Dataset, rows: Int64[np.ndarray, " chosen"]) -> tuple[Inte
 def choose_pair(
     motifs: Sequence[Discovered], config: ExplanationConfig, motif_files: Sequence[PathLike]
 ) -> Pair | None:
-    """The two words of the settings; or those that the literature knows for what was found; or the first two motifs."""
+    """The two words of the settings, else a found pair that the literature knows, else the first two motifs."""
     if config.pair is not None:
         return Pair(read_insert(config.pair[0], motif_files), read_insert(config.pair[1], motif_files))
     found = frozenset(motif.best.id.partition(".")[0] for motif in motifs if motif.best is not None)
@@ -162,13 +176,13 @@ def choose_pair(
     speaking = [motif for motif in motifs if motif.sign > 0]
     if not speaking:
         return None
-    # With one motif, two of it are set apart.
+    # A single motif is paired with itself.
     first, second = speaking[0], speaking[min(1, len(speaking) - 1)]
     return Pair(motif_insert(first.motif, first.name), motif_insert(second.motif, second.name))
 
 
 def draw_backgrounds(data: Dataset, track: int, config: ExplanationConfig) -> UInt8[np.ndarray, "some length"]:
-    """Negatives of the test split, shuffled, to put motifs into; any of it where it has no negative."""
+    """Shuffled negatives of the test split, for motifs to be inserted; any examples where it has no negative."""
     rows = data.rows("test")
     negative = np.flatnonzero(np.asarray(data.targets[rows, track]) == 0) + rows.start
     negative = negative if len(negative) else np.arange(rows.start, rows.stop)
@@ -178,7 +192,7 @@ def draw_backgrounds(data: Dataset, track: int, config: ExplanationConfig) -> UI
 
 
 def find_truth(run: Path, data: Dataset, planted: PathLike | None) -> Truth:
-    """The planted matrices of simulated sequences, and their sites: from a BED, or beside the simulated positives."""
+    """The planted matrices of simulated sequences, and their sites, from a BED or beside the simulated positives."""
     path = run / run_folder.SIMULATION
     motifs: tuple[Motif, ...] = ()
     record_bp = None
@@ -197,7 +211,7 @@ def find_truth(run: Path, data: Dataset, planted: PathLike | None) -> Truth:
 
 
 def find_track(tracks: Sequence[str], wanted: str | None) -> int:
-    """The column of a track; the first where none is named."""
+    """The column of a track; the first where `wanted` is None."""
     if wanted is None:
         return 0
     if wanted in tracks:

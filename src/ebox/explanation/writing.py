@@ -32,14 +32,14 @@ from ebox.storage.run_folder import BIGWIG, CONTRIBUTIONS, EXPLANATION, EXPLANAT
 from ebox.storage.stamps import EXPLANATION as EXPLANATION_STAMP
 from ebox.storage.stamps import read_stamped
 
-# A filter's matrix of fewer sites is mostly chance.
+# The matrix of a filter with fewer sites is mostly chance.
 MIN_FILTER_SITES = 20
-# Methods that measure each base by itself, against a quarter of every base; the others go there from shuffles.
+# Methods that measure each base alone, against a quarter of every base; the others start from shuffled sequences.
 ALONE = ("saturation", "gradient")
 
 
 class Against(Code):
-    """What sequences are explained against."""
+    """What sequences are compared with."""
 
     DINUCLEOTIDE_SHUFFLES = "dinucleotide_shuffles"
     EQUAL_SHARES = "equal_shares"
@@ -54,7 +54,7 @@ class Incomplete(Code):
 
 @dataclass(frozen=True)
 class ExplanationResult:
-    """Where the explanation stands, the facts in it (docs/explanation.md), and the report, if it was written again."""
+    """The folder of an explanation, its facts (docs/explanation.md), and the report, if it was written again."""
 
     folder: Path
     facts: dict[str, Any]
@@ -80,7 +80,7 @@ class Explained(Protocol):
 
 
 def describe_attribution(found: Attributions, config: ExplanationConfig) -> dict[str, Any]:
-    """Method, what is explained against what, and the completeness error with a warning past 5 %."""
+    """Method, output, reference, and the completeness error with a warning above 5 %."""
     error = found.completeness_error()
     is_alone, warning = found.method in ALONE, None
     if error > WARN_COMPLETENESS:
@@ -99,9 +99,13 @@ def describe_attribution(found: Attributions, config: ExplanationConfig) -> dict
 
 
 def describe_motif(motif: Discovered, hits: Sequence[Hit], num_sequences: int, num_searched: int) -> dict[str, Any]:
-    """A discovered motif as facts; its matrix is the one that the logo, the matches and the hits are of.
+    """Describe a discovered motif as facts.
 
-    Its sites are of the sequences that motifs were looked for in, its hits of all.
+    Args:
+        motif: The motif.
+        hits: Hits of all motifs in all explained sequences.
+        num_sequences: How many sequences were explained.
+        num_searched: How many of them were searched for motifs; the sites are in these.
     """
     own = [hit for hit in hits if hit.motif == motif.name]
     return {
@@ -125,14 +129,14 @@ def describe_motif(motif: Discovered, hits: Sequence[Hit], num_sequences: int, n
 
 
 def read_own_filters(run: Path) -> list[FilterMotif]:
-    """The filters of an evaluated run with enough sites to match, in order; none where it was not evaluated."""
+    """The filters of a run with enough sites to match, in order; an empty list where it was not evaluated."""
     if not (run / "filters.json").exists():
         return []
     return sorted((own for own in read_filters(run) if own.num_sites >= MIN_FILTER_SITES), key=lambda own: own.index)
 
 
 def describe_filters(filters: Sequence[FilterMotif], matches: Sequence[Sequence[Match]]) -> list[dict[str, Any]]:
-    """Filters with the known motifs that their matrices are like, as facts."""
+    """Filters with the known motifs that are similar to their matrices, as facts."""
     return [
         {
             "name": name_filter(own),
@@ -146,7 +150,7 @@ def describe_filters(filters: Sequence[FilterMotif], matches: Sequence[Sequence[
 
 
 def name_filter(own: FilterMotif) -> str:
-    """What a filter is called in facts and files."""
+    """The name of a filter in facts and files."""
     return f"filter_{own.index}"
 
 
@@ -165,7 +169,17 @@ def write_motif_files(
     contributions: Float[np.ndarray, "example length"],
     examples: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Write what a person or a program goes on with, and list it."""
+    """Write the files of an explanation, and return their names.
+
+    Args:
+        folder: The folder to write in.
+        motifs: The discovered motifs.
+        hits: Their hits.
+        subject: Names and places of the explained sequences.
+        found: The explanation.
+        contributions: Of each base.
+        examples: The sequences that get a logo.
+    """
     files: dict[str, Any] = {"contributions": CONTRIBUTIONS, "hits": HITS, "logos": [], "motifs": None, "bigwig": None}
     write_contributions(folder / CONTRIBUTIONS, subject.names, found, contributions)
     (folder / HITS).write_text(format_hits(hits, subject), encoding="utf-8")
@@ -189,7 +203,14 @@ def write_motif_files(
 def write_contributions(
     path: Path, names: Sequence[str], found: Attributions, contributions: Float[np.ndarray, "example length"]
 ) -> None:
-    """Publish all numbers as npz; arrays on disk are copied through, not loaded."""
+    """Publish all numbers as npz; arrays on disk are copied without loading them.
+
+    Args:
+        path: The file.
+        names: Of the sequences.
+        found: The explanation.
+        contributions: Of each base.
+    """
     with publish_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
@@ -205,7 +226,16 @@ def write_contributions(
 def write_logo(
     folder: Path, name: str, heights: Float[np.ndarray, "width 4"], title: str, unit: str, first: int
 ) -> list[str]:
-    """Write a logo as SVG and PNG into the folder `logos`, and name both."""
+    """Write a logo as SVG and PNG into the folder `logos`, and return the names of both.
+
+    Args:
+        folder: The folder that holds `logos`.
+        name: The stem of the files.
+        heights: One row for each position, columns A, C, G, T.
+        title: What the logo shows.
+        unit: Of the heights.
+        first: The number of the first position.
+    """
     (folder / "logos").mkdir(exist_ok=True)
     safe = re.sub(r"[^\w.-]+", "_", name)[:80]
     files = [f"logos/{safe}.svg", f"logos/{safe}.png"]
@@ -216,21 +246,17 @@ def write_logo(
 
 
 def contribution_heights(sequence: str, contributions: Float[np.ndarray, " length"]) -> Float[np.ndarray, "length 4"]:
-    """Letter heights of a sequence: each base as tall as its contribution, below the axis where negative."""
+    """Letter heights of a sequence: the height of each base is its contribution, below the axis where negative."""
     return one_hot(encode(sequence), np.float64) * np.asarray(contributions, np.float64)[:, None]
 
 
 def format_hits(hits: Sequence[Hit], subject: Explained) -> str:
-    """BED6 and two columns, score in bits and contribution; on the genome where known, else by record name."""
+    """BED6 and two columns, score in bits and contribution; on the genome if known, else by the record's name."""
     lines = []
     for hit in hits:
         place = subject.places[hit.example]
-        chrom, start, end, strand = (
-            name_place(subject.names[hit.example], hit.example + 1),
-            hit.start,
-            hit.end,
-            hit.strand,
-        )
+        chrom = name_place(subject.names[hit.example], hit.example + 1)
+        start, end, strand = hit.start, hit.end, hit.strand
         if place is not None:
             chrom = place.chrom
             if place.strand == "-":
@@ -246,7 +272,7 @@ def format_hits(hits: Sequence[Hit], subject: Explained) -> str:
 
 
 def name_place(name: str, number: int) -> str:
-    """The first word of a record's name; of one without a name, its number from 1."""
+    """The first word of a record's name, or its number where it has no name."""
     return name.split()[0] if name.strip() else f"record_{number}"
 
 
