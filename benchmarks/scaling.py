@@ -29,17 +29,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from ebox.planning import (
-    ScalingPoint,
-    ScalingResult,
-    StepCase,
-    compile_for_topology,
-    fit_scaling,
-    fit_stragglers,
-    parse_topology,
-    scaling_curve,
-)
 from ebox.planning.compilation import StepShape
+from ebox.planning.isolation import compile_for_topology
+from ebox.planning.speedup import scaling_curve
+from ebox.planning.step_time import ScalingPoint, ScalingResult, StepCase, fit_scaling
+from ebox.planning.stragglers import fit_stragglers
+from ebox.planning.topologies import parse_topology
 from ebox.settings.reading import Config, read_config
 from machine import RESULTS, describe_machine, keep
 

@@ -15,7 +15,7 @@ from ebox.evaluation.validation import measure_validation
 from ebox.mesh import find_devices, make_mesh
 from ebox.models import Network
 from ebox.settings.reading import Config, ParallelConfig, make_config
-from ebox.training import TrainingResult, fit
+from ebox.training.loop import TrainingResult, fit
 
 NUM_TRAIN, NUM_VALIDATION = 203, 60
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from ebox.errors import InputError
-from ebox.evaluation import auprc, auroc
 from ebox.evaluation.baselines import (
     LabelledCodes,
     count_kmers,
@@ -20,6 +19,7 @@ from ebox.evaluation.baselines import (
     fit_kmer_logistic,
     measure_background,
 )
+from ebox.evaluation.metrics import auprc, auroc
 from ebox.reporting.languages.english import say
 from ebox.sequences.codes import decode, encode, reverse_complement
 from ebox.sequences.motifs import Motif

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from ebox.errors import InputError
-from ebox.evaluation import auroc, bootstrap_metrics, bootstrap_models, compare_models, compare_scores
-from ebox.evaluation.bootstrap import iter_resamples
-from ebox.evaluation.metrics import METRIC_NAMES, compute_metrics
+from ebox.evaluation.bootstrap import (
+    bootstrap_metrics,
+    bootstrap_models,
+    compare_models,
+    compare_scores,
+    iter_resamples,
+)
+from ebox.evaluation.metrics import METRIC_NAMES, auroc, compute_metrics
 
 
 def draw_examples(

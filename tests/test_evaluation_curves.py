@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from ebox.evaluation import auroc, bin_calibration, count_scores, trace_pr, trace_roc
+from ebox.evaluation.curves import bin_calibration, count_scores, trace_pr, trace_roc
+from ebox.evaluation.metrics import auroc
 
 
 def draw_examples(size: int, num_levels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ import pytest
 
 from ebox.datasets.folder import EXAMPLE_COLUMNS, Dataset
 from ebox.errors import InputError
-from ebox.evaluation import choose_threshold
 from ebox.evaluation.metrics import METRIC_NAMES, compute_metrics
 from ebox.evaluation.protocol import evaluate, gather_motifs
+from ebox.evaluation.thresholds import choose_threshold
 from ebox.reporting.languages.english import say
 from ebox.settings.reading import DataConfig, EvaluationConfig
 

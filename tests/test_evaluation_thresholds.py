@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebox.errors import InputError
-from ebox.evaluation import choose_threshold
 from ebox.evaluation.metrics import compute_metrics
+from ebox.evaluation.thresholds import choose_threshold
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["accuracy", "balanced_accuracy", "mcc"]), st.integers(1, 12))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ebox.errors import InputError
-from ebox.explanation import FilterMotif, filter_motifs, filters_to_json, find_resemblance
+from ebox.explanation.filters import FilterMotif, filter_motifs, filters_to_json, find_resemblance
 from ebox.sequences.motifs import Motif
 
 EBOX = "CAGATGGT"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebox.datasets import build_dataset
+from ebox.datasets.build import build_dataset
 from ebox.drawing.logo_png import write_logo_png
 from ebox.errors import InputError
 from ebox.explanation import discovery

@@ -17,17 +17,11 @@ from ebox.errors import InputError
 from ebox.mesh import make_mesh
 from ebox.models import build_model, count_parameters
 from ebox.models.normalisation import GATHERED_DEVICES
-from ebox.planning import (
-    ChipMemory,
-    CompilationResult,
-    StepShape,
-    TopologyResult,
-    compile_for_topology,
-    compile_train_step,
-    examine_topology,
-    parse_topology,
-)
+from ebox.planning.compilation import ChipMemory, CompilationResult, StepShape, compile_train_step
+from ebox.planning.examination import TopologyResult, examine_topology
 from ebox.planning.hardware import SLICES
+from ebox.planning.isolation import compile_for_topology
+from ebox.planning.topologies import parse_topology
 from ebox.settings.reading import Config, read_config
 from ebox.training.step import NUM_SIGNALS
 from ebox.verbs.doctor import describe_topology
@@ -249,7 +243,7 @@ def test_the_real_step_compiles_for_gpus_exchanges_its_gradient_and_fits(name: s
 
 
 def test_planning_uses_the_shapes_of_the_dataset(tmp_path: Path):
-    from ebox.datasets import build_dataset
+    from ebox.datasets.build import build_dataset
 
     generator = np.random.default_rng(0)
     letters = np.array(list("ACGT"))

@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from ebox.mesh import DATA_AXIS, make_mesh
-from ebox.planning import Collective, read_collectives
 from ebox.planning.collective_costs import EXCHANGES, exchange_rounds, exchange_volume, sent_share
+from ebox.planning.programs import Collective, read_collectives
 
 CHIPS = 8
 LENGTH = 1024

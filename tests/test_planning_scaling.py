@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ebox.errors import InputError
-from ebox.planning import ScalingModel, ScalingPoint, StepCase, fit_scaling, scaling_curve, simulate_step
+from ebox.planning.speedup import scaling_curve, simulate_step
+from ebox.planning.step_time import ScalingModel, ScalingPoint, StepCase, fit_scaling
 from ebox.planning.stragglers import StragglerResult, draw_slowest, fit_stragglers, mean_of_slowest
 
 TRUTH = ScalingModel(fixed_seconds=2e-3, per_example_seconds=5e-5, per_message_seconds=2e-4, transfer=1.08, spread=0.08)

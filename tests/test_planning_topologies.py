@@ -7,9 +7,8 @@ import math
 import pytest
 
 from ebox.errors import InputError
-from ebox.planning import CHIPS, parse_topology
-from ebox.planning.hardware import SLICES, describe_gpu
-from ebox.planning.topologies import topology_environment
+from ebox.planning.hardware import CHIPS, SLICES, describe_gpu
+from ebox.planning.topologies import parse_topology, topology_environment
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import processes
 from ebox.diagnosis.growth import GrowthResult, describe_case, follow_growth, measure_growth, read_link, write_growth
 from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError
-from ebox.planning import ScalingPoint, StepCase
+from ebox.planning.step_time import ScalingPoint, StepCase
 from ebox.settings.reading import make_config
 from ebox.verbs.doctor import doctor
 from ebox.verbs.train import worker_arguments

@@ -19,8 +19,8 @@ from ebox.models.files import load_model, save_model
 from ebox.models.tensors import TENSORS
 from ebox.settings.reading import ParallelConfig, make_config
 from ebox.storage.run_folder import CHECKPOINTS, MetricsLog
-from ebox.training import TrainingResult
 from ebox.training.checkpoints import find_checkpoints
+from ebox.training.loop import TrainingResult
 from planted import (
     NUM_TRAIN,
     NUM_VALIDATION,

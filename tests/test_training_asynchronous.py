@@ -20,9 +20,9 @@ from ebox.errors import InputError, WorkersFailedError
 from ebox.mesh import find_devices, make_mesh
 from ebox.models import build_model
 from ebox.settings.reading import Config, ParallelConfig, make_config
-from ebox.training import TrainingResult, fit
 from ebox.training.asynchronous import AsyncEngine, GradientComputer, GradientResult
 from ebox.training.batches import ChunkPlan
+from ebox.training.loop import TrainingResult, fit
 from ebox.training.state import TrainState, make_hyperparameters
 from ebox.training.step import make_plan
 from groups import SETTINGS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from ebox.diagnosis.preflight import PreflightResult
-    from ebox.planning import TopologyResult
+    from ebox.planning.examination import TopologyResult
 
 State = Literal["ok", "missing", "warning"]
 

@@ -22,8 +22,9 @@ from statistics import median
 from typing import Any
 
 from ebox.errors import InputError
-from ebox.planning import CurvePoint, ScalingPoint, ScalingResult, StepCase, fit_scaling, scaling_curve
 from ebox.planning.collective_costs import exchange_rounds, exchange_volume
+from ebox.planning.speedup import CurvePoint, scaling_curve
+from ebox.planning.step_time import ScalingPoint, ScalingResult, StepCase, fit_scaling
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import Config, format_config
 from ebox.storage.publishing import read_json

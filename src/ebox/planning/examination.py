@@ -88,7 +88,7 @@ def examine_topology(
 
 def _find_shape(dataset: str | os.PathLike[str] | None, config: Config) -> StepShape:
     """The shapes of a training on the dataset."""
-    from ebox.datasets import open_dataset
+    from ebox.datasets.folder import open_dataset
     from ebox.planning.compilation import StepShape
     from ebox.training.loop import check_trainable
     from ebox.training.sampling import make_order

@@ -3,8 +3,3 @@
 Owns what stands in which step, and checkpoints. Reads an opened dataset, gets its devices from `mesh`, and is told how
 to measure a network and how to start a worker by whoever calls it, so that it needs no `evaluation` and no `verbs`.
 """
-
-from ebox.models.files import LoadedModel, load_model, save_model
-from ebox.training.loop import TrainingResult, fit
-
-__all__ = ["LoadedModel", "TrainingResult", "fit", "load_model", "save_model"]

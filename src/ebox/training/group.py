@@ -26,8 +26,8 @@ from ebox.workers.ray_pool import Here
 if TYPE_CHECKING:
     import numpy as np
 
-    from ebox.training import TrainingResult
     from ebox.training.asynchronous import GradientComputer, GradientResult, WorkerPool
+    from ebox.training.loop import TrainingResult
     from ebox.workers.supervision import StartCrew
 
 
@@ -235,7 +235,7 @@ def read_result(folder: Path) -> TrainingResult:
     """The result of a finished training from its run folder."""
     from ebox.models.files import load_model
     from ebox.storage import run_folder
-    from ebox.training import TrainingResult
+    from ebox.training.loop import TrainingResult
 
     facts = read_json(folder / run_folder.TRAINING)
     known = {name: facts[name] for name in TrainingResult.__dataclass_fields__ if name not in ("network", "folder")}

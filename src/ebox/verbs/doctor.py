@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ebox.diagnosis.growth import GrowthResult
     from ebox.diagnosis.parity import ParityResult
     from ebox.diagnosis.preflight import PreflightResult
-    from ebox.planning import TopologyResult
+    from ebox.planning.examination import TopologyResult
 
 
 def exit_code(result: DoctorResult | ParityResult | GrowthResult) -> int:
@@ -90,7 +90,7 @@ def _examine(
     from ebox.settings.reading import read_config
 
     if topology is not None:
-        from ebox.planning import examine_topology
+        from ebox.planning.examination import examine_topology
 
         return DoctorResult((), examine_topology(topology, dataset, read_config(config, overrides)))
     if dataset is not None:

@@ -170,7 +170,7 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
     """Publish what the first layer looks for, found in validation examples."""
     import numpy as np
 
-    from ebox.explanation import filter_motifs, filters_to_json
+    from ebox.explanation.filters import filter_motifs, filters_to_json
     from ebox.models import first_layer_filters
 
     rows = data.rows("validation")

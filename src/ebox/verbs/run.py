@@ -23,7 +23,7 @@ from ebox.verbs.verb import Verb
 if TYPE_CHECKING:
     from ebox.datasets.sources import DatasetSources
     from ebox.settings.reading import Config
-    from ebox.training import TrainingResult
+    from ebox.training.loop import TrainingResult
 
 _EXAMPLES = """Examples, one for each way to begin:
   ebox run --positives bound.fa --negatives unbound.fa --out runs/tal1

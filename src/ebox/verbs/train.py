@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ebox.datasets.folder import Dataset
     from ebox.settings.reading import Config
-    from ebox.training import TrainingResult
     from ebox.training.asynchronous import WorkerPool
+    from ebox.training.loop import TrainingResult
 
 
 VERB = Verb(
@@ -147,7 +147,7 @@ def _fit(
     from ebox.evaluation.validation import ValidationSplit
     from ebox.mesh import make_mesh
     from ebox.mesh.hosts import is_chief
-    from ebox.training import fit
+    from ebox.training.loop import fit
     from ebox.workers.watch import Watch
 
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
