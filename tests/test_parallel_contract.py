@@ -208,9 +208,7 @@ def test_a_lone_process_meets_nobody(meeting: dict[str, Any]):
     assert os.environ["EBOX_IN_GROUP"] == ""
 
 
-def test_one_that_has_met_the_others_does_not_meet_them_again(
-    meeting: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-):
+def test_one_that_has_met_the_others_does_not_meet_them_again(meeting: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     assert join_group() is True
     assert meeting == {}
