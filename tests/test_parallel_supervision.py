@@ -199,6 +199,14 @@ def test_places_that_are_gone_are_done_without_but_not_at_the_start():
         _run(Stage(failed, none, none, none), 4, min_workers=2)
 
 
+def test_fewer_places_that_are_no_group_make_way_for_still_fewer():
+    failed, none = PlayedCrew([[1, None, None, None]]), TooFewPlacesError("no room")
+    stage = Stage(failed, none, InputError("don't come out even"), PlayedCrew(DONE))
+    finished, _, said = _run(stage, 4, min_workers=2)
+    assert (finished, stage.counts) == (2, [4, 4, 3, 2])
+    assert said[1] == "3 workers can't go on (don't come out even); starting again with 2"
+
+
 def test_bad_input_of_a_worker_is_what_it_says_and_ends_all():
     crew = PlayedCrew([[None, EXIT_BAD_INPUT]])
     crew.told[1] = [{"kind": "error", "problem": "is bad", "file": "reads.fa", "line": 3}]
