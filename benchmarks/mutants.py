@@ -56,8 +56,14 @@ class Group:
     rounds: tuple[tuple[str, ...], ...]
 
 
+# The tests that are done within seconds, of files whose others compile or train.
+EXCHANGE_WITHOUT_MESH = "of_powers or messages_cost or says_which or eight_bits or finite_stays or exactly or halves"
+RESUMING_WITHOUT_TRAINING = "kept or makes_way or removed or before_its_first or says_nothing or one_sender"
+
 GROUPS = {
-    "publishing": Group(("storage/publishing", "storage/stamps"), (("tests/test_publishing.py",),)),
+    "publishing": Group(
+        ("storage/publishing", "storage/stamps"), (("tests/test_stamps.py", "tests/test_publishing.py"),)
+    ),
     "metrics": Group(
         ("evaluation/bootstrap", "evaluation/metrics", "evaluation/thresholds"),
         (
@@ -86,13 +92,17 @@ GROUPS = {
     "order": Group(("training/sampling", "training/batches"), (("tests/test_training_sampling.py",),)),
     "exchange": Group(
         ("mesh/exchange", "mesh/compression", "mesh/lowrank", "mesh/collectives"),
-        (("tests/test_parallel_exchange.py", "-m", "not slow"),),
+        (
+            ("tests/test_parallel_exchange.py", "-k", EXCHANGE_WITHOUT_MESH),
+            ("tests/test_parallel_exchange.py", "-m", "not slow", "-k", f"not ({EXCHANGE_WITHOUT_MESH})"),
+        ),
     ),
     "checkpoints": Group(
         ("training/checkpoints", "models/tensors"),
         (
-            ("tests/test_training_resuming.py", "-m", "not slow"),
-            ("tests/test_training.py", "-m", "not slow", "-k", "interrupted or checkpoint or resum or damaged"),
+            ("tests/test_tensors.py",),
+            ("tests/test_training_resuming.py", "-m", "not slow", "-k", RESUMING_WITHOUT_TRAINING),
+            ("tests/test_training_resuming.py", "-m", "not slow", "-k", f"not ({RESUMING_WITHOUT_TRAINING})"),
         ),
     ),
     "supervision": Group(
@@ -105,8 +115,13 @@ GROUPS = {
             "training/group",
         ),
         (
-            ("tests/test_parallel_cluster.py", "-m", "not slow"),
-            ("tests/test_parallel_watching.py", "tests/test_parallel_processes.py", "-m", "not slow"),
+            ("tests/test_parallel_supervision.py", "tests/test_parallel_contract.py", "tests/test_training_group.py"),
+            ("tests/test_parallel_cluster.py", "tests/test_parallel_watching.py", "-m", "not slow"),
+            (
+                "tests/test_parallel_processes.py",
+                "-k",
+                "test_several_processes_give_the_model_of_one and 2 or killed_worker",
+            ),
         ),
     ),
 }
