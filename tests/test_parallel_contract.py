@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,15 +121,26 @@ def test_a_worker_whose_supervisor_is_gone_ends(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_pipe_is_there_where_a_supervisor_gave_one_and_it_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch):
+    def sleep(seconds: float) -> None:
+        # Ends the thread, and it alone, after the second sign of life.
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise SystemExit
+
+    slept: list[float] = []
+    monkeypatch.setattr(contract, "time", SimpleNamespace(sleep=sleep))
     monkeypatch.delenv("EBOX_PIPE", raising=False)
     assert Pipe.from_environment() is None
     reading, writing = os.pipe()
     monkeypatch.setenv("EBOX_PIPE", str(writing))
-    # One beat, and then none in the time of this test.
-    monkeypatch.setattr(contract, "BEAT_SECONDS", 1e6)
     assert Pipe.from_environment() is not None
-    assert os.read(reading, 100) == b'{"kind": "beat"}\n'
+    for thread in threading.enumerate():
+        if thread.name == "ebox-pipe":
+            thread.join()
+    assert os.read(reading, 100) == b'{"kind": "beat"}\n' * 2
+    assert slept == [contract.BEAT_SECONDS] * 2
     os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.parametrize(
