@@ -120,6 +120,8 @@ def test_a_worker_whose_supervisor_is_gone_ends(monkeypatch: pytest.MonkeyPatch)
     os.close(writing)
 
 
+# The exception that ends the thread.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_pipe_is_there_where_a_supervisor_gave_one_and_it_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch):
     def sleep(seconds: float) -> None:
         # Ends the thread, and it alone, after the second sign of life.
