@@ -75,11 +75,6 @@ GROUPS = {
         (
             ("tests/test_parallel_supervision.py", "tests/test_parallel_contract.py", "tests/test_training_group.py"),
             ("tests/test_parallel_cluster.py", "tests/test_parallel_watching.py", "-m", "not slow"),
-            (
-                "tests/test_parallel_processes.py",
-                "-k",
-                "test_several_processes_give_the_model_of_one and 2 or killed_worker",
-            ),
         ),
     ),
 }
