@@ -98,15 +98,16 @@ def test_letters_beyond_ascii_are_written_as_themselves(tmp_path: Path):
     assert (tmp_path / "new" / "folder" / "a.json").read_text(encoding="utf-8") == '{\n  "by": "Söding"\n}\n'
 
 
-def test_what_is_published_may_be_read_by_whom_the_umask_lets(tmp_path: Path):
-    before = os.umask(0o027)
+@pytest.mark.parametrize("umask", [0o027, 0o022, 0o000])
+def test_what_is_published_may_be_read_by_whom_the_umask_lets(tmp_path: Path, umask: int):
+    before = os.umask(umask)
     try:
         write_json(tmp_path / "a.json", {})
         with publish_folder(tmp_path / "d" / "e") as temporary:
             (temporary / "x").write_text("")
-        assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
-        assert (tmp_path / "d" / "e").stat().st_mode & 0o777 == 0o750
-        assert os.umask(0o027) == 0o027
+        assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o666 & ~umask
+        assert (tmp_path / "d" / "e").stat().st_mode & 0o777 == 0o777 & ~umask
+        assert os.umask(umask) == umask
     finally:
         os.umask(before)
 
