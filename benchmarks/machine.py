@@ -26,6 +26,7 @@ PACKAGES = (
     "tangermeme",
     "modisco-lite",
     "memelite",
+    "cosmic-ray",
 )
 
 

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from ebox.datasets import audit
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.examples import Examples, make_examples
 from ebox.sequences.codes import reverse_complement
@@ -116,3 +118,35 @@ def test_overlaps_agree_with_all_against_all() -> None:
     ):
         expected = overlap[examples.split == right][:, examples.split == left].any(axis=1).sum()
         assert _pair(report, of, inside)["overlap"]["num_examples"] == expected
+
+
+def test_what_equals_on_the_same_strand_is_not_counted_for_the_other_too() -> None:
+    examples = _examples()
+    examples.codes[200] = examples.codes[0]
+    examples.codes[2] = flip_strand(examples.codes[0:1])[0]
+    pair = _pair(audit_splits(examples, 0.5, seed=0), "test", "train")
+    assert pair["exact"]["num_examples"] == 1
+    assert pair["reverse_complement"]["num_examples"] == 0
+
+
+def test_few_held_out_sequences_are_looked_for_in_all_of_train() -> None:
+    examples = _examples()
+    examples.split[100:] = TRAIN
+    examples.split[[298, 299]] = [VALIDATION, TEST]
+    examples.codes[299, 10:50] = examples.codes[5, 40:80]
+    report = audit_splits(examples, 0.5, seed=0)["shared_kmers"]
+    assert report["validation"] == {
+        "positive": {"num_checked": 0, "num_sharing": 0},
+        "negative": {"num_checked": 1, "num_sharing": 0},
+    }
+    assert report["test"]["positive"] == {"num_checked": 1, "num_sharing": 1}
+
+
+def test_of_many_rows_so_many_are_drawn_to_be_searched_for_31mers(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = _examples()
+    whole = audit_splits(examples, 0.5, seed=0)["shared_kmers"]
+    assert [whole["validation"][label]["num_checked"] for label in ("positive", "negative")] == [50, 50]
+    monkeypatch.setattr(audit, "MAX_ROWS_FOR_LONG_KMERS", 30)
+    drawn = audit_splits(examples, 0.5, seed=0)["shared_kmers"]
+    for name in ("validation", "test"):
+        assert sum(counts["num_checked"] for counts in drawn[name].values()) == 30

@@ -12,7 +12,14 @@ from ebox.datasets.kmers import (
     sequence_keys,
     sketch_sequences,
 )
-from ebox.datasets.similarity import cluster_similar, index_sketches, join, similar_across, similarity
+from ebox.datasets.similarity import (
+    SketchIndex,
+    cluster_similar,
+    index_sketches,
+    join,
+    similar_across,
+    similarity,
+)
 from ebox.sequences.codes import reverse_complement
 
 
@@ -138,3 +145,38 @@ def test_similar_across_finds_partners_on_the_other_side_only() -> None:
     rows, partners = similar_across(codes, side, 0.5, index_sketches(codes))
     assert rows.tolist() == list(range(301, 360))
     assert partners.tolist() == list(range(1, 60))
+
+
+def test_sequences_that_are_alike_on_one_side_alone_are_no_partners() -> None:
+    codes = _random_codes(3, 100)
+    codes[1] = codes[0]
+    for side in ([1, 1, 0], [0, 0, 1]):
+        rows, partners = similar_across(codes, np.array(side, dtype=np.uint8), 0.5, index_sketches(codes))
+        assert len(rows) == len(partners) == 0
+
+
+def test_a_large_family_whose_ends_differ_is_one_cluster() -> None:
+    # Some ends bring the lowest entry of a sketch, so that rows stand out of order in the buckets.
+    codes = np.repeat(_random_codes(1, 100, 9), 200, axis=0)
+    codes[:, -4:] = _random_codes(200, 4, 1)
+    assert (cluster_similar(codes, 0.5) == 0).all()
+
+
+def _one_bucket(codes: np.ndarray) -> SketchIndex:
+    rows = np.arange(len(codes), dtype=np.int64)
+    return SketchIndex(16, sketch_sequences(codes, 16), np.zeros(len(codes), dtype=np.uint32), rows)
+
+
+def test_in_a_bucket_each_is_compared_with_the_next_and_the_first() -> None:
+    codes = _random_codes(20, 100)
+    codes[19] = codes[0]
+    codes[10] = codes[9]
+    expected = [*range(10), 9, *range(11, 19), 0]
+    assert cluster_similar(codes, 0.5, _one_bucket(codes)).tolist() == expected
+
+
+def test_in_a_small_bucket_all_are_compared() -> None:
+    codes = _random_codes(6, 100)
+    codes[5] = codes[1]
+    codes[4] = codes[2]
+    assert cluster_similar(codes, 0.5, _one_bucket(codes)).tolist() == [0, 1, 2, 3, 2, 1]

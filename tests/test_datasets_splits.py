@@ -63,6 +63,11 @@ def test_random_split_depends_on_the_seed_alone() -> None:
     assert (first != other).any()
 
 
+def test_the_random_split_of_a_seed_stays_what_it_was() -> None:
+    split = split_at_random(np.arange(20), np.zeros(20, dtype=np.int64), (0.5, 0.25, 0.25), seed=1)
+    assert split.tolist() == [0, 0, 1, 0, 1, 0, 0, 2, 2, 0, 2, 2, 0, 1, 0, 0, 1, 1, 0, 2]
+
+
 def test_chromosomes_go_where_the_settings_say_with_or_without_chr() -> None:
     examples = _examples(6, chroms=("chr1", "2", "chrX"))
     assert split_by_chrom(examples, ("chr2",), ("1",)).tolist() == [2, 1, 0, 2, 1, 0]
@@ -123,7 +128,7 @@ def test_touching_windows_do_not_overlap() -> None:
 
 def test_auto_is_random_when_one_place_is_unknown() -> None:
     both = concatenate([_examples(3, chroms=("chr1",)), _examples(3, target=0)])
-    assert choose_split(both, "auto") == "random"
+    assert choose_split(both, "auto") == choose_split(both, "random") == "random"
     with pytest.raises(InputError, match=r"3 examples have none(.|\n)*data\.split=random"):
         choose_split(both, "chromosome")
 

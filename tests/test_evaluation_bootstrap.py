@@ -7,6 +7,7 @@ import pytest
 
 from ebox.errors import InputError
 from ebox.evaluation.bootstrap import (
+    BootstrapResult,
     bootstrap_metrics,
     bootstrap_models,
     compare_models,
@@ -100,6 +101,34 @@ def test_resamples_keep_the_size_of_each_class() -> None:
     for positives, negatives in chunks:
         assert (positives.sum(axis=1) == 300_000).all()
         assert (negatives.sum(axis=1) == 500_000).all()
+
+
+def test_an_interval_leaves_out_a_fortieth_on_either_side() -> None:
+    resampled = {name: np.linspace(0.0, 1.0, 1001) for name in ("auroc", "brier")}
+    intervals = BootstrapResult({"auroc": 0.5, "brier": 0.99}, resampled).intervals()
+    assert intervals["auroc"].to_json() == pytest.approx({"value": 0.5, "low": 0.025, "high": 0.975})
+    # It holds the value.
+    assert intervals["brier"].to_json() == pytest.approx({"value": 0.99, "low": 0.025, "high": 0.99})
+
+
+def test_calibration_errors_of_resamples_are_shifted_to_the_value() -> None:
+    resampled = {"calibration_error": np.linspace(0.1, 0.3, 1001)}
+    interval = BootstrapResult({"calibration_error": 0.12}, resampled).interval("calibration_error")
+    assert interval.low == pytest.approx(0.12 - 0.095)
+    assert interval.high == pytest.approx(0.12 + 0.095)
+    near_zero = BootstrapResult({"calibration_error": 0.01}, resampled).interval("calibration_error")
+    assert near_zero.low == 0.0
+
+
+def test_p_values_count_both_sides_and_the_sample_itself() -> None:
+    def result(differences: list[float]) -> BootstrapResult:
+        return BootstrapResult({"auroc": 0.0}, {"auroc": np.array(differences)})
+
+    zero = result([0.0] * 9)
+    assert compare_models(result([1.0] * 9), zero, "auroc").p_value == pytest.approx(2 / 10)
+    assert compare_models(result([1.0] * 7 + [-1.0] * 2), zero, "auroc").p_value == pytest.approx(6 / 10)
+    assert compare_models(result([-1.0] * 8 + [0.0]), zero, "auroc").p_value == pytest.approx(4 / 10)
+    assert compare_models(zero, zero, "auroc").p_value == 1.0
 
 
 def test_perfect_scores_have_a_perfect_interval() -> None:

@@ -119,6 +119,7 @@ def test_pairs_past_two_to_the_thirty_first_are_counted() -> None:
         ([False, False], [0.1, 0.2], "only negative ones"),
         ([], [], "no examples"),
         ([True, False], [0.1, np.nan], "1 of 2 scores are not finite"),
+        ([True, False], [np.inf, -np.inf], "2 of 2 scores are not finite"),
     ],
 )
 def test_undefined_metrics_are_refused(targets: list[bool], scores: list[float], message: str) -> None:

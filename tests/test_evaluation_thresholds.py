@@ -32,6 +32,7 @@ def test_threshold_lies_midway_in_the_gap() -> None:
 def test_of_equal_thresholds_the_nearest_to_one_half_is_taken() -> None:
     targets = np.array([False, True, False, True])
     assert choose_threshold(targets, np.array([0.1, 0.2, 0.6, 0.9])) == pytest.approx(0.75)
+    assert choose_threshold(targets, np.array([0.1, 0.4, 0.8, 0.9])) == pytest.approx(0.25)
 
 
 def test_useless_scores_call_all_as_the_greater_class() -> None:

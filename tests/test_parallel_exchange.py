@@ -14,8 +14,17 @@ from jax.sharding import PartitionSpec
 
 from ebox.mesh import DATA_AXIS, Exchange, build_exchange, find_devices, make_mesh
 from ebox.mesh.collectives import Axis
+from ebox.mesh.compression import Int8Exchange, TopKExchange
 from ebox.mesh.devices import NODE_AXIS
-from ebox.mesh.exchange import ExactExchange, HierarchicalExchange, count_numbers
+from ebox.mesh.exchange import (
+    ExactExchange,
+    HierarchicalExchange,
+    Message,
+    count_numbers,
+    half_message,
+    sum_message,
+)
+from ebox.mesh.lowrank import PowerExchange
 from ebox.settings.reading import ParallelConfig
 from ebox.workers.contract import Membership
 from ebox.workers.processes import is_on_loopback
@@ -261,3 +270,100 @@ def test_powersgd_sends_small_trees_whole():
     total, _ = _compile(exchange, mesh)(shares, exchange.start(like))
     assert all((np.asarray(leaf) == 4.0).all() for leaf in jax.tree.leaves(total))
     assert sum(message.payload_bytes for message in exchange.messages(like)) == 4 * (35 + 9)
+
+
+@pytest.mark.parametrize(
+    ("count", "num_bytes", "swaps", "on_one_machine", "expected"),
+    [
+        (2, 16_384, True, False, True),
+        (2, 16_385, True, False, False),
+        (2, 16_385, True, True, True),
+        (4, 16_385, True, True, False),
+        (4, 16_384, True, False, True),
+        (2, 4, False, True, False),
+        (1, 4, True, True, False),
+        (3, 4, True, True, False),
+        (6, 4, True, False, False),
+        (8, 4, True, False, True),
+    ],
+)
+def test_short_vectors_of_powers_of_two_are_swapped_where_swaps_are_allowed(
+    count: int, num_bytes: int, swaps: bool, on_one_machine: bool, expected: bool
+):
+    assert Axis(DATA_AXIS, swaps, on_one_machine).is_swapped(count, num_bytes) is expected
+
+
+def test_messages_cost_what_rings_and_swaps_of_them_send():
+    assert sum_message(1000, 4) == Message("all-reduce", 1000, 1500.0)
+    assert sum_message(1000, 1) == Message("all-reduce", 1000, 0.0)
+    assert sum_message(1000, 8, Axis(DATA_AXIS, swaps=True)) == Message("swaps", 1000, 3000.0)
+    assert half_message("all-gather", 1000, 4) == Message("all-gather", 1000, 750.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "nodes", "node_devices", "hierarchical", "payloads"),
+    [
+        # 13,861 numbers; powersgd sends 96 x 4 and 160 x 4 and the vector, then 64 x 4 and 48 x 4.
+        ("exact", 1, 4, False, [("all-reduce", 55_444)]),
+        ("half", 4, 2, True, [("all-reduce", 2 * 6_931)]),
+        ("half", 1, 4, False, [("all-reduce", 27_722)]),
+        ("int8", 1, 4, False, [("all-to-all", 4 * 7 * 516), ("all-gather", 4 * 7 * 516)]),
+        ("topk", 1, 4, False, [("all-to-all", 4 * 35 * 8), ("all-gather", 4 * 35 * 8)]),
+        ("powersgd", 1, 4, False, [("all-reduce", 4 * 1061), ("all-reduce", 4 * 448)]),
+        ("powersgd", 4, 2, True, [("all-reduce", 2122), ("all-reduce", 896)]),
+    ],
+)
+def test_an_exchange_says_which_messages_it_sends(
+    kind: str, nodes: int, node_devices: int, hierarchical: bool, payloads: list[tuple[str, int]]
+):
+    exchange, _ = _build(kind, nodes, node_devices, hierarchical=hierarchical)
+    assert [(message.collective, message.payload_bytes) for message in exchange.messages(LIKE)] == payloads
+
+
+def test_eight_bits_hold_whole_steps_of_the_greatest_number_exactly():
+    exchange = Int8Exchange(1, block=256)
+    steps = np.arange(-127, 129, dtype=np.float32).clip(-127, 127)
+    pieces = jnp.asarray(np.stack([0.5 * steps, np.zeros_like(steps), -4.0 * steps]))
+    message = exchange.encode(pieces)
+    assert message.shape == (3, exchange.encoded_bytes(256)) == (3, 260)
+    np.testing.assert_array_equal(exchange.decode(message, 256), pieces)
+    rest = np.random.default_rng(0).standard_normal((2, 512)).astype(np.float32)
+    error = np.abs(np.asarray(exchange.decode(exchange.encode(jnp.asarray(rest)), 512)) - rest).reshape(4, 256)
+    assert (error.max(axis=1) <= np.abs(rest).reshape(4, 256).max(axis=1) / 254.0 * 1.0001).all()
+
+
+def test_a_block_that_is_not_finite_stays_so_and_spoils_no_other():
+    exchange = Int8Exchange(1, block=4)
+    decoded = np.asarray(
+        exchange.decode(exchange.encode(jnp.asarray([[1.0, np.nan, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]])), 8)
+    )
+    assert np.isnan(decoded[0, :4]).all()
+    np.testing.assert_array_equal(decoded[0, 4:], 2.0)
+
+
+def test_the_greatest_numbers_are_sent_exactly_and_in_their_places():
+    exchange = TopKExchange(1, fraction=0.25)
+    pieces = np.array(
+        [[1.0, -9.0, 0.5, 3.0, -2.0, 0.0, 8.0, 7.0], [0.0, 0.0, 0.0, 0.0, 0.0, 1e-6, 0.0, -5.0]], np.float32
+    )
+    message = exchange.encode(jnp.asarray(pieces))
+    assert message.shape == (2, exchange.encoded_bytes(8)) == (2, 16)
+    expected = np.zeros_like(pieces)
+    expected[0, [1, 6]] = [-9.0, 8.0]
+    expected[1, [5, 7]] = [1e-6, -5.0]
+    np.testing.assert_array_equal(exchange.decode(message, 8), expected)
+    assert TopKExchange(1, fraction=0.01).encoded_bytes(8) == 8
+
+
+def test_matrices_are_compressed_where_that_halves_them_at_least():
+    exchange = PowerExchange(2, rank=2)
+    like = {
+        "a": np.zeros((8, 8), np.float32),
+        "b": np.zeros((8, 7), np.float32),
+        "c": np.zeros(64, np.float32),
+        "d": np.zeros((2, 4, 9), np.float32),
+    }
+    # 2 x 16 of 64 numbers are half, 2 x 15 of 56 are more; 2 x 17 of 72 are less.
+    state = exchange.start(like)
+    assert [left.shape for left in state.left] == [(2, 8, 8), (2, 8, 9)]
+    assert [directions.shape for directions in state.directions] == [(2, 8, 2), (2, 9, 2)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,15 @@ from ebox.models.tensors import FACTS, TENSORS
 from ebox.settings.reading import Config, ParallelConfig
 from ebox.training.checkpoints import (
     Layout,
+    OtherRunError,
     RunIdentity,
     Standing,
+    check_identity,
     check_resumable,
     find_checkpoints,
     load_newest_checkpoint,
     regroup_carried,
+    save_checkpoint,
 )
 from ebox.training.inputs import TrainingInputs
 from ebox.training.schedules import Schedule
@@ -191,3 +196,107 @@ def test_arrays_of_other_devices_than_it_says_are_refused(whole: Path, tmp_path:
     state, _, _, schedule, now = _load(tmp_path, config, 4)
     with pytest.raises(InputError, match="4 devices need"):
         regroup_carried(state, schedule, now, now, config.parallel)
+
+
+def _no_warning(state: TrainState, schedule: Schedule, before: Layout, now: Layout, config: Config) -> TrainState:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return regroup_carried(state, schedule, before, now, config.parallel)
+
+
+def test_what_is_owed_is_paid_by_other_numbers_of_devices_without_a_word(whole: Path):
+    config = small_config({"exchange": "int8"}, checkpoint_every_steps=8, max_steps=24)
+    state, _, before, schedule, now = _load(whole, config, 4)
+    assert (before, now) == (Layout(2, 2), Layout(4, 4))
+    dealt = _no_warning(state, schedule, before, now, config).carried
+    length = min(state.carried.share.shape[1], dealt.share.shape[1])
+    owed = state.carried.share.sum(axis=0)[:length] + state.carried.owned.reshape(-1)[:length]
+    assert np.abs(owed).max() > 0.0
+    np.testing.assert_allclose(dealt.share.sum(axis=0)[:length], owed, atol=1e-7)
+
+
+def test_other_nodes_make_no_difference_where_nodes_exchange_nothing_of_their_own(whole: Path):
+    config = small_config({"exchange": "int8"}, checkpoint_every_steps=8, max_steps=24)
+    state, _, _, schedule, now = _load(whole, config, 2)
+    same = _no_warning(state, schedule, Layout(2, 1), now, config)
+    assert largest_difference(same.carried, state.carried) == 0.0
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize("exchange", ["exact", "int8"])
+def test_one_sender_owes_nothing_and_an_exact_exchange_neither(before: int, now: int, exchange: str):
+    config, fresh = small_config({"exchange": exchange}), Problem.of(planted(), small_config()).fresh
+    one, other = (
+        make_plan(config, make_mesh(find_devices(ParallelConfig(devices=count)))).schedule for count in (before, now)
+    )
+    args = one.start(fresh), other, Layout(before, before), Layout(now, now), config
+    if exchange == "int8" and before == 2:
+        with pytest.warns(RuntimeWarning, match="2 devices in nodes of 2 had not sent yet is given up"):
+            regroup_carried(*args[:4], config.parallel)
+    else:
+        _no_warning(*args)
+
+
+def _save(folder: Path, step: int) -> Path:
+    config = small_config()
+    fresh = Problem.of(planted(), config).fresh
+    mesh = make_mesh(find_devices(ParallelConfig(devices=1)))
+    state = make_plan(config, mesh).schedule.start(fresh)
+    return save_checkpoint(folder, state, fresh, Standing(step), Layout.of(mesh), RunIdentity.of(config, "planted"))
+
+
+def test_the_newest_two_checkpoints_are_kept(tmp_path: Path):
+    assert find_checkpoints(tmp_path) == []
+    saved = [_save(tmp_path, step) for step in (8, 1000, 16)]
+    assert [place.name for place in saved] == ["step-000000008", "step-000001000", "step-000000016"]
+    assert find_checkpoints(tmp_path) == [saved[2], saved[1]]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step-000000016", "step-000001000"]
+
+
+def test_what_a_damaged_disk_and_a_killed_writer_left_makes_way(tmp_path: Path):
+    (tmp_path / "checkpoints" / "step-000000008").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000000008" / TENSORS).write_bytes(b"half")
+    (tmp_path / "checkpoints" / ".step-000000004.x.tmp").mkdir()
+    place = _save(tmp_path, 8)
+    assert sorted(os.listdir(place)) == [FACTS, TENSORS]
+    assert os.listdir(place.parent) == ["step-000000008"]
+    # A whole one of the same step is replaced: the run went on from an earlier one.
+    assert _save(tmp_path, 8) == place
+
+
+def test_an_old_checkpoint_that_can_not_be_removed_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rmdir = os.rmdir
+
+    def refuse(path: Any, *, dir_fd: int | None = None) -> None:
+        if "step-000000008" in os.fspath(path):
+            raise OSError("busy")
+        rmdir(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    for step in (8, 16, 24):
+        _save(tmp_path, step)
+    assert [place.name for place in find_checkpoints(tmp_path)][1:] == ["step-000000016", "step-000000024"]
+
+
+def test_a_run_begins_before_its_first_step():
+    assert Standing() == Standing(0, 0.0, 0, 0, None, 0)
+
+
+def test_what_says_nothing_of_a_run_is_no_other_run(tmp_path: Path):
+    identity = RunIdentity({"train": {"seed": 3}}, "data")
+    for saved in (None, [], {"settings": 3}, {"settings": {"train": []}}):
+        with pytest.raises(InputError, match=r"does not say with which settings|another dataset"):
+            check_identity(tmp_path, saved, identity)
+    for settings in ({"train": {"seed": 3}}, {"train": {"seed": 3, "gone": 1}, "section": {}}):
+        check_identity(tmp_path, {"settings": settings, "fingerprint": "data"}, identity)
+    with pytest.raises(OtherRunError, match=r"begun with train\.seed = 4, not 3"):
+        check_identity(tmp_path, {"settings": {"train": {"seed": 4}}, "fingerprint": "data"}, identity)
+    with pytest.raises(OtherRunError, match="another dataset"):
+        check_identity(tmp_path, {"settings": {"train": {"seed": 3}}, "fingerprint": "other"}, identity)
+    # A setting that is younger than the run counts as at its default.
+    default = RunIdentity({"train": {"batch_size": Config().train.batch_size}}, "data")
+    check_identity(tmp_path, {"settings": {}, "fingerprint": "data"}, default)
+    with pytest.raises(OtherRunError, match=r"train\.batch_size"):
+        check_identity(
+            tmp_path, {"settings": {}, "fingerprint": "data"}, RunIdentity({"train": {"batch_size": 1}}, "data")
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebox.errors import InputError
-from ebox.training.batches import ChunkPlan, Shares, even_chunk_steps, iter_plans, make_chunk
+from ebox.mesh import find_devices, make_mesh
+from ebox.settings.reading import ParallelConfig
+from ebox.training.batches import ChunkPlan, Shares, even_chunk_steps, iter_chunks, iter_plans, make_chunk
 from ebox.training.sampling import PADDING_ROW, ExampleOrder, make_order
 
 
@@ -105,6 +109,125 @@ def test_the_tail_batch_is_padded_and_masked():
     assert np.asarray(chunk.mask).sum(axis=1).tolist() == [4, 4, 2, 0]
     assert (np.asarray(chunk.codes)[~np.asarray(chunk.mask)] == 4).all()
     assert (np.asarray(chunk.targets)[~np.asarray(chunk.mask)] == 255).all()
+
+
+def test_the_order_of_a_seed_stays_what_it_was():
+    order = _order(4, 9, 4, 1.5, seed=7)
+    assert [order.batch_rows(step).tolist() for step in range(5)] == [
+        [11, 0, 7, 1],
+        [3, 5, 2, 10],
+        [4, 6, -1, -1],
+        [11, 2, 12, 1],
+        [3, 4, 5, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "ratio", "shown"),
+    [
+        (4, 9, None, 9),
+        (4, 9, 1.5, 6),
+        (4, 9, 2.25, 9),
+        (4, 9, 0.1, 0),
+        (4, 9, 100.0, 9),
+        (3, 9, 0.5, 2),
+        (4, 0, 1.0, 0),
+    ],
+)
+def test_an_epoch_shows_as_many_negatives_as_asked_for(positives: int, negatives: int, ratio: float | None, shown: int):
+    order = _order(positives, negatives, 4, ratio)
+    assert order.negatives_per_epoch == shown
+    assert order.examples_per_epoch == positives + shown
+    assert sum(row >= positives for row in _epoch(order, 1)) == shown
+
+
+def test_steps_are_counted_up_and_there_is_at_least_one():
+    order = _order(5, 5, 4, None)
+    assert order.steps_per_epoch == 3
+    assert [order.count_steps(epochs, None) for epochs in (2.0, 1.1, 0.0)] == [6, 4, 1]
+    assert order.count_steps(2.0, 7) == 7
+    assert order.batch_rows(2)[2:].tolist() == [PADDING_ROW, PADDING_ROW]
+
+
+def test_a_row_is_positive_where_one_of_its_tracks_is_and_unknown_is_not():
+    targets = np.array([[0, 1], [0, 255], [255, 255], [1, 1], [0, 0]], np.uint8)
+    order = make_order(targets, seed=0, batch_size=2, negatives_per_positive=None)
+    assert order.is_positive.tolist() == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "most", "micro", "padded", "piece"),
+    [(32, 4, None, 1, 32, 8), (30, 4, None, 1, 32, 8), (30, 4, 3, 3, 36, 3), (8, 3, 3, 1, 9, 3), (1, 8, 4, 1, 8, 1)],
+)
+def test_a_batch_is_cut_into_equal_pieces(
+    batch: int, devices: int, most: int | None, micro: int, padded: int, piece: int
+):
+    shares = Shares(batch, devices, most)
+    assert (shares.micro_batches, shares.padded_batch_size, shares.piece_size) == (micro, padded, piece)
+
+
+def _problem(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    codes = np.repeat(np.arange(rows, dtype=np.uint8)[:, None], 6, axis=1)
+    return codes, (np.arange(rows) % 3 == 0).astype(np.uint8)[:, None]
+
+
+def test_the_processes_of_a_group_prepare_the_whole_batch_between_them():
+    (codes, targets), order, plan = _problem(13), _order(5, 8, 5, None), ChunkPlan(1, 2)
+    whole = make_chunk(codes, targets, order, plan, 3, Shares(5, 4))
+    parts = [make_chunk(codes, targets, order, plan, 3, Shares(5, 4, process=k, num_processes=2)) for k in (0, 1)]
+    for name in ("codes", "targets", "mask"):
+        together = np.concatenate([getattr(part, name) for part in parts], axis=1)
+        np.testing.assert_array_equal(together, getattr(whole, name))
+    for part in parts:
+        np.testing.assert_array_equal(part.known, whole.known)
+    rows = [order.batch_rows(step) for step in (1, 2)]
+    assert np.asarray(whole.codes)[:2, :5, 0].tolist() == [[4 if row < 0 else row for row in batch] for batch in rows]
+    known = [
+        [sum(row >= 0 and row % 3 > 0 for row in batch), sum(row >= 0 and row % 3 == 0 for row in batch)]
+        for batch in rows
+    ]
+    assert np.asarray(whole.known).tolist() == [*known, [0, 0]]
+
+
+def test_chunks_come_whole_and_in_order_however_slowly_they_are_taken():
+    (codes, targets), order, mesh = (
+        _problem(10),
+        _order(4, 6, 4, None),
+        make_mesh(find_devices(ParallelConfig(devices=2))),
+    )
+    plans = list(iter_plans(0, 6, 1, frozenset()))
+    taken = []
+    for plan, chunk in iter_chunks(codes, targets, order, plans, 1, mesh, ahead=1):
+        time.sleep(0.25 if plan.first < 2 else 0.0)
+        taken.append((plan, np.asarray(chunk.codes)[0, :, 0].tolist()))
+    assert taken == [(plan, [4 if row < 0 else row for row in order.batch_rows(plan.first)]) for plan in plans]
+
+
+def test_an_error_of_the_thread_is_raised_at_its_chunk_and_leaves_no_thread():
+    (codes, targets), order, mesh = (
+        _problem(10),
+        _order(4, 8, 4, None),
+        make_mesh(find_devices(ParallelConfig(devices=1))),
+    )
+    bad = next(step for step in range(3) if order.batch_rows(step).max() > 9)
+    taken = []
+    with pytest.raises(IndexError):
+        for plan, _ in iter_chunks(codes, targets, order, list(iter_plans(0, 3, 1, frozenset())), 1, mesh):
+            taken.append(plan.first)
+    assert taken == list(range(bad))
+    assert not [thread for thread in threading.enumerate() if thread.name == "ebox-batches"]
+
+
+def test_who_takes_no_more_chunks_leaves_no_thread():
+    (codes, targets), order, mesh = (
+        _problem(10),
+        _order(4, 6, 4, None),
+        make_mesh(find_devices(ParallelConfig(devices=1))),
+    )
+    chunks = iter_chunks(codes, targets, order, list(iter_plans(0, 90, 1, frozenset())), 1, mesh, ahead=1)
+    next(chunks)
+    chunks.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "ebox-batches"]
 
 
 def test_an_empty_train_split_is_refused():

@@ -1,0 +1,66 @@
+"""Stamps: a file says its format and version, and another one is refused with the remedy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ebox.storage import stamps
+from ebox.storage.publishing import write_json
+from ebox.storage.stamps import Format, OtherFormatError, check_stamp, read_stamped, stamped, write_stamped
+from ebox.version import __version__
+
+KIND = Format("ebox-thing", 3, "make it again with `ebox thing`")
+
+
+def test_facts_come_back_below_their_stamp(tmp_path: Path):
+    write_stamped(tmp_path / "a.json", KIND, {"value": 1.5})
+    facts = read_stamped(tmp_path / "a.json", KIND)
+    assert list(facts) == ["format", "format_version", "ebox_version", "created", "value"]
+    assert (facts["format"], facts["format_version"], facts["value"]) == ("ebox-thing", 3, 1.5)
+    assert facts["ebox_version"] == __version__
+    age = datetime.now(UTC) - datetime.fromisoformat(facts["created"])
+    assert timedelta(seconds=-1) < age < timedelta(minutes=5)
+
+
+def test_a_time_that_is_given_is_kept():
+    assert stamped(KIND, {}, created="2026-01-02T03:04:05+00:00")["created"] == "2026-01-02T03:04:05+00:00"
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ([], "not of the format ebox-thing .found 'list'"),
+        (None, "found 'NoneType'"),
+        ({"format_version": 3}, "found None"),
+        ({"format": "ebox-other", "format_version": 3}, "found 'ebox-other'"),
+        ({"format": "ebox-thing"}, "is of ebox-thing version None, written by ebox unknown"),
+        ({"format": "ebox-thing", "format_version": 2, "ebox_version": "0.1"}, "version 2, written by ebox 0.1"),
+        ({"format": "ebox-thing", "format_version": 4}, "version 4, .* reads version 3"),
+    ],
+)
+def test_another_format_or_version_is_refused_with_the_remedy(tmp_path: Path, facts: object, problem: str):
+    write_json(tmp_path / "a.json", facts)
+    with pytest.raises(OtherFormatError, match=problem) as caught:
+        read_stamped(tmp_path / "a.json", KIND)
+    assert caught.value.remedy == KIND.remedy
+    with pytest.raises(OtherFormatError):
+        check_stamp(facts, KIND, "a.json")
+
+
+def test_the_versions_of_the_formats_change_on_purpose_alone():
+    found = {kind.name: kind.version for kind in vars(stamps).values() if isinstance(kind, Format)}
+    assert found == {
+        "ebox-checkpoint": 2,
+        "ebox-dataset": 2,
+        "ebox-evaluation": 2,
+        "ebox-explanation": 2,
+        "ebox-filters": 1,
+        "ebox-model": 1,
+        "ebox-parity": 1,
+        "ebox-report": 2,
+        "ebox-scaling": 1,
+        "ebox-simulation": 1,
+    }
