@@ -90,7 +90,7 @@ def discover(
     targets: Sequence[Motif],
     config: ExplanationConfig,
     *,
-    filters: Sequence[Float[np.ndarray, "width 4"]] = (),
+    filters: Sequence[Float[np.ndarray, "_ 4"]] = (),
     progress: Progress = quiet,
 ) -> DiscoveryResult:
     """Find the motifs in contributions; none where nothing recurs.

@@ -86,7 +86,7 @@ def _load_jaspar_group() -> tuple[Motif, ...]:
 
 
 def match_motifs(
-    matrices: Sequence[Float[np.ndarray, "width 4"]], targets: Sequence[Motif], *, num_shown: int = NUM_SHOWN
+    matrices: Sequence[Float[np.ndarray, "_ 4"]], targets: Sequence[Motif], *, num_shown: int = NUM_SHOWN
 ) -> list[list[Match]]:
     """Compare matrices with known motifs (TOMTOM, Gupta 2007); for each the best match first.
 
