@@ -78,7 +78,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_simulation(draw_simulation(config), folder / "simulation")
     place = folder / "simulation"
     sources = DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",))
-    build(make_config({}).data, folder / "data", sources)
+    build(folder / "data", sources)
     return folder / "data"
 
 
