@@ -9,6 +9,7 @@ import pytest
 
 from ebox import build, train
 from ebox.datasets.folder import open_dataset
+from ebox.datasets.sources import DatasetSources
 from ebox.evaluation.calibration import fit_calibration
 from ebox.evaluation.inference import predict
 from ebox.evaluation.split_metrics import squash
@@ -76,7 +77,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SimulationConfig(motifs=("MA0091.1",), length_bp=60, num_positives=600, num_negatives=600)
     write_simulation(draw_simulation(config), folder / "simulation")
     place = folder / "simulation"
-    build(make_config({}).data, folder / "data", positives=place / "positives.fa", negatives=(place / "negatives.fa",))
+    sources = DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",))
+    build(folder / "data", sources)
     return folder / "data"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ebox.datasets.build import build_dataset
+from ebox.datasets.sources import DatasetSources
 from ebox.drawing.logo_png import write_logo_png
 from ebox.errors import InputError
 from ebox.explanation import discovery
