@@ -35,11 +35,11 @@ def test_too_much_n_is_dropped_and_all_n_always() -> None:
     codes = _codes(3)
     codes[1, :4] = 4
     codes[2] = 4
-    log = DropLog()
-    assert len(drop_unknown(_examples(codes), 0.1, log, SOURCES)) == 1
+    log = DropLog(list(SOURCES))
+    assert len(drop_unknown(_examples(codes), 0.1, log)) == 1
     assert log.counts == {Dropped.TOO_MUCH_N: 2}
     assert log.rows[0] == ("a.fa", 3, "t1s-1r1", "too_much_n", "n_fraction=0.133 allowed=0.100")
-    assert len(drop_unknown(_examples(codes), 1.0, DropLog(), SOURCES)) == 2
+    assert len(drop_unknown(_examples(codes), 1.0, DropLog(list(SOURCES)))) == 2
 
 
 def test_repeats_are_found_on_both_strands() -> None:
@@ -56,8 +56,8 @@ def test_the_first_of_equal_sequences_is_kept() -> None:
     codes = _codes(4)
     codes[2] = codes[0]
     codes[3] = reverse_complement(codes[1:2])[0]
-    log = DropLog()
-    kept = drop_repeats(_examples(codes), log, SOURCES)
+    log = DropLog(list(SOURCES))
+    kept = drop_repeats(_examples(codes), log)
     assert kept.names == ["t1s-1r0", "t1s-1r1"]
     assert [row[4] for row in log.rows] == [
         "line=1 strand=+ equals=t1s-1r0",
@@ -68,8 +68,8 @@ def test_the_first_of_equal_sequences_is_kept() -> None:
 def test_a_sequence_with_two_labels_is_dropped_on_both_sides() -> None:
     positives, others = _codes(4), _codes(4, seed=1)
     others[2] = reverse_complement(positives[1:2])[0]
-    log = DropLog()
-    kept = drop_repeats(concatenate([_examples(positives), _examples(others, target=0)]), log, SOURCES)
+    log = DropLog(list(SOURCES))
+    kept = drop_repeats(concatenate([_examples(positives), _examples(others, target=0)]), log)
     assert log.counts == {Dropped.CONFLICTING: 2}
     assert len(kept) == 6
     assert {row[2] for row in log.rows} == {"t1s-1r1", "t0s-1r2"}
@@ -82,8 +82,8 @@ def test_cleaning_given_splits_touches_train_only() -> None:
     train[3] = reverse_complement(test[0:1])[0]  # also in test
     test[3] = test[2]  # a duplicate inside test stays
     parts = [_examples(train, 1, 0), _examples(other, 0, 0), _examples(test, 1, 2)]
-    log = DropLog()
-    kept = drop_train_repeats(concatenate(parts), log, SOURCES)
+    log = DropLog(list(SOURCES))
+    kept = drop_train_repeats(concatenate(parts), log)
     assert log.counts == {Dropped.DUPLICATE: 1, Dropped.CONFLICTING: 2, Dropped.IN_OTHER_SPLIT: 1}
     assert (kept.split == 2).sum() == 4
     assert (kept.split == 0).sum() == 5
@@ -93,8 +93,8 @@ def test_a_made_negative_that_equals_an_example_is_dropped_not_the_example() -> 
     positives = _codes(3)
     made = np.concatenate([positives[1:2], _codes(2, seed=3), _codes(1, seed=3)])
     both = concatenate([_examples(positives), _examples(made, target=0)])
-    log = DropLog()
-    kept = drop_made_repeats(both, 3, log, SOURCES)
+    log = DropLog(list(SOURCES))
+    kept = drop_made_repeats(both, 3, log)
     assert log.counts == {Dropped.DUPLICATE: 2}
     assert kept.targets[:, 0].tolist() == [1, 1, 1, 0, 0]
 

@@ -34,14 +34,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     examples.split[:] = np.array([2, 0, 0, 1])[np.arange(num) % 4]
     examples.parent[8] = 7
-    log = DropLog()
+    log = DropLog([Source("a.fa", "positives", num, "abc")])
     log.add("a.fa", [3, -1], ["x\ty", "z"], Dropped.TOO_SHORT, ["length_bp=3", "length_bp=4"])
     write_dataset(
         folder,
         examples,
         config=DataConfig(track="TAL1", length_bp=24),
         kinds=("positive", "given", "unused"),
-        sources=[Source("a.fa", "positives", num, "abc")],
         log=log,
         cluster=np.arange(num)[::-1] // 2,
         made={},

@@ -51,7 +51,6 @@ class _Build:
     made_kinds: tuple[str, ...]
     progress: Progress
     kinds: list[str]
-    sources: list[Source] = field(default_factory=list)
     log: DropLog = field(default_factory=DropLog)
     made: dict[str, dict[str, int]] = field(default_factory=dict)
     genome: Genome | None = None
@@ -80,8 +79,8 @@ class _Build:
 
     def add_genome(self, path: Path) -> int:
         """Add the genome to the sources, since windows are taken from it; return its index there."""
-        self.sources.append(Source(str(path), "genome", len(self.open_genome().chroms), hash_file(path)))
-        return len(self.sources) - 1
+        self.log.sources.append(Source(str(path), "genome", len(self.open_genome().chroms), hash_file(path)))
+        return len(self.log.sources) - 1
 
 
 def build_dataset(
@@ -124,7 +123,6 @@ def build_dataset(
             examples,
             config=config,
             kinds=build.kinds,
-            sources=build.sources,
             log=build.log,
             cluster=cluster,
             made=build.made,
@@ -159,12 +157,8 @@ def _read(build: _Build) -> Examples:
     for part in raw:
         if "matched" in build.made_kinds:
             build.bound += locate_positives(part)
-        source, examples = cut_source(
-            part, length_bp, len(build.sources), positive_kind=0, negative_kind=negative_kind, log=build.log
-        )
+        parts.append(cut_source(part, length_bp, negative_kind=negative_kind, log=build.log))
         negative_kind += part.source.role == "negatives"
-        build.sources.append(source)
-        parts.append(examples)
     return concatenate(parts)
 
 
@@ -174,24 +168,22 @@ def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
     build.progress(f"reading {path.name}", 0, 1)
     peaks = read_bed(path)
     build.bound.append(peaks)
-    source = Source(str(path), "peaks", len(peaks), hash_file(path))
-    build.sources.append(source)
-    return read_peaks(peaks, build.open_genome(), length_bp, 0, source, build.log)
+    build.log.sources.append(Source(str(path), "peaks", len(peaks), hash_file(path)))
+    return read_peaks(peaks, build.open_genome(), length_bp, build.log)
 
 
 def _clean(build: _Build, examples: Examples) -> Examples:
     """Drop what can't be learnt from; of given splits only the train split, and only if the settings say so."""
     build.progress("cleaning", 0, 1)
-    log, sources = build.log, build.sources
     if build.files.splits:
         if build.config.clean_given_splits:
-            examples = drop_train_repeats(examples, log, sources)
+            examples = drop_train_repeats(examples, build.log)
     else:
         blacklist = build.open_blacklist()
         if blacklist is not None:
-            examples = drop_blacklisted(examples, blacklist, log, sources)
-        examples = drop_unknown(examples, build.config.max_n_fraction, log, sources)
-        examples = drop_repeats(examples, log, sources)
+            examples = drop_blacklisted(examples, blacklist, build.log)
+        examples = drop_unknown(examples, build.config.max_n_fraction, build.log)
+        examples = drop_repeats(examples, build.log)
     build.progress("cleaning", 1, 1)
     _check_classes(build, examples)
     return examples
@@ -203,13 +195,13 @@ def _check_classes(build: _Build, examples: Examples) -> None:
     if not positive.any():
         raise InputError(
             f"no positives are left{dropped}",
-            file=build.sources[0].path,
+            file=build.log.sources[0].path,
             remedy="check that this file holds the bound sequences, and that no file is given twice",
         )
     if positive.all() and not build.made_kinds:
         raise InputError(
             f"there are positives only, no negatives{dropped}",
-            file=build.sources[-1].path,
+            file=build.log.sources[-1].path,
             remedy='give --negatives, or let ebox make them: --set data.negatives=["shuffled"]',
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
@@ -225,7 +217,6 @@ def _add_negatives(build: _Build, examples: Examples) -> Examples:
         return examples
     rows = np.flatnonzero(examples.is_positive)
     positives = examples if len(rows) == len(examples) else examples.take(rows)
-    num_read = len(examples)
     parts = [examples]
     for kind in build.made_kinds:
         number = build.kinds.index(kind)
@@ -235,7 +226,7 @@ def _add_negatives(build: _Build, examples: Examples) -> Examples:
         else:
             made = _match(build, positives, number)
         parts.append(made)
-    examples = drop_made_repeats(concatenate(parts), num_read, build.log, build.sources)
+    examples = drop_made_repeats(concatenate(parts), len(examples), build.log)
     wanted = max(1, round(len(rows) * build.config.negative_ratio))
     for kind in build.made_kinds:
         num = int((examples.kind == build.kinds.index(kind)).sum())
@@ -277,7 +268,7 @@ def _split(
         examples = replace(examples, split=split)
     if config.balance_given and mode != "given":
         out = draw_balanced(examples, np.isin(examples.kind, build.given_kinds()), config.seed)
-        build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "", build.sources)
+        build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "")
         keep = np.setdiff1d(np.arange(len(examples)), out)
         examples, cluster = examples.take(keep), cluster[keep]
         index = index_sketches(examples.codes, build.progress)

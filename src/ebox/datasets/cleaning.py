@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
-from ebox.datasets.examples import DropLog, Dropped, Examples, Source, places_of
+from ebox.datasets.examples import DropLog, Dropped, Examples, places_of
 from ebox.datasets.kmers import group_equal, iter_rows, sequence_keys
 from ebox.errors import InputError
 from ebox.sequences.codes import gc_fraction, n_fraction, reverse_complement
@@ -62,48 +62,37 @@ def _measure(
     return share
 
 
-def drop_unknown(examples: Examples, max_n_fraction: float, log: DropLog, sources: Sequence[Source]) -> Examples:
-    """Drop examples with a larger share of N than `max_n_fraction`, and those with no known base.
-
-    Args:
-        examples: The examples.
-        max_n_fraction: 0 to 1.
-        log: The dropped examples are added to it.
-        sources: The files that the examples came from.
-    """
+def drop_unknown(examples: Examples, max_n_fraction: float, log: DropLog) -> Examples:
+    """Drop examples with a larger share of N than `max_n_fraction`, and those with no known base."""
     share = measure_n(examples.codes)
     bad = np.flatnonzero((share > max_n_fraction) | (share == 1.0))
     details = [f"n_fraction={value:.3f} allowed={max_n_fraction:.3f}" for value in share[bad].tolist()]
-    log.add_examples(examples, bad, Dropped.TOO_MUCH_N, details, sources)
+    log.add_examples(examples, bad, Dropped.TOO_MUCH_N, details)
     return _without(examples, bad)
 
 
-def drop_repeats(examples: Examples, log: DropLog, sources: Sequence[Source]) -> Examples:
+def drop_repeats(examples: Examples, log: DropLog) -> Examples:
     """Keep the first of equal sequences; drop all that have different labels.
 
     A sequence and its reverse complement count as equal, since they are one piece of DNA.
     """
     repeats = find_repeats(examples.codes)
-    return _drop_repeats(examples, repeats, np.zeros(len(repeats.row), dtype=bool), log, sources)
+    return _drop_repeats(examples, repeats, np.zeros(len(repeats.row), dtype=bool), log)
 
 
-def drop_train_repeats(examples: Examples, log: DropLog, sources: Sequence[Source]) -> Examples:
+def drop_train_repeats(examples: Examples, log: DropLog) -> Examples:
     """Clean a given train split: drop repeats, conflicts, and sequences that are also in validation or test.
 
     Validation and test are left as they were given.
     """
     repeats = find_repeats(examples.codes)
-    return _drop_repeats(examples, repeats, examples.split[repeats.row] != 0, log, sources)
+    return _drop_repeats(examples, repeats, examples.split[repeats.row] != 0, log)
 
 
 def _drop_repeats(
-    examples: Examples,
-    repeats: RepeatsResult,
-    is_kept: Bool[np.ndarray, " repeat"],
-    log: DropLog,
-    sources: Sequence[Source],
+    examples: Examples, repeats: RepeatsResult, is_kept: Bool[np.ndarray, " repeat"], log: DropLog
 ) -> Examples:
-    """Drop conflicts, all repeats but the first, and what equals a kept row; kept rows stay whatever they repeat."""
+    """Drop conflicts, all repeats but the first, and rows that equal a kept row; the kept rows always stay."""
     differs = (examples.targets[repeats.row] != examples.targets[repeats.first]).any(axis=1)
     elsewhere = np.isin(repeats.first, np.unique(repeats.first[is_kept]))
     conflicts = np.isin(repeats.first, np.unique(repeats.first[differs])) & ~elsewhere
@@ -112,33 +101,20 @@ def _drop_repeats(
     for chosen, reason in reasons:
         mask = chosen & ~is_kept
         part = RepeatsResult(repeats.row[mask], repeats.first[mask], repeats.flipped[mask])
-        log.add_examples(examples, part.row, reason, _describe(examples, part), sources)
+        log.add_examples(examples, part.row, reason, _describe(examples, part))
     return _without(examples, repeats.row[~is_kept & (elsewhere | conflicts | again)])
 
 
-def drop_made_repeats(examples: Examples, num_read: int, log: DropLog, sources: Sequence[Source]) -> Examples:
-    """Drop made negatives that equal an earlier row, as a shuffled (CA)n may.
-
-    Args:
-        examples: The examples that were read, then the negatives made from them.
-        num_read: How many were read.
-        log: The dropped examples are added to it.
-        sources: The files that the examples came from.
-    """
+def drop_made_repeats(examples: Examples, num_read: int, log: DropLog) -> Examples:
+    """Drop made negatives (the rows from `num_read` on) that equal an earlier row, as a shuffled (CA)n may."""
     row, first = group_equal(sequence_keys(examples.codes))
     bad = row[(row != first) & (row >= num_read)]
-    log.add_examples(examples, bad, Dropped.DUPLICATE, "made=true", sources)
+    log.add_examples(examples, bad, Dropped.DUPLICATE, "made=true")
     return _without(examples, bad)
 
 
-def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog, sources: Sequence[Source]) -> Examples:
+def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog) -> Examples:
     """Drop examples whose place overlaps a region of the blacklist.
-
-    Args:
-        examples: The examples.
-        blacklist: The regions.
-        log: The dropped examples are added to it.
-        sources: The files that the examples came from.
 
     Raises:
         InputError: no example is on a chromosome of the blacklist.
@@ -155,7 +131,7 @@ def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog, sou
             remedy="check the names of the chromosomes (chr1 or 1) and the genome build, or leave --blacklist out",
         )
     bad = placed[overlaps_any(places_of(examples, placed), blacklist)]
-    log.add_examples(examples, bad, Dropped.BLACKLISTED, "", sources)
+    log.add_examples(examples, bad, Dropped.BLACKLISTED, "")
     return _without(examples, bad)
 
 

@@ -173,8 +173,9 @@ class Dropped(Code):
 
 @dataclass
 class DropLog:
-    """Every record that did not become an example: counted by reason, listed for dropped.tsv."""
+    """The files read, and every record that did not become an example: counted by reason, listed for dropped.tsv."""
 
+    sources: list[Source] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     rows: list[tuple[str, int, str, str, str]] = field(default_factory=list)
 
@@ -198,12 +199,7 @@ class DropLog:
             self.counts[reason] += len(self.rows) - before
 
     def add_examples(
-        self,
-        examples: Examples,
-        rows: Int64[np.ndarray, " row"],
-        reason: Dropped,
-        details: Sequence[str] | str,
-        sources: Sequence[Source],
+        self, examples: Examples, rows: Int64[np.ndarray, " row"], reason: Dropped, details: Sequence[str] | str
     ) -> None:
         """Add rows of a table of examples that were dropped for one reason.
 
@@ -212,13 +208,12 @@ class DropLog:
             rows: The dropped rows.
             reason: Why they were dropped.
             details: `key=value` words for each row, or one text for all.
-            sources: The files that the examples came from.
         """
         texts = [details] * len(rows) if isinstance(details, str) else list(details)
         lines = examples.line[rows].tolist()
         origin = examples.source[rows].tolist()
         self.rows += [
-            (sources[index].name, line, examples.names[row], reason, text)
+            (self.sources[index].name, line, examples.names[row], reason, text)
             for index, line, row, text in zip(origin, lines, rows.tolist(), texts, strict=True)
         ]
         if len(rows):

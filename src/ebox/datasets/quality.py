@@ -38,7 +38,6 @@ class Beware(Code):
 def report_quality(
     examples: Examples,
     kinds: Sequence[str],
-    sources: Sequence[Source],
     log: DropLog,
     *,
     gc: Float32[np.ndarray, " example"],
@@ -53,8 +52,7 @@ def report_quality(
     Args:
         examples: The final examples with their splits.
         kinds: Name of each kind.
-        sources: The files read.
-        log: What was dropped.
+        log: The files read, and what was dropped.
         gc: Share of G and C of each example.
         n_fraction: Share of N of each example.
         cluster: Cluster of each example.
@@ -67,7 +65,7 @@ def report_quality(
         "num_examples": len(examples),
         "num_positive": int(examples.is_positive.sum()),
         "length_bp": int(examples.codes.shape[1]),
-        "sources": [_describe_source(examples, number, source) for number, source in enumerate(sources)],
+        "sources": [_describe_source(examples, number, source) for number, source in enumerate(log.sources)],
         "dropped": {str(reason): num for reason, num in log.counts.most_common()},
         "made": {kind: dict(counts) for kind, counts in made.items()},
         "kinds": {

@@ -86,18 +86,14 @@ def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
     return max(1, min(common, int(reached)))
 
 
-def cut_source(
-    raw: RawSource, length_bp: int, number: int, *, positive_kind: int, negative_kind: int, log: DropLog
-) -> tuple[Source, Examples]:
+def cut_source(raw: RawSource, length_bp: int, *, negative_kind: int, log: DropLog) -> Examples:
     """Cut sequences to one length: keep the centre of longer ones, drop shorter ones.
 
     Args:
         raw: What was read.
         length_bp: The common length.
-        number: Index of the source in the caller's list.
-        positive_kind: Kind of records with label 1.
-        negative_kind: Kind of records with label 0, or of all in a file of negatives.
-        log: The dropped records are added to it.
+        negative_kind: Kind of records with label 0, or of all in a file of negatives; positives have kind 0.
+        log: The source and its dropped records are added to it.
     """
     sequences = raw.sequences
     lengths = sequences.lengths
@@ -122,12 +118,13 @@ def cut_source(
         target = np.full(len(kept), int(raw.source.role == "positives"), dtype=np.uint8)
     else:
         target = sequences.labels[kept].astype(np.uint8)
-    examples = make_examples(
+    log.sources.append(replace(raw.source, cropped=int((lengths > length_bp).sum())))
+    return make_examples(
         _cut_codes(sequences, kept, skipped, length_bp),
         sequences.names if len(kept) == len(sequences) else [sequences.names[row] for row in kept.tolist()],
         target=target,
-        kind=np.where(target == 1, positive_kind, negative_kind),
-        source=number,
+        kind=np.where(target == 1, 0, negative_kind),
+        source=len(log.sources) - 1,
         line=sequences.lines[kept],
         chrom=chrom,
         start=start,
@@ -135,7 +132,6 @@ def cut_source(
         strand=strand,
         split=raw.split,
     )
-    return replace(raw.source, cropped=int((lengths > length_bp).sum())), examples
 
 
 def locate_positives(raw: RawSource) -> list[Intervals]:
@@ -152,7 +148,7 @@ def locate_positives(raw: RawSource) -> list[Intervals]:
     return [places.take(np.flatnonzero(bound))]
 
 
-def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, source: Source, log: DropLog) -> Examples:
+def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, log: DropLog) -> Examples:
     """Windows of the genome around the summits of peaks (their middles where a summit is unknown).
 
     A peak on the minus strand gives the reverse complement. A window that reaches past the end of its contig, or whose
@@ -162,9 +158,7 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, so
         peaks: The peaks.
         genome: The genome.
         length_bp: Length of the windows.
-        number: Index of the source in the caller's list.
-        source: The file of the peaks.
-        log: The dropped peaks are added to it.
+        log: Its last source is the file of the peaks; the dropped peaks are added to it.
 
     Raises:
         InputError: no peak lies on a chromosome of the genome.
@@ -179,7 +173,7 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, so
     inside = known & (start >= 0) & (start + length_bp <= size)
     names = _name_peaks(peaks)
     for bad, reason in ((~known, Dropped.UNKNOWN_CHROMOSOME), (known & ~inside, Dropped.OFF_CONTIG)):
-        _log_peaks(peaks, names, bad, reason, start, length_bp, size, source, log)
+        _log_peaks(peaks, names, bad, reason, start, length_bp, size, log)
     rows = np.flatnonzero(inside)
     chrom = peaks.chrom[rows]
     codes = genome.fetch_windows(chrom, start[rows], length_bp)
@@ -191,7 +185,7 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, number: int, so
         [names[row] for row in rows.tolist()],
         target=1,
         kind=0,
-        source=number,
+        source=len(log.sources) - 1,
         line=peaks.lines[rows],
         chrom=chrom,
         start=start[rows],
@@ -256,7 +250,6 @@ def _log_peaks(
     start: np.ndarray,
     length_bp: int,
     size: np.ndarray,
-    source: Source,
     log: DropLog,
 ) -> None:
     rows = np.flatnonzero(bad).tolist()
@@ -266,4 +259,5 @@ def _log_peaks(
         else f"place={peaks.chrom[row]}:{start[row]}-{start[row] + length_bp} contig_bp={size[row]}"
         for row in rows
     ]
-    log.add(source.name, [int(peaks.lines[row]) for row in rows], [names[row] for row in rows], reason, details)
+    lines = [int(peaks.lines[row]) for row in rows]
+    log.add(log.sources[-1].name, lines, [names[row] for row in rows], reason, details)

@@ -27,7 +27,6 @@ def write_dataset(
     *,
     config: DataConfig,
     kinds: Sequence[str],
-    sources: Sequence[Source],
     log: DropLog,
     cluster: Int64[np.ndarray, " example"],
     made: Mapping[str, Mapping[str, int]],
@@ -42,8 +41,7 @@ def write_dataset(
         examples: With their splits; the rows are sorted by split, and keep their order inside each split.
         config: Settings, kept in the manifest.
         kinds: Name of each kind.
-        sources: The files read.
-        log: What was dropped.
+        log: The files read, and what was dropped.
         cluster: Cluster of each example.
         made: For each made kind of negative how many were wanted and made.
         split: Mode and settings of the split.
@@ -54,19 +52,10 @@ def write_dataset(
     gc, n_fraction = measure_gc(examples.codes), measure_n(examples.codes)
     _write_codes(folder / "codes.npy", examples.codes, order)
     np.save(folder / "targets.npy", examples.targets[order], allow_pickle=False)
-    _write_examples(folder / "examples.parquet", examples, order, kinds, sources, gc, n_fraction, cluster)
+    _write_examples(folder / "examples.parquet", examples, order, kinds, log.sources, gc, n_fraction, cluster)
     _write_dropped(folder / "dropped.tsv", log)
     quality = report_quality(
-        examples,
-        kinds,
-        sources,
-        log,
-        gc=gc,
-        n_fraction=n_fraction,
-        cluster=cluster,
-        made=made,
-        split=split,
-        audit=audit,
+        examples, kinds, log, gc=gc, n_fraction=n_fraction, cluster=cluster, made=made, split=split, audit=audit
     )
     write_json(folder / "quality.json", quality)
     files = describe_files(folder)
@@ -81,7 +70,7 @@ def write_dataset(
         "splits": _describe_splits(examples),
         "sources": [
             {"path": each.path, "role": each.role, "sha256": each.sha256, "records": each.num_records}
-            for each in sources
+            for each in log.sources
         ],
         "files": files,
         "fingerprint": compute_fingerprint(files),

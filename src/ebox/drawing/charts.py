@@ -201,7 +201,7 @@ def strip_chart(
     frame = Frame(14.0, top, WIDTH - 14.0, top + pitch * len(strips), x, unit_axis(""))
     highest = max((share for _, _, shares in strips for share in shares), default=0.0)
     highest = highest if highest > 0 else 1.0
-    # Labels stand on the side where the rule is not.
+    # Labels are on the side without the rule.
     is_rule_left = rule is not None and x.place(rule[0]) < 0.5
     place, anchor = (frame.right, "end") if is_rule_left else (frame.left, "start")
     parts = [_draw_bottom_axis(frame), "" if rule is None else _draw_rule(frame, *rule)]
