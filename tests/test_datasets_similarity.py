@@ -162,21 +162,24 @@ def test_a_large_family_whose_ends_differ_is_one_cluster() -> None:
     assert (cluster_similar(codes, 0.5) == 0).all()
 
 
-def _one_bucket(codes: np.ndarray) -> SketchIndex:
-    rows = np.arange(len(codes), dtype=np.int64)
-    return SketchIndex(16, sketch_sequences(codes, 16), np.zeros(len(codes), dtype=np.uint32), rows)
+def _buckets(codes: np.ndarray, *sizes: int) -> SketchIndex:
+    """The rows in their order, in buckets of these sizes."""
+    bucket = np.repeat(np.arange(len(sizes), dtype=np.uint32), sizes)
+    return SketchIndex(16, sketch_sequences(codes, 16), bucket, np.arange(len(codes), dtype=np.int64))
 
 
 def test_in_a_bucket_each_is_compared_with_the_next_and_the_first() -> None:
-    codes = _random_codes(20, 100)
-    codes[19] = codes[0]
-    codes[10] = codes[9]
-    expected = [*range(10), 9, *range(11, 19), 0]
-    assert cluster_similar(codes, 0.5, _one_bucket(codes)).tolist() == expected
+    codes = _random_codes(22, 100)
+    codes[21] = codes[2]
+    codes[12] = codes[11]
+    # Equal rows of other buckets are none of its business.
+    codes[1] = codes[5]
+    expected = [*range(12), 11, *range(13, 21), 2]
+    assert cluster_similar(codes, 0.5, _buckets(codes, 2, 20)).tolist() == expected
 
 
 def test_in_a_small_bucket_all_are_compared() -> None:
     codes = _random_codes(6, 100)
     codes[5] = codes[1]
     codes[4] = codes[2]
-    assert cluster_similar(codes, 0.5, _one_bucket(codes)).tolist() == [0, 1, 2, 3, 2, 1]
+    assert cluster_similar(codes, 0.5, _buckets(codes, 6)).tolist() == [0, 1, 2, 3, 2, 1]
