@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -99,3 +100,9 @@ def largest_difference(one: Network, other: Network) -> float:
         float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12))
         for a, b in zip(leaves_of(one), leaves_of(other), strict=True)
     )
+
+
+def named_arrays(network: Network) -> dict[str, np.ndarray]:
+    """The arrays of a network by their names in a model file."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(network, eqx.is_array))
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

@@ -123,7 +123,7 @@ def test_overlaps_agree_with_all_against_all() -> None:
 def test_what_equals_on_the_same_strand_is_not_counted_for_the_other_too() -> None:
     examples = _examples()
     examples.codes[200] = examples.codes[0]
-    examples.codes[2] = flip_strand(examples.codes[0:1])[0]
+    examples.codes[2] = reverse_complement(examples.codes[0:1])[0]
     pair = _pair(audit_splits(examples, 0.5, seed=0), "test", "train")
     assert pair["exact"]["num_examples"] == 1
     assert pair["reverse_complement"]["num_examples"] == 0

@@ -195,7 +195,7 @@ def test_bad_settings_of_a_worker_come_back_as_one_message(dataset: Path, tmp_pa
         ({"train.batch_size": 2}, ("--processes", "3"), "can't be shared by 3 workers"),
         ({}, ("--processes", "2", "--min-workers", "3"), "min_workers = 3 is more than"),
         ({}, ("--processes", "0"), "parallel.processes"),
-        ({}, ("--exchange", "int4"), "parallel.exchange"),
+        ({}, ("--exchange", "int4"), "'int4' is not one of 'exact'"),
         (
             {"train.batch_statistics": "group", "train.group_examples": 10, "train.device_batch_size": 8},
             (),

@@ -244,6 +244,7 @@ def test_the_real_step_compiles_for_gpus_exchanges_its_gradient_and_fits(name: s
 
 def test_planning_uses_the_shapes_of_the_dataset(tmp_path: Path):
     from ebox.datasets.build import build_dataset
+    from ebox.datasets.sources import DatasetSources
 
     generator = np.random.default_rng(0)
     letters = np.array(list("ACGT"))

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest

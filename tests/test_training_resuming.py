@@ -225,7 +225,7 @@ def test_other_nodes_make_no_difference_where_nodes_exchange_nothing_of_their_ow
 @pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
 @pytest.mark.parametrize("exchange", ["exact", "int8"])
 def test_one_sender_owes_nothing_and_an_exact_exchange_neither(before: int, now: int, exchange: str):
-    config, fresh = small_config({"exchange": exchange}), Problem.of(planted(), small_config()).fresh
+    config, fresh = small_config({"exchange": exchange}), TrainingInputs.of(planted(), small_config()).fresh
     one, other = (
         make_plan(config, make_mesh(find_devices(ParallelConfig(devices=count)))).schedule for count in (before, now)
     )
@@ -239,7 +239,7 @@ def test_one_sender_owes_nothing_and_an_exact_exchange_neither(before: int, now:
 
 def _save(folder: Path, step: int) -> Path:
     config = small_config()
-    fresh = Problem.of(planted(), config).fresh
+    fresh = TrainingInputs.of(planted(), config).fresh
     mesh = make_mesh(find_devices(ParallelConfig(devices=1)))
     state = make_plan(config, mesh).schedule.start(fresh)
     return save_checkpoint(folder, state, fresh, Standing(step), Layout.of(mesh), RunIdentity.of(config, "planted"))
