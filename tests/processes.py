@@ -199,3 +199,22 @@ def make_environment(devices: int = 1) -> dict[str, str]:
     if devices > 1:
         variables["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     return variables
+
+
+class PlayedProcess(subprocess.Popen[bytes]):
+    """No process, but the end of a pipe that one would hold; closed when it is killed."""
+
+    def __init__(self, handle: int, code: int | None = None) -> None:
+        self.handle, self.code = handle, code
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def kill(self) -> None:
+        assert self.code is None, "it has ended already"
+        self.code = -9
+        os.close(self.handle)
+
+    def wait(self, timeout: float | None = None) -> int:
+        assert self.code is not None, "it runs for ever"
+        return self.code

@@ -209,7 +209,7 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
         ({"fasta": n_only, "out": tmp_path / "o", "motifs": (elsewhere,)}, "--motifs has no meaning"),
         ({"fasta": n_only, "out": tmp_path / "o", "planted": elsewhere}, "--planted has no meaning"),
         ({"fasta": n_only, "out": tmp_path / "o", "against": run}, "without --fasta"),
-        ({"planted": elsewhere}, "elsewhere.bed: names none of the sequences explained"),
+        ({"planted": elsewhere}, "elsewhere.bed: names none of the explained sequences"),
     ]
     for changed, words in cases:
         arguments = {"run": run, "config": whole(QUICK), **changed}

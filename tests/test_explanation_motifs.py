@@ -467,7 +467,7 @@ def test_planted_bases_are_those_of_the_motif_also_where_the_dataset_holds_the_c
 def test_planted_sites_of_other_records_are_refused(tmp_path: Path):
     (tmp_path / "p.bed").write_text("other\t3\t9\n")
     truth = Truth((), read_bed(tmp_path / "p.bed"))
-    with pytest.raises(InputError, match=r"p\.bed: names none of the sequences explained: .*'other'.*'mine'"):
+    with pytest.raises(InputError, match=r"p\.bed: names none of the explained sequences: .*'other'.*'mine'"):
         truth.check_names(["mine"], tmp_path / "p.bed")
     truth.check_names(["mine", "other"], tmp_path / "p.bed")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from ebox.workers.contract import EXIT_LOST, Membership, Pipe, TrainTask, read_m
 from ebox.workers.local_crew import StartedWorker, find_free_port, list_gpus, share_cores, share_gpus
 from ebox.workers.processes import MeetingError, is_cluster_task, is_member, is_on_loopback, join_group
 from ebox.workers.watch import Watch
+from processes import PlayedProcess
 
 
 def test_exit_codes_are_those_that_are_documented():
@@ -42,31 +42,12 @@ def _end(code: int) -> None:
     raise _Ended(code)
 
 
-class _PlayedProcess(subprocess.Popen[bytes]):
-    """No process, but the end of a pipe that one would hold; closed when it is killed."""
-
-    def __init__(self, handle: int, code: int | None = None) -> None:
-        self.handle, self.code = handle, code
-
-    def poll(self) -> int | None:
-        return self.code
-
-    def kill(self) -> None:
-        assert self.code is None, "it has ended already"
-        self.code = -9
-        os.close(self.handle)
-
-    def wait(self, timeout: float | None = None) -> int:
-        assert self.code is not None, "it runs for ever"
-        return self.code
-
-
 @pytest.fixture
 def worker() -> Iterator[tuple[StartedWorker, Pipe, int]]:
     """The supervisor's end of a pipe, and the worker's; of a worker that runs until it is killed."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    made = StartedWorker(_PlayedProcess(writing), reading, time.monotonic())
+    made = StartedWorker(PlayedProcess(writing), reading, time.monotonic())
     yield made, Pipe(writing), writing
     if made.process.poll() is None:
         made.end()
@@ -108,7 +89,7 @@ def test_the_last_words_of_a_worker_that_is_killed_are_heard(worker: tuple[Start
 def test_a_worker_that_has_ended_is_not_killed():
     reading, writing = os.pipe()
     os.close(writing)
-    assert StartedWorker(_PlayedProcess(writing, code=0), reading, 0.0).end() == []
+    assert StartedWorker(PlayedProcess(writing, code=0), reading, 0.0).end() == []
 
 
 def test_a_worker_whose_supervisor_is_gone_ends(monkeypatch: pytest.MonkeyPatch):
@@ -256,7 +237,7 @@ def test_a_group_that_does_not_come_together_says_so(meeting: dict[str, Any], mo
 
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setattr(jax.distributed, "initialize", fail)
-    with pytest.raises(MeetingError, match=r"did not come together: DEADLINE_EXCEEDED: barrier\n"):
+    with pytest.raises(MeetingError, match=r"did not find each other: DEADLINE_EXCEEDED: barrier\n"):
         join_group()
     assert os.environ["EBOX_IN_GROUP"] == ""
 
