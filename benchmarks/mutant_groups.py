@@ -15,7 +15,9 @@ class Group:
 
 
 # The tests that are done within seconds, of files whose others compile or train.
-EXCHANGE_WITHOUT_MESH = "of_powers or messages_cost or says_which or eight_bits or finite_stays or exactly or halves"
+EXCHANGE_WITHOUT_MESH = (
+    "over_nodes or of_powers or messages_cost or says_which or eight_bits or finite_stays or exactly or halves"
+)
 RESUMING_WITHOUT_TRAINING = "kept or makes_way or removed or before_its_first or says_nothing or one_sender"
 
 GROUPS = {

@@ -47,6 +47,8 @@ from mutant_groups import GROUPS, TUNING, Group
 PROJECT = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
 Position = tuple[int, int]
+# How a run of tests ends that tells nothing of the mutant: no tests, an error of this program, another ebox.
+NO_VERDICT = (5, 98, 99)
 
 
 QUIET_KEYWORDS = ("stacklevel", "indent", "maxsize", "prefix", "suffix")
@@ -258,32 +260,35 @@ def measure_baseline(copy: Path, group: Group) -> list[float]:
 
 
 def judge(copy: Path, group: Group, mutant: Mutant, code: str, baseline: Sequence[float]) -> dict[str, Any]:
-    """Run the rounds against a mutant until one kills it."""
-    whole = source_of(mutant.module).read_text(encoding="utf-8")
-    began, outcome, killer = time.monotonic(), "survived", None
+    """Put a mutant in the place of its module, and tell how it ends."""
+    whole, began = source_of(mutant.module).read_text(encoding="utf-8"), time.monotonic()
     replace_module(copy, mutant.module, code)
     try:
-        for arguments, usual in zip(group.rounds, baseline, strict=True):
-            ended, text = run_round(copy, arguments, 5 * usual + 30)
-            if ended in (98, 99, 5):
-                raise SystemExit(text[-3000:])
-            if ended != 0:
-                found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
-                outcome = "killed" if ended is not None else "killed by its time"
-                killer = found[1] if found else " ".join(arguments)
-                break
+        outcome, killer = try_rounds(copy, group, baseline)
     finally:
         replace_module(copy, mutant.module, whole)
-    changed = list(difflib.unified_diff(whole.splitlines(), code.splitlines(), lineterm="", n=0))[3:]
     return {
         "module": mutant.module,
         "line": mutant.position[0],
         "operator": mutant.operator.split("/")[1],
-        "diff": changed,
+        "diff": list(difflib.unified_diff(whole.splitlines(), code.splitlines(), lineterm="", n=0))[3:],
         "outcome": outcome,
         "killed_by": killer,
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def try_rounds(copy: Path, group: Group, baseline: Sequence[float]) -> tuple[str, str | None]:
+    """Run the rounds until one fails; how it ended, and which test failed first."""
+    for arguments, usual in zip(group.rounds, baseline, strict=True):
+        ended, text = run_round(copy, arguments, 5 * usual + 30)
+        if ended in NO_VERDICT:
+            raise SystemExit(text[-3000:])
+        if ended != 0:
+            found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+            outcome = "killed" if ended is not None else "killed by its time"
+            return outcome, found[1] if found else " ".join(arguments)
+    return "survived", None
 
 
 def explain(found: dict[str, Any], known: Sequence[dict[str, str]]) -> dict[str, Any]:
@@ -297,53 +302,38 @@ def explain(found: dict[str, Any], known: Sequence[dict[str, str]]) -> dict[str,
 
 
 def count(mutants: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """How many there are, and how they ended, at first and after tests were added."""
-    ends = [one["outcome"] for one in mutants]
-    survived = ends.count("survived")
-    return {
-        "mutants": len(ends),
-        "killed": len(ends) - survived - ends.count("equivalent"),
-        "equivalent": ends.count("equivalent"),
-        "survived_at_first": sum(one.get("survived_at_first", one["outcome"] == "survived") for one in mutants),
-        "survived": survived,
-    }
+    """How many there are, how they ended, and how many of them lived until tests were added."""
+    ends = ["killed" if one["outcome"].startswith("killed") else one["outcome"] for one in mutants]
+    later = sum("survived_at_first" in one for one, end in zip(mutants, ends, strict=True) if end == "killed")
+    kinds = {end: ends.count(end) for end in ("killed", "equivalent", "survived")}
+    return {"mutants": len(ends), **kinds, "killed_by_tests_added_since": later}
 
 
 def run_group(name: str, results: dict[str, Any], options: argparse.Namespace, copy: Path) -> None:
     """Judge the mutants of a group that are not judged yet, and keep each result at once."""
     group, known = GROUPS[name], json.loads(EQUIVALENT.read_text(encoding="utf-8"))
     digest = hashlib.sha256(b"".join(source_of(module).read_bytes() for module in group.modules)).hexdigest()
-    drawn = draw(group, options.mutants, random.Random(f"{options.seed} {name}"))
-    before = results.get(name, {})
-    is_same = before.get("sources_sha256") == digest and before.get("seed") == options.seed
-    done = before["found"] if is_same else []
+    drawn, before = draw(group, options.mutants, random.Random(f"{options.seed} {name}")), results.get(name, {})
+    identity = {"seed": options.seed, "sources_sha256": digest}
+    done = before["found"] if all(before.get(key) == value for key, value in identity.items()) else []
     todo = [n for n in range(len(drawn)) if n >= len(done) or (options.again and done[n]["outcome"] == "survived")]
     baseline = measure_baseline(copy, group) if todo else before["baseline_seconds"]
+    facts = {"modules": group.modules, "tests": group.rounds, **identity, "baseline_seconds": baseline}
     began = time.monotonic()
-    for place, number in enumerate([*todo, None]):
+    for place, number in enumerate([*todo, None], start=1):
         if number is not None:
             found = judge(copy, group, *drawn[number], baseline)
-            if number < len(done):
-                done[number] = {**found, "survived_at_first": True}
-            else:
-                done.append(found)
-            left = (time.monotonic() - began) / (place + 1) * (len(todo) - place - 1)
-            print(
-                f"{name} {place + 1}/{len(todo)}: {found['outcome']}, {found['module']}:{found['line']} "
-                f"{found['diff'][-1].strip()[:60]}; {left / 60:.0f} min left",
-                flush=True,
-            )
+            done[number : number + 1] = [{**found, "survived_at_first": True} if number < len(done) else found]
+            left = (time.monotonic() - began) / place * (len(todo) - place)
+            print(f"{name} {place}/{len(todo)}: {describe(found)}; {left / 60:.0f} min left", flush=True)
         done = [explain(one, known) for one in done]
-        results[name] = {
-            "modules": group.modules,
-            "tests": group.rounds,
-            "seed": options.seed,
-            "sources_sha256": digest,
-            "baseline_seconds": baseline,
-            "counts": count(done),
-            "found": done,
-        }
+        results[name] = {**facts, "counts": count(done), "found": done}
         keep("mutants", {"groups": results})
+
+
+def describe(found: dict[str, Any]) -> str:
+    """A mutant and its end in a line."""
+    return f"{found['outcome']}, {found['module']}:{found['line']} {found['diff'][-1].strip()[:60]}"
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from ebox.mesh.exchange import (
     count_numbers,
     half_message,
     sum_message,
+    sum_over_nodes,
 )
 from ebox.mesh.lowrank import PowerExchange
 from ebox.settings.reading import ParallelConfig
@@ -367,3 +368,21 @@ def test_matrices_are_compressed_where_that_halves_them_at_least():
     state = exchange.start(like)
     assert [left.shape for left in state.left] == [(2, 8, 8), (2, 8, 9)]
     assert [directions.shape for directions in state.directions] == [(2, 8, 2), (2, 9, 2)]
+
+
+@pytest.mark.parametrize(("nodes", "node_devices"), [(4, 2), (2, 4), (8, 1)])
+def test_over_nodes_each_device_sums_one_piece(nodes: int, node_devices: int):
+    mesh = make_mesh(find_devices(ParallelConfig(devices=8)), node_devices)
+    values = np.random.default_rng(0).standard_normal((nodes, 37)).astype(np.float32)
+    mapped = jax.shard_map(
+        lambda row: sum_over_nodes(row[0], node_devices)[None],
+        mesh=mesh,
+        in_specs=PartitionSpec(NODE_AXIS),
+        out_specs=PartitionSpec(DATA_AXIS),
+        check_vma=False,
+    )
+    found, text = np.asarray(jax.jit(mapped)(values)), jax.jit(mapped).lower(values).compile().as_text()
+    np.testing.assert_allclose(found, np.broadcast_to(values.sum(axis=0), (8, 37)), atol=1e-5)
+    pieces = [int(size) for size in re.findall(r"f32\[(\d+)\]\S* all-reduce\(", text)]
+    assert pieces == [-(-37 // node_devices)]
+    assert len(re.findall(r" all-gather\(", text)) == (0 if node_devices == 1 else 1)

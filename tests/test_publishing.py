@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -9,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,8 +144,15 @@ def test_an_old_folder_is_exchanged_in_one_act(tmp_path: Path, monkeypatch: pyte
     assert os.listdir(tmp_path) == ["d"]
 
 
-def test_where_names_cannot_be_exchanged_the_old_folder_makes_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(publishing, "_exchange", lambda first, second: False)
+@pytest.mark.parametrize("how", ["no such call", "the disk refuses", "another system"])
+def test_where_names_cannot_be_exchanged_the_old_folder_makes_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    library = SimpleNamespace() if how == "no such call" else SimpleNamespace(renameat2=lambda *args: -1)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: library)
+    if how == "another system":
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(ctypes, "CDLL", _refuse)
     _write(tmp_path / "d", "old")
     _write(tmp_path / "d", "new")
     assert (tmp_path / "d" / "x").read_text() == "new"
