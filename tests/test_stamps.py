@@ -62,5 +62,5 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-parity": 1,
         "ebox-report": 2,
         "ebox-scaling": 1,
-        "ebox-simulation": 1,
+        "ebox-simulation": 2,
     }

@@ -77,8 +77,8 @@ def test_changed_bytes_are_told_by_the_checksum(tmp_path: Path):
 @pytest.mark.parametrize(
     ("like", "problem"),
     [
-        ({"a": TREE["a"]}, r"\['b'\]\[0\].* stands in only one"),
-        ({**TREE, "c": np.zeros(1)}, r"\['c'\].* stands in only one"),
+        ({"a": TREE["a"]}, r"\['b'\]\[0\].* is in only one"),
+        ({**TREE, "c": np.zeros(1)}, r"\['c'\].* is in only one"),
         ({**TREE, "a": np.zeros((3, 2), np.float32)}, r"\['a'\] has shape \(2, 3\), this network needs \(3, 2\)"),
         ({**TREE, "a": np.zeros((2, 3), np.float16)}, r"\['a'\] has shape"),
     ],

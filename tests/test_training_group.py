@@ -15,7 +15,7 @@ import jax
 import pytest
 
 from ebox.errors import InputError
-from ebox.models.architectures import MotifNetwork
+from ebox.models.network import Network
 from ebox.settings.reading import Config, ParallelConfig, make_config, read_config_text
 from ebox.storage.publishing import write_json
 from ebox.training import group
@@ -166,10 +166,10 @@ def test_what_workers_tell_reaches_who_asked(monkeypatch: pytest.MonkeyPatch, tm
     ("settings", "variables", "problem"),
     [
         ({"train": {"batch_size": 1}}, {}, "a batch of 1 can't be shared by 2 workers"),
-        ({"parallel": {"min_workers": 3}}, {}, "min_workers = 3 is more than the 2 workers"),
+        ({"parallel": {"min_workers": 3}}, {}, "min_workers = 3 is more than the number of workers, 2"),
         ({}, {"OMPI_COMM_WORLD_SIZE": "2"}, "one of several tasks of a cluster's job"),
-        ({}, {"CUDA_VISIBLE_DEVICES": "0"}, "there are 2 processes, and GPUs: 1"),
-        ({"parallel": {"platform": "gpu"}}, {"CUDA_VISIBLE_DEVICES": "0"}, "GPUs: 1"),
+        ({}, {"CUDA_VISIBLE_DEVICES": "0"}, "there are 2 processes, and the number of GPUs is 1"),
+        ({"parallel": {"platform": "gpu"}}, {"CUDA_VISIBLE_DEVICES": "0"}, "the number of GPUs is 1"),
     ],
 )
 def test_groups_that_can_not_be_are_refused(
@@ -213,7 +213,7 @@ def test_the_result_of_a_group_is_read_from_its_folder(monkeypatch: pytest.Monke
     }
     write_json(tmp_path / "training.json", {**facts, "stopped": "steps", "best_step": 40, "format": "x"})
 
-    network = object.__new__(MotifNetwork)
+    network = object.__new__(Network)
     monkeypatch.setattr("ebox.models.files.load_model", lambda folder: SimpleNamespace(network=network))
     result: Any = group.read_result(tmp_path)
     assert (result.steps, result.epochs, result.best_step) == (50, 1.5, 40)
