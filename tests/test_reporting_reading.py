@@ -251,7 +251,7 @@ def make_filters(num: int = 30, width: int = 15) -> dict[str, Any]:
         )
     return {
         "format": "ebox-filters",
-        "format_version": 2,
+        "format_version": 1,
         "threshold": 0.5,
         "num_filters": num,
         "filters": entries,
@@ -332,6 +332,8 @@ def make_run_folder(folder: Path, *, simulated: bool = False) -> Path:
     if simulated:
         ceiling = {"accuracy": _metric(0.98, 0.002), "auroc": _metric(0.988, 0.001), "num_examples": 20000}
         objects["simulation.json"] = {
+            "format": "ebox-simulation",
+            "format_version": 2,
             "config": {
                 "min_sites": 1,
                 "max_sites": 2,

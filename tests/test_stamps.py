@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from ebox.datasets.sources import read_sources
+from ebox.errors import InputError
+from ebox.evaluation.reading import read_protocol
+from ebox.settings.reading import Config
 from ebox.storage import stamps
 from ebox.storage.publishing import write_json
 from ebox.storage.stamps import Format, OtherFormatError, check_stamp, read_stamped, stamped, write_stamped
+from ebox.verbs.run import find_simulation
 from ebox.version import __version__
 
 KIND = Format("ebox-thing", 3, "make it again with `ebox thing`")
@@ -64,3 +70,23 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-scaling": 1,
         "ebox-simulation": 2,
     }
+
+
+def test_what_an_older_ebox_wrote_is_refused_by_whoever_reads_it(tmp_path: Path):
+    old = json.dumps({"format": "ebox-evaluation", "format_version": 1, "tracks": []})
+    (tmp_path / "evaluation.json").write_text(old)
+    with pytest.raises(InputError, match=r"ebox-evaluation version 1.*\n.*ebox evaluate"):
+        read_protocol(tmp_path, ("bound",))
+    for name in ("positives.fa", "negatives.fa"):
+        (tmp_path / name).touch()
+    (tmp_path / "simulation.json").write_text(json.dumps({"format": "ebox-simulation", "format_version": 1}))
+    sources = read_sources(positives=tmp_path / "positives.fa", negatives=(tmp_path / "negatives.fa",))
+    with pytest.raises(InputError, match=r"ebox-simulation version 1.*\n.*ebox simulate"):
+        find_simulation(sources, Config())
+
+
+def test_a_network_that_was_not_measured_is_called_at_one_half(tmp_path: Path):
+    protocol = read_protocol(tmp_path, ("bound", "open"))
+    assert protocol.thresholds == (None, None)
+    assert protocol.call_threshold(1) == 0.5
+    assert protocol.both_strands

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int8, Int64
 
 from ebox.evaluation.inference import predict
+from ebox.evaluation.split_metrics import squash
 from ebox.evaluation.windows import cut_windows, plan_windows
 from ebox.progress import Progress, quiet
 from ebox.storage.publishing import publish_file
@@ -45,7 +46,7 @@ class ScoresResult:
     @property
     def probabilities(self) -> Float[np.ndarray, "sequence track"]:
         """Sigmoid of the logits."""
-        return 1.0 / (1.0 + np.exp(-self.logits.astype(np.float64)))
+        return squash(self.logits)
 
     @property
     def calls(self) -> Int8[np.ndarray, "sequence track"]:

@@ -181,7 +181,7 @@ def describe_figures(test: SplitScores) -> dict[str, Any]:
     }
 
 
-def squash(logits: Float[np.ndarray, " examples"]) -> Float[np.ndarray, " examples"]:
+def squash(logits: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """The logistic function, without overflow; exact enough that only logits above 30 can tie."""
     small = np.exp(-np.abs(logits.astype(np.float64)))
     return np.where(logits >= 0, 1.0, small) / (1.0 + small)

@@ -156,11 +156,12 @@ class Study:
 
     def _choose(self, data: Dataset) -> Subject:
         """The rows of the test split to explain."""
-        from ebox.explanation.subject import choose_rows, describe_choice, find_places, read_threshold
+        from ebox.evaluation.reading import read_protocol
+        from ebox.explanation.subject import choose_rows, describe_choice, find_places
 
         rows = data.rows("test")
         logits = self._score(data.codes[rows], "scoring the test split")
-        threshold = read_threshold(self.folder, self.model.tracks[self.track])
+        threshold = read_protocol(self.folder, self.model.tracks).call_threshold(self.track)
         positive = data.is_positive(self.track)[rows]
         chosen, available = choose_rows(logits, positive, threshold, self.config)
         chosen = chosen + rows.start

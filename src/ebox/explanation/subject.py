@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from ebox.datasets.folder import Dataset
 from ebox.errors import InputError
+from ebox.evaluation.split_metrics import squash
 from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import Insert, list_known_pairs, motif_insert, read_insert
 from ebox.progress import PathLike
@@ -21,13 +22,11 @@ from ebox.sequences.codes import N_CODE
 from ebox.sequences.matrices import Motif
 from ebox.sequences.places import Interval
 from ebox.settings.reading import ExplanationConfig
-from ebox.storage import run_folder
-from ebox.storage.publishing import read_json
+from ebox.storage import run_folder, stamps
+from ebox.storage.stamps import read_stamped
 
 if TYPE_CHECKING:
     from ebox.sequences.places import Intervals
-
-CALL_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -80,18 +79,6 @@ class Pair:
     reference: str = ""
 
 
-def read_threshold(run: Path, track: str) -> float:
-    """The threshold of the run's evaluation; 0.5 where it was not evaluated or could not choose one."""
-    path = run / run_folder.EVALUATION
-    if not path.exists():
-        return CALL_THRESHOLD
-    try:
-        thresholds = {entry["track"]: entry["threshold"]["value"] for entry in read_json(path)["tracks"]}
-        return float(thresholds[track])
-    except (KeyError, TypeError, ValueError):
-        raise InputError("is not an evaluation of this model", file=path, remedy="run `ebox evaluate` again") from None
-
-
 def choose_rows(
     logits: Float[np.ndarray, " example"],
     positive: Bool[np.ndarray, " example"],
@@ -109,7 +96,7 @@ def choose_rows(
     Raises:
         InputError: none reaches the threshold, or none is positive.
     """
-    probabilities = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    probabilities = squash(logits)
     wanted = {"called": probabilities >= threshold, "positive": positive, "all": np.ones(len(logits), bool)}
     rows = np.flatnonzero(wanted[config.sequences])
     if not len(rows):
@@ -197,7 +184,7 @@ def find_truth(run: Path, data: Dataset, planted: PathLike | None) -> Truth:
     motifs: tuple[Motif, ...] = ()
     record_bp = None
     if path.exists():
-        simulation = read_json(path)
+        simulation = read_stamped(path, stamps.SIMULATION)
         entries, record_bp = simulation.get("motifs", []), simulation.get("config", {}).get("length_bp")
         motifs = tuple(
             Motif(entry["name"], np.asarray(entry["probabilities"]), "planted", entry.get("alt_name", ""))

@@ -121,7 +121,11 @@ def _read_explanation(file: Path) -> dict[str, Any]:
 
 
 # For other files it is enough that they hold an object.
-_READERS: dict[str, Callable[[Path], dict[str, Any]]] = {EXPLANATION: _read_explanation}
+_READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    EXPLANATION: _read_explanation,
+    run_folder.FILTERS: lambda file: read_stamped(file, stamps.FILTERS),
+    run_folder.SIMULATION: lambda file: read_stamped(file, stamps.SIMULATION),
+}
 
 
 def is_measured(track: Mapping[str, Any]) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
-from ebox.storage.publishing import find_command, publish_file, read_json, write_json
+from ebox.storage.publishing import find_command, publish_file, write_json
+from ebox.storage.stamps import SIMULATION, read_stamped
 from ebox.verbs.opening import open_dataset_of
 from ebox.verbs.verb import Verb
 
@@ -145,6 +146,8 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
     import numpy as np
     import polars as pl
 
+    from ebox.evaluation.split_metrics import squash
+
     table = data.examples[rows.start : rows.stop].select("name", "kind", "split", "chrom", "start", "end")
     columns = []
     for number, track in enumerate(data.tracks):
@@ -152,7 +155,7 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
         columns += [
             pl.Series(f"target_{track}", np.asarray(data.targets[rows, number])),
             pl.Series(f"logit_{track}", values),
-            pl.Series(f"probability_{track}", 1.0 / (1.0 + np.exp(-values))),
+            pl.Series(f"probability_{track}", squash(values)),
         ]
     # Through memory, so that a full disk raises our error and not one of the library.
     buffer = io.BytesIO()
@@ -163,7 +166,7 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
 
 def _read_ceiling(path: Path) -> Mapping[str, Any] | None:
     """The best possible result, where the sequences were simulated."""
-    return read_json(path).get("ceiling") if path.exists() else None
+    return read_stamped(path, SIMULATION).get("ceiling") if path.exists() else None
 
 
 def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Progress) -> None:

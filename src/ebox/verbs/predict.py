@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage import run_folder
-from ebox.storage.publishing import read_json
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ def predict(
     Raises:
         InputError: no model, or sequences that can't be read.
     """
+    from ebox.evaluation.reading import read_protocol
     from ebox.evaluation.scores import score_sequences, write_scores
     from ebox.mesh import find_local_devices, make_mesh
     from ebox.models.files import load_model
@@ -47,8 +47,10 @@ def predict(
     _check_out(out, Path(run), Path(fasta))
     sequences = read_sequences(Path(fasta))
     mesh = make_mesh(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
-    thresholds, both_strands = _read_protocol(Path(run), model.tracks)
-    result = score_sequences(model, sequences, thresholds, mesh, both_strands=both_strands, progress=progress)
+    protocol = read_protocol(Path(run), model.tracks)
+    result = score_sequences(
+        model, sequences, protocol.thresholds, mesh, both_strands=protocol.both_strands, progress=progress
+    )
     if out is None:
         return result
     write_scores(result, Path(out))
@@ -64,20 +66,6 @@ def _check_out(out: PathLike | None, run: Path, fasta: Path) -> None:
         raise InputError("is the file of the sequences", file=out, remedy="choose another --out")
     if place in {(run / name).resolve() for name in run_folder.OWN_FILES}:
         raise InputError("belongs to the run", file=out, remedy="choose another --out")
-
-
-def _read_protocol(run: Path, tracks: tuple[str, ...]) -> tuple[tuple[float | None, ...], bool]:
-    """The thresholds of the run's evaluation (None without one), and whether both strands were read."""
-    if not (run / run_folder.EVALUATION).exists():
-        return tuple(None for _ in tracks), True
-    facts = read_json(run / run_folder.EVALUATION)
-    try:
-        found = {entry["track"]: entry["threshold"]["value"] for entry in facts["tracks"]}
-        return tuple(found[track] for track in tracks), bool(facts["config"]["both_strands"])
-    except (KeyError, TypeError):
-        raise InputError(
-            "is not an evaluation of this model", file=run / run_folder.EVALUATION, remedy="run `ebox evaluate` again"
-        ) from None
 
 
 def describe(result: ScoresResult) -> str:

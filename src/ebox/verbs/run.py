@@ -14,6 +14,7 @@ from ebox.errors import InputError
 from ebox.progress import OnEntry, OnStage, PathLike, Progress, quiet
 from ebox.storage.publishing import read_json, write_json
 from ebox.storage.run_folder import REQUEST, clear_run
+from ebox.storage.stamps import SIMULATION, read_stamped
 from ebox.verbs.build import build
 from ebox.verbs.evaluate import EvaluationResult, describe_metrics, evaluate
 from ebox.verbs.report import report
@@ -101,7 +102,7 @@ def run(
         if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
             clear_run(folder)
     if simulation is not None:
-        write_json(folder / run_folder.SIMULATION, read_json(simulation))
+        write_json(folder / run_folder.SIMULATION, read_stamped(simulation, SIMULATION))
     training = None
     if resume and (folder / run_folder.TRAINING).exists():
         _check_trained(folder, dataset, config)
@@ -173,7 +174,7 @@ def find_simulation(sources: DatasetSources, config: Config) -> Path | None:
     beside, place = Path(positives).with_name("negatives.fa"), Path(positives).with_name("simulation.json")
     if [Path(path).resolve() for path in sources.negatives] != [beside.resolve()] or not place.is_file():
         return None
-    length_bp = read_json(place).get("config", {}).get("length_bp")
+    length_bp = read_stamped(place, SIMULATION).get("config", {}).get("length_bp")
     return place if config.data.length_bp in (None, length_bp) else None
 
 

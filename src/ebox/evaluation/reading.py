@@ -1,0 +1,43 @@
+"""Reading evaluation.json: how a network was measured, for those who use it in the same way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ebox.errors import InputError
+from ebox.storage import run_folder
+from ebox.storage.stamps import EVALUATION, read_stamped
+
+# Where no evaluation has chosen one.
+CALL_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network was measured: the threshold of each track (None without an evaluation), and the strands."""
+
+    thresholds: tuple[float | None, ...]
+    both_strands: bool
+
+    def call_threshold(self, track: int) -> float:
+        """The probability from which sequences are called; 0.5 without an evaluation."""
+        threshold = self.thresholds[track]
+        return CALL_THRESHOLD if threshold is None else threshold
+
+
+def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:
+    """How the network of a run was measured; both strands and no threshold where it was not.
+
+    Raises:
+        InputError: an evaluation of another format or version, or of another model.
+    """
+    path = run / run_folder.EVALUATION
+    if not path.exists():
+        return Protocol(tuple(None for _ in tracks), both_strands=True)
+    facts = read_stamped(path, EVALUATION)
+    try:
+        found = {entry["track"]: entry["threshold"]["value"] for entry in facts["tracks"]}
+        return Protocol(tuple(found[track] for track in tracks), bool(facts["config"]["both_strands"]))
+    except (KeyError, TypeError):
+        raise InputError("is not an evaluation of this model", file=path, remedy=EVALUATION.remedy) from None
