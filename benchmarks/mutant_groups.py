@@ -20,7 +20,7 @@ EXCHANGE_WITHOUT_MESH = (
 )
 RESUMING_WITHOUT_TRAINING = "kept or makes_way or removed or before_its_first or says_nothing or one_sender"
 
-PROCESSES_NOT_STARTED = "dealt or tasks_of or lost_another or threads or membership"
+PROCESSES_NOT_STARTED = "dealt or tasks_of or lost_another or membership"
 
 GROUPS = {
     "publishing": Group(

@@ -6,6 +6,7 @@ import os
 import selectors
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from ebox.errors import InputError
 from ebox.workers import contract, local_crew, processes, watch
 from ebox.workers.contract import EXIT_LOST, Membership, Pipe, TrainTask, read_membership
 from ebox.workers.local_crew import LocalCrew, StartedWorker, find_free_port, list_gpus, share_cores, share_gpus
-from ebox.workers.processes import MeetingError, is_cluster_task, is_member, is_on_loopback, join_group
+from ebox.workers.processes import CalmCollectives, MeetingError, is_cluster_task, is_member, is_on_loopback, join_group
 from ebox.workers.watch import Watch
 
 
@@ -308,6 +309,22 @@ def test_a_group_that_does_not_come_together_says_so(meeting: dict[str, Any], mo
     with pytest.raises(MeetingError, match=r"did not come together: DEADLINE_EXCEEDED: barrier\n"):
         join_group()
     assert os.environ["EBOX_IN_GROUP"] == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads by themselves")
+def test_only_threads_that_the_collectives_start_become_batch_threads():
+    done, threads = threading.Event(), [threading.Thread(target=lambda: done.wait()) for _ in range(2)]
+    threads[0].start()
+    before = [os.sched_getscheduler(number) for number in (0, threads[0].native_id or 0)]
+    try:
+        made = CalmCollectives(lambda **options: threads[1].start() or options, {"hostname": "x"})(a=1)
+        assert made == {"a": 1, "hostname": "x"}
+        assert os.sched_getscheduler(threads[1].native_id or 0) == os.SCHED_BATCH
+        assert [os.sched_getscheduler(number) for number in (0, threads[0].native_id or 0)] == before
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.parametrize(
