@@ -77,7 +77,12 @@ GROUPS = {
             "training/group",
         ),
         (
-            ("tests/test_parallel_supervision.py", "tests/test_parallel_contract.py", "tests/test_training_group.py"),
+            (
+                "tests/test_parallel_supervision.py",
+                "tests/test_parallel_contract.py",
+                "tests/test_parallel_local_crew.py",
+                "tests/test_training_group.py",
+            ),
             ("tests/test_parallel_processes.py", "-m", "not slow", "-k", PROCESSES_NOT_STARTED),
             ("tests/test_parallel_cluster.py", "tests/test_parallel_watching.py", "-m", "not slow"),
         ),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import selectors
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +18,8 @@ import pytest
 from ebox.errors import InputError
 from ebox.workers import contract, local_crew, processes, watch
 from ebox.workers.contract import EXIT_LOST, Membership, Pipe, TrainTask, read_membership
-from ebox.workers.local_crew import LocalCrew, StartedWorker, find_free_port, list_gpus, share_cores, share_gpus
-from ebox.workers.processes import CalmCollectives, MeetingError, is_cluster_task, is_member, is_on_loopback, join_group
+from ebox.workers.local_crew import StartedWorker, find_free_port, list_gpus, share_cores, share_gpus
+from ebox.workers.processes import MeetingError, is_cluster_task, is_member, is_on_loopback, join_group
 from ebox.workers.watch import Watch
 
 
@@ -61,14 +59,6 @@ class _PlayedProcess(subprocess.Popen[bytes]):
     def wait(self, timeout: float | None = None) -> int:
         assert self.code is not None, "it runs for ever"
         return self.code
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -119,29 +109,6 @@ def test_a_worker_that_has_ended_is_not_killed():
     reading, writing = os.pipe()
     os.close(writing)
     assert StartedWorker(_PlayedProcess(writing, code=0), reading, 0.0).end() == []
-
-
-@pytest.mark.parametrize(("seconds", "ends_after", "code"), [(5.0, 0.2, 0), (0.2, 5.0, -9), (0.0, 5.0, -9)])
-def test_a_crew_that_is_ended_may_end_by_itself_for_a_while(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, ends_after: float, code: int
-):
-    clock, (reading, writing) = _Clock(), os.pipe()
-    played = _PlayedProcess(writing)
-
-    def sleep(some: float) -> None:
-        clock.now += some
-        if clock.now >= 100.0 + ends_after and played.code is None:
-            played.code = 0
-            os.close(writing)
-
-    monkeypatch.setattr(local_crew, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=sleep))
-    crew = object.__new__(LocalCrew)
-    crew.workers = [StartedWorker(played, reading, 100.0)]
-    crew.selector = selectors.DefaultSelector()
-    assert crew.codes() == [None]
-    Pipe(writing).send("prepared", {})
-    assert crew.end(seconds) == [{"kind": "prepared"}]
-    assert crew.codes() == [code]
 
 
 def test_a_worker_whose_supervisor_is_gone_ends(monkeypatch: pytest.MonkeyPatch):
@@ -281,23 +248,6 @@ def test_the_tasks_of_a_cluster_find_each_other_by_themselves(meeting: dict[str,
     assert join_group(heartbeat_seconds=3.0) is True
     assert (meeting["address"], meeting["gloo"]) == ((), "")
     assert (meeting["heartbeat_timeout_seconds"], meeting["initialization_timeout"]) == (10, 300)
-    assert join_group() is True
-    assert meeting["heartbeat_timeout_seconds"] == 25
-
-
-@pytest.mark.parametrize(("host", "options"), [("127.0.0.1", {"hostname": "127.0.0.1"}), ("10.0.0.1", {}), ("", {})])
-def test_collectives_are_made_calm_once_and_on_loopback_alone_where_the_group_is(
-    monkeypatch: pytest.MonkeyPatch, host: str, options: dict[str, str]
-):
-    from jaxlib import _jax
-
-    def make(**given: Any) -> dict[str, Any]:
-        return given
-
-    monkeypatch.setattr(_jax, "make_gloo_tcp_collectives", make)
-    processes._prepare_gloo(host)
-    processes._prepare_gloo("127.0.0.1")
-    assert _jax.make_gloo_tcp_collectives(a=1) == {"a": 1, **options}
 
 
 def test_a_group_that_does_not_come_together_says_so(meeting: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
@@ -309,22 +259,6 @@ def test_a_group_that_does_not_come_together_says_so(meeting: dict[str, Any], mo
     with pytest.raises(MeetingError, match=r"did not come together: DEADLINE_EXCEEDED: barrier\n"):
         join_group()
     assert os.environ["EBOX_IN_GROUP"] == ""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads by themselves")
-def test_only_threads_that_the_collectives_start_become_batch_threads():
-    done, threads = threading.Event(), [threading.Thread(target=lambda: done.wait()) for _ in range(2)]
-    threads[0].start()
-    before = [os.sched_getscheduler(number) for number in (0, threads[0].native_id or 0)]
-    try:
-        made = CalmCollectives(lambda **options: threads[1].start() or options, {"hostname": "x"})(a=1)
-        assert made == {"a": 1, "hostname": "x"}
-        assert os.sched_getscheduler(threads[1].native_id or 0) == os.SCHED_BATCH
-        assert [os.sched_getscheduler(number) for number in (0, threads[0].native_id or 0)] == before
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
 
 
 @pytest.mark.parametrize(
@@ -364,6 +298,14 @@ def test_gpus_are_shared_out_wholly_where_they_are_enough():
 def test_a_free_port_is_one_to_listen_on():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", find_free_port("127.0.0.1")))
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 def _waits(monkeypatch: pytest.MonkeyPatch, steps: list[float], waited: float, rests: bool = False) -> bool:
