@@ -20,6 +20,8 @@ EXCHANGE_WITHOUT_MESH = (
 )
 RESUMING_WITHOUT_TRAINING = "kept or makes_way or removed or before_its_first or says_nothing or one_sender"
 
+PROCESSES_NOT_STARTED = "dealt or tasks_of or lost_another or membership"
+
 GROUPS = {
     "publishing": Group(
         ("storage/publishing", "storage/stamps"), (("tests/test_stamps.py", "tests/test_publishing.py"),)
@@ -75,7 +77,13 @@ GROUPS = {
             "training/group",
         ),
         (
-            ("tests/test_parallel_supervision.py", "tests/test_parallel_contract.py", "tests/test_training_group.py"),
+            (
+                "tests/test_parallel_supervision.py",
+                "tests/test_parallel_contract.py",
+                "tests/test_parallel_local_crew.py",
+                "tests/test_training_group.py",
+            ),
+            ("tests/test_parallel_processes.py", "-m", "not slow", "-k", PROCESSES_NOT_STARTED),
             ("tests/test_parallel_cluster.py", "tests/test_parallel_watching.py", "-m", "not slow"),
         ),
     ),

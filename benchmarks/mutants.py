@@ -28,6 +28,7 @@ import json
 import os
 import random
 import re
+import resource
 import runpy
 import shutil
 import signal
@@ -47,6 +48,8 @@ from mutant_groups import GROUPS, TUNING, Group
 PROJECT = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
 Position = tuple[int, int]
+# A mutant may ask for all the memory there is.
+MOST_BYTES = 8 << 30
 # How a run of tests ends that tells nothing of the mutant: no tests, an error of this program, another ebox.
 NO_VERDICT = (5, 98, 99)
 
@@ -204,6 +207,7 @@ def replace_module(copy: Path, module: str, code: str) -> None:
 def be_pytest(copy: Path, arguments: Sequence[str], log: Path) -> int:
     """Run tests of the copy in this process, which is a fork made for it."""
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)

@@ -150,3 +150,13 @@ def test_of_many_rows_so_many_are_drawn_to_be_searched_for_31mers(monkeypatch: p
     drawn = audit_splits(examples, 0.5, seed=0)["shared_kmers"]
     for name in ("validation", "test"):
         assert sum(counts["num_checked"] for counts in drawn[name].values()) == 30
+
+
+def test_who_overlaps_is_named_though_a_later_start_ends_before() -> None:
+    examples = _examples()
+    # The source that starts last before the asked one ends early; the first one reaches further.
+    examples.start[[0, 1, 2, 200]] = [1000, 1010, 1020, 1500]
+    examples.end[[0, 1, 2, 200]] = [1400, 1600, 1100, 1510]
+    examples.chrom[[0, 1, 2, 200]] = "chr1"
+    pair = _pair(audit_splits(examples, 0.5, seed=0), "test", "train")
+    assert pair["overlap"]["examples"] == [{"example": "r200", "equals": "r1"}]

@@ -98,6 +98,15 @@ def test_similarity_is_the_shared_part_of_the_larger_set() -> None:
     assert similarity(reverse_complement(codes)[:1].repeat(2, 0), np.array([0]), np.array([1]))[0] == 1.0
 
 
+def test_of_two_sets_the_larger_counts_whichever_comes_first() -> None:
+    codes = _random_codes(2, 100)
+    codes[1, :50] = codes[0, :50]
+    codes[1, 50:] = 4
+    # 35 of 85 16-mers; the second has no others.
+    for first, second in ((0, 1), (1, 0)):
+        assert similarity(codes, np.array([first]), np.array([second]))[0] == pytest.approx(35 / 85)
+
+
 def test_clusters_agree_with_all_against_all() -> None:
     random = np.random.default_rng(3)
     codes = _random_codes(300, 120, 3)

@@ -19,6 +19,7 @@ from ebox.workers.supervision import (
     LOST_MACHINE,
     SAVE_SECONDS,
     GroupPlan,
+    StartFailedError,
     TooFewPlacesError,
     supervise,
 )
@@ -54,6 +55,7 @@ class PlayedCrew:
         self.ended: list[float] = []
 
     def listen(self, seconds: float) -> list[dict[str, Any]]:
+        assert 0.0 < seconds < 1.0
         self.number += 1
         self.on_moment(self.number)
         return self.told.pop(self.number, [])
@@ -81,6 +83,8 @@ class Stage:
 
     def start(self, count: int, is_stopped: Callable[[], bool]) -> PlayedCrew:
         self.counts.append(count)
+        self.is_stopped = is_stopped
+        assert not is_stopped()
         crew = self.crews.pop(0)
         if isinstance(crew, Exception):
             raise crew
@@ -124,6 +128,11 @@ def test_the_worker_that_failed_is_named_with_the_reason(code: int, reason: str)
     stage = Stage(PlayedCrew([[0, None, code]]), PlayedCrew([[0, 0, 0]]))
     _, _, said = _run(stage, 3)
     assert said == [f"worker 2 {reason}; starting again with 3 workers from the beginning (restart 1 of 3)"]
+
+
+def test_workers_lost_at_their_start_are_named_as_the_first():
+    _, _, said = _run(Stage(StartFailedError("was lost while it was started"), PlayedCrew(DONE)))
+    assert said[0].startswith("worker 0 was lost while it was started; starting again with 2 workers")
 
 
 def test_of_several_that_failed_the_first_that_did_not_only_lose_another_is_to_blame():
@@ -250,8 +259,10 @@ def test_an_order_to_stop_is_passed_on_and_all_are_waited_for(number: int, code:
     # One that was done already, and silent ones, are no failures now.
     crew = PlayedCrew([[None, None, 0], [None, None, 0], [None, code, 0], [code, code, 0]], order)
     crew.silent = [0.0, 0.0, 0.0]
+    stage = Stage(crew)
     with pytest.raises(error):
-        _run(Stage(crew), 3)
+        _run(stage, 3)
+    assert stage.is_stopped()
     assert crew.signals == [number]
     assert crew.number == 3
     assert signal.getsignal(number) is before

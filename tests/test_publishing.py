@@ -223,6 +223,22 @@ def test_a_path_through_a_file_says_so(tmp_path: Path):
         write_json(tmp_path / "f" / "a.json", {})
 
 
+def test_all_files_of_a_folder_are_on_the_disk_before_it_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    flushed, fsync = set(), os.fsync
+
+    def note(handle: int) -> None:
+        flushed.add(os.fstat(handle).st_ino)
+        assert not (tmp_path / "d").exists()
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with publish_folder(tmp_path / "d") as temporary:
+        (temporary / "inner").mkdir()
+        for name in ("x", "inner/y"):
+            (temporary / name).write_text(name)
+    assert flushed == {(tmp_path / "d" / name).stat().st_ino for name in ("x", "inner/y")}
+
+
 def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(handle: int) -> None:
         raise OSError(28, "No space left on device")
