@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -18,33 +17,21 @@ from ebox.workers import local_crew, processes
 from ebox.workers.contract import Pipe
 from ebox.workers.local_crew import LocalCrew, StartedWorker
 from ebox.workers.processes import CalmCollectives, join_group
+from processes import PlayedProcess
 
 
-class _EndingProcess(subprocess.Popen[bytes]):
-    """No process, but the end of a pipe that one would hold; it ends by itself at a moment of a played clock."""
+class _EndingProcess(PlayedProcess):
+    """A played process that ends by itself at a moment of a played clock."""
 
     def __init__(self, handle: int, ends_at: float) -> None:
-        self.handle, self.ends_at, self.now, self.code = handle, ends_at, 0.0, None  # type: int, float, float, int | None
-
-    def _end(self, code: int) -> None:
-        if self.code is None:
-            self.code = code
-            os.close(self.handle)
+        super().__init__(handle)
+        self.ends_at, self.now = ends_at, 0.0
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-        if self.now >= self.ends_at:
-            self._end(0)
-
-    def poll(self) -> int | None:
-        return self.code
-
-    def kill(self) -> None:
-        self._end(-9)
-
-    def wait(self, timeout: float | None = None) -> int:
-        assert self.code is not None, "it runs for ever"
-        return self.code
+        if self.now >= self.ends_at and self.code is None:
+            self.code = 0
+            os.close(self.handle)
 
 
 @pytest.mark.parametrize(("seconds", "ends_at", "code"), [(5.0, 0.2, 0), (0.2, 5.0, -9), (0.0, 5.0, -9)])
