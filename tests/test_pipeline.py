@@ -237,6 +237,7 @@ run(Path(sys.argv[1]), sources, _config(), resume=True, on_stage=lambda stage: p
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_every_stage_is_finished_by_resuming(finished: RunResult, simulation: Path, tmp_path: Path):
     folder = tmp_path / "run"
     command = processes.python(_RUN, folder, simulation, Path(__file__).parent)
@@ -292,6 +293,7 @@ def test_windows_cover_every_base():
         assert len(starts) == 1 or starts[-1] == length - 100
 
 
+@pytest.mark.slow
 def test_a_changed_dataset_is_noticed(finished: RunResult, sources: DatasetSources, tmp_path: Path):
     from ebox.verbs.build import build
 
