@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.cleaning import drop_blacklisted, drop_made_repeats, drop_repeats, drop_train_repeats, drop_unknown
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
-from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
+from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.reading import PEAK_LENGTH_BP, choose_length, cut_source, locate_positives, read_peaks, read_source
 from ebox.datasets.similarity import cluster_similar, index_sketches
@@ -30,7 +30,7 @@ from ebox.datasets.writing import write_dataset
 from ebox.errors import InputError
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig
-from ebox.storage.publishing import check_absent, publish_folder
+from ebox.storage.publishing import check_absent, claim_folder, publish_folder
 
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
@@ -109,19 +109,26 @@ def build_dataset(
     check_sources(sources)
     made_kinds = choose_kinds(config, sources)
     check_apart(sources, Path(out))
-    check_absent(Path(out), overwrite=overwrite, mark="manifest.json")
+    check_absent(Path(out), overwrite=overwrite, mark=MANIFEST)
     build = _Build(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
+    with claim_folder(Path(out)):
+        _publish(build, Path(out), overwrite=overwrite, command=command)
+    return open_dataset(out)
+
+
+def _publish(build: _Build, out: Path, *, overwrite: bool, command: Sequence[str]) -> None:
+    """Make the examples, and write them whole."""
     try:
         examples = _add_negatives(build, _clean(build, _read(build)))
     finally:
         build.close()
     examples, cluster, split, audit = _split(build, examples)
     build.progress("writing the dataset", 0, 1)
-    with publish_folder(out, overwrite=overwrite, mark="manifest.json") as folder:
+    with publish_folder(out, overwrite=overwrite, mark=MANIFEST) as folder:
         write_dataset(
             folder,
             examples,
-            config=config,
+            config=build.config,
             kinds=build.kinds,
             log=build.log,
             cluster=cluster,
@@ -131,7 +138,6 @@ def build_dataset(
             command=command,
         )
     build.progress("writing the dataset", 1, 1)
-    return open_dataset(out)
 
 
 def _read(build: _Build) -> Examples:

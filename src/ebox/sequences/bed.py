@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -160,13 +158,8 @@ def write_bed(path: str | os.PathLike[str], intervals: Intervals) -> None:
             file=path,
             remedy="clip it to its chromosome, or leave it out",
         )
-    with publish_file(path) as temporary, temporary.open("wb") as plain:
-        if Path(path).suffix != ".gz":
-            plain.write(_make_text(path, intervals))
-            return
-        # Without time and name in the header the same intervals give the same bytes.
-        with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0, compresslevel=6) as packed:
-            packed.write(_make_text(path, intervals))
+    with publish_file(path) as temporary:
+        temporary.write_bytes(_make_text(path, intervals))
 
 
 def _make_text(path: str | os.PathLike[str], intervals: Intervals) -> bytes:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from io import BufferedWriter
 from itertools import chain
-from pathlib import Path
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -236,13 +233,8 @@ def write_fasta(
         names = sequences.names if isinstance(sequences, SequenceSet) else []
     records = sequences if isinstance(sequences, SequenceSet) else make_sequence_set(sequences, names)
     _check_writable(path, names, records)
-    with publish_file(path) as temporary, temporary.open("wb") as plain:
-        if Path(path).suffix != ".gz":
-            plain.writelines(_iter_text(names, records))
-            return
-        # Without time and name in the header the same sequences give the same bytes.
-        with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0, compresslevel=6) as packed:
-            cast(BufferedWriter, packed).writelines(_iter_text(names, records))
+    with publish_file(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(_iter_text(names, records))
 
 
 def _check_writable(path: str | os.PathLike[str], names: Sequence[str], records: SequenceSet) -> None:

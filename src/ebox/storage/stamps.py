@@ -56,9 +56,11 @@ def stamped(kind: Format, facts: Mapping[str, Any], *, created: str | None = Non
     }
 
 
-def write_stamped(path: str | os.PathLike[str], kind: Format, facts: Mapping[str, Any]) -> None:
-    """Publish the facts as JSON with a stamp."""
-    write_json(path, stamped(kind, facts))
+def write_stamped(
+    path: str | os.PathLike[str], kind: Format, facts: Mapping[str, Any], *, overwrite: bool = True
+) -> None:
+    """Publish the facts as JSON with a stamp; `overwrite` as for `publish_file`."""
+    write_json(path, stamped(kind, facts), overwrite=overwrite)
 
 
 def read_stamped(path: str | os.PathLike[str], kind: Format) -> dict[str, Any]:
