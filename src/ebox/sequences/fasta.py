@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ebox.errors import InputError
+from ebox.progress import quiet
 from ebox.sequences.codes import BASES, CODE_OF_BYTE, INVALID, NUM_BASES
 from ebox.sequences.places import Interval, Intervals
 from ebox.sequences.records import SequenceSet, make_offsets, make_sequence_set, raise_letter
-from ebox.sequences.streams import check_text, iter_bytes
+from ebox.sequences.streams import OnBytes, check_text, iter_bytes
 from ebox.storage.publishing import publish_file
 
 _BLANK = 254
@@ -51,17 +52,17 @@ def read_fasta(path: str | os.PathLike[str]) -> SequenceSet:
     return parse_fasta(iter_bytes(path), os.fspath(path))
 
 
-def read_sequences(path: str | os.PathLike[str]) -> SequenceSet:
+def read_sequences(path: str | os.PathLike[str], *, on_bytes: OnBytes = quiet) -> SequenceSet:
     """Read FASTA, or a CSV or TSV with a column `sequence` (and, if it has one, a column `label`).
 
-    The content decides: FASTA begins with `>`.
+    The content decides: FASTA begins with `>`. `on_bytes` is as for `ebox.sequences.streams.iter_bytes`.
 
     Raises:
         InputError: as `read_fasta` and `read_table`.
     """
     from ebox.sequences.tables import is_table, parse_table
 
-    blocks = iter_bytes(path)
+    blocks = iter_bytes(path, on_bytes=on_bytes)
     first = next(blocks, b"")
     everything = chain([first], blocks)
     if is_table(first, path):
