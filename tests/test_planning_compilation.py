@@ -36,7 +36,7 @@ SMALL = (
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
-    reason='libtpu is not installed: pip install "ebox[tpu]" (no TPU is needed)',
+    reason="libtpu is not installed: the extra tpu brings it (no TPU is needed)",
 )
 needs_cuda_compiler = pytest.mark.skipif(
     importlib.util.find_spec("jax_cuda13_plugin") is None,
