@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from ebox.errors import InputError
 from ebox.progress import quiet
@@ -50,7 +50,7 @@ def iter_bytes(
         InputError: missing, a folder, unreadable, empty, in a format that ebox does not read, or a gzip that is cut
             off or corrupt.
     """
-    with BufferedReader(_Told(open_file(path), on_bytes)) as stream:
+    with BufferedReader(cast(Any, _Told(open_file(path), on_bytes))) as stream:
         start = stream.peek(32)[:32]
         if not start:
             raise InputError("is empty", file=path, remedy="check how it was made or fetched")
@@ -151,8 +151,8 @@ def check_text(path: str | os.PathLike[str], block: bytes) -> None:
         raise InputError("is not text: it has NUL bytes", file=path, remedy="give a text file, plain or gzip")
 
 
-def _unpack(path: str | os.PathLike[str], stream: BinaryIO, *, packed: bool, block_bytes: int) -> Iterator[bytes]:
-    source = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+def _unpack(path: str | os.PathLike[str], stream: BufferedReader, *, packed: bool, block_bytes: int) -> Iterator[bytes]:
+    source = gzip.GzipFile(fileobj=stream) if packed else stream
     again = "fetch or make it again (gzip -t checks it)"
     while True:
         try:

@@ -235,7 +235,7 @@ def _put_in(temporary: Path, target: Path, asked: str | os.PathLike[str], *, ove
         except FileExistsError:
             raise refuse_present(asked) from None
         except OSError:
-            # Some disks have no second names; there, nothing better than a look is to be had.
+            # Some disks can't give a file a second name; there, a look has to do.
             if target.exists():
                 raise refuse_present(asked) from None
     temporary.replace(target)

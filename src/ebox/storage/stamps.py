@@ -59,7 +59,14 @@ def stamped(kind: Format, facts: Mapping[str, Any], *, created: str | None = Non
 def write_stamped(
     path: str | os.PathLike[str], kind: Format, facts: Mapping[str, Any], *, overwrite: bool = True
 ) -> None:
-    """Publish the facts as JSON with a stamp; `overwrite` as for `publish_file`."""
+    """Publish the facts as JSON with a stamp.
+
+    Args:
+        path: The file.
+        kind: Their format.
+        facts: Plain values.
+        overwrite: Whether to replace a file that exists.
+    """
     write_json(path, stamped(kind, facts), overwrite=overwrite)
 
 
