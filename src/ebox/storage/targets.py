@@ -58,8 +58,8 @@ def open_stream(path: str | os.PathLike[str]) -> BinaryIO:
 def check_target(path: str | os.PathLike[str]) -> None:
     """Raise InputError where no file can be written to a path, whatever is asked.
 
-    That is a folder, a disk, a socket, a descriptor that is not open, or a name that promises a packing that ebox does
-    not write.
+    That is a folder, a disk, a socket, a circle of links, a descriptor that is not open, or a name that promises a
+    packing that ebox does not write.
     """
     other = next((suffix for suffix in _OTHER_PACKERS if Path(path).suffix.lower() == suffix), None)
     if other is not None:
@@ -72,6 +72,9 @@ def check_target(path: str | os.PathLike[str]) -> None:
     if number is not None:
         _check_open(path, number)
         return
+    # What is still a link at its end leads to itself.
+    if os.path.islink(os.path.realpath(path)):
+        raise InputError("is a link that leads in a circle", file=path, remedy="name a file with --out")
     mode = _read_mode(path)
     if mode is None or stat.S_ISREG(mode) or stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
         return
