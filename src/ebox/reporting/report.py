@@ -72,11 +72,11 @@ def _check_place(target: Path, own: Path, *, overwrite: bool) -> bool:
     Raises:
         InputError: `target` is no HTML file, or it or its JSON would replace a file that may not be replaced.
     """
+    if not is_stream(target) and (target.is_dir() or target.suffix not in (".html", ".htm")):
+        raise InputError("is not the name of an HTML file", file=target, remedy="name a file, such as report.html")
     check_output(target, overwrite=overwrite, own=own)
     if is_stream(target):
         return False
-    if target.suffix not in (".html", ".htm"):
-        raise InputError("is not the name of an HTML file", file=target, remedy="name a file, such as report.html")
     if target.resolve() == own.resolve():
         return True
     beside = target.with_suffix(".json")

@@ -129,7 +129,8 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     try:
         return Path(path).open("rb")
     except FileNotFoundError:
-        raise InputError("does not exist", file=path, remedy="check the path") from None
+        remedy = "give /dev/stdin for standard input" if os.fspath(path) == "-" else "check the path"
+        raise InputError("does not exist", file=path, remedy=remedy) from None
     except IsADirectoryError:
         raise InputError("is a folder, not a file", file=path, remedy="name a file in it") from None
     except PermissionError:
