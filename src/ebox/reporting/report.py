@@ -21,7 +21,7 @@ from ebox.storage.targets import is_stream
 _TEMPLATE = "report.html.j2"
 
 
-def write_report(run_folder: Path, out: Path | None = None, *, overwrite: bool = False) -> Path:
+def write_report(run_folder: Path, out: Path | None = None, *, overwrite: bool = True) -> Path:
     """Write report.html, and report.json beside it, from the files of an evaluated run.
 
     The same files give the same bytes: the time of writing is left out.
