@@ -271,7 +271,9 @@ def test_a_missing_part_names_the_command_that_installs_it(run: Path, monkeypatc
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "modiscolite" else find(name))
-    with pytest.raises(InputError, match=r'pip install "ebox\[explain\]"'):
+    with pytest.raises(
+        InputError, match=r"pip install 'matplotlib>=\S+ 'memelite>=\S+ 'modisco-lite>=\S+ '(?i:pybigwig)"
+    ):
         ebox.explain(run, config=whole(QUICK.model_copy(update={"discover": True})))
 
 
