@@ -1,0 +1,73 @@
+"""Whether places lie on the chromosomes of a genome, and what to do where the names differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool
+
+from ebox.datasets.examples import DropLog
+from ebox.datasets.quality import Beware
+from ebox.errors import InputError
+from ebox.storage.notes import note
+
+if TYPE_CHECKING:
+    from ebox.sequences.genome import Genome
+
+_NUM_SHOWN = 4
+# How the names of a file are written as those of a genome: of BED the first column, of FASTA the header.
+_EDITS = {
+    "peaks": ("sed -E '/^(#|track|browser)/!s/^/chr/'", "sed 's/^chr//'"),
+    "headers": ("sed 's/^>/>chr/'", "sed 's/^>chr/>/'"),
+}
+
+
+def check_chroms(
+    chroms: np.ndarray, genome: Genome, source: str, log: DropLog, *, said_by: str
+) -> Bool[np.ndarray, " place"]:
+    """Which places lie on a chromosome that the genome has; a note is made where some don't.
+
+    Args:
+        chroms: The chromosome of each place.
+        genome: The genome.
+        source: The file of the places.
+        log: The note is added to it.
+        said_by: What says the names: "peaks", "negatives" or "headers".
+
+    Raises:
+        InputError: no place lies on a chromosome of the genome.
+    """
+    known = np.array([name in genome.chroms for name in chroms.tolist()], dtype=bool)
+    names = set(chroms.tolist())
+    if not known.any():
+        raise InputError(
+            f"no record lies on a chromosome of the genome: {said_by} say {_few(names)}, "
+            f"the genome has {_few(genome.chroms)}",
+            file=source,
+            remedy="use the genome that the places are from, with the same chromosome names"
+            + _suggest(names, genome.chroms, said_by),
+        )
+    strange = sorted(names - set(genome.chroms))
+    if strange:
+        about = {"source": Path(source).name, "num": int((~known).sum()), "of": len(known)}
+        shown = {"chroms": strange[:_NUM_SHOWN], "genome_chroms": sorted(genome.chroms)[:_NUM_SHOWN]}
+        log.notes.append(note(Beware.UNKNOWN_CHROMS, about | shown))
+    return known
+
+
+def _suggest(names: Iterable[str], known: Mapping[str, int], said_by: str) -> str:
+    """The command that writes the names as the genome does, where `chr` alone is the difference."""
+    longer, shorter = _EDITS.get(said_by, _EDITS["peaks"])
+    if any(f"chr{name}" in known for name in names):
+        return f"; or write the names as it does: {longer} OLD > NEW"
+    if any(name.removeprefix("chr") in known for name in names):
+        return f"; or write the names as it does: {shorter} OLD > NEW"
+    return ""
+
+
+def _few(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:_NUM_SHOWN]) + (" …" if len(shown) > _NUM_SHOWN else "")
