@@ -16,6 +16,7 @@ from ebox.datasets.contigs import check_chroms
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
+from ebox.datasets.quality import Beware
 from ebox.datasets.reading import (
     PEAK_LENGTH_BP,
     check_lengths,
@@ -306,9 +307,19 @@ def _split(
         keep = np.setdiff1d(np.arange(len(examples)), out)
         examples, cluster = examples.take(keep), cluster[keep]
         index = index_sketches(examples.codes, build.progress)
-    check_splits(examples, config, mode, build.log.describe(), cluster=cluster)
+    check_splits(examples, config, mode, _describe_losses(build.log), cluster=cluster)
     audit = audit_splits(examples, config.max_similarity, config.seed, index, build.progress)
     return examples, cluster, {**_describe_split(config, mode), **explain_split(examples, config.split, mode)}, audit
+
+
+def _describe_losses(log: DropLog) -> str:
+    """What was dropped, and what lies where the genome has nothing, in words."""
+    lacking = [
+        f"{each['num']:,} records on chromosomes that the genome lacks, such as {', '.join(each['chroms'])}"
+        for each in log.notes
+        if each["code"] == Beware.UNKNOWN_CHROMS
+    ]
+    return ", ".join([*([log.describe()] if log.counts else []), *lacking])
 
 
 def _describe_split(config: DataConfig, mode: str) -> dict[str, Any]:

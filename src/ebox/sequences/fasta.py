@@ -16,7 +16,9 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ebox.errors import InputError
+from ebox.sequences.bed import is_bed
 from ebox.sequences.codes import BASES, CODE_OF_BYTE, INVALID, NUM_BASES
+from ebox.sequences.foreign import name_line
 from ebox.sequences.places import Interval, Intervals
 from ebox.sequences.records import SequenceSet, make_offsets, make_sequence_set, raise_letter
 from ebox.sequences.streams import check_text, iter_bytes, refuse_returns
@@ -25,6 +27,11 @@ from ebox.storage.publishing import publish_file
 _BLANK = 254
 _HEADER = ord(">")
 _MAX_HEADER_BYTES = 1 << 20
+_LOOKED_AT = 1 << 16
+_BED_REMEDY = (
+    "places need a --genome: give bound ones as --peaks, unbound ones as --negatives, those to score or to explain as "
+    "--bed; or make FASTA: bedtools getfasta -fi GENOME -bed OLD -fo NEW"
+)
 _WRITE_RECORDS = 10_000
 _LETTERS = np.frombuffer(f"{BASES}N".encode(), np.uint8)
 _UNKNOWN = Interval("", -1, -1)
@@ -210,8 +217,10 @@ def _check_start(block: bytes, source: str, num_lines: int) -> None:
     looks = "is not FASTA"
     if text.startswith("@"):
         looks, remedy = "looks like FASTQ or SAM", "convert it: samtools fasta, or seqtk seq -a"
-    elif re.match(r"\S+\t\d+\t\d+(\t|$)", text) or text.startswith(("track", "browser")):
-        looks, remedy = "looks like BED", "give it as --peaks with a --genome"
+    elif is_bed(start[:_LOOKED_AT]) or re.match(r"\S+\t\d+\t\d+(\t|$)", text) or text.startswith(("track", "browser")):
+        looks, remedy = "looks like BED", _BED_REMEDY
+    elif (foreign := name_line(text)) is not None:
+        looks, remedy = foreign
     elif "," in text or "\t" in text:
         looks, remedy = (
             "looks like a table",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage import run_folder
+from ebox.verbs.opening import open_query
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -18,9 +20,16 @@ VERB = Verb("predict", "Score new sequences of any length.", "predict", argument
 
 
 def predict(
-    run: PathLike, fasta: PathLike, out: PathLike | None = None, *, platform: str = "auto", progress: Progress = quiet
+    run: PathLike,
+    fasta: PathLike | None = None,
+    out: PathLike | None = None,
+    *,
+    bed: PathLike | None = None,
+    genome: PathLike | None = None,
+    platform: str = "auto",
+    progress: Progress = quiet,
 ) -> ScoresResult:
-    """Score the sequences of a file.
+    """Score the sequences of a file, or of places on a genome.
 
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
     since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read
@@ -29,6 +38,8 @@ def predict(
     Args:
         run: Run folder with a trained model.
         fasta: Sequences to score: FASTA, or a table with a column `sequence`.
+        bed: Places to score in its stead: BED; needs a genome.
+        genome: The genome of --bed: FASTA, plain or bgzip.
         out: Tab-separated file to write; none: only the result.
         platform: auto, cpu, gpu or tpu.
         progress: Called with a phrase, the number done, and the number in all.
@@ -40,12 +51,11 @@ def predict(
     from ebox.evaluation.scores import score_sequences, write_scores
     from ebox.mesh import find_local_devices, make_mesh
     from ebox.models.files import load_model
-    from ebox.sequences import read_sequences
     from ebox.settings.reading import make_config
 
     model = load_model(Path(run))
-    _check_out(out, Path(run), Path(fasta))
-    sequences = read_sequences(Path(fasta))
+    _check_out(out, Path(run), [Path(path) for path in (fasta, bed, genome) if path is not None])
+    sequences = open_query(fasta, bed, genome)
     mesh = make_mesh(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
     protocol = read_protocol(Path(run), model.tracks)
     result = score_sequences(
@@ -57,12 +67,12 @@ def predict(
     return replace(result, path=Path(out))
 
 
-def _check_out(out: PathLike | None, run: Path, fasta: Path) -> None:
+def _check_out(out: PathLike | None, run: Path, inputs: Sequence[Path]) -> None:
     """Raise InputError when the scores would replace the sequences or a file of the run."""
     if out is None:
         return
     place = Path(out).resolve()
-    if place == fasta.resolve():
+    if place in {path.resolve() for path in inputs}:
         raise InputError("is the file of the sequences", file=out, remedy="choose another --out")
     if place in {(run / name).resolve() for name in run_folder.OWN_FILES}:
         raise InputError("belongs to the run", file=out, remedy="choose another --out")

@@ -112,9 +112,10 @@ def _tell_parity(parity: Mapping[str, Any]) -> str:
 
 
 def _tell_unknown_chroms(found: Mapping[str, Any]) -> str:
+    lacking, has = (join_words(found[key]) for key in ("chroms", "genome_chroms"))
     return (
-        f"{found['num']:,} of {found['of']:,} records of {found['source']} lie on chromosomes that the genome lacks "
-        f"({', '.join(found['chroms'])} …; it has {', '.join(found['genome_chroms'])} …): no window is taken there"
+        f"{found['num']:,} of {found['of']:,} records of {found['source']} lie on chromosomes that the genome lacks, "
+        f"such as {lacking}, and has others, such as {has}: no window is taken there"
     )
 
 
