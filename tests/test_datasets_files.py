@@ -170,6 +170,22 @@ def test_headers_of_another_naming_are_explained_and_renamed(
     assert (warning["num"], warning["of"], warning["chroms"]) == (9, 33, ["3"])
 
 
+@pytest.mark.parametrize(
+    ("shift", "strand", "differs"), [(0, "+", False), (0, "-", False), (0, ".", False), (37, "+", True), (0, "x", True)]
+)
+def test_records_that_are_not_the_genome_at_their_place_are_told_of(
+    genome: Path, contigs: dict[str, np.ndarray], tmp_path: Path, shift: int, strand: str, differs: bool
+) -> None:
+    lines = []
+    for chrom, start, end in places(100, 80):
+        codes = contigs[chrom][start + shift : end + shift]
+        mark = {"x": "", ".": ""}.get(strand, f"({strand})")
+        lines += [f">{chrom}:{start}-{end}{mark}", decode(reverse_complement(codes) if strand in "-x" else codes)]
+    sources = DatasetSources(positives=put(tmp_path / "p.fa", lines), genome=genome)
+    data = build_dataset(DataConfig(min_peak_distance_bp=50), tmp_path / "d", sources)
+    assert ("genome_differs" in codes_of(data)) is differs
+
+
 def test_peaks_of_another_naming_are_renamed_by_the_remedy(genome: Path, tmp_path: Path) -> None:
     rows = [(chrom[3:], start, end) for chrom, start, end in places(100)]
     peaks = put_bed(tmp_path / "p.bed", rows)

@@ -269,6 +269,8 @@ def test_a_folder_that_cannot_be_written_is_left_alone(
         (b"\x00\x01", "is not FASTA"),
         (b">a\nACGT\nAC\nACGT\n", "have the same length"),
         (b"PK\x03\x04", "zip"),
+        (b">a\rACGT\r>b\rAC\r", "line 1: ends its lines with carriage returns alone"),
+        (b">a\nACGT\r>b\rAC\n", "line 2: ends its lines with carriage returns alone"),
     ],
     ids=lambda value: value if isinstance(value, str) else "file",
 )

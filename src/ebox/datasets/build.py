@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.cleaning import drop_blacklisted, drop_made_repeats, drop_repeats, drop_train_repeats, drop_unknown
-from ebox.datasets.contigs import check_chroms
+from ebox.datasets.contigs import check_chroms, compare_bases
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
@@ -283,6 +283,7 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
         # Of peaks it was checked when they were read.
         first = build.log.sources[0]
         check_chroms(positives.chrom, genome, first.path, build.log, said_by="headers")
+        compare_bases(positives, genome, first.path, build.log)
     return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress)
 
 

@@ -33,6 +33,7 @@ class Beware(Code):
     CONFLICTS_DROPPED = "conflicts_dropped"
     FEW_MADE = "few_made"
     GC_DIFFERS = "gc_differs"
+    GENOME_DIFFERS = "genome_differs"
     MANY_DROPPED = "many_dropped"
     SOME_PLACED = "some_placed"
     UNKNOWN_CHROMS = "unknown_chroms"

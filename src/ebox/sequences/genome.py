@@ -18,7 +18,7 @@ from ebox.errors import InputError
 from ebox.sequences.codes import CODE_OF_BYTE, INVALID
 from ebox.sequences.genome_index import find_misfit, is_older, is_there
 from ebox.sequences.records import raise_letter
-from ebox.sequences.streams import GZIP_MAGIC, is_bgzip, iter_bytes, open_file
+from ebox.sequences.streams import GZIP_MAGIC, is_bgzip, iter_bytes, open_file, refuse_returns
 
 # Bases fetched at once, so that memory never holds the whole text of a chromosome beside its codes.
 _FETCH_BP = 1 << 24
@@ -206,6 +206,8 @@ def _check_genome(path: Path) -> bool:
             file=path,
             remedy="give a genome in FASTA",
         )
+    if b"\r" in block.replace(b"\r\n", b"").removesuffix(b"\r"):
+        refuse_returns(path, 1 + block[: block.index(b"\r")].count(b"\n"))
     with open_file(path) as stream:
         start = stream.read(16)
     if start.startswith(GZIP_MAGIC) and not is_bgzip(start):

@@ -143,6 +143,8 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "few_made": "{num:,} {kind} negatives made, {wanted:,} wanted",
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
     "gc_logistic baseline",
+    "genome_differs": "{num:,} of {of:,} records of {source} that were compared are not the genome at the place that "
+    "their header names: of another build, or of the other strand",
     "many_dropped": "{num:,} records dropped of {records:,} read: see dropped.tsv",
     "some_placed": "the split is random and not by chromosome, since {num_without_place:,} of {num_examples:,} "
     "examples name no place, the first of them {record!r}: give each a header >chrom:start-end, or leave it out",
