@@ -63,7 +63,14 @@ def check_chroms(
 
 
 def compare_bases(examples: Examples, genome: Genome, source: str, log: DropLog) -> None:
-    """Make a note where records are not the genome at the places that their headers name; some are compared."""
+    """Make a note where records are not the genome at the places that their headers name; some are compared.
+
+    Args:
+        examples: With their places.
+        genome: The genome.
+        source: The file of the examples.
+        log: The note is added to it.
+    """
     rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _NUM_COMPARED)).astype(np.int64))
     rows = rows[np.array([name in genome.chroms for name in examples.chrom[rows].tolist()], dtype=bool)]
     num = sum(not _is_there(examples, int(row), genome) for row in rows)
