@@ -185,6 +185,29 @@ def test_sequences_of_any_length_are_explained_and_what_was_done_is_said(run: Pa
         ebox.explain(run, fasta=fasta, out=tmp_path / "locus", config=whole(QUICK))
 
 
+def test_places_on_either_strand_are_explained_on_the_genome(run: Path, tmp_path: Path):
+    """The minus strand gives the same contributions at the same bases, since this network reads both."""
+    import pyBigWig
+
+    letters = "".join(np.random.default_rng(1).choice(list("ACGT"), 300))
+    genome = tmp_path / "g.fa"
+    genome.write_text(f">chr7\n{letters}\n")
+    heights = []
+    for strand in "+-":
+        bed = tmp_path / f"{strand}.bed"
+        bed.write_text(f"chr7\t100\t180\tp\t.\t{strand}\n")
+        place = tmp_path / f"out{strand}"
+        ebox.explain(run, bed=bed, genome=genome, out=place, config=whole(QUICK))
+        rows = [line.split("\t") for line in (place / "contributions.tsv").read_text().splitlines()[1:]]
+        for _, _, base, _, chrom, position in rows:
+            there = letters[int(position)]
+            assert (chrom, base) == ("chr7", there if strand == "+" else "TGCA"["ACGT".index(there)])
+        file = pyBigWig.open(str(place / "contributions.bw"))
+        heights.append(np.array(file.values("chr7", 100, 180)))
+        file.close()
+        assert heights[-1][int(rows[0][5]) - 100] == pytest.approx(float(rows[0][3]), rel=1e-4, abs=1e-9)
+
+
 def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
     bad_meme = tmp_path / "bad.meme"
     bad_meme.write_text(
@@ -203,6 +226,7 @@ def test_bad_input_is_named_and_leaves_nothing(run: Path, tmp_path: Path):
         ({"config": whole(QUICK.model_copy(update={"pair": ("MA0140.33", "CAG")}))}, "MA0140.3"),
         ({"fasta": n_only, "out": tmp_path / "o"}, "nothing but N"),
         ({"fasta": n_only}, "--out"),
+        ({"bed": n_only, "out": tmp_path / "o"}, "places need a genome"),
         ({"fasta": tmp_path / "absent.fa", "out": tmp_path / "o"}, "absent.fa"),
         ({"fasta": n_only, "out": run}, "run folder"),
         ({"fasta": n_only, "out": run / "explanation"}, "folder of the test set's explanation"),

@@ -23,6 +23,7 @@ from ebox.evaluation.windows import plan_windows
 from ebox.sequences import SimulationConfig, draw_simulation, read_fasta, write_fasta, write_simulation
 from ebox.settings.reading import Config, make_config
 from ebox.storage.publishing import claim_folder
+from ebox.verbs.build import describe as describe_dataset
 from ebox.verbs.demo import demo_simulation
 from ebox.verbs.evaluate import describe_metrics, evaluate
 from ebox.verbs.predict import predict
@@ -71,9 +72,23 @@ def sources(simulation: Path) -> DatasetSources:
 
 
 @pytest.fixture(scope="module")
-def finished(simulation: Path, sources: DatasetSources, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+def said() -> list[str]:
+    """What the run of `finished` says before its end."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(
+    simulation: Path, sources: DatasetSources, said: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> RunResult:
     folder = tmp_path_factory.mktemp("runs") / "tal1"
-    return run(folder, sources, _config(), simulation=simulation / "simulation.json", command=["ebox", "run"])
+    truth = simulation / "simulation.json"
+    return run(folder, sources, _config(), simulation=truth, on_text=said.append, command=["ebox", "run"])
+
+
+def test_the_main_job_says_of_its_data_what_build_says(finished: RunResult, said: list[str]):
+    assert said == [describe_dataset(open_dataset(finished.folder / "dataset"))]
+    assert "split: a random share" in said[0]
 
 
 def test_the_main_job_finds_the_planted_motif_and_reports_it(finished: RunResult):
@@ -274,6 +289,13 @@ def test_prediction_reads_any_length_and_calls_by_the_threshold(finished: RunRes
     calls = [int(line.split("\t")[-1]) for line in lines[1:]]
     assert calls == (result.probabilities[:, 0] >= result.thresholds[0]).astype(int).tolist()
     assert np.mean(calls) > 0.6
+    write_fasta(tmp_path / "g.fa", ["chr1"], positives[:4].reshape(1, -1))
+    (tmp_path / "p.bed").write_text("".join(f"chr1\t{80 * row}\t{80 * row + 80}\tp{row}\n" for row in range(4)))
+    there = predict(finished.folder, bed=tmp_path / "p.bed", genome=tmp_path / "g.fa")
+    np.testing.assert_allclose(there.logits[:, 0], result.logits[:4, 0], rtol=1e-5)
+    assert there.names[1] == "p1::chr1:80-160(.)"
+    with pytest.raises(InputError, match="is the file of the sequences"):
+        predict(finished.folder, bed=tmp_path / "p.bed", genome=tmp_path / "g.fa", out=tmp_path / "g.fa")
     (tmp_path / "b.fa").write_text(">long\n" + "".join("ACGTN"[c] for c in long) + "\n>short\nACGT\n")
     other = predict(finished.folder, tmp_path / "b.fa")
     assert other.lengths.tolist() == [320, 4]

@@ -73,6 +73,19 @@ def test_the_page_is_whole_and_needs_nothing_else(run_folder: Path) -> None:
     assert dict(parsed.tags)["html"] == {"lang": "en"}
 
 
+def test_the_page_says_where_windows_stand_and_why_the_split_was_taken(run_folder: Path) -> None:
+    quality = make_quality()
+    quality["sources"][0] |= {"on_summits": 5000, "on_middles": 150}
+    reason = {"why": "some_placed", "num_without_place": 1, "num_examples": 20600, "record": "odd"}
+    quality["split"] = {"mode": "random", "fractions": [0.7, 0.2, 0.1], "seed": 0, **reason}
+    quality["warnings"] = [{"code": "some_placed", **reason}]
+    _change(run_folder, "quality.json", quality)
+    text = _text(write_report(run_folder).read_text(encoding="utf-8"))
+    assert "5,000 windows of peaks.narrowPeak around summits, 150 around middles." in text
+    assert "since 1 of 20,600 examples name no place" in text
+    assert "the first of them" in text
+
+
 def test_every_table_has_heads_and_every_figure_a_name(run_folder: Path) -> None:
     page = write_report(run_folder).read_text(encoding="utf-8")
     parsed = Tags(page)

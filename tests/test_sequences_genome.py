@@ -133,8 +133,118 @@ def test_an_index_older_than_the_genome_is_made_anew(tmp_path: Path) -> None:
 def test_an_index_of_another_file_is_noticed(tmp_path: Path) -> None:
     path = put(tmp_path, b">a\nACGT\n")
     Path(f"{path}.fai").write_text("a\t400\t3\t4\t5\n")
-    with Genome(path) as genome, pytest.raises(InputError, match=r"delete genome\.fa\.fai"):
-        genome.fetch("a", 0, 400)
+    with pytest.raises(InputError, match=r"its index is of another file(.|\n)*delete genome\.fa\.fai"):
+        Genome(path)
+
+
+def test_an_index_that_fits_is_kept_however_old_it_is(tmp_path: Path) -> None:
+    path = put(tmp_path, make_text())
+    Genome(path).close()
+    os.utime(f"{path}.fai", (1, 1))
+    with Genome(path) as genome:
+        np.testing.assert_array_equal(genome.fetch("chr1", 100, 900), CODES["chr1"][100:900])
+    assert os.path.getmtime(f"{path}.fai") == 1
+
+
+def make_long(seed: int, sizes: tuple[int, ...] = (1000, 700), width: int = 60, names: str = "abc") -> bytes:
+    random = np.random.default_rng(seed)
+    lines = []
+    for name, size in zip(names, sizes, strict=False):
+        letters = decode(random.integers(0, 4, size, np.uint8))
+        lines += [f">{name}", *(letters[at : at + width] for at in range(0, size, width))]
+    return ("\n".join(lines) + "\n").encode()
+
+
+# What an index may have been made of, instead of make_long(1).
+OTHERS = {
+    "wrapped otherwise": make_long(1, width=70),
+    "one line a contig": make_long(1, width=1000),
+    "a longer first contig": make_long(1, (1060, 700)),
+    "a shorter last contig": make_long(1, (1000, 640)),
+    "a longer last contig": make_long(1, (1000, 701)),
+    "one contig more": make_long(1, (1000, 700, 60)),
+    "one contig less": make_long(1, (1000,)),
+    "another order": make_long(1, names="ba"),
+    "other names": make_long(1, names="xy"),
+    "lines that end otherwise": make_long(1).replace(b"\n", b"\r\n"),
+    # 1,000 bases in lines of 60 are 1,016 bytes; so are 1,002 in lines of 70.
+    "as many bytes in other lines": make_long(1, (1002,), 70) + make_long(2, (700,), names="b"),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("other", OTHERS)
+def test_an_index_of_another_genome_is_never_used(tmp_path: Path, other: str, packed: bool) -> None:
+    for folder, text in (("of", make_long(1)), ("other", OTHERS[other])):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "genome.fa"
+        if packed:
+            with pysam.BGZFile(os.fspath(path), "wb") as stream:
+                stream.write(text)
+        else:
+            path.write_bytes(text)
+        Genome(path).close()
+    path = tmp_path / "of" / "genome.fa"
+    for suffix in ("fai", "gzi"):
+        if Path(f"{path}.{suffix}").exists():
+            (tmp_path / "other" / f"genome.fa.{suffix}").replace(f"{path}.{suffix}")
+    with pytest.raises(InputError, match="its index is of another file") as caught:
+        Genome(path)
+    for name in str(caught.value.remedy).split("delete ")[1].split(" and try")[0].split(" and "):
+        (tmp_path / "of" / name).unlink()
+    with Genome(path) as genome:
+        assert dict(genome.chroms) == {"a": 1000, "b": 700}
+
+
+def test_a_genome_of_one_line_a_contig_does_not_take_the_index_of_its_wrapped_copy(tmp_path: Path) -> None:
+    path = put(tmp_path, make_long(1))
+    Genome(path).close()
+    path.write_bytes(make_long(1, width=1000))
+    os.utime(path, (1, 1))
+    with pytest.raises(InputError, match=r"delete genome\.fa\.fai"):
+        Genome(path)
+
+
+def test_bgzip_of_many_blocks_is_compared_with_its_index(tmp_path: Path) -> None:
+    texts = [make_long(seed, (300_000, 100_000)) for seed in (1, 2)]
+    paths = [tmp_path / f"{number}.fa.gz" for number in range(2)]
+    for path, text in zip(paths, texts, strict=True):
+        with pysam.BGZFile(os.fspath(path), "wb") as stream:
+            stream.write(text)
+        Genome(path).close()
+    with Genome(paths[0]) as genome:
+        assert genome.chroms["a"] == 300_000
+    # The same lengths and names; only the blocks lie elsewhere.
+    Path(f"{paths[1]}.gzi").replace(f"{paths[0]}.gzi")
+    with pytest.raises(InputError, match=r"delete 0\.fa\.gz\.fai and 0\.fa\.gz\.gzi"):
+        Genome(paths[0])
+
+
+@pytest.mark.parametrize("text", [b">a\nACGT\n>b\nGG\n>a x\nTTTT\n", b">a\nACGT\n>a\nTTTT\n>b\nGG\n"])
+def test_contigs_of_one_name_are_refused(tmp_path: Path, text: bytes) -> None:
+    with pytest.raises(InputError, match="two sequences named 'a'"):
+        Genome(put(tmp_path, text))
+
+
+def test_blank_lines_around_contigs_and_empty_contigs_do_no_harm(tmp_path: Path) -> None:
+    with Genome(put(tmp_path, b"\n>a\nACGT\n\n>e\n>b\nGG\nTT\nA\n\n\n")) as genome:
+        assert dict(genome.chroms) == {"a": 4, "b": 5}
+        assert decode(genome.fetch("b", 0, 5)) == "GGTTA"
+
+
+def test_the_end_of_a_line_among_the_bases_is_laid_on_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path, make_long(1))
+    Genome(path).close()
+    path.write_bytes(make_long(1, width=50))
+    os.utime(path, (1, 1))
+    monkeypatch.setattr("ebox.sequences.genome.find_misfit", lambda *_, packed: None)
+    with (
+        Genome(path) as genome,
+        pytest.raises(InputError, match=r"the end of a line among the bases of a(.|\n)*delete genome\.fa\.fai"),
+    ):
+        genome.fetch("a", 0, 900)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -159,6 +269,8 @@ def test_a_folder_that_cannot_be_written_is_left_alone(
         (b"\x00\x01", "is not FASTA"),
         (b">a\nACGT\nAC\nACGT\n", "have the same length"),
         (b"PK\x03\x04", "zip"),
+        (b">a\rACGT\r>b\rAC\r", "line 1: ends its lines with carriage returns alone"),
+        (b">a\nACGT\r>b\rAC\n", "line 2: ends its lines with carriage returns alone"),
     ],
     ids=lambda value: value if isinstance(value, str) else "file",
 )

@@ -100,3 +100,65 @@ def test_whatever_a_file_holds_it_is_motifs_or_a_message(tmp_path_factory: pytes
         assert np.isfinite(motif.probabilities).all()
         np.testing.assert_allclose(motif.probabilities.sum(axis=1), 1.0, atol=1e-4)
         assert (motif.probabilities >= 0.0).all()
+
+
+GATA = np.array([[0.1, 0.1, 0.7, 0.1], [0.9, 0.02, 0.04, 0.04], [0.02, 0.02, 0.02, 0.94], [0.9, 0.04, 0.02, 0.04]])
+
+
+def _in_rows(rows: np.ndarray, scale: float = 1.0) -> str:
+    return "".join("\t".join(f"{number * scale:g}" for number in row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize("scale", [1.0, 250.0], ids=["HOMER", "HOCOMOCO"])
+def test_a_row_for_each_position_is_read(tmp_path: Path, width: int, scale: float) -> None:
+    path = tmp_path / "x.motif"
+    path.write_text(f">GATA1_HUMAN.H11MO.0.A\n{_in_rows(GATA[:width], scale)}")
+    (motif,) = read_motifs(path)
+    assert (motif.name, motif.num_sites) == ("GATA1_HUMAN.H11MO.0.A", None if scale == 1 else 250)
+    np.testing.assert_allclose(motif.probabilities, GATA[:width], atol=1e-9)
+
+
+def test_the_names_of_homer_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.motif"
+    heads = ("GATA\tSCL(bHLH)/HPC7-Scl(GSE13511)/Homer\t6.05\t-2379.5\t0", "GATA\t1-GATA\t6.05")
+    path.write_text("".join(f">{head}\n{_in_rows(GATA)}" for head in heads))
+    found = read_motifs(path)
+    assert [(motif.name, motif.alt_name) for motif in found] == [
+        ("SCL(bHLH)/HPC7-Scl(GSE13511)/Homer", "SCL"),
+        ("1-GATA", ""),
+    ]
+    assert [motif.consensus for motif in found] == ["GATA", "GATA"]
+
+
+@pytest.mark.parametrize("letters", [False, True])
+def test_four_rows_of_four_are_bases_where_columns_have_one_sum_or_rows_have_letters(
+    tmp_path: Path, letters: bool
+) -> None:
+    rows = _in_rows(GATA.T).splitlines()
+    lines = [f"{letter} [ {row} ]" if letters else row for letter, row in zip("ACGT", rows, strict=True)]
+    path = tmp_path / "x.jaspar"
+    path.write_text("\n".join([">MA0001.1 one", *lines]))
+    (motif,) = read_motifs(path)
+    assert motif.consensus == "GATA"
+    path.write_text(
+        "\n".join([">MA0001.1 one", *(f"{a} {row}" for a, row in zip("ACGT", ["1 1 1 1"] * 4, strict=True))])
+    )
+    assert np.allclose(read_motifs(path)[0].probabilities, 0.25)
+
+
+def test_four_rows_of_four_are_what_the_other_matrices_of_the_file_are(tmp_path: Path) -> None:
+    # The sums of rows and of columns agree: the matrix alone does not say.
+    both = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1], [0.1, 0.1, 0.1, 0.7], [0.1, 0.7, 0.1, 0.1]])
+    path = tmp_path / "x.txt"
+    path.write_text(f">one\n{_in_rows(both)}>two\n{_in_rows(GATA[:3])}")
+    assert [motif.consensus for motif in read_motifs(path)] == ["AGTC", "GAT"]
+    path.write_text(f">one\n{_in_rows(both)}>two\n{_in_rows(GATA[:3].T)}")
+    assert [motif.consensus for motif in read_motifs(path)] == ["ATCG", "GAT"]
+
+
+def test_log_odds_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.pwm"
+    path.write_text(f">one\n{_in_rows(np.log2(GATA / 0.25))}")
+    with pytest.raises(InputError, match=r"line 2: found -1(.|\n)*log-odds"):
+        read_motifs(path)

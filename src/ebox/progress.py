@@ -14,6 +14,8 @@ Progress = Callable[[str, int, int], None]
 OnEntry = Callable[[Mapping[str, Any], int], None]
 # Called with the name of a stage that begins.
 OnStage = Callable[[str], None]
+# Called with a part of the result that is ready, in words.
+OnText = Callable[[str], None]
 
 
 def quiet(*_: object) -> None:

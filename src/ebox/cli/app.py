@@ -18,7 +18,7 @@ from ebox.verbs.verb import Verb
 
 HELP = "Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds."
 # The callbacks of a verb, and what shows their calls.
-SHOWN = {"progress": "progress", "on_entry": "entry", "on_stage": "stage"}
+SHOWN = {"progress": "progress", "on_entry": "entry", "on_stage": "stage", "on_text": "text"}
 
 
 def list_verbs() -> dict[str, tuple[Verb, ModuleType]]:

@@ -82,6 +82,10 @@ class Display:
         else:
             note(f"== {name}")
 
+    def text(self, text: str) -> None:
+        """Show a part of the result that is ready before the end; Rich prints it above its bars."""
+        say(text)
+
     def progress(self, phrase: str, done: int, total: int) -> None:
         """Show that `done` of `total` are done."""
         if self._bars is not None:

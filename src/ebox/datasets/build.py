@@ -13,16 +13,35 @@ from jaxtyping import Int64
 
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.cleaning import drop_blacklisted, drop_made_repeats, drop_repeats, drop_train_repeats, drop_unknown
+from ebox.datasets.contigs import check_chroms, compare_bases
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
-from ebox.datasets.reading import PEAK_LENGTH_BP, choose_length, cut_source, locate_positives, read_peaks, read_source
+from ebox.datasets.quality import Beware
+from ebox.datasets.reading import (
+    PEAK_LENGTH_BP,
+    check_lengths,
+    choose_length,
+    cut_source,
+    locate_positives,
+    read_peaks,
+    read_source,
+)
 from ebox.datasets.similarity import cluster_similar, index_sketches
-from ebox.datasets.sources import DatasetSources, check_apart, check_sources, choose_given, choose_kinds, name_kinds
+from ebox.datasets.sources import (
+    DatasetSources,
+    check_apart,
+    check_sources,
+    choose_given,
+    choose_kinds,
+    is_places,
+    name_kinds,
+)
 from ebox.datasets.splits import (
     check_splits,
     choose_split,
     draw_balanced,
+    explain_split,
     link_examples,
     split_at_random,
     split_by_chrom,
@@ -158,35 +177,39 @@ def _read(build: _Build) -> Examples:
     """Read all sources and cut them to one length."""
     files, config = build.files, build.config
     raw = []
+    negatives = [(path, kind, is_places(path)) for kind, path in enumerate(files.negatives, start=1)]
     reads = [
-        *((files.splits[name], name, True, number) for number, name in enumerate(SPLITS) if files.splits),
-        *((path, "table", True, -1) for path in [files.table] if path is not None),
-        *((path, "positives", False, -1) for path in [files.positives] if path is not None),
-        *((path, "negatives", False, -1) for path in files.negatives),
+        *((files.splits[name], name, True, number, 1) for number, name in enumerate(SPLITS) if files.splits),
+        *((path, "table", True, -1, 1) for path in [files.table] if path is not None),
+        *((path, "positives", False, -1, 1) for path in [files.positives] if path is not None),
+        *((path, "negatives", False, -1, kind) for path, kind, holds_places in negatives if not holds_places),
     ]
-    for number, (path, role, labelled, split) in enumerate(reads):
+    for number, (path, role, labelled, split, kind) in enumerate(reads):
         build.progress(f"reading {path.name}", number, len(reads))
-        raw.append(read_source(path, role, labelled=labelled, split=split))
+        raw.append(read_source(path, role, labelled=labelled, split=split, negative_kind=kind))
     if files.peaks is not None:
         length_bp = PEAK_LENGTH_BP if config.length_bp is None else config.length_bp
-        parts = [_read_peaks(build, files.peaks, length_bp)]
+        parts = [_read_peaks(build, files.peaks, length_bp, 0)]
     else:
         length_bp = choose_length([part for part in raw if part.source.role != "negatives"], config.length_bp)
         parts = []
-    negative_kind = 1
+    if config.length_bp is None:
+        check_lengths(raw, length_bp)
     for part in raw:
         if "matched" in build.made_kinds:
             build.bound += locate_positives(part)
-        parts.append(cut_source(part, length_bp, negative_kind=negative_kind, log=build.log))
-        negative_kind += part.source.role == "negatives"
+        parts.append(cut_source(part, length_bp, build.log))
+    parts += [_read_peaks(build, path, length_bp, kind) for path, kind, holds_places in negatives if holds_places]
     return concatenate(parts)
 
 
-def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
+def _read_peaks(build: _Build, path: Path, length_bp: int, kind: int) -> Examples:
+    """Read a file of places: peaks (kind 0), or negatives."""
     build.progress(f"reading {path.name}", 0, 1)
-    peaks = build.read_intervals(path, "peaks")
-    build.bound.append(peaks)
-    examples = read_peaks(peaks, build.open_genome(), length_bp, build.log)
+    peaks = build.read_intervals(path, "negatives" if kind else "peaks")
+    if kind == 0:
+        build.bound.append(peaks)
+    examples = read_peaks(peaks, build.open_genome(), length_bp, build.log, kind=kind)
     build.add_genome()
     return examples
 
@@ -215,20 +238,28 @@ def _check_classes(build: _Build, examples: Examples) -> None:
         raise InputError(
             f"no positives are left{dropped}",
             file=build.log.sources[0].path,
-            remedy="check that this file holds the bound sequences, and that no file is given twice",
+            remedy=_shorten(build) or "check that this file holds the bound sequences, and that no file is given twice",
         )
     if positive.all() and not build.made_kinds:
         examined = [source.path for source in build.log.sources if source.role not in ("genome", "blacklist")]
         raise InputError(
             f"there are positives only, no negatives{dropped}",
             file=examined[-1],
-            remedy='give --negatives, or let ebox make them: --set data.negatives=["shuffled"]',
+            remedy=_shorten(build) or 'give --negatives, or let ebox make them: --set data.negatives=["shuffled"]',
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
         raise InputError(
             f"{int((~positive).sum()):,} negatives are given, but data.negatives leaves them out",
             remedy='add "given" to data.negatives, or leave the negatives out of the files',
         )
+
+
+def _shorten(build: _Build) -> str | None:
+    """The remedy where a length that was asked for drops records; None where none was too short."""
+    if build.config.length_bp is None or not build.log.counts[Dropped.TOO_SHORT]:
+        return None
+    lengths = [int(row[4].split()[0].partition("=")[2]) for row in build.log.rows if row[3] == Dropped.TOO_SHORT]
+    return f"--length {int(np.quantile(lengths, 0.05, method='lower'))} keeps most of the sequences that are too short"
 
 
 def _add_negatives(build: _Build, examples: Examples) -> Examples:
@@ -267,6 +298,11 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
     # The whole bound regions, also what was cut off or dropped as an example.
     avoid = [places_of(positives, np.arange(len(positives))), *build.bound]
     source, genome, blacklist = build.add_genome(), build.open_genome(), build.open_blacklist()
+    if build.files.peaks is None:
+        # Of peaks it was checked when they were read.
+        first = build.log.sources[0]
+        check_chroms(positives.chrom, genome, first.path, build.log, said_by="headers")
+        compare_bases(positives, genome, first.path, build.log)
     return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress)
 
 
@@ -291,9 +327,19 @@ def _split(
         keep = np.setdiff1d(np.arange(len(examples)), out)
         examples, cluster = examples.take(keep), cluster[keep]
         index = index_sketches(examples.codes, build.progress)
-    check_splits(examples, config, mode, build.log.describe())
+    check_splits(examples, config, mode, _describe_losses(build.log), cluster=cluster)
     audit = audit_splits(examples, config.max_similarity, config.seed, index, build.progress)
-    return examples, cluster, _describe_split(config, mode), audit
+    return examples, cluster, {**_describe_split(config, mode), **explain_split(examples, config.split, mode)}, audit
+
+
+def _describe_losses(log: DropLog) -> str:
+    """What was dropped, and what lies where the genome has nothing, in words."""
+    lacking = [
+        f"{each['num']:,} records on chromosomes that the genome lacks, such as {', '.join(each['chroms'])}"
+        for each in log.notes
+        if each["code"] == Beware.UNKNOWN_CHROMS
+    ]
+    return ", ".join([*([log.describe()] if log.counts else []), *lacking])
 
 
 def _describe_split(config: DataConfig, mode: str) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt8
@@ -25,6 +25,9 @@ class Source:
     num_records: int
     sha256: str
     cropped: int = 0
+    # Of a file of places, how many windows stand around summits and around middles.
+    on_summits: int | None = None
+    on_middles: int | None = None
 
     @property
     def name(self) -> str:
@@ -173,11 +176,12 @@ class Dropped(Code):
 
 @dataclass
 class DropLog:
-    """The files read, and every record that did not become an example: counted by reason, listed for dropped.tsv."""
+    """The files read, what is in doubt of them, and every record that did not become an example, with its reason."""
 
     sources: list[Source] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     rows: list[tuple[str, int, str, str, str]] = field(default_factory=list)
+    notes: list[Mapping[str, Any]] = field(default_factory=list)
 
     def add(
         self, source: str, lines: Iterable[int], names: Iterable[str], reason: Dropped, details: Iterable[str]

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int64
 
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source
 from ebox.datasets.folder import SPLITS
+from ebox.datasets.splits import SplitReason
 from ebox.storage.notes import Code, note
 
 GC_EDGES = tuple(round(0.05 * step, 2) for step in range(21))
@@ -32,7 +33,10 @@ class Beware(Code):
     CONFLICTS_DROPPED = "conflicts_dropped"
     FEW_MADE = "few_made"
     GC_DIFFERS = "gc_differs"
+    GENOME_DIFFERS = "genome_differs"
     MANY_DROPPED = "many_dropped"
+    SOME_PLACED = "some_placed"
+    UNKNOWN_CHROMS = "unknown_chroms"
 
 
 def report_quality(
@@ -85,7 +89,7 @@ def report_quality(
         "split": dict(split),
         "audit": dict(audit),
     }
-    report["warnings"] = _warn(report)
+    report["warnings"] = [*map(dict, log.notes), *_warn(report)]
     return report
 
 
@@ -96,6 +100,8 @@ def _describe_source(examples: Examples, number: int, source: Source) -> dict[st
         "records": source.num_records,
         "cropped": source.cropped,
         "examples": int((examples.source == number).sum()),
+        "on_summits": source.on_summits,
+        "on_middles": source.on_middles,
     }
 
 
@@ -121,7 +127,15 @@ def _warn(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         *_warn_of_repeats(report["audit"]),
         *_warn_of_gc(report["kinds"]),
         *_warn_of_losses(report),
+        *_warn_of_split(report["split"]),
     ]
+
+
+def _warn_of_split(split: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A few records without a place make a random split of one that would be by chromosome."""
+    if split.get("why") == SplitReason.SOME_PLACED:
+        keys = ("num_without_place", "num_examples", "record")
+        yield note(Beware.SOME_PLACED, {key: split[key] for key in keys})
 
 
 def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from ebox.datasets.contigs import check_chroms
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, make_examples
 from ebox.datasets.kmers import iter_rows
 from ebox.errors import InputError
 from ebox.sequences.codes import reverse_complement
+from ebox.sequences.summits import Doubt
 
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
@@ -32,9 +34,10 @@ class RawSource:
     source: Source
     sequences: SequenceSet
     split: int = -1
+    negative_kind: int = 1
 
 
-def read_source(path: Path, role: str, *, labelled: bool, split: int = -1) -> RawSource:
+def read_source(path: Path, role: str, *, labelled: bool, split: int = -1, negative_kind: int = 1) -> RawSource:
     """Read a sequence file.
 
     Args:
@@ -42,6 +45,7 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1) -> Ra
         role: "positives", "negatives", "table" or the name of a split.
         labelled: The file must be a table with labels.
         split: Index of the split that the file is for; -1: of none.
+        negative_kind: Kind of records with label 0, or of all in a file of negatives; positives have kind 0.
 
     Raises:
         InputError: the file can't be read, lacks labels that are needed, or has labels against its role.
@@ -54,7 +58,7 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1) -> Ra
     read = read_table if labelled else read_sequences
     sequences = read(path, on_bytes=digest.update)
     _check_role(sequences, path, role)
-    return RawSource(Source(str(path), role, len(sequences), digest.hexdigest()), sequences, split)
+    return RawSource(Source(str(path), role, len(sequences), digest.hexdigest()), sequences, split, negative_kind)
 
 
 def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
@@ -89,15 +93,22 @@ def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
     return max(1, min(common, int(reached)))
 
 
-def cut_source(raw: RawSource, length_bp: int, *, negative_kind: int, log: DropLog) -> Examples:
-    """Cut sequences to one length: keep the centre of longer ones, drop shorter ones.
+def check_lengths(raw: Sequence[RawSource], length_bp: int) -> None:
+    """Raise InputError for a file of negatives most of which are shorter than a length that nobody asked for."""
+    for part in raw:
+        lengths = part.sequences.lengths
+        if part.source.role == "negatives" and np.median(lengths) < length_bp:
+            reached = choose_length([part], None)
+            raise InputError(
+                f"{int((lengths < length_bp).sum()):,} of its {len(lengths):,} sequences are shorter than the "
+                f"positives, of which {length_bp} bp are taken; most of these negatives have {reached} bp",
+                file=part.source.path,
+                remedy=f"--length {reached} takes the central {reached} bp of both; or give longer negatives",
+            )
 
-    Args:
-        raw: What was read.
-        length_bp: The common length.
-        negative_kind: Kind of records with label 0, or of all in a file of negatives; positives have kind 0.
-        log: The source and its dropped records are added to it.
-    """
+
+def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
+    """Cut sequences to one length: keep the centre of longer ones, drop shorter ones."""
     sequences = raw.sequences
     lengths = sequences.lengths
     kept = np.flatnonzero(lengths >= length_bp)
@@ -126,7 +137,7 @@ def cut_source(raw: RawSource, length_bp: int, *, negative_kind: int, log: DropL
         _cut_codes(sequences, kept, skipped, length_bp),
         sequences.names if len(kept) == len(sequences) else [sequences.names[row] for row in kept.tolist()],
         target=target,
-        kind=np.where(target == 1, 0, negative_kind),
+        kind=np.where(target == 1, 0, raw.negative_kind),
         source=len(log.sources) - 1,
         line=sequences.lines[kept],
         chrom=chrom,
@@ -151,26 +162,31 @@ def locate_positives(raw: RawSource) -> list[Intervals]:
     return [places.take(np.flatnonzero(bound))]
 
 
-def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, log: DropLog) -> Examples:
+def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, log: DropLog, *, kind: int = 0) -> Examples:
     """Windows of the genome around the summits of peaks (their middles where a summit is unknown).
 
     A peak on the minus strand gives the reverse complement. A window that reaches past the end of its contig, or whose
     chromosome is not in the genome, is dropped.
 
     Args:
-        peaks: The peaks.
+        peaks: The peaks, or other places.
         genome: The genome.
         length_bp: Length of the windows.
-        log: Its last source is the file of the peaks; the dropped peaks are added to it.
+        log: Its last source is the file of the peaks; the dropped peaks and what is in doubt of them are added to it.
+        kind: Kind of the examples: 0 for positives, another for negatives.
 
     Raises:
         InputError: no peak lies on a chromosome of the genome.
     """
-    known = np.array([name in genome.chroms for name in peaks.chrom.tolist()], dtype=bool)
-    _check_chroms(peaks, genome, known)
-    centre = (peaks.start + peaks.end) // 2
-    if peaks.summit is not None:
-        centre = np.where(peaks.summit >= 0, peaks.summit, centre)
+    log.notes += peaks.notes
+    said_by = "peaks" if kind == 0 else "negatives"
+    known = check_chroms(peaks.chrom, genome, peaks.source, log, said_by=said_by)
+    is_summit = np.zeros(len(peaks), dtype=bool)
+    # Summits that are all 0 stand there because a column of numbers was needed.
+    if peaks.summit is not None and not any(each["code"] == Doubt.ZERO_SUMMITS for each in peaks.notes):
+        is_summit = peaks.summit >= 0
+    middle = (peaks.start + peaks.end) // 2
+    centre = middle if peaks.summit is None else np.where(is_summit, peaks.summit, middle)
     start = centre - length_bp // 2
     size = np.array([genome.chroms.get(name, 0) for name in peaks.chrom.tolist()], dtype=np.int64)
     inside = known & (start >= 0) & (start + length_bp <= size)
@@ -178,6 +194,8 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, log: DropLog) -
     for bad, reason in ((~known, Dropped.UNKNOWN_CHROMOSOME), (known & ~inside, Dropped.OFF_CONTIG)):
         _log_peaks(peaks, names, bad, reason, start, length_bp, size, log)
     rows = np.flatnonzero(inside)
+    on_summits = int(is_summit[rows].sum())
+    log.sources[-1] = replace(log.sources[-1], on_summits=on_summits, on_middles=len(rows) - on_summits)
     chrom = peaks.chrom[rows]
     codes = genome.fetch_windows(chrom, start[rows], length_bp)
     strand = np.full(len(rows), ".") if peaks.strand is None else peaks.strand[rows]
@@ -186,8 +204,8 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, log: DropLog) -
     return make_examples(
         codes,
         [names[row] for row in rows.tolist()],
-        target=1,
-        kind=0,
+        target=int(kind == 0),
+        kind=kind,
         source=len(log.sources) - 1,
         line=peaks.lines[rows],
         chrom=chrom,
@@ -219,22 +237,6 @@ def _cut_codes(
     for block in iter_rows(len(kept), length_bp):
         codes[block] = sequences.codes[begin[block, None] + np.arange(length_bp)]
     return codes
-
-
-def _check_chroms(peaks: Intervals, genome: Genome, known: Bool[np.ndarray, " peak"]) -> None:
-    if known.any():
-        return
-    raise InputError(
-        f"no peak lies on a chromosome of the genome: peaks say {_few(set(peaks.chrom.tolist()))}, "
-        f"the genome has {_few(genome.chroms)}",
-        file=peaks.source,
-        remedy="use the genome that the peaks were called on, with the same chromosome names",
-    )
-
-
-def _few(names: set[str] | Mapping[str, int]) -> str:
-    shown = sorted(names)[:4]
-    return ", ".join(shown) + (" …" if len(names) > len(shown) else "")
 
 
 def _name_peaks(peaks: Intervals) -> list[str]:

@@ -46,7 +46,7 @@ def read_sources(
 
     Args:
         positives: Bound sequences: FASTA, plain or compressed.
-        negatives: Unbound sequences: FASTA; each file is one kind of negatives.
+        negatives: Unbound sequences: FASTA, or with a genome BED; each file is one kind of negatives.
         peaks: Peaks: BED or narrowPeak; needs a genome.
         genome: Genome: FASTA, plain or bgzip.
         blacklist: Regions to leave out: BED.
@@ -78,6 +78,13 @@ def check_sources(sources: DatasetSources) -> None:
         raise InputError("peaks need a genome to take the sequences from", remedy="give --genome genome.fa")
     if sources.negatives and not (sources.positives or sources.peaks):
         raise InputError(f"--negatives can't be combined with {found[0]}, which holds its own negatives")
+    places = [path for path in sources.negatives if is_places(path)]
+    if places and sources.genome is None:
+        raise InputError(
+            "holds places (BED), and a genome is needed to take their sequences from",
+            file=places[0],
+            remedy="give --genome genome.fa",
+        )
     if sources.splits:
         missing = [name for name in SPLITS if name not in sources.splits]
         unknown = sorted(set(sources.splits) - set(SPLITS))
@@ -94,6 +101,14 @@ def check_sources(sources: DatasetSources) -> None:
         raise InputError(
             f"{len(sources.negatives)} files of negatives, but {len(sources.negative_names)} names for them"
         )
+
+
+def is_places(path: Path) -> bool:
+    """Whether a file holds places (BED) and no sequences, by its first lines; a pipe is not looked into."""
+    from ebox.sequences.bed import is_bed
+    from ebox.sequences.streams import iter_bytes
+
+    return path.is_file() and is_bed(next(iter_bytes(path, 1 << 16), b""))
 
 
 def check_apart(sources: DatasetSources, out: Path) -> None:
@@ -134,7 +149,8 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
         )
     if "matched" in made and sources.genome is None:
         raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
-    if sources.genome is not None and sources.peaks is None and "matched" not in made:
+    needs_genome = sources.peaks is not None or any(map(is_places, sources.negatives))
+    if sources.genome is not None and not needs_genome and "matched" not in made:
         raise InputError(
             "a genome is given, but no negatives are taken from it",
             file=sources.genome,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int8, Int64
@@ -15,6 +17,29 @@ from ebox.errors import InputError
 from ebox.settings.reading import DataConfig
 
 _PART_OF_CHROM = re.compile(r"([^_]+)_(?:.+_)?(?:random|alt|fix|hap\d+)")
+
+
+class SplitReason(StrEnum):
+    """Why the examples were split as they were."""
+
+    GIVEN = "given"
+    ASKED = "asked"
+    ALL_PLACED = "all_placed"
+    NONE_PLACED = "none_placed"
+    SOME_PLACED = "some_placed"
+
+
+def explain_split(examples: Examples, setting: str, mode: str) -> dict[str, Any]:
+    """Why the examples were split in this mode: the reason, how many name no place, and the first of these."""
+    without = np.flatnonzero(~(examples.has_place | (examples.parent >= 0)))
+    num, first = len(without), examples.names[int(without[0])] if len(without) else None
+    # Made negatives have a place or a positive with one, so that the records of files decide.
+    placed = bool(examples.has_place.any())
+    by_places = (
+        SplitReason.SOME_PLACED if num and placed else SplitReason.NONE_PLACED if num else SplitReason.ALL_PLACED
+    )
+    reason = SplitReason.GIVEN if mode == "given" else SplitReason.ASKED if setting != "auto" else by_places
+    return {"why": reason.value, "num_without_place": num, "num_examples": len(examples), "record": first}
 
 
 def choose_split(examples: Examples, split: str) -> str:
@@ -153,7 +178,14 @@ def draw_balanced(examples: Examples, given: Bool[np.ndarray, " example"], seed:
     return np.sort(np.concatenate(left_out))
 
 
-def check_splits(examples: Examples, config: DataConfig, mode: str, dropped: str) -> None:
+def check_splits(
+    examples: Examples,
+    config: DataConfig,
+    mode: str,
+    dropped: str,
+    *,
+    cluster: Int64[np.ndarray, " example"] | None = None,
+) -> None:
     """Raise InputError when a split has no positives or no negatives.
 
     Args:
@@ -161,6 +193,7 @@ def check_splits(examples: Examples, config: DataConfig, mode: str, dropped: str
         config: Named in the remedy.
         mode: How the examples were split: "given", "random" or "chromosome".
         dropped: The counts of dropped examples in words.
+        cluster: The cluster of each example, which a random split keeps whole; None: unknown.
     """
     positive = examples.is_positive
     for number, name in enumerate(SPLITS):
@@ -173,10 +206,33 @@ def check_splits(examples: Examples, config: DataConfig, mode: str, dropped: str
                 f"{int((~positive & (examples.split == index)).sum()):,} negative"
                 for index, other in enumerate(SPLITS)
             )
+            told = None if mode != "random" or cluster is None else _tell_clusters(examples, cluster)
             raise InputError(
-                f"the {name} split has no {what} ({counts}{f'; dropped: {dropped}' if dropped else ''})",
-                remedy=_remedy(examples, config, mode),
+                f"the {name} split has no {what} ({counts}{f'; dropped: {dropped}' if dropped else ''})"
+                f"{'' if told is None else f'; {told[0]}'}",
+                remedy=_remedy(examples, config, mode) if told is None else told[1],
             )
+
+
+def _tell_clusters(examples: Examples, cluster: Int64[np.ndarray, " example"]) -> tuple[str, str] | None:
+    """What is wrong, and the remedy, where a class is in fewer clusters than there are splits; else None."""
+    positive = examples.is_positive
+    few = [rows for rows in (positive, ~positive) if len(np.unique(cluster[rows])) < len(SPLITS)]
+    if not few:
+        return None
+    num = len(np.unique(cluster[few[0]]))
+    class_name = "positive" if few[0] is positive else "negative"
+    shown = f"the {class_name} sequences are in {num} cluster{'' if num == 1 else 's'}"
+    if len(np.unique(cluster)) == 1:
+        shown = f"all {len(examples):,} sequences are one cluster"
+    problem = f"{shown}, since they are alike or overlap, and a random split keeps a cluster whole"
+    apart = link_examples(examples, np.arange(len(examples)))
+    if all(len(np.unique(apart[rows])) >= len(SPLITS) for rows in (positive, ~positive)):
+        return problem, (
+            "give sequences of other elements too; or --set data.max_similarity=1 to split these variants of the same, "
+            "which measures nothing new"
+        )
+    return problem, "give sequences of other loci too: those that overlap, or were shuffled from one, stay together"
 
 
 def _remedy(examples: Examples, config: DataConfig, mode: str) -> str:

@@ -55,7 +55,8 @@ def evaluate(
         dataset: Sequences, targets, kinds and splits.
         logits: One row for each example of the dataset; rows of the training split are not read.
         config: Bootstrap, threshold, baselines.
-        motif_files: MEME or JASPAR files with more motifs for the best PWM hit, beside `config.motifs`.
+        motif_files: Files of more motifs (MEME, JASPAR, HOMER or HOCOMOCO) for the best PWM hit, beside
+            `config.motifs`.
         ceiling: The result of the exact likelihood ratio on simulated data; copied into the facts.
         progress: Called with the stage, the number of steps done and the number in all.
 

@@ -102,7 +102,7 @@ def claim_store(out: Path) -> Iterator[Path]:
 def explain_locus(
     run: Path,
     model: LoadedModel,
-    fasta: Path,
+    sequences: SequenceSet,
     out: Path,
     store: Path,
     config: ExplanationConfig,
@@ -110,7 +110,7 @@ def explain_locus(
     mesh: Mesh,
     progress: Progress,
 ) -> ExplanationResult:
-    """Explain every record of a file.
+    """Explain every sequence of a set.
 
     A record longer than the network reads is explained in windows that overlap by three quarters, and each base gets
     the mean of the windows that cover it; a shorter record is padded with N on both sides.
@@ -118,7 +118,7 @@ def explain_locus(
     Args:
         run: The run folder, for the motifs that were discovered.
         model: Its network.
-        fasta: The file of the records.
+        sequences: The records, with their file.
         out: The folder to publish.
         store: Contributions are streamed to this folder; it is removed at the end.
         config: The settings of the explanation.
@@ -129,15 +129,13 @@ def explain_locus(
     from ebox.evaluation.windows import plan_windows
     from ebox.explanation.attribution import attribute
     from ebox.explanation.writing import ExplanationResult, describe_attribution
-    from ebox.sequences import read_sequences
 
-    sequences = read_sequences(fasta)
     known = np.add.reduceat(sequences.codes < N_CODE, sequences.offsets[:-1])
     if not known.all():
         row = int(np.argmin(known))
         raise InputError(
             "holds nothing but N, so there is nothing to explain",
-            file=fasta,
+            file=sequences.source,
             line=int(sequences.lines[row]),
             record=sequences.names[row][:80],
             remedy="leave it out",
@@ -157,7 +155,7 @@ def explain_locus(
             "track": model.tracks[track],
             "config": config.model_dump(mode="json"),
             "sequences": {
-                "file": fasta.name,
+                "file": Path(sequences.source).name,
                 "num": len(loci),
                 "length_bp": model.length_bp,
                 "num_padded": int((lengths < model.length_bp).sum()),

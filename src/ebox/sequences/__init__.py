@@ -23,6 +23,7 @@ from ebox.sequences.intervals import (
 )
 from ebox.sequences.motifs import Motif, find_motif, load_jaspar, read_motifs, scan_scores, write_meme
 from ebox.sequences.records import SequenceSet, make_sequence_set
+from ebox.sequences.regions import read_places
 from ebox.sequences.shuffle import shuffle_dinucleotides
 from ebox.sequences.simulation import (
     SimulationConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "read_bed",
     "read_fasta",
     "read_motifs",
+    "read_places",
     "read_sequences",
     "read_simulation_config",
     "read_table",

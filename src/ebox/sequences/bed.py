@@ -3,73 +3,107 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from ebox.errors import InputError
 from ebox.progress import quiet
+from ebox.sequences.foreign import name_comment, name_line
 from ebox.sequences.places import Intervals
-from ebox.sequences.streams import OnBytes, check_text, iter_lines
+from ebox.sequences.streams import OnBytes, check_text, iter_bytes, split_lines
+from ebox.sequences.summits import MISSING, Doubt, read_summits
+from ebox.storage.notes import note
 from ebox.storage.publishing import publish_file
 
 _BED_SKIPPED = (b"track", b"browser")
 _STRANDS = ("+", "-", ".", "*", "")
 _MAX_DIGITS = 15
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_bed(path: str | os.PathLike[str], *, on_bytes: OnBytes = quiet) -> Intervals:
     """Read BED (3 columns or more) or narrowPeak, plain or gzip.
 
-    Column 4 is the name, 5 the score (a number, or `.` where missing), 6 the strand. A file whose first line
-    has ten columns with numbers in 7 to 10 is narrowPeak: column 10 is the summit, counted from the start, -1
-    if unknown. Lines of `track` and `browser`, comments (#) and blank lines are skipped.
-    `on_bytes` is as for `ebox.sequences.streams.iter_bytes`.
+    Column 4 is the name, 5 the score (a number, or `.` where missing), 6 the strand; column 10 of narrowPeak and of
+    the forms near it is the summit (`ebox.sequences.summits`). Lines of `track` and `browser`, comments (#) and blank
+    lines are skipped. `on_bytes` is as for `ebox.sequences.streams.iter_bytes`.
 
     Raises:
-        InputError: missing, empty, cut off; too few columns, spaces instead of tabs, a position that is negative or
-            not a whole number, or an end that is not past its start. The message names the line.
+        InputError: missing, empty, cut off, in another format; too few columns, spaces instead of tabs, a position
+            that is negative or not a whole number, an end that is not past its start, or a summit outside its peak.
+            The message names the line.
     """
+    return parse_bed(iter_bytes(path, on_bytes=on_bytes), path)
+
+
+def parse_bed(blocks: Iterable[bytes], path: str | os.PathLike[str]) -> Intervals:
+    """Read BED, as `read_bed` does, from blocks of bytes."""
     rows: list[list[str]] = []
     lines: list[int] = []
-    for number, line in iter_lines(path, on_bytes=on_bytes):
+    for number, line in split_lines(blocks, path):
         if not rows:
             check_text(path, line)
         text = line.strip(b" \r\n")
-        if not text.strip() or text.startswith(b"#") or text.split(maxsplit=1)[0] in _BED_SKIPPED:
+        if not text.strip() or text.split(maxsplit=1)[0] in _BED_SKIPPED:
             continue
-        fields = text.decode("utf-8", "replace").split("\t", 10)
-        _check_fields(fields, path, number)
+        fields = text.decode("utf-8", "replace").split("\t", 12)
+        if text.startswith(b"#"):
+            foreign = name_comment(text.decode("utf-8", "replace"))
+            _refuse(foreign and (f"is not BED; it {foreign.looks}", foreign.remedy), path, number)
+            continue
+        _refuse(_find_problem(fields), path, number)
         rows.append(fields)
         lines.append(number)
     if not rows:
         raise InputError("holds no intervals", file=path, remedy="check how it was made or fetched")
     num_columns = max(len(fields) for fields in rows)
     chroms: dict[str, str] = {}
-    start = np.array([int(fields[1]) for fields in rows], np.int64)
+    summits, notes = read_summits(rows, lines, path)
+    strand = _read_column(rows, 5, ".") if num_columns > 5 else None
+    if strand is not None and _are_placeholders(rows):
+        strand, notes = None, (*notes, note(Doubt.DASH_STRANDS, {"source": os.path.basename(path)}))
     return Intervals(
         np.array([chroms.setdefault(fields[0], fields[0]) for fields in rows], object),
-        start,
+        np.array([int(fields[1]) for fields in rows], np.int64),
         np.array([int(fields[2]) for fields in rows], np.int64),
-        _read_column(rows, 5, ".") if num_columns > 5 else None,
+        strand,
         _read_column(rows, 3, ".") if num_columns > 3 else None,
         _read_scores(rows, lines, path) if num_columns > 4 else None,
-        _read_summits(rows, lines, path) if _is_narrow_peak(rows[0]) else None,
+        summits,
         np.array(lines, np.int64),
         os.fspath(path),
+        notes,
     )
 
 
-def _check_fields(fields: list[str], path: str | os.PathLike[str], line: int) -> None:
-    problem = _find_problem(fields)
+def is_bed(start: bytes) -> bool:
+    """Whether the first line of these bytes that is no comment has a chromosome, a start and an end."""
+    for line in start.splitlines():
+        text = line.strip(b" \r\n")
+        if text and not text.startswith(b"#") and text.split(maxsplit=1)[0] not in _BED_SKIPPED:
+            return _find_problem(text.decode("utf-8", "replace").split("\t", 12)) is None
+    return False
+
+
+def _are_placeholders(rows: Sequence[list[str]]) -> bool:
+    """Whether every line has a dash for its name, its score and its strand: then the dash is no strand."""
+    return all(fields[3:6] == ["-", "-", "-"] for fields in rows)
+
+
+def _refuse(problem: tuple[str, str] | None, path: str | os.PathLike[str], line: int) -> None:
     if problem is not None:
         raise InputError(problem[0], file=path, line=line, remedy=problem[1])
 
 
 def _find_problem(fields: list[str]) -> tuple[str, str] | None:
-    """What is wrong with the columns of a line, and its remedy."""
+    """What is wrong with the columns of a line, and its remedy: that of its own format, where that is known."""
+    problem = _find_wrong(fields)
+    foreign = None if problem is None else name_line("\t".join(fields))
+    return problem if problem is None or foreign is None else (f"{problem[0]}; it {foreign.looks}", foreign.remedy)
+
+
+def _find_wrong(fields: list[str]) -> tuple[str, str] | None:
     shown = "\t".join(fields)[:60]
     if len(fields) < 3:
         if len(shown.split()) >= 3:
@@ -82,9 +116,12 @@ def _find_problem(fields: list[str]) -> tuple[str, str] | None:
             continue
         if text.startswith("-") and text[1:].isdigit():
             return (f"{name} {text} is negative", "BED counts from 0; remove the line or clip it")
+        names = not any(letter.isdigit() for letter in fields[1] + fields[2])
         return (
             f"{name} {text[:30]!r} is not a whole number",
-            "write digits only (in R: options(scipen = 999)); a line of column names needs a # before it",
+            "a line of column names needs a # before it: sed '1s/^/#/' OLD > NEW"
+            if names
+            else "write digits alone (in R: options(scipen = 999))",
         )
     if int(fields[2]) <= int(fields[1]):
         return (f"end {fields[2]} is not past start {fields[1]}", "BED is 0-based and half-open: start < end")
@@ -103,7 +140,7 @@ def _read_scores(
 ) -> Float64[np.ndarray, " interval"]:
     scores = np.full(len(rows), np.nan)
     for row, fields in enumerate(rows):
-        if len(fields) > 4 and fields[4] not in ("", "."):
+        if len(fields) > 4 and fields[4].lower() not in MISSING:
             scores[row] = _read_number(fields[4], "score", path, lines[row])
     return scores
 
@@ -118,32 +155,6 @@ def _read_number(text: str, name: str, path: str | os.PathLike[str], line: int) 
             line=line,
             remedy="put a number or a dot there, or keep fewer columns: cut -f1-4",
         ) from None
-
-
-def _is_narrow_peak(fields: list[str]) -> bool:
-    """Whether there are ten columns, with numbers in the last four; in BED12 column 10 is the number of blocks."""
-    return len(fields) == 10 and all(_NUMBER.fullmatch(text) for text in fields[6:9]) and _is_whole(fields[9])
-
-
-def _is_whole(text: str) -> bool:
-    return text == "-1" or (text.isascii() and text.isdigit())
-
-
-def _read_summits(
-    rows: list[list[str]], lines: list[int], path: str | os.PathLike[str]
-) -> Int64[np.ndarray, " interval"]:
-    summits = np.full(len(rows), -1, np.int64)
-    for row, fields in enumerate(rows):
-        text, start, end = fields[9] if len(fields) == 10 else "", int(fields[1]), int(fields[2])
-        if not _is_whole(text) or int(text) >= end - start:
-            raise InputError(
-                f"summit {text[:30]!r} in column 10 is not within the peak of {end - start} bp",
-                file=path,
-                line=lines[row],
-                remedy="give the summit's distance from the start, or -1",
-            )
-        summits[row] = start + int(text) if text != "-1" else -1
-    return summits
 
 
 def write_bed(path: str | os.PathLike[str], intervals: Intervals) -> None:

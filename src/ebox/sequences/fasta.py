@@ -14,20 +14,37 @@ from jaxtyping import Int64, UInt8
 
 from ebox.errors import InputError
 from ebox.progress import quiet
+from ebox.sequences.bed import is_bed
 from ebox.sequences.codes import BASES, CODE_OF_BYTE, INVALID, NUM_BASES
+from ebox.sequences.foreign import name_line
 from ebox.sequences.places import Interval, Intervals
 from ebox.sequences.records import SequenceSet, make_offsets, make_sequence_set, raise_letter
-from ebox.sequences.streams import OnBytes, check_text, iter_bytes
+from ebox.sequences.streams import OnBytes, check_text, iter_bytes, refuse_returns
 from ebox.storage.publishing import publish_file
 
 _BLANK = 254
 _HEADER = ord(">")
 _MAX_HEADER_BYTES = 1 << 20
+_LOOKED_AT = 1 << 16
+_BED_REMEDY = (
+    "places need a --genome: give bound ones as --peaks, unbound ones as --negatives, those to score or to explain as "
+    "--bed; or make FASTA: bedtools getfasta -fi GENOME -bed OLD -fo NEW"
+)
 _WRITE_RECORDS = 10_000
 _LETTERS = np.frombuffer(f"{BASES}N".encode(), np.uint8)
 _UNKNOWN = Interval("", -1, -1)
-# chrom:start-end at the end of a word, with the strand that bedtools getfasta -s adds.
-_LOCATION = re.compile(r"(\S+):(\d+)-(\d+)(?:\(([+.-])\))?$")
+# chrom:start-end at the end of a word, with the strand as bedtools and samtools (`--mark-strand sign`) write it, as
+# GRanges does (:-), or as `samtools faidx -i` does (/rc).
+_LOCATION = re.compile(r"(\S+):([\d,]+)(?:-|\.\.)([\d,]+)(?:\(([+.-])\)|:([+*.-])|/(rc))?$")
+# seqkit subseq: chrom_start-end:strand.
+_UNDERSCORED = re.compile(r"(\S+)_(\d+)-(\d+):([+.-])$")
+# NCBI writes a place on the minus strand as chrom:cEND-START.
+_COMPLEMENT = re.compile(r"(\S+):c(\d+)-(\d+)$")
+# Ensembl: chromosome:GRCh38:1:5001:5400:-1.
+_ENSEMBL = re.compile(r"\w+:[^:\s]+:([^:\s]+):(\d+):(\d+):(-?)1$")
+# Beside the place: strand=- anywhere (UCSC, Ensembl), or a sign that stands alone.
+_STRAND = re.compile(r"(?:.*[\s;,])?strand[=:]\s*([+-])1?(?:[\s;,]|$)|\(?([+-])\)?$")
+_RANGE = re.compile(r"\S+\s+range=(\S+)(.*)")
 
 
 def _make_table() -> bytes:
@@ -159,19 +176,15 @@ class _Parser:
             block[start + 1 : end].strip().decode("utf-8", "replace")
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ]
-        if names and "\r" in names[0]:
-            self._refuse_header(block, int(lines[0]))
+        for line, name in zip(lines.tolist(), names, strict=True):
+            if "\r" in name:
+                refuse_returns(self.source, line)
         self.names += names
         self.lines.append(lines)
 
     def _refuse_header(self, block: bytes, line: int) -> NoReturn:
         if b"\r" in block:
-            raise InputError(
-                "ends its lines with carriage returns alone",
-                file=self.source,
-                line=line,
-                remedy="convert it: tr '\\r' '\\n' < OLD > NEW",
-            )
+            refuse_returns(self.source, line)
         raise InputError(
             f"a header longer than {_MAX_HEADER_BYTES:,} bytes; line breaks seem to be missing",
             file=self.source,
@@ -202,8 +215,10 @@ def _check_start(block: bytes, source: str, num_lines: int) -> None:
     looks = "is not FASTA"
     if text.startswith("@"):
         looks, remedy = "looks like FASTQ or SAM", "convert it: samtools fasta, or seqtk seq -a"
-    elif re.match(r"\S+\t\d+\t\d+(\t|$)", text) or text.startswith(("track", "browser")):
-        looks, remedy = "looks like BED", "give it as --peaks with a --genome"
+    elif is_bed(start[:_LOOKED_AT]) or re.match(r"\S+\t\d+\t\d+(\t|$)", text) or text.startswith(("track", "browser")):
+        looks, remedy = "looks like BED", _BED_REMEDY
+    elif (foreign := name_line(text)) is not None:
+        looks, remedy = foreign
     elif "," in text or "\t" in text:
         looks, remedy = (
             "looks like a table",
@@ -269,26 +284,42 @@ def parse_location(name: str, length: int) -> Interval | None:
     """The genome position in the first word of a header, `chrom:start-end`, checked against the sequence's length.
 
     It is 0-based and half-open if end - start is the length, 1-based (samtools faidx) if end - start is one less.
-    `name::chrom:start-end(strand)` (bedtools getfasta) and `range=chrom:start-end` (UCSC) are read too.
+    `name::chrom:start-end(strand)` (bedtools getfasta), `range=chrom:start-end` with `strand=-` (UCSC), `:-` (GRanges,
+    seqkit), `/rc` (samtools), `chrom:cEND-START` (NCBI) and `chromosome:BUILD:chrom:start:end:-1` (Ensembl) are read
+    too.
 
     Returns:
         None if the header names no position, or one of another length.
     """
-    words = name.split(maxsplit=2)
-    if not words:
+    ranged = _RANGE.match(name) if "range=" in name else None
+    words = name.split(maxsplit=1) if ranged is None else [ranged[1], ranged[2].strip()]
+    found = _find_place(words[0]) if words else None
+    if found is None:
         return None
-    word = words[1] if len(words) > 1 and words[1].startswith("range=") else words[0]
-    match = _LOCATION.match(word.removeprefix("range="))
-    if match is None:
-        return None
-    chrom, start, end, strand = match[1], int(match[2]), int(match[3]), match[4]
+    chrom, start, end, strand = found
     if end - start + 1 == length:
         start -= 1
     if end - start != length or start < 0:
         return None
+    if not strand:
+        beside = _STRAND.match(words[1].strip()) if len(words) > 1 else None
+        strand = "." if beside is None else beside[1] or beside[2]
     # NAME::chrom:start-end and ELEMENT|chrom:start-end: the chromosome comes last.
     chrom = chrom.rpartition("::")[2].rpartition("|")[2]
-    return Interval(chrom, start, end, strand or ".") if chrom else None
+    return Interval(chrom, start, end, strand.replace("*", ".")) if chrom else None
+
+
+def _find_place(word: str) -> tuple[str, int, int, str] | None:
+    """Chromosome, start, end and strand ("" where none is given) as a word writes them."""
+    if match := _LOCATION.match(word) or _UNDERSCORED.match(word):
+        strand = next((mark for mark in match.groups()[3:] if mark), "")
+        start, end = (match[number].replace(",", "") for number in (2, 3))
+        return (match[1], int(start), int(end), "-" if strand == "rc" else strand) if start and end else None
+    if match := _COMPLEMENT.match(word):
+        return match[1], int(match[3]), int(match[2]), "-"
+    if match := _ENSEMBL.match(word):
+        return match[1], int(match[2]), int(match[3]), match[4] or "+"
+    return None
 
 
 def parse_locations(sequences: SequenceSet) -> Intervals | None:

@@ -16,8 +16,9 @@ from jaxtyping import Int64, UInt8
 
 from ebox.errors import InputError
 from ebox.sequences.codes import CODE_OF_BYTE, INVALID
+from ebox.sequences.genome_index import find_misfit, is_older, is_there
 from ebox.sequences.records import raise_letter
-from ebox.sequences.streams import GZIP_MAGIC, check_regular, is_bgzip, iter_bytes, open_file
+from ebox.sequences.streams import GZIP_MAGIC, check_regular, is_bgzip, iter_bytes, open_file, refuse_returns
 
 # Bases fetched at once, so that memory never holds the whole text of a chromosome beside its codes.
 _FETCH_BP = 1 << 24
@@ -30,14 +31,16 @@ _UNEQUAL_LINES = "all lines of a sequence except the last must have the same len
 class Genome:
     """A genome in FASTA, read by position; codes are those of `ebox.sequences.codes`.
 
-    The index (.fai, for bgzip also .gzi) is made beside the file if it is missing or older than the file. If that
-    folder can't be written, the index is made in a temporary folder, which is removed when the genome is closed.
+    The index (.fai, for bgzip also .gzi) is made beside the file if it is missing, or if it is older than the file and
+    does not fit it. If that folder can't be written, the index is made in a temporary folder, which is removed when the
+    genome is closed.
 
     Args:
         path: FASTA, plain or bgzip.
 
     Raises:
-        InputError: missing, empty, a folder, plain gzip, not FASTA, or lines of unequal length.
+        InputError: missing, empty, a folder, plain gzip, not FASTA, lines of unequal length, two contigs of one name,
+            or an index of another file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -145,40 +148,53 @@ class Genome:
             )
         codes = CODE_OF_BYTE[data]
         bad = int(np.argmax(codes == INVALID))
+        if codes[bad] == INVALID and data[bad] in b"\r\n>":
+            found = "a header" if data[bad] == ord(">") else "the end of a line"
+            raise InputError(f"has {found} among the bases of {chrom}, by its index", file=self.path, remedy=again)
         if codes[bad] == INVALID:
             raise_letter(data[bad], start + bad + 1, self.path, None, chrom)
         return codes
 
     def _find_index(self, packed: bool) -> Path:
-        """The path of a fresh index without its suffix."""
+        """The path of an index that fits, without its suffix."""
         suffixes = (".fai", ".gzi") if packed else (".fai",)
-        if all(_is_fresh(Path(f"{self.path}{suffix}"), self.path) for suffix in suffixes):
-            return self.path
+        if is_there(self.path, packed=packed):
+            misfit = find_misfit(self.path, self.path, packed=packed)
+            if misfit is None:
+                return self.path
+            if not is_older(self.path, self.path, packed=packed):
+                raise InputError(
+                    f"its index is of another file: {misfit}",
+                    file=self.path,
+                    remedy=_damaged_index(self.path, packed),
+                )
         if not os.access(self.path.absolute().parent, os.W_OK):
             self._private = tempfile.TemporaryDirectory(prefix="ebox-index-")
-            return _build_index(self.path, Path(self._private.name))
+            return _build_index(self.path, Path(self._private.name), packed=packed)
         # Made under another name and then renamed: another process never reads half an index.
         with tempfile.TemporaryDirectory(prefix=".ebox-index-", dir=self.path.absolute().parent) as folder:
-            index = _build_index(self.path, Path(folder))
+            index = _build_index(self.path, Path(folder), packed=packed)
             for suffix in suffixes:
                 Path(f"{index}{suffix}").replace(f"{self.path}{suffix}")
         return self.path
 
 
-def _build_index(genome: Path, folder: Path) -> Path:
+def _build_index(genome: Path, folder: Path, *, packed: bool) -> Path:
     index = folder / genome.name
     with _quiet_pysam(genome) as pysam:
         pysam.faidx(os.fspath(genome), "--fai-idx", f"{index}.fai", "--gzi-idx", f"{index}.gzi")
+    misfit = find_misfit(genome, index, packed=packed)
+    if misfit is not None:
+        raise InputError(f"samtools faidx makes no index that fits it: {misfit}", file=genome, remedy=_UNEQUAL_LINES)
     return index
 
 
 def _damaged_index(genome: Path, packed: bool) -> str:
     names = f"{genome.name}.fai and {genome.name}.gzi" if packed else f"{genome.name}.fai"
-    return f"the index may be damaged or belong to another file: delete {names} and try again"
-
-
-def _is_fresh(index: Path, genome: Path) -> bool:
-    return index.is_file() and index.stat().st_size > 0 and index.stat().st_mtime >= genome.stat().st_mtime
+    remedy = f"the index may be damaged or belong to another file: delete {names} and try again"
+    if os.access(genome.absolute().parent, os.W_OK):
+        return remedy
+    return f"{remedy}, or give a link to the genome in a folder of your own: ln -s {genome.absolute()} ."
 
 
 def _check_genome(path: Path) -> bool:
@@ -191,6 +207,8 @@ def _check_genome(path: Path) -> bool:
             file=path,
             remedy="give a genome in FASTA",
         )
+    if b"\r" in block.replace(b"\r\n", b"").removesuffix(b"\r"):
+        refuse_returns(path, 1 + block[: block.index(b"\r")].count(b"\n"))
     with open_file(path) as stream:
         start = stream.read(16)
     if start.startswith(GZIP_MAGIC) and not is_bgzip(start):

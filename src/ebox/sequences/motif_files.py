@@ -1,4 +1,4 @@
-"""Files of motifs: MEME and JASPAR in, MEME out."""
+"""Files of motifs: MEME, JASPAR, HOMER and HOCOMOCO in, MEME out."""
 
 from __future__ import annotations
 
@@ -17,23 +17,29 @@ from ebox.sequences.matrices import Motif
 from ebox.sequences.streams import check_regular, iter_lines
 from ebox.storage.publishing import publish_file
 
-_FORMATS = "ebox reads MEME (letter-probability matrices) and JASPAR (>ID name, then four rows of counts)"
+_FORMATS = (
+    "ebox reads MEME (letter-probability matrices), JASPAR (>ID name, then four rows of counts), HOMER and "
+    "HOCOMOCO (>name, then a row of four numbers for each position)"
+)
+# How much the sums of one kind may differ, as a share of their mean: matrices are rounded.
+_SUM_SPREAD = 0.02
 _DAMAGED = "the file may be cut off or damaged; fetch it again"
+_FLOAT = re.compile(r"-?\d+(\.\d*)?([eE][+-]?\d+)?")
 _SETTING = re.compile(r"(\w+)\s*=\s*(\S+)")
 
 
 def read_motifs(path: PathLike) -> list[Motif]:
-    """Read every motif of a MEME or JASPAR file, plain or gzip; the content shows which it is.
+    """Read every motif of a MEME, JASPAR, HOMER or HOCOMOCO file, plain or gzip; the content shows which it is.
 
     Raises:
-        InputError: the file is missing, has neither format, has no motifs, or is damaged.
+        InputError: the file is missing, has none of these formats, has no motifs, or is damaged.
     """
     lines = _read_lines(path)
     if any(line.startswith("MEME version") for line in lines):
         return read_meme(path)
     if next((line for line in lines if line and not line.startswith("#")), "").startswith(">"):
         return read_jaspar(path)
-    raise InputError("is neither a MEME nor a JASPAR file", file=path, remedy=_FORMATS)
+    raise InputError("is neither a MEME nor a JASPAR file, nor one of HOMER or HOCOMOCO", file=path, remedy=_FORMATS)
 
 
 def read_meme(path: PathLike) -> list[Motif]:
@@ -66,10 +72,12 @@ def read_meme(path: PathLike) -> list[Motif]:
 
 
 def read_jaspar(path: PathLike) -> list[Motif]:
-    """Read every matrix of a JASPAR file: `>ID name`, then the counts of A, C, G and T.
+    """Read every matrix of a JASPAR file (`>ID name`, then a row for each base) or of a HOMER or HOCOMOCO file.
 
-    A row is `A [ 1 2 3 ]` or only the numbers. Rows of shares instead of counts are taken as they are; lines that
-    begin with # are comments.
+    A row of a base is `A [ 1 2 3 ]` or only the numbers. HOMER and HOCOMOCO have a row for each position, with the
+    numbers of A, C, G and T. Four rows of four numbers without letters are positions where the other matrices of the
+    file are, or where their sums agree and those of the columns don't. Rows of shares instead of counts are taken as
+    they are; lines that begin with # are comments.
 
     Raises:
         InputError: the file is missing, without matrices, or damaged; the message names the line.
@@ -86,7 +94,13 @@ def read_jaspar(path: PathLike) -> list[Motif]:
             raise InputError("a row comes before the first line `>ID name`", file=path, line=number, remedy=_FORMATS)
     if not entries:
         raise InputError("holds no matrix", file=path, remedy=_FORMATS)
-    return [_read_jaspar_entry(head, rows, _Place(path, number)) for number, head, rows in entries]
+    matrices = [_read_rows(rows, _Place(path, number)) for number, _, rows in entries]
+    sure = {matrix.by_position for matrix in matrices if matrix.by_position is not None}
+    in_doubt = sure.pop() if len(sure) == 1 else None
+    return [
+        _read_entry(head, matrix, in_doubt, _Place(path, number))
+        for (number, head, _), matrix in zip(entries, matrices, strict=True)
+    ]
 
 
 def write_meme(path: PathLike, motifs: Sequence[Motif]) -> None:
@@ -158,34 +172,71 @@ def _read_columns(lines: Sequence[str], first: int, settings: dict[str, str], pa
     return rows
 
 
-def _read_jaspar_entry(head: str, rows: Sequence[tuple[int, str]], place: _Place) -> Motif:
-    if len(rows) != NUM_BASES:
+@dataclass(frozen=True)
+class _Matrix:
+    """The rows of a matrix as they stand; whether they are positions, or bases, or None where that is in doubt."""
+
+    rows: Float64[np.ndarray, "row column"]
+    by_position: bool | None
+
+
+def _read_rows(rows: Sequence[tuple[int, str]], place: _Place) -> _Matrix:
+    """Read the rows under a header; rows of bases are put into the order A, C, G, T."""
+    has_letters = any(line[0].isalpha() or line[0] == "[" for _, line in rows)
+    by_base: dict[str, list[float]] = {}
+    for base, (number, line) in zip(BASES if has_letters else range(len(rows)), rows, strict=not has_letters):
+        letter = line[0].upper() if line[0].isalpha() else str(base)
+        if letter in by_base or (line[0].isalpha() and letter not in BASES):
+            raise InputError(f"found a row {line[0]!r}, expected {base}", file=place.path, line=number, remedy=_DAMAGED)
+        words = line.lstrip("ACGTacgt").replace("[", " ").replace("]", " ").split()
+        by_base[letter] = [_read_number(word, place.path, number) for word in words]
+    widths = {len(row) for row in by_base.values()}
+    is_of_positions = not has_letters and widths == {NUM_BASES} and len(rows) != NUM_BASES
+    if len(rows) != NUM_BASES and not is_of_positions:
         raise InputError(
-            f"the matrix has {len(rows)} rows, expected 4: the counts of A, C, G and T",
+            f"the matrix has {len(rows)} rows, expected 4 (the counts of A, C, G and T), or a row of 4 numbers for "
+            "each position",
             file=place.path,
             line=place.line,
             remedy=_DAMAGED,
         )
-    counts: dict[str, list[float]] = {}
-    for base, (number, line) in zip(BASES, rows, strict=True):
-        letter = line[0].upper() if line[0].isalpha() else base
-        if letter not in BASES or letter in counts:
-            raise InputError(f"found a row {line[0]!r}, expected {base}", file=place.path, line=number, remedy=_DAMAGED)
-        words = line.lstrip("ACGTacgt").replace("[", " ").replace("]", " ").split()
-        counts[letter] = [_read_number(word, place.path, number) for word in words]
-    widths = {len(row) for row in counts.values()}
     if len(widths) != 1 or widths == {0}:
         raise InputError("the rows differ in length, or are empty", file=place.path, line=place.line, remedy=_DAMAGED)
-    matrix = np.array([counts[base] for base in BASES], np.float64).T
+    in_doubt = not has_letters and len(rows) == NUM_BASES and widths == {NUM_BASES}
+    order = BASES if has_letters else by_base
+    return _Matrix(np.array([by_base[letter] for letter in order]), None if in_doubt else is_of_positions)
+
+
+def _have_one_sum(sums: Float64[np.ndarray, " sum"]) -> bool:
+    return float(np.ptp(sums)) <= _SUM_SPREAD * float(sums.mean())
+
+
+def _read_entry(head: str, found: _Matrix, in_doubt: bool | None, place: _Place) -> Motif:
+    """The motif of a matrix; `in_doubt` is whether rows are positions where the matrix alone does not say."""
+    by_position = found.by_position if found.by_position is not None else in_doubt
+    if by_position is None:
+        by_position = _have_one_sum(found.rows.sum(axis=1)) and not _have_one_sum(found.rows.sum(axis=0))
+    matrix = found.rows if by_position else found.rows.T
     sums = matrix.sum(axis=1, keepdims=True)
     if (sums <= 0).any():
         column = int(np.argmax(sums <= 0)) + 1
         raise InputError(f"column {column} holds no counts", file=place.path, line=place.line, remedy=_DAMAGED)
     sites = None if np.abs(sums - 1).max() < 0.05 else round(float(sums.max()))
-    words = head.split(maxsplit=1)
-    if not words:
+    name, alt_name = _read_names(head)
+    if not name:
         raise InputError("the matrix has no name", file=place.path, line=place.line, remedy="write >ID name")
-    return _make_motif(words[0], (matrix / sums).tolist(), words[1] if len(words) > 1 else "", sites, place)
+    return _make_motif(name, (matrix / sums).tolist(), alt_name, sites, place)
+
+
+def _read_names(head: str) -> tuple[str, str]:
+    """Name and second name of a header: `ID name`, or of HOMER the consensus, the name and the threshold."""
+    fields = head.split("\t")
+    if len(fields) > 2 and _FLOAT.fullmatch(fields[2].strip()) and fields[1].strip():
+        name = "_".join(fields[1].split())
+        short = re.split(r"[(/,]", name)[0]
+        return name, short if short != name else ""
+    words = head.split(maxsplit=1)
+    return (words[0], words[1] if len(words) > 1 else "") if words else ("", "")
 
 
 def _make_motif(name: str, rows: list[list[float]], alt_name: str, num_sites: int | None, place: _Place) -> Motif:
@@ -203,6 +254,10 @@ def _read_number(word: str, path: PathLike, line: int) -> float:
         raise InputError(f"found {word!r}, expected a number", file=path, line=line, remedy=_DAMAGED) from None
     if not np.isfinite(number) or number < 0:
         raise InputError(
-            f"found {word}, expected a share or a count that is not negative", file=path, line=line, remedy=_DAMAGED
+            f"found {word}, expected a share or a count that is not negative",
+            file=path,
+            line=line,
+            remedy="give the counts or shares of the motif (pcm, pfm, ppm); with negative numbers it is a matrix of "
+            "log-odds (pwm)",
         )
     return number

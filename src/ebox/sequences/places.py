@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -35,6 +36,7 @@ class Intervals:
         summit: The position of each peak's summit on its chromosome; -1 where unknown; None: none has one.
         lines: The 1-based line of each in its file.
         source: The file, as the user named it.
+        notes: What a reader should know of the file, as notes.
     """
 
     chrom: np.ndarray
@@ -46,6 +48,7 @@ class Intervals:
     summit: Int64[np.ndarray, " interval"] | None
     lines: Int64[np.ndarray, " interval"]
     source: str
+    notes: tuple[Mapping[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.start)
@@ -68,6 +71,7 @@ class Intervals:
             None if self.summit is None else self.summit[indices],
             self.lines[indices],
             self.source,
+            self.notes,
         )
 
 

@@ -42,7 +42,7 @@ class SimulationConfig(Settings):
     """Which motifs are planted in which background, and what the negatives are."""
 
     motifs: tuple[str, ...] = Field(min_length=1, description="Names or JASPAR ids; each site is one of them.")
-    motif_files: tuple[str, ...] = Field((), description="MEME or JASPAR files to find them in.")
+    motif_files: tuple[str, ...] = Field((), description="MEME, JASPAR, HOMER or HOCOMOCO files to find them in.")
     spacing_bp: tuple[Count, Count] | None = Field(
         None,
         description="Least and greatest gap of two motifs planted together as one site; none: each motif is a site.",
@@ -125,7 +125,7 @@ def read_simulation_config(
 
     Args:
         motifs: Motif name or JASPAR id.
-        motif_files: MEME or JASPAR file to find it in.
+        motif_files: MEME, JASPAR, HOMER or HOCOMOCO file to find it in.
         overrides: A setting of the simulation, such as length_bp=500.
 
     Raises:

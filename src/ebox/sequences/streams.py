@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from ebox.errors import InputError
 from ebox.progress import quiet
@@ -20,11 +22,26 @@ GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 # The empty block that ends every complete bgzip file (SAM specification, section 4.1.2).
 _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_AS_CSV = "save the sheet as CSV (UTF-8), and give that file"
+# What a zip archive holds, by the beginning of a name in it.
+_IN_ZIP = (
+    ("xl/", ("a workbook of Excel (xlsx)", _AS_CSV)),
+    ("word/", ("a document of Word", "save it as plain text")),
+    ("content.xml", ("a sheet of OpenDocument", _AS_CSV)),
+)
 _FOREIGN = (
     (b"BZh", "bzip2", "unpack it with bunzip2"),
     (b"\xfd7zXZ", "xz", "unpack it with unxz"),
     (b"\x28\xb5\x2f\xfd", "zstd", "unpack it with unzstd"),
     (b"PK\x03\x04", "a zip archive", "unpack it with unzip"),
+    (b"\xd0\xcf\x11\xe0", "a workbook of old Excel", _AS_CSV),
+    (b"{\\rtf", "a formatted document (RTF)", "save it as plain text"),
+    (b"PAR1", "Parquet", "write it as CSV"),
+    (b"\x89HDF", "HDF5", "write it as FASTA or CSV"),
+    (b"\xeb\xf2\x89\x87", "bigBed", "convert it: bigBedToBed OLD NEW"),
+    (b"\x87\x89\xf2\xeb", "bigBed", "convert it: bigBedToBed OLD NEW"),
+    (b"\x26\xfc\x8f\x88", "bigWig, a signal and no regions", "give peaks as BED"),
+    (b"\x88\x8f\xfc\x26", "bigWig, a signal and no regions", "give peaks as BED"),
     (b"\x43\x27\x41\x1a", "2bit", "convert it with twoBitToFa"),
     (b"\x1a\x45\xdf\xa3", "a media file", "give a text file"),
     (b"\x89PNG", "an image", "give a text file"),
@@ -107,17 +124,39 @@ def iter_lines(path: str | os.PathLike[str], *, on_bytes: OnBytes = quiet) -> It
         on_bytes: As for `iter_bytes`.
 
     Raises:
-        InputError: as for `iter_bytes`.
+        InputError: as for `iter_bytes`; a carriage return inside a line.
     """
+    return split_lines(iter_bytes(path, on_bytes=on_bytes), path)
+
+
+def split_lines(blocks: Iterable[bytes], path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of blocks of bytes, as `iter_lines` does those of a file."""
     number, rest = 0, b""
-    for block in iter_bytes(path, on_bytes=on_bytes):
+    for block in blocks:
         lines = (rest + block).split(b"\n")
         rest = lines.pop()
         for line in lines:
             number += 1
-            yield number, line.removesuffix(b"\r")
+            yield number, _strip_end(line, path, number)
     if rest:
-        yield number + 1, rest.removesuffix(b"\r")
+        yield number + 1, _strip_end(rest, path, number + 1)
+
+
+def _strip_end(line: bytes, path: str | os.PathLike[str], number: int) -> bytes:
+    bare = line.rstrip(b"\r")
+    if b"\r" in bare:
+        refuse_returns(path, number)
+    return bare
+
+
+def refuse_returns(path: str | os.PathLike[str], line: int) -> NoReturn:
+    """Raise InputError for lines that end with carriage returns alone, as those of old Macs."""
+    raise InputError(
+        "ends its lines with carriage returns alone",
+        file=path,
+        line=line,
+        remedy="convert it: tr '\\r' '\\n' < OLD > NEW",
+    )
 
 
 def open_file(path: str | os.PathLike[str]) -> BufferedReader:
@@ -172,9 +211,24 @@ def _unpack(path: str | os.PathLike[str], stream: BufferedReader, *, packed: boo
 def _check_format(path: str | os.PathLike[str], start: bytes) -> None:
     for magic, name, remedy in _FOREIGN:
         if start.startswith(magic):
-            raise InputError(f"is {name}; ebox reads text, plain or gzip", file=path, remedy=remedy)
+            found = (name, remedy) if name != "a zip archive" else _name_archive(path) or (name, remedy)
+            raise InputError(f"is {found[0]}; ebox reads text, plain or gzip", file=path, remedy=found[1])
+    if re.match(rb"\s*(<!doctype html|<html)", start, re.IGNORECASE):
+        raise InputError("is a web page", file=path, remedy="fetch the file itself: its address gave a page")
     if start.startswith(b"BAM\x01"):
         raise InputError("is BAM, not text", file=path, remedy="convert it with samtools fasta")
+
+
+def _name_archive(path: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """What a zip archive is by the names in it, and what to do; None where that is unknown."""
+    if not Path(path).is_file():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return None
+    return next((about for start, about in _IN_ZIP if any(name.startswith(start) for name in names)), None)
 
 
 def _check_bgzip_end(path: str | os.PathLike[str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ebox.errors import InputError
 from ebox.progress import quiet
 from ebox.sequences.records import SequenceSet, encode_letters, make_offsets
-from ebox.sequences.streams import OnBytes, check_text, iter_bytes
+from ebox.sequences.streams import OnBytes, check_text, iter_bytes, split_lines
 
 _LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
 _NAME_COLUMNS = ("name", "id")
@@ -143,18 +143,10 @@ def _iter_rows(blocks: Iterable[bytes], source: str) -> Iterator[tuple[int, list
 
 def _iter_text(blocks: Iterable[bytes], source: str) -> Iterator[str]:
     """Yield lines of text with their ends."""
-    rest = b""
-    is_first = True
-    for block in blocks:
-        if is_first:
-            check_text(source, block)
-        is_first = False
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            yield line.decode("utf-8", "replace").removesuffix("\r") + "\n"
-    if rest:
-        yield rest.decode("utf-8", "replace").removesuffix("\r")
+    for number, line in split_lines(blocks, source):
+        if number == 1:
+            check_text(source, line)
+        yield line.decode("utf-8", "replace") + "\n"
 
 
 def _prepend(first: str, rest: Iterator[str]) -> Iterator[str]:

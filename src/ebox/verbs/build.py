@@ -59,6 +59,8 @@ def describe(data: Dataset) -> str:
     lines.append(f"  {'kind':<24}{'train':>10}{'validation':>12}{'test':>10}")
     for kind, counts in quality["kinds"].items():
         lines.append(f"  {kind:<24}{counts['train']:>10,}{counts['validation']:>12,}{counts['test']:>10,}")
+    lines += [f"  {say(source, 'centres')}" for source in quality["sources"] if source.get("on_summits") is not None]
+    lines.append(f"  split: {say({'chroms': None, 'fractions': None, **quality['split']}, 'split')}")
     for reason, count in quality["dropped"].items():
         lines.append(f"  dropped, {say(reason)}: {count:,}")
     lines += [f"  beware: {say(warning)}" for warning in quality["warnings"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
-from ebox.progress import OnEntry, OnStage, PathLike, Progress, quiet
+from ebox.progress import OnEntry, OnStage, OnText, PathLike, Progress, quiet
 from ebox.storage.run_folder import REQUEST
 from ebox.verbs.run import RunResult, describe, run
 from ebox.verbs.verb import Verb
@@ -27,6 +27,7 @@ def demo(
     overwrite: bool = True,
     on_stage: OnStage = quiet,
     on_entry: OnEntry = quiet,
+    on_text: OnText = quiet,
     progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> RunResult:
@@ -39,6 +40,7 @@ def demo(
         overwrite: Replace an earlier demo.
         on_stage: Called with the name of each stage as it begins.
         on_entry: Called with every entry of the training metrics and the number of steps in all.
+        on_text: Called with what is said of the dataset: counts, what was dropped and why, warnings.
         progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep; none: that of this process, where it is one of ebox.
 
@@ -66,6 +68,7 @@ def demo(
         overwrite=overwrite,
         on_stage=on_stage,
         on_entry=on_entry,
+        on_text=on_text,
         progress=progress,
         command=command,
     )

@@ -11,7 +11,7 @@ from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.publishing import check_absent, claim_folder
 from ebox.storage.run_folder import EXPLANATION, EXPLANATION_FACTS
-from ebox.verbs.opening import open_dataset_of
+from ebox.verbs.opening import check_query, open_dataset_of, open_query
 from ebox.verbs.report import report
 from ebox.verbs.verb import Verb
 
@@ -33,6 +33,8 @@ def explain(
     run: PathLike,
     *,
     fasta: PathLike | None = None,
+    bed: PathLike | None = None,
+    genome: PathLike | None = None,
     out: PathLike | None = None,
     config: Config | None = None,
     motifs: Sequence[PathLike] = (),
@@ -48,10 +50,12 @@ def explain(
     Args:
         run: Evaluated run folder.
         fasta: Explain these sequences, of any length, not the test split.
-        out: Folder; RUN/explanation when left out. It must be given with --fasta.
+        bed: Explain the sequences of these places: BED; needs a genome.
+        genome: The genome of --bed: FASTA, plain or bgzip.
+        out: Folder; RUN/explanation when left out. It must be given with --fasta and --bed.
         config: The settings, of which `explanation` and `parallel` are used; none: those of the run, with the devices
             of this machine.
-        motifs: MEME or JASPAR file to match with, before JASPAR.
+        motifs: MEME, JASPAR, HOMER or HOCOMOCO file to match with, before JASPAR.
         against: Run of another seed on the same data, to compare explanations with.
         planted: BED of planted sites by record name; planted.bed beside simulated positives when left out.
         overwrite: Replace an earlier explanation in --out; that of the run itself is always replaced.
@@ -76,7 +80,9 @@ def explain(
     track = find_track(model.tracks, settings.track)
     mesh = make_mesh(find_local_devices(ParallelConfig() if config is None else config.parallel))
     check_png()
-    if fasta is not None:
+    check_query(fasta, bed, genome)
+    source = fasta if bed is None else bed
+    if source is not None:
         from ebox.explanation.locus import claim_store, explain_locus, refuse_beside_fasta
 
         refuse_beside_fasta({"--motifs": bool(motifs), "--planted": planted, "--against": against})
@@ -84,7 +90,8 @@ def explain(
         if place.resolve() == (folder / EXPLANATION).resolve():
             raise InputError("is the folder of the test set's explanation", file=place, remedy="choose another --out")
         with claim_store(place) as store:
-            return explain_locus(folder, model, Path(fasta), place, store, settings, track, mesh, progress)
+            sequences = open_query(fasta, bed, genome)
+            return explain_locus(folder, model, sequences, place, store, settings, track, mesh, progress)
     if settings.discover:
         check_extra()
     targets = gather_targets(motifs)

@@ -1,4 +1,4 @@
-"""Opening the dataset of a run."""
+"""Opening what a verb reads: the dataset of a run, and new sequences or places."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ebox.storage.publishing import read_json
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
+    from ebox.sequences import SequenceSet
 
 
 def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bool]:
@@ -34,3 +35,31 @@ def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bo
             "has changed since this run was trained on it", file=place, remedy="give the right folder with --data"
         )
     return data, True
+
+
+def check_query(fasta: PathLike | None, bed: PathLike | None, genome: PathLike | None) -> None:
+    """Raise InputError unless sequences are given, or places with the genome that they lie on."""
+    if fasta is not None and bed is not None:
+        raise InputError("--fasta and --bed can't be combined", remedy="give one of them")
+    if bed is not None and genome is None:
+        raise InputError("places need a genome to take the sequences from", file=bed, remedy="give --genome genome.fa")
+    if genome is not None and bed is None:
+        raise InputError(
+            "a genome is given, but no places on it", file=genome, remedy="give --bed places.bed, or leave --genome out"
+        )
+
+
+def open_query(fasta: PathLike | None, bed: PathLike | None, genome: PathLike | None) -> SequenceSet:
+    """Read new sequences: those of a file, or those of places on a genome.
+
+    Raises:
+        InputError: neither is given, or what is given can't be read or does not go together.
+    """
+    from ebox.sequences import read_places, read_sequences
+
+    check_query(fasta, bed, genome)
+    if bed is not None and genome is not None:
+        return read_places(Path(bed), Path(genome))
+    if fasta is None:
+        raise InputError("there are no sequences", remedy="give --fasta FILE, or --bed FILE with --genome FILE")
+    return read_sequences(Path(fasta))

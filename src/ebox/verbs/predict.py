@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.outputs import check_output
+from ebox.verbs.opening import open_query
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -18,14 +19,16 @@ VERB = Verb("predict", "Score new sequences of any length.", "predict", argument
 
 def predict(
     run: PathLike,
-    fasta: PathLike,
+    fasta: PathLike | None = None,
     out: PathLike | None = None,
     *,
+    bed: PathLike | None = None,
+    genome: PathLike | None = None,
     platform: str = "auto",
     overwrite: bool = False,
     progress: Progress = quiet,
 ) -> ScoresResult:
-    """Score the sequences of a file.
+    """Score the sequences of a file, or of places on a genome.
 
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
     since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read
@@ -34,6 +37,8 @@ def predict(
     Args:
         run: Run folder with a trained model.
         fasta: Sequences to score: FASTA, or a table with a column `sequence`.
+        bed: Places to score in its stead: BED; needs a genome.
+        genome: The genome of --bed: FASTA, plain or bgzip.
         out: Tab-separated file to write, packed if its name ends in .gz; - is standard output; none: only the result.
         platform: auto, cpu, gpu or tpu.
         overwrite: Replace a file at --out.
@@ -46,13 +51,14 @@ def predict(
     from ebox.evaluation.scores import score_sequences, write_scores
     from ebox.mesh import find_local_devices, make_mesh
     from ebox.models.files import load_model
-    from ebox.sequences import read_sequences
     from ebox.settings.reading import make_config
 
     model = load_model(Path(run))
     if out is not None:
-        check_output(out, overwrite=overwrite, inputs={"sequences": fasta})
-    sequences = read_sequences(Path(fasta))
+        given = {"sequences": fasta, "places": bed, "genome": genome}
+        inputs = {what: path for what, path in given.items() if path is not None}
+        check_output(out, overwrite=overwrite, inputs=inputs)
+    sequences = open_query(fasta, bed, genome)
     mesh = make_mesh(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
     protocol = read_protocol(Path(run), model.tracks)
     result = score_sequences(

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
-from ebox.progress import OnEntry, OnStage, PathLike, Progress, quiet
+from ebox.progress import OnEntry, OnStage, OnText, PathLike, Progress, quiet
 from ebox.storage.publishing import claim_folder, read_json, write_json
 from ebox.storage.run_folder import REQUEST, clear_run
 from ebox.storage.stamps import SIMULATION, read_stamped
 from ebox.verbs.build import build
+from ebox.verbs.build import describe as describe_dataset
 from ebox.verbs.evaluate import EvaluationResult, describe_metrics, evaluate
 from ebox.verbs.report import report
 from ebox.verbs.train import train
@@ -63,6 +64,7 @@ def run(
     overwrite: bool = False,
     on_stage: OnStage = quiet,
     on_entry: OnEntry = quiet,
+    on_text: OnText = quiet,
     progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> RunResult:
@@ -73,12 +75,13 @@ def run(
         sources: Where the examples come from.
         config: The settings; none: the defaults.
         simulation: The `simulation.json` of simulated sequences, for the best possible result in the report.
-        motifs: MEME or JASPAR file for the best-PWM baseline, beside the motifs of TAL1 (MA0091.2, MA0140.3). Other
-            motifs alone: --set evaluation.motifs=['MA0139.2'].
+        motifs: MEME, JASPAR, HOMER or HOCOMOCO file for the best-PWM baseline, beside the motifs of TAL1 (MA0091.2,
+            MA0140.3). Other motifs alone: --set evaluation.motifs=['MA0139.2'].
         resume: Go on where an interrupted run stopped; stages that are done are kept.
         overwrite: Replace an earlier result in --out.
         on_stage: Called with the name of each stage as it begins.
         on_entry: Called with every entry of the training metrics and the number of steps in all.
+        on_text: Called with what is said of the dataset: counts, what was dropped and why, warnings.
         progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep; none: that of this process.
 
@@ -99,8 +102,10 @@ def run(
         _check_request(folder, sources, config, resume=resume)
         if not (resume and is_dataset(dataset)):
             on_stage("build")
+            again = overwrite or resume
             with _request_kept(folder, _request(sources, config)):
-                build(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
+                made = build(dataset, sources, config, overwrite=again, progress=progress, command=command)
+            on_text(describe_dataset(made))
             # Only now: if the build fails, the earlier run is still whole.
             if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
                 clear_run(folder)

@@ -52,6 +52,8 @@ def _describe_source(source: Mapping[str, Any], roles: Mapping[str, Any]) -> dic
         "role": source.get("role", more.get("role")),
         "records": source.get("records", more.get("records")),
         "examples": more.get("examples"),
+        "on_summits": more.get("on_summits"),
+        "on_middles": more.get("on_middles"),
         "sha256": source.get("sha256"),
     }
 

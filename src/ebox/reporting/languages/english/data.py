@@ -23,6 +23,19 @@ def _tell_planted(made: Mapping[str, Any]) -> str:
 
 
 def _tell_split(split: Mapping[str, Any]) -> str:
+    reasons = {
+        "asked": ", as the settings ask for",
+        "all_placed": ", since every example names its place",
+        "none_placed": ", since no example names its place",
+        "some_placed": f", since {split.get('num_without_place'):,} of {split.get('num_examples'):,} examples name no "
+        "place"
+        if split.get("why") == "some_placed"
+        else "",
+    }
+    return _tell_mode(split) + reasons.get(split.get("why", ""), "")
+
+
+def _tell_mode(split: Mapping[str, Any]) -> str:
     if split["mode"] == "chromosome":
         chroms = split["chroms"]
         if not chroms:
@@ -98,6 +111,14 @@ def _tell_parity(parity: Mapping[str, Any]) -> str:
     )
 
 
+def _tell_unknown_chroms(found: Mapping[str, Any]) -> str:
+    lacking, has = (join_words(found[key]) for key in ("chroms", "genome_chroms"))
+    return (
+        f"{found['num']:,} of {found['of']:,} records of {found['source']} lie on chromosomes that the genome lacks, "
+        f"such as {lacking}, and has others, such as {has}: no window is taken there"
+    )
+
+
 _DID = {"data": "made the data", "training": "trained the network", "evaluation": "evaluated it"}
 DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     # Why a record was dropped.
@@ -122,7 +143,20 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "few_made": "{num:,} {kind} negatives made, {wanted:,} wanted",
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
     "gc_logistic baseline",
+    "genome_differs": "{num:,} of {of:,} records of {source} that were compared are not the genome at the place that "
+    "their header names: of another build, or of the other strand",
     "many_dropped": "{num:,} records dropped of {records:,} read: see dropped.tsv",
+    "some_placed": "the split is random and not by chromosome, since {num_without_place:,} of {num_examples:,} "
+    "examples name no place, the first of them {record!r}: give each a header >chrom:start-end, or leave it out",
+    "unknown_chroms": _tell_unknown_chroms,
+    "zero_summits": "every summit in column 10 of {source} is 0, which is taken as a placeholder: windows stand around "
+    "the middles of its peaks",
+    "some_summits": "{num:,} of {of:,} lines of {source} have a summit in column 10; windows of the others stand "
+    "around the middles of their peaks",
+    "unused_summits": "column 10 of {source} could be a summit in {num:,} of {of:,} lines, and holds something else in "
+    "most: windows stand around the middles of its peaks",
+    "dash_strands": "every line of {source} has - for name, score and strand: the strand is taken as unknown",
+    "centres": "{on_summits:,} windows of {source} around summits, {on_middles:,} around middles",
     # What was asked, and how it was trained.
     "planted": _tell_planted,
     "split": _tell_split,
