@@ -184,7 +184,7 @@ def find_truth(run: Path, data: Dataset, planted: PathLike | None) -> Truth:
     motifs: tuple[Motif, ...] = ()
     record_bp = None
     if path.exists():
-        simulation = read_stamped(path, stamps.SIMULATION)
+        simulation = read_stamped(path, stamps.SIMULATION_OF_RUN)
         entries, record_bp = simulation.get("motifs", []), simulation.get("config", {}).get("length_bp")
         motifs = tuple(
             Motif(entry["name"], np.asarray(entry["probabilities"]), "planted", entry.get("alt_name", ""))

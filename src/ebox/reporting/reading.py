@@ -124,7 +124,9 @@ def _read_explanation(file: Path) -> dict[str, Any]:
 _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     EXPLANATION: _read_explanation,
     run_folder.FILTERS: lambda file: read_stamped(file, stamps.FILTERS),
-    run_folder.SIMULATION: lambda file: read_stamped(file, stamps.SIMULATION),
+    run_folder.PARITY: lambda file: read_stamped(file, stamps.PARITY),
+    run_folder.SCALING: lambda file: read_stamped(file, stamps.SCALING),
+    run_folder.SIMULATION: lambda file: read_stamped(file, stamps.SIMULATION_OF_RUN),
 }
 
 
@@ -135,7 +137,7 @@ def is_measured(track: Mapping[str, Any]) -> bool:
 
 
 def _read_dataset(file: Path) -> dict[str, Any]:
-    value = read_stamped(file, stamps.DATASET)
+    value = read_stamped(file, stamps.DATASET_OF_RUN)
     if "splits" not in value:
         raise InputError("is not the manifest of a dataset", file=file, remedy="train again to copy it here")
     return value

@@ -113,10 +113,7 @@ class MetricsLog:
 
 def clear_run(folder: Path) -> None:
     """Remove the files of training, evaluation and report from a run folder; the mark of a run folder goes last."""
-    from ebox.storage import run_folder
-    from ebox.storage.run_folder import EXPLANATION, EXPLANATION_WORK
-
-    for name in (EXPLANATION, EXPLANATION_WORK, *run_folder.OWN_FILES):
+    for name in (EXPLANATION, EXPLANATION_WORK, SIMULATION, *OWN_FILES):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.publishing import find_command, publish_file, write_json
-from ebox.storage.stamps import SIMULATION, read_stamped
+from ebox.storage.stamps import SIMULATION_OF_RUN, read_stamped
 from ebox.verbs.opening import open_dataset_of
 from ebox.verbs.verb import Verb
 
@@ -166,7 +166,7 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
 
 def _read_ceiling(path: Path) -> Mapping[str, Any] | None:
     """The best possible result, where the sequences were simulated."""
-    return read_stamped(path, SIMULATION).get("ceiling") if path.exists() else None
+    return read_stamped(path, SIMULATION_OF_RUN).get("ceiling") if path.exists() else None
 
 
 def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Progress) -> None:
