@@ -118,6 +118,15 @@ def test_numbers_stand_on_the_page_and_in_the_json(run_folder: Path) -> None:
     ]
 
 
+def test_a_metric_of_the_evaluation_has_its_row_in_the_order_of_the_file(run_folder: Path) -> None:
+    evaluation = make_evaluation()
+    metrics = evaluation["tracks"][0]["splits"]["test"]["metrics"]
+    evaluation["tracks"][0]["splits"]["test"]["metrics"] = {"f1": {"value": 0.8125, "low": 0.8, "high": 0.9}, **metrics}
+    _change(run_folder, "evaluation.json", evaluation)
+    page = _text(write_report(run_folder).read_text())
+    assert re.search(r"f1 0\.8125? .*Balanced accuracy", page)
+
+
 def test_no_folder_of_the_machine_is_told(run_folder: Path) -> None:
     write_report(run_folder)
     for name in ("report.html", "report.json"):
