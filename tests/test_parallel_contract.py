@@ -290,7 +290,7 @@ class _Clock:
 
 
 def _waits(monkeypatch: pytest.MonkeyPatch, steps: list[float], waited: float, rests: bool = False) -> bool:
-    """Whether a watch of 6 seconds still waits so long after steps at those times."""
+    """Whether a watch of 6 seconds still waits, that long after steps at those times."""
     clock, looks = _Clock(), []  # type: _Clock, list[float]
 
     def sleep(seconds: float) -> None:
