@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+# Exit codes of a process, for whoever started it, and for the supervisor of a worker.
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
+EXIT_LOST = 76  # lost another worker, or made no step for too long
+EXIT_INTERRUPTED = 130
+
 
 class InputError(Exception):
     """Input, a setting or an environment that ebox cannot work with.
@@ -19,7 +26,7 @@ class InputError(Exception):
         remedy: What the user can do.
     """
 
-    exit_code = 2
+    exit_code = EXIT_BAD_INPUT
 
     def __init__(
         self,
@@ -64,8 +71,12 @@ def explain_memory(error: Exception) -> InputError | None:
 
 
 class WorkersFailedError(Exception):
-    """The workers of a group failed more times than allowed. The command line exits with code 1."""
+    """The workers of a group failed more times than allowed."""
+
+    exit_code = EXIT_FAILED
 
 
 class ResumableError(Exception):
-    """SIGTERM stopped a training, which was saved and can be resumed. The command line exits with code 75."""
+    """SIGTERM stopped a training, which was saved and can be resumed."""
+
+    exit_code = EXIT_RESUMABLE

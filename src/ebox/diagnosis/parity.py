@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ebox.errors import InputError
+from ebox.errors import EXIT_BAD_INPUT, InputError
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig, format_config, make_config, read_config
 from ebox.storage.publishing import read_json
 from ebox.storage.stamps import PARITY, write_stamped
-from ebox.workers.contract import EXIT_BAD_INPUT, TrainTask, WorkerArguments
+from ebox.workers.contract import TrainTask, WorkerArguments
 
 TOLERANCE = 1e-6
 STEPS = 50

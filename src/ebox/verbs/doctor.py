@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebox.errors import InputError
+from ebox.errors import EXIT_BAD_INPUT, EXIT_FAILED, InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.verbs.train import worker_arguments
 from ebox.verbs.verb import Verb
-from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_FAILED
 
 if TYPE_CHECKING:
     from ebox.diagnosis.findings import DoctorResult

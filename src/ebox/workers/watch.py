@@ -8,7 +8,7 @@ import threading
 import time
 from typing import NoReturn, final
 
-from ebox.workers.contract import EXIT_LOST
+from ebox.errors import EXIT_LOST
 
 # A step, or a job of an asynchronous worker, may take this multiple of the time of the slowest one before it.
 PATIENCE = 10.0
