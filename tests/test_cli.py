@@ -177,6 +177,16 @@ def test_lengths_that_vary_keep_most_of_the_sequences(tmp_path: Path):
             ["run", "--out", "r", "--positives", "absent.fa", "--split", "sideways"],
             "'sideways' is not one of 'auto', 'random', 'chromosome'",
         ),
+        (
+            ["train", "absent", "--out", "r", "--exchange", "exakt"],
+            "'--exchange': 'exakt' is not one of 'exact', 'half', 'int8', 'topk', 'powersgd'; did you mean 'exact'?",
+        ),
+        (["train", "absent", "--out", "r", "--exchange", "7"], "'7' is not one of 'exact', "),
+        (
+            ["predict", "absent", "--fasta", "a.fa", "--out", "b.tsv", "--platform", "gpx"],
+            "'--platform': 'gpx' is not one of 'auto', 'cpu', 'gpu', 'tpu'; did you mean 'gpu'?",
+        ),
+        (["doctor", "--parity", "--platform", "cpx"], "'cpx' is not one of 'auto', 'cpu', 'gpu', 'tpu'; did you mean"),
         (["train", "absent", "--out", "r"], "absent"),
         (["evaluate", "absent"], "absent"),
         (["predict", "absent", "--fasta", "a.fa", "--out", "b.tsv"], "absent"),

@@ -10,6 +10,7 @@ import pytest
 import ebox
 from ebox.cli.app import list_verbs, make_app
 from ebox.cli.parameters import list_parts, read_args
+from ebox.sequences.simulation import SimulationConfig
 from ebox.settings import flags, reading, sections
 from ebox.settings.fields import setting
 from ebox.settings.sections import Config, TrainConfig
@@ -86,7 +87,7 @@ def test_the_identity_is_network_training_and_what_passes_between_workers():
 
 
 def test_every_setting_says_what_it_means():
-    for section, model in Config.list_sections().items():
+    for section, model in {**Config.list_sections(), "simulation": SimulationConfig}.items():
         for name, field in model.model_fields.items():
             assert field.description, f"{section}.{name}"
             assert field.description[-1] in ".;)", f"{section}.{name}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 from typing import Any
 
 # Exit codes of a process, for whoever started it, and for the supervisor of a worker.
@@ -58,6 +60,12 @@ class InputError(Exception):
         where = f"{', '.join(place)}: " if place else ""
         remedy = "" if self.remedy is None else f"\n  What to do: {self.remedy}"
         return f"{where}{self.problem}{remedy}"
+
+
+def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a message that names the known word nearest to another one; "" where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def explain_memory(error: Exception) -> InputError | None:

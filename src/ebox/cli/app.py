@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 import ebox
 from ebox.cli.exits import run_app
 from ebox.cli.parameters import Option, Part, list_parts
+from ebox.errors import suggest
 from ebox.verbs.verb import Verb
 
 HELP = "Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds."
@@ -103,19 +105,32 @@ def _call(function: Callable[..., Any], parts: list[Part], given: Mapping[str, A
 
 def _make_parameter(option: Option) -> inspect.Parameter:
     about: Any
+    kind, metavar, parser = option.kind, option.metavar, None
+    choices = [choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal for choice in get_args(part)]
+    if choices:
+        # Typer's own message has no nearest choice, and names an error of a library.
+        kind, metavar, parser = str | None, f"<{'|'.join(choices)}>", partial(_choose, choices)
     if option.is_argument:
         about = typer.Argument(help=option.help, metavar=option.name)
     else:
         # Only one name: a flag has no opposite, unless it is on by default.
         is_on = option.default is True
         name = f"{option.name}/--no-{option.name.removeprefix('--')}" if is_on else option.name
-        about = typer.Option(name, help=option.help, metavar=option.metavar)
+        about = typer.Option(name, help=option.help, metavar=metavar, parser=parser)
     return inspect.Parameter(
         option.parameter,
         inspect.Parameter.KEYWORD_ONLY,
         default=option.default,
-        annotation=Annotated[option.kind, about],
+        annotation=Annotated[kind, about],
     )
+
+
+def _choose(choices: Sequence[str], word: str) -> str:
+    """The word, if it is one of the choices."""
+    if word not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise typer.BadParameter(f"{word!r} is not one of {listed}{suggest(word, choices)}")
+    return word
 
 
 def _read_opening(function: Callable[..., Any]) -> str:

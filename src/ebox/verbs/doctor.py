@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ebox.diagnosis.parity import ParityResult
     from ebox.diagnosis.preflight import PreflightResult
     from ebox.planning.examination import TopologyResult
+    from ebox.settings.sections import Platform
 
 
 def exit_code(result: DoctorResult | ParityResult | GrowthResult) -> int:
@@ -49,7 +50,7 @@ def doctor(
     workers: str = "2,4,8",
     scaling: bool = False,
     link: str = "10gbit",
-    platform: str | None = None,
+    platform: Platform | None = None,
     out: PathLike | None = None,
     progress: Progress = quiet,
 ) -> DoctorResult | ParityResult | GrowthResult:
@@ -67,7 +68,7 @@ def doctor(
         workers: With --parity: numbers of workers, as 2,4,8.
         scaling: With --for: measure steps here, and predict them for up to 256 workers.
         link: With --scaling: the network between workers, as 10gbit.
-        platform: With --parity: cpu (default), gpu or tpu.
+        platform: With --parity: what computes; none: cpu.
         out: With --parity or --scaling: JSON file; in a run, its report shows it.
         progress: Called with a phrase, the number done, and the number in all.
 
@@ -105,7 +106,7 @@ def _examine(
 
 def _certify(
     workers: str,
-    platform: str | None,
+    platform: Platform | None,
     config: PathLike | None,
     overrides: Sequence[str],
     out: PathLike | None,

@@ -13,12 +13,18 @@ from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from ebox.evaluation.scores import ScoresResult
+    from ebox.settings.sections import Platform
 
 VERB = Verb("predict", "Score new sequences of any length.", "predict", arguments={"run": "RUN"}, needed=("out",))
 
 
 def predict(
-    run: PathLike, fasta: PathLike, out: PathLike | None = None, *, platform: str = "auto", progress: Progress = quiet
+    run: PathLike,
+    fasta: PathLike,
+    out: PathLike | None = None,
+    *,
+    platform: Platform | None = None,
+    progress: Progress = quiet,
 ) -> ScoresResult:
     """Score the sequences of a file.
 
@@ -30,7 +36,7 @@ def predict(
         run: Run folder with a trained model.
         fasta: Sequences to score: FASTA, or a table with a column `sequence`.
         out: Tab-separated file to write; none: only the result.
-        platform: auto, cpu, gpu or tpu.
+        platform: What computes; none: the best on this machine.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
@@ -46,7 +52,8 @@ def predict(
     model = load_model(Path(run))
     _check_out(out, Path(run), Path(fasta))
     sequences = read_sequences(Path(fasta))
-    mesh = make_mesh(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
+    parallel = {} if platform is None else {"platform": platform}
+    mesh = make_mesh(find_local_devices(make_config({"parallel": parallel}).parallel))
     protocol = read_protocol(Path(run), model.tracks)
     result = score_sequences(
         model, sequences, protocol.thresholds, mesh, both_strands=protocol.both_strands, progress=progress
