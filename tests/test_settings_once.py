@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -140,12 +141,30 @@ def test_the_sections_that_a_verb_names_are_there():
         assert verb.of_run is None or verb.of_run in known
 
 
-def test_no_line_of_the_code_hands_on_a_row_of_none():
+def find_rows_of_none(source: str) -> list[int]:
+    """The lines of calls that hand on three values of None or more, by position or by name."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        # To replace a column by None is to leave it out.
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") != "replace":
+            given = [*node.args, *(word.value for word in node.keywords)]
+            if sum(isinstance(each, ast.Constant) and each.value is None for each in given) >= 3:
+                found.append(node.lineno)
+    return found
+
+
+def test_no_call_hands_on_a_row_of_none():
     source = Path(ebox.__file__).parent
-    rows = [
-        f"{path.name}:{number}"
+    assert [
+        f"{path.relative_to(source)}:{line}"
         for path in source.rglob("*.py")
-        for number, line in enumerate(path.read_text().splitlines(), start=1)
-        if re.search(r"\bNone, None, None\b", line)
-    ]
-    assert rows == []
+        for line in find_rows_of_none(path.read_text(encoding="utf-8"))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "call", ["f(1, None, None, None)", "f(\n    None,\n    None,\n    None,\n)", "f(None, a=None, b=None)"]
+)
+def test_a_row_of_none_is_found(call: str):
+    assert find_rows_of_none(call) == [1]
+    assert find_rows_of_none("f(None, a=None)") == []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebox.settings.reading import Config
+from ebox.storage.notes import Code, note
 
 if TYPE_CHECKING:
     import jax
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
 WARM_UP, TIMED = 2, 3
 # The share of free memory that a training may take: the rest is for the host's arrays and other programs.
 USABLE_SHARE = 0.8
+
+
+class Remark(Code):
+    """What would be slow, or what the user should know."""
+
+    LITTLE_MEMORY = "little_memory"
+    MANY_PROCESSES = "many_processes"
+    UNEVEN_BATCH = "uneven_batch"
+    SHARED_CORES = "shared_cores"
+    DELAYED_ON_CPU = "delayed_on_cpu"
+    BUSY = "busy"
+    BFLOAT16_ON_CPU = "bfloat16_on_cpu"
+    GLOBAL_STATISTICS = "global_statistics"
+    GROUP_THAT_FITS = "group_that_fits"
+    NO_GROUP_FITS = "no_group_fits"
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,7 @@ class PreflightResult:
         step_bytes: Memory that a step needs on one device.
         free_bytes: Free memory of one device.
         largest_batch_size: The largest global batch that fits, by the compiler's plan for two sizes.
-        remarks: What would be slow, or what the user should know; each a sentence that says what to do.
+        remarks: What would be slow, or what the user should know; each a note with a code of `Remark`.
     """
 
     devices: str
@@ -53,7 +69,7 @@ class PreflightResult:
     step_bytes: int
     free_bytes: int
     largest_batch_size: int
-    remarks: tuple[str, ...]
+    remarks: tuple[dict[str, Any], ...]
 
 
 def check_training(dataset: Path | str, config: Config | None = None) -> PreflightResult:
@@ -181,7 +197,7 @@ def _free_bytes(device: jax.Device, num_devices: int) -> int:
     return psutil.virtual_memory().available // num_devices
 
 
-def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Iterable[str]:
+def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Iterable[dict[str, Any]]:
     import os
 
     from ebox.workers.machine import count_cores
@@ -189,25 +205,26 @@ def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Ite
     platform, processes = mesh.devices.flat[0].platform, config.parallel.processes
     workers = max(processes, config.parallel.workers) * mesh.size
     if step_bytes > USABLE_SHARE * free_bytes:
-        yield "a step needs more memory than is free; set train.device_batch_size, so that gradients are accumulated"
+        yield note(Remark.LITTLE_MEMORY)
     if processes > count_cores():
-        yield f"{processes} processes share {count_cores()} cores; use at most one process for each core"
-    if config.train.batch_size % mesh.size:
-        places = -(-config.train.batch_size // mesh.size) * mesh.size
-        yield f"a batch of {config.train.batch_size} leaves places on {mesh.size} devices empty; {places} fills them"
+        yield note(Remark.MANY_PROCESSES, {"processes": processes, "cores": count_cores()})
+    batch_size = config.train.batch_size
+    if batch_size % mesh.size:
+        places = -(-batch_size // mesh.size) * mesh.size
+        yield note(Remark.UNEVEN_BATCH, {"batch_size": batch_size, "devices": mesh.size, "places": places})
     if processes > 1:
-        yield f"the time is that of this process on all cores; {processes} processes share them, and also exchange"
+        yield note(Remark.SHARED_CORES, {"processes": processes})
     if platform == "cpu" and config.parallel.sync == "delayed":
-        yield "a processor waits for a delayed exchange too, so sync=delayed does not make steps faster here"
+        yield note(Remark.DELAYED_ON_CPU)
     if workers > 1 and config.model.batch_norm:
         yield from _remark_on_statistics(config, workers)
     if platform == "cpu" and os.getloadavg()[0] > 0.5 * count_cores():
-        yield f"the machine is busy (load {os.getloadavg()[0]:.1f}), so the time is that of a busy machine"
+        yield note(Remark.BUSY, {"load": os.getloadavg()[0]})
     if platform == "cpu" and config.train.precision == "bfloat16":
-        yield "bfloat16 is slower than float32 on most processors; time both, or leave train.precision at auto"
+        yield note(Remark.BFLOAT16_ON_CPU)
 
 
-def _remark_on_statistics(config: Config, workers: int) -> Iterable[str]:
+def _remark_on_statistics(config: Config, workers: int) -> Iterable[dict[str, Any]]:
     """Remark on the messages of batch normalisation between workers, besides the gradient."""
     from ebox.training.batches import Shares
     from ebox.training.step import even_group
@@ -216,17 +233,11 @@ def _remark_on_statistics(config: Config, workers: int) -> Iterable[str]:
     if config.parallel.sync in {"local", "async"} or train.batch_statistics == "device":
         return
     if train.batch_statistics == "global":
-        yield (
-            "batch normalisation by the whole batch waits for two messages in each layer at every step; with "
-            "train.batch_statistics=group, workers that hold whole groups send none"
-        )
+        yield note(Remark.GLOBAL_STATISTICS)
         return
     group = even_group(train.batch_size, train.group_examples)
     piece = Shares(train.batch_size, workers, train.device_batch_size).piece_size
     if piece % group:
         fits = [most for most in range(piece, 7, -1) if piece % even_group(train.batch_size, most) == 0]
-        remedy = f"train.group_examples={fits[0]}" if fits else "a train.batch_size that the workers share evenly"
-        yield (
-            f"each of {workers} workers takes {piece} examples, which are no whole groups of {group}, so batch "
-            f"normalisation waits for two messages a layer, longer ones than without groups; set {remedy}"
-        )
+        values = {"workers": workers, "piece": piece, "group": group}
+        yield note(Remark.GROUP_THAT_FITS, {**values, "fits": fits[0]}) if fits else note(Remark.NO_GROUP_FITS, values)

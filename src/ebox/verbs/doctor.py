@@ -188,8 +188,10 @@ def describe_growth(result: GrowthResult) -> str:
 
 def describe_parity(result: ParityResult) -> str:
     """The certificate of one worker against several, as a table."""
+    from ebox.diagnosis.parity import STEPS, TOLERANCE
+
     chosen = f" with {', '.join(result.overrides)}" if result.overrides else ""
-    lines = [f"against one worker, after 50 steps of a fixed problem{chosen}:"]
+    lines = [f"against one worker, after {STEPS} steps of a fixed problem{chosen}:"]
     for case in result.cases:
         verdict = "holds" if case.holds else "DOES NOT HOLD"
         rerun = "equal to the bit" if case.rerun_is_equal else "DIFFERENT"
@@ -197,7 +199,9 @@ def describe_parity(result: ParityResult) -> str:
             f"  {case.workers:>2} {case.kind:<10} relative difference {case.relative_difference:.1e}, "
             f"a rerun {rerun}: {verdict}"
         )
-    lines.append("the same model" if result.holds else "NOT the same model; the bound is 1e-06 and an equal rerun")
+    lines.append(
+        "the same model" if result.holds else f"NOT the same model; the bound is {TOLERANCE:.0e} and an equal rerun"
+    )
     return "\n".join(lines)
 
 
@@ -218,6 +222,8 @@ def describe_doctor(result: DoctorResult) -> str:
 
 def describe_preflight(result: PreflightResult) -> str:
     """What a training would take on this machine."""
+    from ebox.reporting.languages import find_language
+
     minutes = result.training_seconds / 60
     rate = result.batch_size / result.step_seconds
     rows = [
@@ -233,11 +239,13 @@ def describe_preflight(result: PreflightResult) -> str:
         ("largest batch", f"about {result.largest_batch_size:,} examples a step would fit"),
     ]
     lines = [f"{name:<14} {fact}" for name, fact in rows]
-    return "\n".join([*lines, *(f"note: {remark}" for remark in result.remarks)])
+    return "\n".join([*lines, *(f"note: {find_language().say(remark)}" for remark in result.remarks)])
 
 
 def describe_topology(result: TopologyResult) -> str:
     """The train step compiled for a topology: a table of names and facts, then the notes."""
+    from ebox.reporting.languages import find_language
+
     found, chip = result.compilation, result.topology.chip
     memory, total = found.memory, f"{found.memory.total / 2**20:,.1f} MiB"
     if chip.memory_bytes is not None:
@@ -267,4 +275,4 @@ def describe_topology(result: TopologyResult) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     rows.append(("compiled in", f"{found.lower_seconds + found.compile_seconds:.1f} s by {versions}"))
     lines = [f"{result.topology.name}: the train step compiles", *(f"  {name:<18}{fact}" for name, fact in rows)]
-    return "\n".join([*lines, *(f"  note: {note}" for note in result.notes)])
+    return "\n".join([*lines, *(f"  note: {find_language().say(note)}" for note in result.notes)])

@@ -195,8 +195,9 @@ def describe(result: EvaluationResult) -> str:
 
 def describe_metrics(facts: Mapping[str, Any]) -> str:
     """The headline of an evaluation in a few lines of plain text."""
-    from ebox.reporting.languages.english import say
+    from ebox.reporting.languages import find_language
 
+    say = find_language().say
     lines = []
     for track in facts["tracks"]:
         test = track["splits"]["test"]
@@ -219,10 +220,10 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
 
 
 def _describe_baseline(baseline: Mapping[str, Any]) -> str:
-    from ebox.reporting.languages.english import say
+    from ebox.reporting.languages import find_language
 
     if baseline["reason"] is not None:
-        return f"not fitted: {say(baseline['reason'])}"
+        return f"not fitted: {find_language().say(baseline['reason'])}"
     metrics = baseline["splits"]["test"]["metrics"]
     return f"AUROC {metrics['auroc']['value']:.4f}, AUPRC {metrics['auprc']['value']:.4f}"
 

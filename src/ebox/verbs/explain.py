@@ -114,12 +114,14 @@ def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
 
 def describe(result: ExplanationResult) -> str:
     """What was explained, what was found, and how reliable that is, in a few lines."""
-    from ebox.reporting.languages.english import say
-    from ebox.reporting.languages.english.names import METHODS
+    from ebox.reporting.languages import find_language
 
-    facts = result.facts
+    language, facts = find_language(), result.facts
+    say = language.say
     sequences, attribution = facts["sequences"], facts["attribution"]
-    lines = [f"{facts['track']}: {sequences['num']:,} sequences explained by {METHODS[attribution['method']]}"]
+    lines = [
+        f"{facts['track']}: {sequences['num']:,} sequences explained by {language.name_method(attribution['method'])}"
+    ]
     for key, words in (
         ("num_windowed", f"longer than {sequences['length_bp']} bp: explained in windows, each base the mean of them"),
         ("num_padded", f"shorter than {sequences['length_bp']} bp: padded with N"),

@@ -220,18 +220,13 @@ def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def describe(result: TrainingResult) -> str:
     """How a training went, what its workers sent each other, and the path of the model."""
+    from ebox.reporting.languages import find_language
+
     lines = [
         f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
         f"kept step {result.best_step}"
     ]
     sent = result.communication
     if sent.get("workers", 1) > 1:
-        lines.append(
-            f"{sent['workers']} workers, exchange {sent['exchange']}, sync {sent['sync']}: each sent "
-            f"{sent['sent_bytes_a_step'] / 1e3:,.1f} kB a step; the gradients alone, exactly, would be "
-            f"{sent['exact_bytes_a_step'] / 1e3:,.1f} kB ({sent['ratio']:.1f} times as many)"
-        )
-    if "staleness" in sent:
-        late = sent["staleness"]
-        lines.append(f"gradients were {late['mean']:.1f} steps late on average, {late['max']} at most")
+        lines.append(f"workers: {find_language().say({'staleness': None, **sent}, 'workers')}")
     return "\n".join([*lines, f"model: {result.folder / MODEL}"])

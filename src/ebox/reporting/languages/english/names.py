@@ -62,6 +62,11 @@ def explain_metric(metric: str) -> str:
     return METRICS[metric][1] if metric in METRICS else ""
 
 
+def name_method(method: str) -> str:
+    """A method of attribution."""
+    return METHODS[method]
+
+
 def name_kind(kind: str) -> str:
     """The short words for a kind of example."""
     return KINDS[kind][0] if kind in KINDS else kind
