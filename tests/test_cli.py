@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import processes
+from ebox.cli.app import list_verbs
 
 VERBS = ["build", "config", "demo", "doctor", "evaluate", "explain", "predict", "report", "run", "simulate", "train"]
 
@@ -43,6 +44,13 @@ def many(path: Path, count: int, seed: int, length: int = 60) -> Path:
 def test_the_verbs_are_these():
     help_text = ebox("--help").stdout
     assert sorted(re.findall(r"^  ([a-z]+)  ", help_text.partition("Commands:")[2], re.MULTILINE)) == VERBS
+
+
+def test_the_list_of_verbs_shows_their_first_sentences():
+    told = " ".join(ebox("--help").stdout.split())
+    for verb, module in list_verbs().values():
+        first = " ".join((verb.find_function(module).__doc__ or "").split()).partition(". ")[0].removesuffix(".")
+        assert f"{verb.name} {first}." in told
 
 
 def test_help_is_loaded_without_the_heavy_parts():

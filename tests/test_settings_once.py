@@ -107,7 +107,7 @@ def test_kinds_with_commas_are_several():
 @pytest.mark.parametrize("name", list(list_verbs()))
 def test_every_option_of_a_verb_is_explained(name: str):
     verb, module = list_verbs()[name]
-    function = getattr(module, verb.function)
+    function = verb.find_function(module)
     parts = list_parts(verb, function)
     options = [option for part in parts for option in part.options]
     assert all(option.help.strip(" .;") for option in options)
@@ -118,17 +118,17 @@ def test_every_option_of_a_verb_is_explained(name: str):
 @pytest.mark.parametrize("name", list(list_verbs()))
 def test_what_a_verb_says_of_its_parameters_is_of_parameters_that_it_has(name: str):
     verb, module = list_verbs()[name]
-    options = [option.parameter for part in list_parts(verb, getattr(module, verb.function)) for option in part.options]
+    options = [option.parameter for part in list_parts(verb, verb.find_function(module)) for option in part.options]
     assert {*verb.arguments, *verb.options, *verb.needed} <= set(options)
     assert not set(verb.hidden) & set(options)
-    assert set(verb.hidden) <= set(getattr(module, verb.function).__annotations__)
+    assert set(verb.hidden) <= set(verb.find_function(module).__annotations__)
 
 
 @pytest.mark.parametrize("name", list(list_verbs()))
 def test_a_verb_is_a_documented_function_of_the_package(name: str):
     verb, module = list_verbs()[name]
-    function = getattr(ebox, verb.function)
-    assert function is getattr(module, verb.function)
+    function = verb.find_function(module)
+    assert getattr(ebox, function.__name__) is function
     parameters = [each for each in function.__annotations__ if each != "return"]
     assert set(parameters) == set(read_args(function))
     assert "return" in function.__annotations__

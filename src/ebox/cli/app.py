@@ -46,7 +46,7 @@ def make_app(typed: str | None) -> typer.Typer:
     for name, (verb, module) in list_verbs().items():
         epilog = None if verb.epilog is None else f"\b\n{verb.epilog}"
         command = _make_command(verb, module) if name == typed else _stub
-        app.command(name, short_help=verb.help, epilog=epilog)(command)
+        app.command(name, short_help=_read_first_sentence(verb.find_function(module)), epilog=epilog)(command)
     return app
 
 
@@ -70,7 +70,7 @@ def _stub() -> None:
 
 def _make_command(verb: Verb, module: ModuleType) -> Callable[..., None]:
     """A function with the options of a verb as its parameters, which calls the verb and prints its description."""
-    function = getattr(module, verb.function)
+    function = verb.find_function(module)
     parts = list_parts(verb, function)
 
     def command(**given: Any) -> None:
@@ -137,6 +137,10 @@ def _read_opening(function: Callable[..., Any]) -> str:
     """The docstring of a function, up to its sections."""
     text = inspect.cleandoc(function.__doc__ or "")
     return text.split("\n\nArgs:")[0].split("\n\nRaises:")[0]
+
+
+def _read_first_sentence(function: Callable[..., Any]) -> str:
+    return " ".join(_read_opening(function).split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def main() -> None:

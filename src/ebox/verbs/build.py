@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ebox.datasets.sources import DatasetSources
     from ebox.settings.reading import Config
 
-VERB = Verb("build", "Make a dataset: clean, label, balance, split, audit.", "build", settings=("data",))
+VERB = Verb("build", settings=("data",))
 
 
 def build(

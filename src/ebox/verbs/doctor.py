@@ -33,8 +33,6 @@ def exit_code(result: DoctorResult | ParityResult | GrowthResult) -> int:
 
 VERB = Verb(
     "doctor",
-    "Say what is here, what is missing, what it would take.",
-    "doctor",
     options={"dataset": "--for", "overrides": "--set"},
     exit_code=exit_code,
 )
@@ -54,10 +52,11 @@ def doctor(
     out: PathLike | None = None,
     progress: Progress = quiet,
 ) -> DoctorResult | ParityResult | GrowthResult:
-    """Say what is here and what is missing; with --for, what a training would take, here or on a --topology.
+    """Say what is here, what is missing, and what a training would take.
 
-    With --parity, certify that one worker and several train the same model on this machine. With --scaling, measure
-    steps of one worker and of several, and predict how the training of --for grows with more of them.
+    The last with --for, here or on a --topology. With --parity, certify that one worker and several train the same
+    model on this machine. With --scaling, measure steps of one worker and of several, and predict how the training of
+    --for grows with more of them.
 
     Args:
         topology: Machines that are not here: v5e:4x4, h100:8, cpu:4.

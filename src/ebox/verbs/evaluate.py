@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 VERB = Verb(
     "evaluate",
-    "Measure a trained network on held-out sequences.",
-    "evaluate",
     arguments={"run": "RUN"},
     settings=("parallel.platform", "parallel.devices"),
     of_run="evaluation",
@@ -55,7 +53,7 @@ def evaluate(
     progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> EvaluationResult:
-    """Measure a trained network on the validation and test splits, beside the baselines.
+    """Measure a trained network on held-out sequences, beside the baselines.
 
     Args:
         run: Run folder with a trained model.

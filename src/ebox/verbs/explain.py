@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 VERB = Verb(
     "explain",
-    "Show what a network learned, and how sure that is.",
-    "explain",
     arguments={"run": "RUN"},
     settings=("explanation", "parallel.platform", "parallel.devices"),
     of_run="explanation",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ebox.evaluation.scores import ScoresResult
     from ebox.settings.sections import Platform
 
-VERB = Verb("predict", "Score new sequences of any length.", "predict", arguments={"run": "RUN"}, needed=("out",))
+VERB = Verb("predict", arguments={"run": "RUN"}, needed=("out",))
 
 
 def predict(
@@ -26,7 +26,7 @@ def predict(
     platform: Platform | None = None,
     progress: Progress = quiet,
 ) -> ScoresResult:
-    """Score the sequences of a file.
+    """Score new sequences of any length.
 
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
     since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read

@@ -34,8 +34,6 @@ The last one makes its negatives by shuffling. --train, --validation and --test 
 """
 VERB = Verb(
     "run",
-    "From sequences or peaks to a detector and its report.",
-    "run",
     settings=("data", "train", "parallel"),
     hidden=("simulation",),
     epilog=_EXAMPLES,

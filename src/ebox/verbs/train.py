@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 VERB = Verb(
     "train",
-    "Train a network on a dataset folder.",
-    "train",
     arguments={"dataset": "DATASET"},
     settings=("train", "parallel"),
 )
