@@ -7,6 +7,7 @@ import re
 import tomllib
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -178,7 +179,7 @@ def test_the_verb_that_contributors_are_shown_is_one():
     example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "VERB = " in block)
     space: dict[str, Any] = {"__name__": "example"}
     exec(compile(example, "example", "exec"), space)
-    parts = list_parts(space["VERB"], space[space["VERB"].function])
+    parts = list_parts(space["VERB"], space["VERB"].find_function(SimpleNamespace(**space)))
     assert [option.name for part in parts for option in part.options] == ["DATASET"]
     assert space["describe"]({"train": 2}) == "train: 2"
 

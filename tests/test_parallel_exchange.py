@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from ebox.mesh import DATA_AXIS, Exchange, build_exchange, find_devices, make_mesh
-from ebox.mesh.build import EXCHANGES
+from ebox.mesh.build import EXCHANGES, build_exchange
 from ebox.mesh.collectives import Axis
 from ebox.mesh.compression import Int8Exchange, TopKExchange
-from ebox.mesh.devices import NODE_AXIS
+from ebox.mesh.devices import DATA_AXIS, NODE_AXIS, find_devices, make_mesh
 from ebox.mesh.exchange import (
     ExactExchange,
+    Exchange,
     HierarchicalExchange,
     Message,
     count_numbers,

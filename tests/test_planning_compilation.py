@@ -14,8 +14,9 @@ import pytest
 
 from ebox.diagnosis.findings import DoctorResult
 from ebox.errors import InputError
-from ebox.mesh import make_mesh
-from ebox.models import build_model, count_parameters
+from ebox.mesh.devices import make_mesh
+from ebox.models.architectures import build_model
+from ebox.models.network import count_parameters
 from ebox.models.normalisation import GATHERED_DEVICES
 from ebox.planning.compilation import ChipMemory, CompilationResult, StepShape, compile_train_step
 from ebox.planning.examination import TopologyResult, examine_topology

@@ -67,7 +67,7 @@ def test_what_normalisation_waits_for_is_said(train: dict[str, Any], remark: str
 
 @pytest.mark.slow
 def test_the_largest_batch_is_that_which_the_compiler_would_still_fit():
-    from ebox.mesh import find_devices, make_mesh
+    from ebox.mesh.devices import find_devices, make_mesh
     from ebox.settings.reading import ParallelConfig
 
     mesh, shape = make_mesh(find_devices(ParallelConfig(devices=1))), StepShape(200, 1, 1)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ebox.errors import InputError
-from ebox.reporting import write_report
 from ebox.reporting.languages.english import say
+from ebox.reporting.report import write_report
 from ebox.reporting.sections.result import make_headline
 from test_reporting_reading import make_dataset, make_evaluation, make_quality, make_run_folder
 

@@ -17,9 +17,10 @@ import pytest
 import ebox
 from ebox.evaluation.metrics import METRIC_NAMES
 from ebox.explanation.experiments import ARRANGEMENTS
-from ebox.reporting import render_report, section, write_report
+from ebox.reporting import section
 from ebox.reporting.languages import Language, english
 from ebox.reporting.languages.english.names import METHODS, METRICS, STRANDS
+from ebox.reporting.report import render_report, write_report
 from ebox.reporting.sections.learned import Check
 from ebox.reporting.sections.limits import Limit
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation

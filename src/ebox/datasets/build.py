@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from ebox.datasets.audit import audit_splits
 from ebox.datasets.cleaning import drop_blacklisted, drop_made_repeats, drop_repeats, drop_train_repeats, drop_unknown
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
-from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
+from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.reading import PEAK_LENGTH_BP, choose_length, cut_source, locate_positives, read_peaks, read_source
 from ebox.datasets.similarity import cluster_similar, index_sketches
@@ -109,7 +109,7 @@ def build_dataset(
     check_sources(sources)
     made_kinds = choose_kinds(config, sources)
     check_apart(sources, Path(out))
-    check_absent(Path(out), overwrite=overwrite, mark="manifest.json")
+    check_absent(Path(out), overwrite=overwrite, mark=MANIFEST)
     build = _Build(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
     try:
         examples = _add_negatives(build, _clean(build, _read(build)))
@@ -117,7 +117,7 @@ def build_dataset(
         build.close()
     examples, cluster, split, audit = _split(build, examples)
     build.progress("writing the dataset", 0, 1)
-    with publish_folder(out, overwrite=overwrite, mark="manifest.json") as folder:
+    with publish_folder(out, overwrite=overwrite, mark=MANIFEST) as folder:
         write_dataset(
             folder,
             examples,

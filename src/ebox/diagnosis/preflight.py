@@ -87,8 +87,9 @@ def check_training(dataset: Path | str, config: Config | None = None) -> Preflig
     import numpy as np
 
     from ebox.datasets.folder import open_dataset
-    from ebox.mesh import find_devices, make_mesh
-    from ebox.models import build_model, count_parameters
+    from ebox.mesh.devices import find_devices, make_mesh
+    from ebox.models.architectures import build_model
+    from ebox.models.network import count_parameters
     from ebox.training.loop import check_trainable
 
     config = Config() if config is None else config
@@ -162,21 +163,21 @@ def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float
     from ebox.training.state import place_state
     from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
 
-    train, problem = config.train, TrainingInputs.of(data, config)
-    plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, problem.num_steps)
+    train, inputs = config.train, TrainingInputs.of(data, config)
+    plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, inputs.num_steps)
     run = build_run_chunk(mesh, plan, steps)
     state, shares = (
-        place_state(plan.schedule.start(problem.fresh), mesh),
+        place_state(plan.schedule.start(inputs.fresh), mesh),
         Shares.of(mesh, train.batch_size, train.device_batch_size),
     )
     signals, seconds = jnp.zeros((mesh.size, NUM_SIGNALS)), []
     for one in list(iter_plans(0, steps * (WARM_UP + TIMED), steps, frozenset())):
         began = time.perf_counter()
-        chunk = put_chunk(make_chunk(problem.codes, problem.targets, problem.order, one, steps, shares), mesh)
-        state, metrics = run(state, chunk, signals, problem.hyper, jnp.asarray(one.count, jnp.int32))
+        chunk = put_chunk(make_chunk(inputs.codes, inputs.targets, inputs.order, one, steps, shares), mesh)
+        state, metrics = run(state, chunk, signals, inputs.hyper, jnp.asarray(one.count, jnp.int32))
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - began)
-    return seconds[0], float(np.median(seconds[WARM_UP:])) / steps, problem.num_steps
+    return seconds[0], float(np.median(seconds[WARM_UP:])) / steps, inputs.num_steps
 
 
 def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> CompilationResult:

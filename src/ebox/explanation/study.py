@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from ebox.explanation.matching import MAX_Q
 from ebox.explanation.writing import ExplanationResult
 from ebox.progress import PathLike, Progress
 from ebox.settings.reading import ExplanationConfig
@@ -123,7 +124,7 @@ class Study:
         facts = self._head() | {
             "sequences": {**subject.facts, "num_searched": discovery.num_searched},
             "attribution": describe_attribution(found, self.config),
-            "targets": {"num": len(targets), "max_q": 0.05},
+            "targets": {"num": len(targets), "max_q": MAX_Q},
             "motifs": self._describe_motifs(discovery, hits, subject, data),
             "motifs_reason": self._say_why_none(discovery),
             "filters": describe_filters(filters, discovery.filter_matches),

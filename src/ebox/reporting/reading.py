@@ -113,16 +113,9 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
     return value
 
 
-def _read_explanation(file: Path) -> dict[str, Any]:
-    value = read_stamped(file, stamps.EXPLANATION)
-    if value.get("kind") != "test":
-        raise InputError("explains sequences of a file, not the test set", file=file, remedy="run `ebox explain` again")
-    return value
-
-
 # For other files it is enough that they hold an object.
 _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    EXPLANATION: _read_explanation,
+    EXPLANATION: lambda file: run_folder.read_explanation(file.parents[1]),
     run_folder.FILTERS: lambda file: read_stamped(file, stamps.FILTERS),
     run_folder.PARITY: lambda file: read_stamped(file, stamps.PARITY),
     run_folder.SCALING: lambda file: read_stamped(file, stamps.SCALING),

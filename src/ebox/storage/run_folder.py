@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
+from ebox.storage import stamps
 from ebox.storage.publishing import explain_disk_errors, publish_file
+from ebox.storage.stamps import read_stamped
 
 CONFIG = "config.toml"
 # The settings that the dataset of a run was built with.
@@ -76,6 +78,19 @@ def check_run_folder(path: Path) -> None:
             else "train one with `ebox train`"
         )
         raise InputError(state, file=path, remedy=remedy)
+
+
+def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the facts of an explained run.
+
+    Raises:
+        InputError: it was not explained, or the file is of another format.
+    """
+    path = Path(run) / EXPLANATION / EXPLANATION_FACTS
+    facts = read_stamped(path, stamps.EXPLANATION)
+    if facts.get("kind") != "test":
+        raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
+    return facts
 
 
 class MetricsLog:

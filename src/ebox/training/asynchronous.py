@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from ebox.mesh.devices import DATA_AXIS
 from ebox.mesh.exchange import Message, count_numbers
-from ebox.models import Network
+from ebox.models.network import Network
 from ebox.models.normalisation import Moments
 from ebox.settings.reading import Config
 from ebox.training.batches import ChunkPlan, Shares, make_chunk

@@ -74,7 +74,7 @@ def evaluate(
 
     from ebox.evaluation.inference import predict as predict_logits
     from ebox.evaluation.protocol import evaluate as measure
-    from ebox.mesh import find_local_devices, make_mesh
+    from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_model
     from ebox.settings.reading import ParallelConfig, read_config
     from ebox.storage import run_folder
@@ -172,7 +172,7 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
     import numpy as np
 
     from ebox.explanation.filters import filter_motifs, filters_to_json
-    from ebox.models import first_layer_filters
+    from ebox.models.architectures import first_layer_filters
 
     rows = data.rows("validation")
     positive = (np.asarray(data.targets[rows]) == 1).any(axis=1)

@@ -63,7 +63,7 @@ def explain(
     from ebox.explanation.matching import check_extra, gather_targets
     from ebox.explanation.study import Study
     from ebox.explanation.subject import find_track
-    from ebox.mesh import find_local_devices, make_mesh
+    from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_model
     from ebox.settings.reading import ParallelConfig, read_config
     from ebox.storage import run_folder

@@ -44,7 +44,7 @@ def predict(
     """
     from ebox.evaluation.reading import read_protocol
     from ebox.evaluation.scores import score_sequences, write_scores
-    from ebox.mesh import find_local_devices, make_mesh
+    from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_model
     from ebox.sequences import read_sequences
     from ebox.settings.reading import make_config

@@ -135,7 +135,7 @@ def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathL
     """Raise InputError at the start for what would otherwise be refused after the build or the training."""
     from ebox.datasets.sources import check_sources, choose_kinds
     from ebox.evaluation.protocol import gather_motifs
-    from ebox.mesh import find_devices
+    from ebox.mesh.devices import find_devices
     from ebox.workers.processes import is_cluster_task
 
     if is_cluster_task(os.environ):

@@ -64,7 +64,7 @@ def train(
         WorkersFailedError: the workers failed more often than `parallel.max_restarts`.
     """
     from ebox.datasets.folder import open_dataset
-    from ebox.mesh import find_devices, make_mesh
+    from ebox.mesh.devices import find_devices, make_mesh
     from ebox.mesh.hosts import check_alike, is_chief, leave_when_others_are_lost, wait_for_all
     from ebox.models.files import save_model
     from ebox.settings.reading import Config, write_config
@@ -143,14 +143,13 @@ def _fit(
     import jax
 
     from ebox.evaluation.validation import ValidationSplit
-    from ebox.mesh import make_mesh
+    from ebox.mesh.devices import make_mesh
     from ebox.mesh.hosts import is_chief
     from ebox.training.loop import fit
     from ebox.workers.watch import Watch
 
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     validation = ValidationSplit(data, config.evaluation, make_mesh(own))
-    watch = Watch(config.parallel.stall_seconds) if jax.process_count() > 1 else None
     return fit(
         data,
         config,
@@ -160,7 +159,7 @@ def _fit(
         calibrate=validation.calibrate if config.train.calibrate else None,
         resume=resume,
         on_entry=on_entry if is_chief() else quiet,
-        watch=watch,
+        watch=Watch(config.parallel.stall_seconds if jax.process_count() > 1 else None),
         pool=pool,
     )
 
@@ -174,9 +173,11 @@ def _flat(config: Config, fingerprint: str) -> dict[str, Any]:
 
 def _check_no_other(folder: Path) -> None:
     """Raise InputError where `folder` is a file or a dataset folder."""
+    from ebox.datasets.folder import MANIFEST
+
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
-    if (folder / "manifest.json").exists():
+    if (folder / MANIFEST).exists():
         raise InputError("is a dataset folder", file=folder, remedy="choose another --out for the run")
 
 

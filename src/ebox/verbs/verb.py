@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 
@@ -37,7 +36,7 @@ class Verb:
     epilog: str | None = None
     exit_code: Callable[[Any], int] = lambda result: 0
 
-    def find_function(self, module: ModuleType) -> Callable[..., Any]:
+    def find_function(self, module: object) -> Callable[..., Any]:
         """The function of the verb in its module."""
         function: Callable[..., Any] = getattr(module, self.function or self.name)
         return function

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ebox.drawing.charts import ChartAxis, Line, line_chart
-from ebox.drawing.numbers import MODEL, Real, format_number, format_percent
+from ebox.drawing.numbers import Real, format_number, format_percent
 from ebox.reporting.languages import Language
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
+from ebox.storage.names import MODEL
 
 
 def collect(files: RunFiles) -> dict[str, Any]:

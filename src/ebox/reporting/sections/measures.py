@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ebox.drawing.charts import IntervalRow, Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
-from ebox.drawing.numbers import MODEL, format_interval, format_number
+from ebox.drawing.numbers import format_interval, format_number
 from ebox.reporting.languages import Language
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
+from ebox.storage.names import MODEL
 
 _STYLED = (MODEL, "kmer_logistic", "best_pwm", "gc_logistic")
 

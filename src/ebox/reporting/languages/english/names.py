@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ebox.drawing.numbers import MODEL
+from ebox.storage.names import MODEL
 
 # name: (short words, what it means)
 METRICS: dict[str, tuple[str, str]] = {
