@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from jax.sharding import Mesh
+
+from ebox.datasets.folder import Dataset, open_dataset
+from ebox.mesh.devices import find_devices, make_mesh
+from ebox.models.architectures import build_model
+from ebox.models.network import count_parameters
+from ebox.planning.compilation import CompilationResult, StepShape, compile_train_step
 from ebox.settings.reading import Config
 from ebox.storage.notes import Code, note
-
-if TYPE_CHECKING:
-    import jax
-    from jax.sharding import Mesh
-
-    from ebox.datasets.folder import Dataset
-    from ebox.planning.compilation import CompilationResult
+from ebox.training.batches import Shares, iter_plans, make_chunk, put_chunk
+from ebox.training.inputs import TrainingInputs
+from ebox.training.loop import check_trainable
+from ebox.training.state import place_state
+from ebox.training.step import NATIVE_EXAMPLES, NUM_SIGNALS, build_run_chunk, even_group, make_plan
+from ebox.workers.machine import count_cores
 
 WARM_UP, TIMED = 2, 3
 # The share of free memory that a training may take: the rest is for the host's arrays and other programs.
@@ -84,14 +95,6 @@ def check_training(dataset: Path | str, config: Config | None = None) -> Preflig
     Raises:
         InputError: a bad dataset, settings that don't fit it, or absent devices.
     """
-    import numpy as np
-
-    from ebox.datasets.folder import open_dataset
-    from ebox.mesh.devices import find_devices, make_mesh
-    from ebox.models.architectures import build_model
-    from ebox.models.network import count_parameters
-    from ebox.training.loop import check_trainable
-
     config = Config() if config is None else config
     data = open_dataset(Path(dataset))
     check_trainable(data, config)
@@ -126,10 +129,6 @@ def _two_batches(config: Config, mesh: Mesh) -> tuple[int, int]:
     On a GPU in bfloat16 larger batches are convolved in another way, which needs less memory: if the batch of the
     settings is below that switch, a size that fits by the way of smaller batches fits by the other way too.
     """
-    import jax.numpy as jnp
-
-    from ebox.training.step import NATIVE_EXAMPLES, make_plan
-
     batch, switch = config.train.batch_size, NATIVE_EXAMPLES * mesh.size
     is_low = make_plan(config, mesh).schedule.pass_plan.dtype == jnp.bfloat16
     if mesh.devices.flat[0].platform == "gpu" and is_low and batch < switch <= 4 * batch:
@@ -154,15 +153,6 @@ def find_largest_batch(small: CompilationResult, large: CompilationResult, free_
 
 def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float, int]:
     """Seconds until the first step, seconds of a step, and the number of steps of the whole training."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from ebox.training.batches import Shares, iter_plans, make_chunk, put_chunk
-    from ebox.training.inputs import TrainingInputs
-    from ebox.training.state import place_state
-    from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
-
     train, inputs = config.train, TrainingInputs.of(data, config)
     plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, inputs.num_steps)
     run = build_run_chunk(mesh, plan, steps)
@@ -181,8 +171,6 @@ def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float
 
 
 def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> CompilationResult:
-    from ebox.planning.compilation import StepShape, compile_train_step
-
     train = config.train.model_copy(update={"batch_size": batch_size, "device_batch_size": None})
     shape = StepShape(data.length_bp, len(data.tracks), 1)
     return compile_train_step(mesh, config.model_copy(update={"train": train}), shape)
@@ -190,8 +178,6 @@ def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> Comp
 
 def _free_bytes(device: jax.Device, num_devices: int) -> int:
     """Bytes of free memory of one device; the parts of a processor share the memory of the machine."""
-    import psutil
-
     found: Any = device.memory_stats()
     if device.platform != "cpu" and found:
         return int(found["bytes_limit"]) - int(found["bytes_in_use"])
@@ -199,10 +185,6 @@ def _free_bytes(device: jax.Device, num_devices: int) -> int:
 
 
 def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Iterable[dict[str, Any]]:
-    import os
-
-    from ebox.workers.machine import count_cores
-
     platform, processes = mesh.devices.flat[0].platform, config.parallel.processes
     workers = max(processes, config.parallel.workers) * mesh.size
     if step_bytes > USABLE_SHARE * free_bytes:
@@ -227,9 +209,6 @@ def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Ite
 
 def _remark_on_statistics(config: Config, workers: int) -> Iterable[dict[str, Any]]:
     """Remark on the messages of batch normalisation between workers, besides the gradient."""
-    from ebox.training.batches import Shares
-    from ebox.training.step import even_group
-
     train = config.train
     if config.parallel.sync in {"local", "async"} or train.batch_statistics == "device":
         return

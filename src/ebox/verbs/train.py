@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
 from ebox.progress import OnEntry, PathLike, quiet
+from ebox.storage import run_folder
 from ebox.storage.publishing import check_absent, claim_folder, find_command, read_json, write_json
-from ebox.storage.run_folder import MODEL, clear_run
 from ebox.verbs.verb import Verb
 from ebox.workers.contract import TrainTask
 
@@ -68,7 +68,6 @@ def train(
     from ebox.mesh.hosts import check_alike, is_chief, leave_when_others_are_lost, wait_for_all
     from ebox.models.files import save_model
     from ebox.settings.reading import Config, write_config
-    from ebox.storage import run_folder
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
     from ebox.training.loop import check_trainable
@@ -195,7 +194,6 @@ def _make_run_folder(folder: Path) -> None:
 
 def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Whether an earlier training must be removed; raise InputError where that is not allowed."""
-    from ebox.storage import run_folder
 
     _check_no_other(folder)
     present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
@@ -214,7 +212,7 @@ def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
 def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Keep the files of a run that is resumed, or remove those of an earlier training; leave all other files."""
     if _check_clearable(folder, resume=resume, overwrite=overwrite):
-        clear_run(folder)
+        run_folder.clear_run(folder)
 
 
 def describe(result: TrainingResult) -> str:
@@ -228,4 +226,4 @@ def describe(result: TrainingResult) -> str:
     sent = result.communication
     if sent.get("workers", 1) > 1:
         lines.append(f"workers: {find_language().say({'staleness': None, **sent}, 'workers')}")
-    return "\n".join([*lines, f"model: {result.folder / MODEL}"])
+    return "\n".join([*lines, f"model: {result.folder / run_folder.MODEL}"])
