@@ -194,7 +194,6 @@ def _make_run_folder(folder: Path) -> None:
 
 def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Whether an earlier training must be removed; raise InputError where that is not allowed."""
-
     _check_no_other(folder)
     present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
     if present and not (folder / run_folder.ENVIRONMENT).is_file():
