@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ebox.mesh import make_mesh
-from ebox.models import build_model
+from ebox.mesh.devices import make_mesh
+from ebox.models.architectures import build_model
 from ebox.settings.reading import Config, make_config
 from ebox.training.checkpoints import RunIdentity, Standing, host_arrays, save_checkpoint
 from ebox.training.state import place_state

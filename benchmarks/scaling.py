@@ -236,8 +236,8 @@ def prepare_exchange(num_bytes: int) -> Any:
     import jax
     from jax.sharding import PartitionSpec
 
-    from ebox.mesh import DATA_AXIS, make_mesh
     from ebox.mesh.build import find_axis
+    from ebox.mesh.devices import DATA_AXIS, make_mesh
 
     mesh = make_mesh(jax.devices())
     spec = PartitionSpec(DATA_AXIS)
@@ -259,8 +259,8 @@ def prepare_steps(batch: int) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from ebox.mesh import DATA_AXIS, make_mesh
-    from ebox.models import build_model
+    from ebox.mesh.devices import DATA_AXIS, make_mesh
+    from ebox.models.architectures import build_model
     from ebox.training.batches import Chunk, Shares, put_chunk
     from ebox.training.state import make_hyperparameters, place_state
     from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan

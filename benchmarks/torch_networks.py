@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ebox.models import Network
 from ebox.models.layers import EXPONENT_LIMIT, Activation, BetterStrand, Convolution, Dense, Drop, MaxPool, Offset
+from ebox.models.network import Network
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm
 from ebox.models.pooling import GlobalPooling, position_bumps
 from ebox.models.trace import Operation, Update

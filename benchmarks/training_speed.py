@@ -30,8 +30,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ebox.mesh import find_devices, make_mesh, replicate
-from ebox.models import build_model, count_parameters
+from ebox.mesh.devices import find_devices, make_mesh, replicate
+from ebox.models.architectures import build_model
+from ebox.models.network import count_parameters
 from ebox.sequences import read_fasta
 from ebox.settings.reading import Config, make_config
 from ebox.training.batches import iter_chunks, iter_plans

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from ebox.sequences.simulation import SimulationConfig
 from ebox.settings.fields import Settings
-from ebox.settings.flags import list_flags
-from ebox.settings.reading import Config, format_config
-from ebox.settings.sections import changes_result
+from ebox.settings.sections import Config, changes_result
 
 HEAD = """# Settings
 
-Every setting by its section, made from the fields in `src/ebox/settings/sections.py` by `python docs/settings_page.py`.
+Every setting by its section, made from the fields in `src/ebox/settings/sections.py` by `python docs/settings_page.py`;
+at the end those of a simulation, from `src/ebox/sequences/simulation.py`.
 
 Settings come from `--config FILE` (TOML), then `--set section.key=value`, then flags. `ebox config` prints a file with
 all of them; a file needs only those that differ. TOML has no null, so files say `"none"`. The resolved settings are
@@ -24,7 +23,8 @@ kept as `config.toml` in the run folder.
 
 *Another training* says whether a training with another value is another training: `--resume` refuses it, and the
 workers of a group compare it when they meet. Settings of `data` make another dataset, and with it another training.
-Those of `evaluation` and `explanation` change no training.
+Those of `evaluation` and `explanation` change no training. `ebox simulate` takes those of `simulation` as
+`--set key=value`, without a section.
 """
 # A greatest value past this is a guard against overflow, which no reader needs.
 GUARD = 10**9
@@ -34,19 +34,21 @@ KINDS = {"integer": "integer", "number": "number", "string": "text", "null": '`"
 
 def make_page() -> str:
     """The page as Markdown."""
-    return "\n".join([HEAD, *(make_section(name, model) for name, model in Config.list_sections().items())])
+    sections = [make_section(name, model) for name, model in Config.list_sections().items()]
+    return "\n".join([HEAD, *sections, make_section("simulation", SimulationConfig)])
 
 
 def make_section(section: str, model: type[Settings]) -> str:
     """A heading, what the section is, and a table with a row for each setting."""
-    defaults = tomllib.loads(format_config(Config()))[section]
-    flags = {key: flag.name for flag in list_flags([section]) for key in flag.keys}
+    defaults = model.model_construct().model_dump(mode="json", warnings=False)
     schemas = model.model_json_schema(by_alias=False)["properties"]
     titles = ["setting", "default", "values", "flag", "meaning", *(["another training"] if model.trains else [])]
     rows = []
     for name, field in model.model_fields.items():
-        flag = flags.get(f"{section}.{name}")
-        cells = [f"`{name}`", f"`{_to_toml(defaults[name])}`", describe_values(schemas[name])]
+        more = field.json_schema_extra
+        flag = more["flag"] if isinstance(more, dict) else None
+        default = "" if field.is_required() else f"`{_to_toml(defaults[name])}`"
+        cells = [f"`{name}`", default, describe_values(schemas[name])]
         cells += ["" if flag is None else f"`{flag}`", str(field.description)]
         cells += [("yes" if changes_result(model, name) else "no")] if model.trains else []
         rows.append(_row(cells))
@@ -71,6 +73,8 @@ def describe_values(schema: Mapping[str, Any]) -> str:
 
 
 def _to_toml(value: Any) -> str:
+    if value is None:
+        return '"none"'
     if isinstance(value, list):
         return f"[{', '.join(map(_to_toml, value))}]"
     return tomli_w.dumps({"value": value}).partition(" = ")[2].strip()

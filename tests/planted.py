@@ -13,8 +13,8 @@ import numpy as np
 
 from ebox.evaluation.inference import predict
 from ebox.evaluation.validation import measure_validation
-from ebox.mesh import find_devices, make_mesh
-from ebox.models import Network
+from ebox.mesh.devices import find_devices, make_mesh
+from ebox.models.network import Network
 from ebox.settings.reading import Config, ParallelConfig, make_config
 from ebox.training.loop import TrainingResult, fit
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import processes
+from ebox.cli.app import list_verbs
 
 VERBS = ["build", "config", "demo", "doctor", "evaluate", "explain", "predict", "report", "run", "simulate", "train"]
 
@@ -43,6 +44,13 @@ def many(path: Path, count: int, seed: int, length: int = 60) -> Path:
 def test_the_verbs_are_these():
     help_text = ebox("--help").stdout
     assert sorted(re.findall(r"^  ([a-z]+)  ", help_text.partition("Commands:")[2], re.MULTILINE)) == VERBS
+
+
+def test_the_list_of_verbs_shows_their_first_sentences():
+    told = " ".join(ebox("--help").stdout.split())
+    for verb, module in list_verbs().values():
+        first = " ".join((verb.find_function(module).__doc__ or "").split()).partition(". ")[0].removesuffix(".")
+        assert f"{verb.name} {first}." in told
 
 
 def test_help_is_loaded_without_the_heavy_parts():
@@ -178,6 +186,16 @@ def test_lengths_that_vary_keep_most_of_the_sequences(tmp_path: Path):
             ["run", "--out", "r", "--positives", "absent.fa", "--split", "sideways"],
             "'sideways' is not one of 'auto', 'random', 'chromosome'",
         ),
+        (
+            ["train", "absent", "--out", "r", "--exchange", "exakt"],
+            "'--exchange': 'exakt' is not one of 'exact', 'half', 'int8', 'topk', 'powersgd'; did you mean 'exact'?",
+        ),
+        (["train", "absent", "--out", "r", "--exchange", "7"], "'7' is not one of 'exact', "),
+        (
+            ["predict", "absent", "--fasta", "a.fa", "--out", "b.tsv", "--platform", "gpx"],
+            "'--platform': 'gpx' is not one of 'auto', 'cpu', 'gpu', 'tpu'; did you mean 'gpu'?",
+        ),
+        (["doctor", "--parity", "--platform", "cpx"], "'cpx' is not one of 'auto', 'cpu', 'gpu', 'tpu'; did you mean"),
         (["train", "absent", "--out", "r"], "absent"),
         (["evaluate", "absent"], "absent"),
         (["predict", "absent", "--fasta", "a.fa", "--out", "b.tsv"], "absent"),

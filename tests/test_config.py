@@ -35,6 +35,8 @@ def test_later_overrides_win_and_flags_win_over_them(tmp_path: Path):
         ("train.epoch=3", "did you mean 'train.epochs'"),
         ("trian.epochs=3", "did you mean 'train'"),
         ("train.num_filters=4", "did you mean 'model.num_filters'"),
+        ("parallel.exchange=exakt", "'powersgd' (found 'exakt'); did you mean 'exact'?"),
+        ("data.negatives=['schuffled']", "(found 'schuffled'); did you mean 'shuffled'?"),
         ("train.batch_size=-1", "greater than 0 (found -1)"),
         ("train.dropout=1.0", "train.dropout"),
         ("epochs=3", "not section.key=value"),

@@ -313,7 +313,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
             {"positives": positives, "negatives": (positives,)},
             "no positives are left; dropped: 120 conflicting",
         ),
-        ({"length_bp": 100}, {"positives": positives}, "no positives are left; dropped: 60 too short"),
+        ({"length_bp": 100}, {"positives": positives}, "no positives are left; dropped: 60 too_short"),
         ({}, {"positives": table, "negatives": (table,)}, "20 rows with label 1, but is given as negatives"),
         ({}, {"positives": _fasta(tmp_path / "few.fa", _letters(3))}, "the test split has no positives"),
     ]

@@ -7,11 +7,13 @@ import re
 import tomllib
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from ebox import errors
 from ebox.cli.parameters import list_parts
 from ebox.workers import contract
 from house import HEIGHT, SOURCE, list_edges, reduce_edges
@@ -107,9 +109,9 @@ def _read_rows(page: str) -> list[list[str]]:
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
 
-def test_exit_codes_are_those_of_the_contract():
+def test_exit_codes_are_those_of_the_code():
     said = {row[1]: int(row[0]) for row in _read_rows("exit_codes.md") if row[0].isdigit() and row[1]}
-    assert said == {name: value for name, value in vars(contract).items() if name.startswith("EXIT_")}
+    assert said == {name: value for name, value in vars(errors).items() if name.startswith("EXIT_")}
 
 
 def test_variables_of_ebox_are_those_of_the_contract():
@@ -177,7 +179,7 @@ def test_the_verb_that_contributors_are_shown_is_one():
     example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "VERB = " in block)
     space: dict[str, Any] = {"__name__": "example"}
     exec(compile(example, "example", "exec"), space)
-    parts = list_parts(space["VERB"], space[space["VERB"].function])
+    parts = list_parts(space["VERB"], space["VERB"].find_function(SimpleNamespace(**space)))
     assert [option.name for part in parts for option in part.options] == ["DATASET"]
     assert space["describe"]({"train": 2}) == "train: 2"
 

@@ -14,8 +14,8 @@ from ebox.evaluation.calibration import fit_calibration
 from ebox.evaluation.inference import predict
 from ebox.evaluation.split_metrics import squash
 from ebox.evaluation.validation import ValidationSplit
-from ebox.mesh import find_local_devices, make_mesh
-from ebox.models import build_model, rescale_logits
+from ebox.mesh.devices import find_local_devices, make_mesh
+from ebox.models.architectures import build_model, rescale_logits
 from ebox.models.files import load_model
 from ebox.reporting.languages.english import say
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation

@@ -145,7 +145,7 @@ def test_a_failure_of_discovery_is_not_told_as_nothing_found(fresh: Path, monkey
         )
 
     monkeypatch.setattr("ebox.explanation.discovery._run", fail)
-    monkeypatch.setattr("ebox.explanation.writing.read_own_filters", lambda run: [])
+    monkeypatch.setattr("ebox.explanation.study.read_own_filters", lambda run: [])
     config = QUICK.model_copy(update={"discover": True, "proof": False, "grammar": False})
     facts = ebox.explain(fresh, config=whole(config)).facts
     assert facts["motifs_reason"] == {"code": "discovery_stopped", "error": "IndexError: out of bounds"}

@@ -16,8 +16,11 @@ from ebox.explanation.attribution import METHODS, Attributions, fit_batch, make_
 from ebox.explanation.attribution import attribute as attribute_on
 from ebox.explanation.gradient_methods import UNCUT, DeepLiftJob, rescale_rules
 from ebox.explanation.saturation import SaturationJob
-from ebox.mesh import make_mesh
-from ebox.models import Network, Pass, build_model, one_hot
+from ebox.mesh.devices import make_mesh
+from ebox.models.architectures import build_model
+from ebox.models.encoding import one_hot
+from ebox.models.network import Network
+from ebox.models.passes import Pass
 from ebox.sequences import reverse_complement
 from ebox.settings.reading import ExplanationConfig, ModelConfig
 

@@ -13,22 +13,14 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from ebox.errors import InputError
-from ebox.mesh import DATA_AXIS, find_devices, make_mesh
 from ebox.mesh.collectives import Axis
-from ebox.models import (
-    Network,
-    Pass,
-    apply_moments,
-    build_model,
-    count_parameters,
-    first_layer_filters,
-    is_trainable,
-    one_hot,
-)
-from ebox.models.encoding import mutate, reverse_complement, shift
+from ebox.mesh.devices import DATA_AXIS, find_devices, make_mesh
+from ebox.models.architectures import build_model, first_layer_filters
+from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
 from ebox.models.layers import Drop, MaxPool, convolve
+from ebox.models.network import Network, apply_moments, count_parameters, is_trainable
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments, Statistics
-from ebox.models.passes import maximum_over
+from ebox.models.passes import Pass, maximum_over
 from ebox.models.pooling import GlobalPooling, position_bumps
 from ebox.settings.reading import ModelConfig, ParallelConfig
 

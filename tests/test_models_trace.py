@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebox.models import Network, Pass, build_model, one_hot
+from ebox.models.architectures import build_model
+from ebox.models.encoding import one_hot
 from ebox.models.layers import EXPONENT_LIMIT, Activation, BetterStrand, Convolution, Dense, Drop, MaxPool, Offset
+from ebox.models.network import Network
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm
+from ebox.models.passes import Pass
 from ebox.models.pooling import GlobalPooling
 from ebox.models.trace import Operation, trace
 from ebox.settings.reading import ModelConfig

@@ -89,7 +89,7 @@ def test_workers_of_one_machine_have_cores_of_their_own():
 
 
 class _NoCrew:
-    """A crew that is lost while it starts, so often; then one that has done its work, but for odd numbers."""
+    """A crew that is lost while it starts, `failures` times; then one that has done its work, but for odd numbers."""
 
     def __init__(self, failures: int, order: int | None = None) -> None:
         self.failures, self.order, self.counts = failures, order, []  # type: int, int | None, list[int]

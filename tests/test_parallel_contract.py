@@ -14,9 +14,18 @@ from typing import Any
 import jax
 import pytest
 
-from ebox.errors import InputError
+from ebox.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_LOST,
+    EXIT_RESUMABLE,
+    InputError,
+    ResumableError,
+    WorkersFailedError,
+)
 from ebox.workers import contract, local_crew, processes, watch
-from ebox.workers.contract import EXIT_LOST, Membership, Pipe, TrainTask, read_membership
+from ebox.workers.contract import Membership, Pipe, TrainTask, read_membership
 from ebox.workers.local_crew import StartedWorker, find_free_port, list_gpus, share_cores, share_gpus
 from ebox.workers.processes import MeetingError, is_cluster_task, is_member, is_on_loopback, join_group
 from ebox.workers.watch import Watch
@@ -24,8 +33,9 @@ from processes import PlayedProcess
 
 
 def test_exit_codes_are_those_that_are_documented():
-    codes = contract.EXIT_FAILED, contract.EXIT_BAD_INPUT, contract.EXIT_RESUMABLE, EXIT_LOST, contract.EXIT_INTERRUPTED
-    assert codes == (1, 2, 75, 76, 130)
+    assert (EXIT_FAILED, EXIT_BAD_INPUT, EXIT_RESUMABLE, EXIT_LOST, EXIT_INTERRUPTED) == (1, 2, 75, 76, 130)
+    assert (InputError.exit_code, WorkersFailedError.exit_code, ResumableError.exit_code) == (2, 1, 75)
+    assert MeetingError.exit_code == 76
 
 
 def test_a_task_is_read_back():
@@ -290,7 +300,7 @@ class _Clock:
 
 
 def _waits(monkeypatch: pytest.MonkeyPatch, steps: list[float], waited: float, rests: bool = False) -> bool:
-    """Whether a watch of 6 seconds still waits so long after steps at those times."""
+    """Whether a watch of 6 seconds still waits, that long after steps at those times."""
     clock, looks = _Clock(), []  # type: _Clock, list[float]
 
     def sleep(seconds: float) -> None:

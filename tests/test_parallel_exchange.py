@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from ebox.mesh import DATA_AXIS, Exchange, build_exchange, find_devices, make_mesh
+from ebox.mesh.build import EXCHANGES, build_exchange
 from ebox.mesh.collectives import Axis
 from ebox.mesh.compression import Int8Exchange, TopKExchange
-from ebox.mesh.devices import NODE_AXIS
+from ebox.mesh.devices import DATA_AXIS, NODE_AXIS, find_devices, make_mesh
 from ebox.mesh.exchange import (
     ExactExchange,
+    Exchange,
     HierarchicalExchange,
     Message,
     count_numbers,
@@ -78,6 +79,14 @@ def test_all_devices_get_the_same_sum(kind: str, nodes: int, node_devices: int, 
         if kind in ("exact", "half"):
             tolerance = 1e-6 if kind == "exact" else 2e-3
             np.testing.assert_allclose(leaf[0], shares[name].sum(axis=0), atol=tolerance * mesh.size * 0.1)
+
+
+def test_every_choice_has_its_exchange_which_owes_where_it_carries_something():
+    assert set(EXCHANGES) == set(get_args(ParallelConfig.model_fields["exchange"].annotation))
+    for kind, made in EXCHANGES.items():
+        exchange, _ = _build(kind, 1, 2)
+        assert type(exchange) is made
+        assert exchange.owes == bool(jax.tree.leaves(exchange.start(LIKE))), kind
 
 
 def test_sums_inside_and_then_between_nodes_are_those_of_all():
@@ -184,7 +193,7 @@ def test_only_processes_that_meet_on_loopback_are_taken_to_be_on_one_machine(mon
 
 
 def _check_swaps(axis: Axis, workers: int, numbers: int, rounds: int) -> None:
-    """Every device gets the same bits, in so many rounds or by one all-reduce."""
+    """Every device gets the same bits, in this number of rounds or by one all-reduce."""
     mesh, rows = make_mesh(find_devices(ParallelConfig(devices=workers))), PartitionSpec(DATA_AXIS)
     run = jax.jit(jax.shard_map(axis.sum, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
     values = np.random.default_rng(0).standard_normal((workers, numbers)).astype(np.float32)

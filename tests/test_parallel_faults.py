@@ -16,7 +16,8 @@ import pytest
 
 import processes
 from ebox.diagnosis.parity import make_dataset
-from ebox.workers.contract import EXIT_LOST, LOOPBACK, Membership
+from ebox.errors import EXIT_LOST
+from ebox.workers.contract import LOOPBACK, Membership
 from groups import LONG, command_of, has_checkpoint, largest_difference, train, workers_of
 
 pytestmark = pytest.mark.slow

@@ -18,10 +18,10 @@ import pytest
 
 import processes
 from ebox.diagnosis.parity import make_dataset, relative_difference
-from ebox.errors import InputError
-from ebox.mesh import find_devices
+from ebox.errors import EXIT_LOST, InputError
+from ebox.mesh.devices import find_devices
 from ebox.settings.reading import ParallelConfig
-from ebox.workers.contract import EXIT_LOST, LOOPBACK, Membership, read_membership
+from ebox.workers.contract import LOOPBACK, Membership, read_membership
 from ebox.workers.local_crew import share_cores, share_gpus
 from ebox.workers.processes import CalmCollectives, MeetingError, is_cluster_task
 from groups import (

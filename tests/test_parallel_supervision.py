@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
-from ebox.errors import InputError, ResumableError, WorkersFailedError
+from ebox.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_LOST,
+    EXIT_RESUMABLE,
+    InputError,
+    ResumableError,
+    WorkersFailedError,
+)
 from ebox.workers import supervision
-from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_LOST, EXIT_RESUMABLE
 from ebox.workers.supervision import (
     BLAME_SECONDS,
     GRACE_SECONDS,

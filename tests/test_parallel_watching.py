@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import processes
-from ebox.workers.contract import EXIT_LOST
+from ebox.errors import EXIT_LOST
 
 PROGRAM = """
 import sys, time

@@ -14,14 +14,16 @@ import pytest
 
 from ebox.diagnosis.findings import DoctorResult
 from ebox.errors import InputError
-from ebox.mesh import make_mesh
-from ebox.models import build_model, count_parameters
+from ebox.mesh.devices import make_mesh
+from ebox.models.architectures import build_model
+from ebox.models.network import count_parameters
 from ebox.models.normalisation import GATHERED_DEVICES
 from ebox.planning.compilation import ChipMemory, CompilationResult, StepShape, compile_train_step
 from ebox.planning.examination import TopologyResult, examine_topology
 from ebox.planning.hardware import SLICES
 from ebox.planning.isolation import compile_for_topology
 from ebox.planning.topologies import parse_topology
+from ebox.reporting.languages import english
 from ebox.settings.reading import Config, read_config
 from ebox.training.step import NUM_SIGNALS
 from ebox.verbs.doctor import describe_topology
@@ -113,8 +115,9 @@ def test_operations_fall_with_the_share_of_a_chip():
 def test_a_batch_that_does_not_divide_is_padded_and_said():
     result = examine_topology("cpu:3", config=read_config(overrides=SMALL))
     assert result.compilation.batch_per_chip == 6
-    assert any("leaves 2 of 18 places empty" in note and "train.batch_size=18" in note for note in result.notes)
-    assert any("--for" in note for note in result.notes)
+    notes = [english.say(note) for note in result.notes]
+    assert any("leaves 2 of 18 places empty" in note and "train.batch_size=18" in note for note in notes)
+    assert any("--for" in note for note in notes)
     assert result.fits
     assert result.least_seconds is None
     check_exact_exchange(result.compilation)
@@ -257,6 +260,6 @@ def test_planning_uses_the_shapes_of_the_dataset(tmp_path: Path):
     )
     result = examine_topology("cpu:2", tmp_path / "data", read_config(overrides=SMALL))
     assert result.length_bp == 60
-    assert not any("--for" in note for note in result.notes)
+    assert not any("--for" in english.say(note) for note in result.notes)
     with pytest.raises(InputError, match="no such dataset folder"):
         examine_topology("cpu:2", tmp_path / "none", read_config(overrides=SMALL))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
-from ebox.mesh import DATA_AXIS, make_mesh
-from ebox.planning.collective_costs import EXCHANGES, exchange_rounds, exchange_volume, sent_share
+from ebox.mesh.devices import DATA_AXIS, make_mesh
+from ebox.planning.collective_costs import Exchange, exchange_rounds, exchange_volume, sent_share
 from ebox.planning.programs import Collective, read_collectives
 
 CHIPS = 8
@@ -158,7 +158,7 @@ def test_a_ring_all_reduce_sends_the_bandwidth_optimal_share():
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 6, 8, 64, 256])
 def test_the_algorithms_keep_their_bounds(workers: int):
     least = 2 * (workers - 1) / workers
-    for exchange_name in EXCHANGES:
+    for exchange_name in get_args(Exchange):
         assert exchange_rounds(exchange_name, workers) >= (workers - 1).bit_length()
         if workers > 1 and exchange_name != "doubling":
             assert exchange_volume(exchange_name, workers) >= min(least, workers - 1)

@@ -13,6 +13,7 @@ from ebox.datasets.sources import DatasetSources
 from ebox.diagnosis.preflight import _remark_on_statistics, check_training, find_largest_batch
 from ebox.errors import InputError
 from ebox.planning.compilation import StepShape, compile_train_step
+from ebox.reporting.languages import english
 from ebox.sequences import write_fasta
 from ebox.settings.reading import DataConfig, make_config
 from ebox.verbs.doctor import describe_preflight, doctor
@@ -43,7 +44,7 @@ def test_a_training_is_foreseen(dataset: Path):
     assert 0.0 < found.step_seconds < found.compile_seconds
     assert found.largest_batch_size > 1000
     assert found.largest_batch_size % 8 == 0
-    assert any("leaves places on 8 devices empty; 24 fills them" in remark for remark in found.remarks)
+    assert any("leaves places on 8 devices empty; 24 fills them" in english.say(remark) for remark in found.remarks)
     text = describe_preflight(found)
     assert "8 x cpu (cpu)" in text
     assert "largest batch" in text
@@ -62,12 +63,12 @@ def test_a_training_is_foreseen(dataset: Path):
 def test_what_normalisation_waits_for_is_said(train: dict[str, Any], remark: str | None):
     found = list(_remark_on_statistics(make_config({"train": train}), 4))
     assert len(found) == (remark is not None)
-    assert all(remark in one for one in found)
+    assert all(remark in english.say(one) for one in found)
 
 
 @pytest.mark.slow
 def test_the_largest_batch_is_that_which_the_compiler_would_still_fit():
-    from ebox.mesh import find_devices, make_mesh
+    from ebox.mesh.devices import find_devices, make_mesh
     from ebox.settings.reading import ParallelConfig
 
     mesh, shape = make_mesh(find_devices(ParallelConfig(devices=1))), StepShape(200, 1, 1)

@@ -213,8 +213,11 @@ def test_a_command_line_is_kept_where_it_is_one_of_ebox(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", ["/usr/bin/ebox", "train", "data"])
     assert find_command(None) == ["/usr/bin/ebox", "train", "data"]
     assert find_command(["ebox", "run"]) == ["ebox", "run"]
-    monkeypatch.setattr(sys, "argv", ["notebook.py"])
-    assert find_command(None) == []
+    monkeypatch.setattr(sys, "argv", ["/site-packages/ebox/__main__.py", "train"])
+    assert find_command(None) == ["/site-packages/ebox/__main__.py", "train"]
+    for other in ("notebook.py", "/site-packages/pytest/__main__.py", "__main__.py", "cli.py", ""):
+        monkeypatch.setattr(sys, "argv", [other])
+        assert find_command(None) == []
 
 
 def test_a_path_through_a_file_says_so(tmp_path: Path):

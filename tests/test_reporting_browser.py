@@ -13,7 +13,7 @@ from typing import IO, Any
 import pytest
 
 import processes
-from ebox.reporting import write_report
+from ebox.reporting.report import write_report
 from test_reporting_reading import make_run_folder
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

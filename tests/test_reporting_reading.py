@@ -10,7 +10,10 @@ import pytest
 
 from ebox.errors import InputError
 from ebox.reporting.reading import read_run_files
+from ebox.reporting.report import write_report
 from ebox.settings.reading import Config, write_config
+from ebox.storage import stamps
+from ebox.storage.run_folder import clear_run
 
 CONTENDERS = {"model": 2.4, "kmer_logistic": 2.0, "best_pwm": 1.25, "gc_logistic": 0.7}
 NUM_POSITIVE, NUM_NEGATIVE = 900, 2700
@@ -411,6 +414,36 @@ def test_an_evaluation_of_another_format_is_refused(run_folder: Path) -> None:
     (run_folder / "evaluation.json").write_text(json.dumps({**make_evaluation(), "format_version": 9}))
     with pytest.raises(InputError, match=r"version 9.*reads version 2\n.*ebox evaluate"):
         read_run_files(run_folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "remedy"),
+    [
+        (stamps.PARITY, "parity.json", "delete it, or .*doctor --parity --out"),
+        (stamps.SCALING, "scaling.json", "delete it, or .*doctor --scaling --for … --out"),
+        (stamps.FILTERS, "filters.json", "ebox evaluate"),
+        # Copies: to make the original again would leave them as they are.
+        (stamps.DATASET, "dataset.json", "ebox build.*then.*ebox train … --overwrite"),
+        (stamps.SIMULATION, "simulation.json", "ebox simulate.*then.*ebox run … --overwrite"),
+    ],
+)
+def test_a_file_of_another_version_is_refused_with_what_makes_it_anew(
+    run_folder: Path, kind: stamps.Format, name: str, remedy: str
+) -> None:
+    place = run_folder / name
+    facts = json.loads(place.read_text()) if place.exists() else {"holds": True}
+    place.write_text(json.dumps({**facts, "format": kind.name, "format_version": 0}))
+    with pytest.raises(InputError, match=rf"{name}: is of {kind.name} version 0.*\n.*{remedy}"):
+        write_report(run_folder)
+    assert not (run_folder / "report.html").exists()
+
+
+def test_a_run_that_is_begun_again_keeps_nothing_of_the_data_before(run_folder: Path) -> None:
+    (run_folder / "simulation.json").write_text("{}")
+    (run_folder / "parity.json").write_text("{}")
+    clear_run(run_folder)
+    assert not {"simulation.json", "dataset.json"} & {path.name for path in run_folder.iterdir()}
+    assert (run_folder / "parity.json").exists()
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out(run_folder: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ebox.errors import InputError
-from ebox.reporting import write_report
 from ebox.reporting.languages.english import say
+from ebox.reporting.report import write_report
 from ebox.reporting.sections.result import make_headline
 from test_reporting_reading import make_dataset, make_evaluation, make_quality, make_run_folder
 
@@ -129,6 +129,15 @@ def test_numbers_stand_on_the_page_and_in_the_json(run_folder: Path) -> None:
             "line": "ebox run --peaks 'TAL1 peaks.narrowPeak' --genome genome.fa --out run",
         }
     ]
+
+
+def test_a_metric_of_the_evaluation_has_its_row_in_the_order_of_the_file(run_folder: Path) -> None:
+    evaluation = make_evaluation()
+    metrics = evaluation["tracks"][0]["splits"]["test"]["metrics"]
+    evaluation["tracks"][0]["splits"]["test"]["metrics"] = {"f1": {"value": 0.8125, "low": 0.8, "high": 0.9}, **metrics}
+    _change(run_folder, "evaluation.json", evaluation)
+    page = _text(write_report(run_folder).read_text())
+    assert re.search(r"f1 0\.8125? .*Balanced accuracy", page)
 
 
 def test_no_folder_of_the_machine_is_told(run_folder: Path) -> None:

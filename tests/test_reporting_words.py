@@ -15,11 +15,12 @@ from typing import Any, get_args
 import pytest
 
 import ebox
+from ebox.evaluation.metrics import METRIC_NAMES
 from ebox.explanation.experiments import ARRANGEMENTS
-from ebox.reporting import render_report, section, write_report
+from ebox.reporting import section
 from ebox.reporting.languages import Language, english
 from ebox.reporting.languages.english.names import METHODS, METRICS, STRANDS
-from ebox.reporting.sections import measures
+from ebox.reporting.report import render_report, write_report
 from ebox.reporting.sections.learned import Check
 from ebox.reporting.sections.limits import Limit
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
@@ -164,7 +165,7 @@ def test_every_code_has_words_and_a_meaning_of_its_own():
 def test_every_choice_that_the_page_names_has_words():
     assert set(get_args(ExplanationConfig.model_fields["method"].annotation)) == set(METHODS)
     assert set(ARRANGEMENTS) == set(STRANDS) == set(english.TEXTS["learned"]["strands"])
-    assert set(measures.METRICS) == set(METRICS)
+    assert set(METRIC_NAMES) == set(METRICS)
 
 
 def test_notes_are_made_of_listed_codes_alone():

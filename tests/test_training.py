@@ -15,7 +15,7 @@ import processes
 from ebox.diagnosis.parity import relative_difference
 from ebox.errors import InputError
 from ebox.evaluation.inference import predict
-from ebox.mesh import find_devices, make_mesh
+from ebox.mesh.devices import find_devices, make_mesh
 from ebox.models.files import load_model, save_model
 from ebox.models.tensors import TENSORS
 from ebox.settings.reading import ParallelConfig, make_config

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from ebox.datasets.folder import Dataset, open_dataset
 from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError, WorkersFailedError
-from ebox.mesh import find_devices, make_mesh
-from ebox.models import build_model
+from ebox.mesh.devices import find_devices, make_mesh
+from ebox.models.architectures import build_model
 from ebox.settings.reading import Config, ParallelConfig, make_config
 from ebox.training.asynchronous import AsyncEngine, GradientComputer, GradientResult
 from ebox.training.batches import ChunkPlan

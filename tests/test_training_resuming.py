@@ -16,7 +16,7 @@ import optax
 import pytest
 
 from ebox.errors import InputError
-from ebox.mesh import find_devices, make_mesh
+from ebox.mesh.devices import find_devices, make_mesh
 from ebox.models.tensors import FACTS, TENSORS
 from ebox.settings.reading import Config, ParallelConfig
 from ebox.training.checkpoints import (

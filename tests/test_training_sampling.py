@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebox.errors import InputError
-from ebox.mesh import find_devices, make_mesh
+from ebox.mesh.devices import find_devices, make_mesh
 from ebox.settings.reading import ParallelConfig
 from ebox.training.batches import ChunkPlan, Shares, even_chunk_steps, iter_chunks, iter_plans, make_chunk
 from ebox.training.sampling import PADDING_ROW, ExampleOrder, make_order

@@ -14,9 +14,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from ebox.errors import InputError
-from ebox.mesh import find_devices, make_mesh
-from ebox.mesh.devices import DATA_AXIS
-from ebox.models import build_model
+from ebox.mesh.devices import DATA_AXIS, find_devices, make_mesh
+from ebox.models.architectures import build_model
 from ebox.models.normalisation import Moments
 from ebox.settings.reading import Config, ParallelConfig, make_config
 from ebox.training.batches import Shares, iter_chunks, iter_plans

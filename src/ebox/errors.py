@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+# Exit codes of a process, for whoever started it, and for the supervisor of a worker.
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
+EXIT_LOST = 76  # lost another worker, or made no step for too long
+EXIT_INTERRUPTED = 130
 
 
 class InputError(Exception):
@@ -24,7 +32,7 @@ class InputError(Exception):
         remedy: What the user can do.
     """
 
-    exit_code = 2
+    exit_code = EXIT_BAD_INPUT
 
     def __init__(
         self,
@@ -56,6 +64,12 @@ class InputError(Exception):
         where = f"{', '.join(place)}: " if place else ""
         remedy = "" if self.remedy is None else f"\n  What to do: {self.remedy}"
         return f"{where}{self.problem}{remedy}"
+
+
+def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a message that names the known word nearest to another one; "" where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def explain_memory(error: Exception) -> InputError | None:
@@ -108,8 +122,12 @@ def _iter_requirements(extra: str) -> Iterator[str]:
 
 
 class WorkersFailedError(Exception):
-    """The workers of a group failed more times than allowed. The command line exits with code 1."""
+    """The workers of a group failed more times than allowed."""
+
+    exit_code = EXIT_FAILED
 
 
 class ResumableError(Exception):
-    """SIGTERM stopped a training, which was saved and can be resumed. The command line exits with code 75."""
+    """SIGTERM stopped a training, which was saved and can be resumed."""
+
+    exit_code = EXIT_RESUMABLE

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 import ebox
 from ebox.cli.exits import run_app
 from ebox.cli.parameters import Option, Part, list_parts
+from ebox.errors import suggest
 from ebox.verbs.verb import Verb
 
 HELP = "Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds."
@@ -44,7 +46,7 @@ def make_app(typed: str | None) -> typer.Typer:
     for name, (verb, module) in list_verbs().items():
         epilog = None if verb.epilog is None else f"\b\n{verb.epilog}"
         command = _make_command(verb, module) if name == typed else _stub
-        app.command(name, short_help=verb.help, epilog=epilog)(command)
+        app.command(name, short_help=_read_first_sentence(verb.find_function(module)), epilog=epilog)(command)
     return app
 
 
@@ -68,7 +70,7 @@ def _stub() -> None:
 
 def _make_command(verb: Verb, module: ModuleType) -> Callable[..., None]:
     """A function with the options of a verb as its parameters, which calls the verb and prints its description."""
-    function = getattr(module, verb.function)
+    function = verb.find_function(module)
     parts = list_parts(verb, function)
 
     def command(**given: Any) -> None:
@@ -107,25 +109,42 @@ def _call(function: Callable[..., Any], parts: list[Part], given: Mapping[str, A
 
 def _make_parameter(option: Option) -> inspect.Parameter:
     about: Any
+    kind, metavar, parser = option.kind, option.metavar, None
+    choices = [choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal for choice in get_args(part)]
+    if choices:
+        # Typer's own message has no nearest choice, and names an error of a library.
+        kind, metavar, parser = str | None, f"<{'|'.join(choices)}>", partial(_choose, choices)
     if option.is_argument:
         about = typer.Argument(help=option.help, metavar=option.name)
     else:
         # Only one name: a flag has no opposite, unless it is on by default.
         is_on = option.default is True
         name = f"{option.name}/--no-{option.name.removeprefix('--')}" if is_on else option.name
-        about = typer.Option(name, help=option.help, metavar=option.metavar)
+        about = typer.Option(name, help=option.help, metavar=metavar, parser=parser)
     return inspect.Parameter(
         option.parameter,
         inspect.Parameter.KEYWORD_ONLY,
         default=option.default,
-        annotation=Annotated[option.kind, about],
+        annotation=Annotated[kind, about],
     )
+
+
+def _choose(choices: Sequence[str], word: str) -> str:
+    """The word, if it is one of the choices."""
+    if word not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise typer.BadParameter(f"{word!r} is not one of {listed}{suggest(word, choices)}")
+    return word
 
 
 def _read_opening(function: Callable[..., Any]) -> str:
     """The docstring of a function, up to its sections."""
     text = inspect.cleandoc(function.__doc__ or "")
     return text.split("\n\nArgs:")[0].split("\n\nRaises:")[0]
+
+
+def _read_first_sentence(function: Callable[..., Any]) -> str:
+    return " ".join(_read_opening(function).split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def main() -> None:

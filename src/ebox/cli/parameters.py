@@ -22,6 +22,8 @@ KINDS: Mapping[str, Any] = {
     "str | None": str | None,
     "bool": bool,
 }
+# Its choices stand in the settings, which are loaded late.
+PLATFORM = "Platform | None"
 FILES = list[Path] | None
 REPEATED: Mapping[Any, Any] = {FILES: list[Path], list[str] | None: list[str]}
 # The name of an option's value in the help, where its type says too little.
@@ -90,7 +92,7 @@ def _iter_parts(verb: Verb, parameters: Mapping[str, inspect.Parameter], texts: 
         if name in verb.hidden:
             continue
         annotation = str(parameter.annotation)
-        if annotation in KINDS:
+        if annotation in KINDS or annotation == PLATFORM:
             yield Part(name, (_make_option(verb, parameter, texts[name]),), itemgetter(name))
         elif annotation == "DatasetSources":
             from ebox.datasets.sources import read_sources
@@ -105,7 +107,7 @@ def _iter_parts(verb: Verb, parameters: Mapping[str, inspect.Parameter], texts: 
 
 
 def _make_option(verb: Verb, parameter: inspect.Parameter, text: str) -> Option:
-    name, kind, default = parameter.name, KINDS[str(parameter.annotation)], parameter.default
+    name, kind, default = parameter.name, _find_kind(str(parameter.annotation)), parameter.default
     if name in verb.arguments:
         return Option(name, verb.arguments[name], kind, text, default, is_argument=True)
     flag = verb.options.get(name, "--" + name.replace("_", "-"))
@@ -116,6 +118,14 @@ def _make_option(verb: Verb, parameter: inspect.Parameter, text: str) -> Option:
         kind, default = (REPEATED[kind], default) if default is inspect.Parameter.empty else (kind, None)
         text = f"{text.removesuffix('.')}; repeatable."
     return Option(name, flag, kind, text, default, metavar=STAND_INS.get(flag, "FILE" if kind == FILES else None))
+
+
+def _find_kind(annotation: str) -> Any:
+    if annotation != PLATFORM:
+        return KINDS[annotation]
+    from ebox.settings.sections import Platform
+
+    return Platform | None
 
 
 def _spread(verb: Verb, name: str, reader: Callable[..., Any]) -> Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,19 +145,10 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
 
 def places_of(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Intervals:
     """The places of some examples as intervals."""
-    from ebox.sequences.intervals import Intervals
+    from ebox.sequences.places import make_intervals
 
-    return Intervals(
-        chrom=examples.chrom[rows],
-        start=examples.start[rows],
-        end=examples.end[rows],
-        strand=None,
-        name=None,
-        score=None,
-        summit=None,
-        lines=examples.line[rows],
-        source="examples",
-    )
+    places = make_intervals(examples.chrom[rows], examples.start[rows], examples.end[rows], source="examples")
+    return replace(places, lines=examples.line[rows])
 
 
 class Dropped(Code):
@@ -224,5 +215,5 @@ class DropLog:
             self.counts[reason] += len(rows)
 
     def describe(self) -> str:
-        """The counts in words, most frequent first."""
-        return ", ".join(f"{num:,} {reason.replace('_', ' ')}" for reason, num in self.counts.most_common())
+        """The counts by the reasons of dropped.tsv, most frequent first."""
+        return ", ".join(f"{num:,} {reason}" for reason, num in self.counts.most_common())

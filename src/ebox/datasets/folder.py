@@ -15,13 +15,15 @@ from jaxtyping import Bool, UInt8
 
 from ebox.errors import InputError
 from ebox.settings.reading import DataConfig
+from ebox.storage.names import SPLITS as SPLITS
 from ebox.storage.publishing import read_json
 from ebox.storage.stamps import DATASET, read_stamped
 
 if TYPE_CHECKING:
     import polars
 
-SPLITS = ("train", "validation", "test")
+# The target of an example whose label is not known for a track.
+UNKNOWN_TARGET = 255
 MANIFEST = "manifest.json"
 DATA_FILES = ("codes.npy", "targets.npy", "examples.parquet", "quality.json", "dropped.tsv")
 EXAMPLE_COLUMNS = (
@@ -269,9 +271,11 @@ def _check_values(dataset: Dataset) -> None:
             row = start + int(np.flatnonzero((codes > 4).any(axis=1))[0])
             raise InputError(f"row {row} holds a code above 4", file=dataset.path / "codes.npy", remedy=BUILD_AGAIN)
         targets = dataset.targets[start : start + _CHUNK_ROWS]
-        if not np.isin(targets, (0, 1, 255)).all():
+        if not np.isin(targets, (0, 1, UNKNOWN_TARGET)).all():
             raise InputError(
-                "holds a target that is not 0, 1 or 255", file=dataset.path / "targets.npy", remedy=BUILD_AGAIN
+                f"holds a target that is not 0, 1 or {UNKNOWN_TARGET}",
+                file=dataset.path / "targets.npy",
+                remedy=BUILD_AGAIN,
             )
     if dataset.examples.height != len(dataset):
         raise InputError("has another number of rows", file=dataset.path / "examples.parquet", remedy=BUILD_AGAIN)

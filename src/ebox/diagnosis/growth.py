@@ -27,6 +27,7 @@ from ebox.planning.speedup import CurvePoint, scaling_curve
 from ebox.planning.step_time import ScalingPoint, ScalingResult, StepCase, fit_scaling
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import Config, format_config
+from ebox.storage import run_folder
 from ebox.storage.publishing import read_json
 from ebox.storage.stamps import SCALING, write_stamped
 from ebox.workers.contract import TrainTask, WorkerArguments
@@ -138,7 +139,7 @@ def measure_growth(
             runs = list(_start(worker_arguments, dataset, place, config, workers, examples, cores, most))
             _finish(runs)
             points.append(_read_point(place, workers, examples))
-        environment = read_json(place / "0" / "environment.json")
+        environment = read_json(place / "0" / run_folder.ENVIRONMENT)
     progress("measuring steps", len(cases), len(cases))
     return follow_growth(points, config, link, environment)
 
@@ -249,10 +250,10 @@ def _read_point(place: Path, workers: int, examples: int) -> ScalingPoint:
     """The mean over all trainings in a folder of the median step time, and what they exchanged."""
     seconds = []
     for run in sorted(path for path in place.iterdir() if path.is_dir()):
-        entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        entries = [json.loads(line) for line in (run / run_folder.METRICS).read_text().splitlines()]
         rates = [entry["sequences_per_second"] for entry in entries if entry["kind"] == "train"][SKIPPED_ENTRIES:]
         seconds.append(median(workers * examples / rate for rate in rates))
-    case = describe_case(read_json(place / "0" / "training.json")["communication"], workers, examples)
+    case = describe_case(read_json(place / "0" / run_folder.TRAINING)["communication"], workers, examples)
     return ScalingPoint(case, sum(seconds) / len(seconds))
 
 

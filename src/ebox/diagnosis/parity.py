@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ebox.errors import InputError
+from ebox.errors import EXIT_BAD_INPUT, InputError
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig, format_config, make_config, read_config
+from ebox.storage import run_folder
 from ebox.storage.publishing import read_json
 from ebox.storage.stamps import PARITY, write_stamped
-from ebox.workers.contract import EXIT_BAD_INPUT, TrainTask, WorkerArguments
+from ebox.workers.contract import TrainTask, WorkerArguments
 
 TOLERANCE = 1e-6
 STEPS = 50
@@ -133,7 +134,7 @@ def certify_parity(
             return _train(worker_arguments(task), Path(task.out), devices, f"{number} {kind}")
 
         alone, cases = train("devices", 1, "first"), []
-        environment = read_json(folder / "devices-1-first" / "environment.json")
+        environment = read_json(folder / "devices-1-first" / run_folder.ENVIRONMENT)
         for done, (kind, number) in enumerate(ways, start=1):
             first, again = train(kind, number, "first"), train(kind, number, "again")
             equal = all((first[key] == again[key]).all() for key in first)
@@ -169,7 +170,7 @@ def _count_devices(platform: str, wanted: int) -> int:
     """How many devices one process can have; a processor can be divided into any number."""
     if platform == "cpu":
         return wanted
-    from ebox.mesh import find_local_devices
+    from ebox.mesh.devices import find_local_devices
 
     return len(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
 
@@ -196,6 +197,8 @@ def _train(arguments: Sequence[str], out: Path, devices: int, which: str) -> dic
     """Train in a separate process, on a processor that is divided into devices; return the model's parameters."""
     from safetensors.numpy import load_file
 
+    from ebox.models.tensors import TENSORS
+
     done = subprocess.run(
         [sys.executable, *arguments], env=_environment(devices), capture_output=True, text=True, check=False
     )
@@ -205,7 +208,7 @@ def _train(arguments: Sequence[str], out: Path, devices: int, which: str) -> dic
             # The message of an error that a user can act on says what to do.
             remedy=None if done.returncode == EXIT_BAD_INPUT else "run `ebox doctor`, and try fewer --workers",
         )
-    return load_file(out / "model" / "tensors.safetensors")
+    return load_file(out / run_folder.MODEL / TENSORS)
 
 
 def _list_settings(more: Sequence[str]) -> list[str]:

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from jax.sharding import Mesh
+
+from ebox.datasets.folder import Dataset, open_dataset
+from ebox.mesh.devices import find_devices, make_mesh
+from ebox.models.architectures import build_model
+from ebox.models.network import count_parameters
+from ebox.planning.compilation import CompilationResult, StepShape, compile_train_step
 from ebox.settings.reading import Config
-
-if TYPE_CHECKING:
-    import jax
-    from jax.sharding import Mesh
-
-    from ebox.datasets.folder import Dataset
-    from ebox.planning.compilation import CompilationResult
+from ebox.storage.notes import Code, note
+from ebox.training.batches import Shares, iter_plans, make_chunk, put_chunk
+from ebox.training.inputs import TrainingInputs
+from ebox.training.loop import check_trainable
+from ebox.training.state import place_state
+from ebox.training.step import NATIVE_EXAMPLES, NUM_SIGNALS, build_run_chunk, even_group, make_plan
+from ebox.workers.machine import count_cores
 
 WARM_UP, TIMED = 2, 3
 # The share of free memory that a training may take: the rest is for the host's arrays and other programs.
 USABLE_SHARE = 0.8
+
+
+class Remark(Code):
+    """What would be slow, or what the user should know."""
+
+    LITTLE_MEMORY = "little_memory"
+    MANY_PROCESSES = "many_processes"
+    UNEVEN_BATCH = "uneven_batch"
+    SHARED_CORES = "shared_cores"
+    DELAYED_ON_CPU = "delayed_on_cpu"
+    BUSY = "busy"
+    BFLOAT16_ON_CPU = "bfloat16_on_cpu"
+    GLOBAL_STATISTICS = "global_statistics"
+    GROUP_THAT_FITS = "group_that_fits"
+    NO_GROUP_FITS = "no_group_fits"
 
 
 @dataclass(frozen=True)
@@ -39,7 +66,7 @@ class PreflightResult:
         step_bytes: Memory that a step needs on one device.
         free_bytes: Free memory of one device.
         largest_batch_size: The largest global batch that fits, by the compiler's plan for two sizes.
-        remarks: What would be slow, or what the user should know; each a sentence that says what to do.
+        remarks: What would be slow, or what the user should know; each a note with a code of `Remark`.
     """
 
     devices: str
@@ -53,7 +80,7 @@ class PreflightResult:
     step_bytes: int
     free_bytes: int
     largest_batch_size: int
-    remarks: tuple[str, ...]
+    remarks: tuple[dict[str, Any], ...]
 
 
 def check_training(dataset: Path | str, config: Config | None = None) -> PreflightResult:
@@ -68,13 +95,6 @@ def check_training(dataset: Path | str, config: Config | None = None) -> Preflig
     Raises:
         InputError: a bad dataset, settings that don't fit it, or absent devices.
     """
-    import numpy as np
-
-    from ebox.datasets.folder import open_dataset
-    from ebox.mesh import find_devices, make_mesh
-    from ebox.models import build_model, count_parameters
-    from ebox.training.loop import check_trainable
-
     config = Config() if config is None else config
     data = open_dataset(Path(dataset))
     check_trainable(data, config)
@@ -109,10 +129,6 @@ def _two_batches(config: Config, mesh: Mesh) -> tuple[int, int]:
     On a GPU in bfloat16 larger batches are convolved in another way, which needs less memory: if the batch of the
     settings is below that switch, a size that fits by the way of smaller batches fits by the other way too.
     """
-    import jax.numpy as jnp
-
-    from ebox.training.step import NATIVE_EXAMPLES, make_plan
-
     batch, switch = config.train.batch_size, NATIVE_EXAMPLES * mesh.size
     is_low = make_plan(config, mesh).schedule.pass_plan.dtype == jnp.bfloat16
     if mesh.devices.flat[0].platform == "gpu" and is_low and batch < switch <= 4 * batch:
@@ -137,35 +153,24 @@ def find_largest_batch(small: CompilationResult, large: CompilationResult, free_
 
 def _time_steps(data: Dataset, config: Config, mesh: Mesh) -> tuple[float, float, int]:
     """Seconds until the first step, seconds of a step, and the number of steps of the whole training."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from ebox.training.batches import Shares, iter_plans, make_chunk, put_chunk
-    from ebox.training.inputs import TrainingInputs
-    from ebox.training.state import place_state
-    from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
-
-    train, problem = config.train, TrainingInputs.of(data, config)
-    plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, problem.num_steps)
+    train, inputs = config.train, TrainingInputs.of(data, config)
+    plan, steps = make_plan(config, mesh), min(train.steps_per_dispatch, inputs.num_steps)
     run = build_run_chunk(mesh, plan, steps)
     state, shares = (
-        place_state(plan.schedule.start(problem.fresh), mesh),
+        place_state(plan.schedule.start(inputs.fresh), mesh),
         Shares.of(mesh, train.batch_size, train.device_batch_size),
     )
     signals, seconds = jnp.zeros((mesh.size, NUM_SIGNALS)), []
     for one in list(iter_plans(0, steps * (WARM_UP + TIMED), steps, frozenset())):
         began = time.perf_counter()
-        chunk = put_chunk(make_chunk(problem.codes, problem.targets, problem.order, one, steps, shares), mesh)
-        state, metrics = run(state, chunk, signals, problem.hyper, jnp.asarray(one.count, jnp.int32))
+        chunk = put_chunk(make_chunk(inputs.codes, inputs.targets, inputs.order, one, steps, shares), mesh)
+        state, metrics = run(state, chunk, signals, inputs.hyper, jnp.asarray(one.count, jnp.int32))
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - began)
-    return seconds[0], float(np.median(seconds[WARM_UP:])) / steps, problem.num_steps
+    return seconds[0], float(np.median(seconds[WARM_UP:])) / steps, inputs.num_steps
 
 
 def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> CompilationResult:
-    from ebox.planning.compilation import StepShape, compile_train_step
-
     train = config.train.model_copy(update={"batch_size": batch_size, "device_batch_size": None})
     shape = StepShape(data.length_bp, len(data.tracks), 1)
     return compile_train_step(mesh, config.model_copy(update={"train": train}), shape)
@@ -173,60 +178,46 @@ def _compile(data: Dataset, config: Config, mesh: Mesh, batch_size: int) -> Comp
 
 def _free_bytes(device: jax.Device, num_devices: int) -> int:
     """Bytes of free memory of one device; the parts of a processor share the memory of the machine."""
-    import psutil
-
     found: Any = device.memory_stats()
     if device.platform != "cpu" and found:
         return int(found["bytes_limit"]) - int(found["bytes_in_use"])
     return psutil.virtual_memory().available // num_devices
 
 
-def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Iterable[str]:
-    import os
-
-    from ebox.workers.machine import count_cores
-
+def _remark(config: Config, mesh: Mesh, step_bytes: int, free_bytes: int) -> Iterable[dict[str, Any]]:
     platform, processes = mesh.devices.flat[0].platform, config.parallel.processes
     workers = max(processes, config.parallel.workers) * mesh.size
     if step_bytes > USABLE_SHARE * free_bytes:
-        yield "a step needs more memory than is free; set train.device_batch_size, so that gradients are accumulated"
+        yield note(Remark.LITTLE_MEMORY)
     if processes > count_cores():
-        yield f"{processes} processes share {count_cores()} cores; use at most one process for each core"
-    if config.train.batch_size % mesh.size:
-        places = -(-config.train.batch_size // mesh.size) * mesh.size
-        yield f"a batch of {config.train.batch_size} leaves places on {mesh.size} devices empty; {places} fills them"
+        yield note(Remark.MANY_PROCESSES, {"processes": processes, "cores": count_cores()})
+    batch_size = config.train.batch_size
+    if batch_size % mesh.size:
+        places = -(-batch_size // mesh.size) * mesh.size
+        yield note(Remark.UNEVEN_BATCH, {"batch_size": batch_size, "devices": mesh.size, "places": places})
     if processes > 1:
-        yield f"the time is that of this process on all cores; {processes} processes share them, and also exchange"
+        yield note(Remark.SHARED_CORES, {"processes": processes})
     if platform == "cpu" and config.parallel.sync == "delayed":
-        yield "a processor waits for a delayed exchange too, so sync=delayed does not make steps faster here"
+        yield note(Remark.DELAYED_ON_CPU)
     if workers > 1 and config.model.batch_norm:
         yield from _remark_on_statistics(config, workers)
     if platform == "cpu" and os.getloadavg()[0] > 0.5 * count_cores():
-        yield f"the machine is busy (load {os.getloadavg()[0]:.1f}), so the time is that of a busy machine"
+        yield note(Remark.BUSY, {"load": os.getloadavg()[0]})
     if platform == "cpu" and config.train.precision == "bfloat16":
-        yield "bfloat16 is slower than float32 on most processors; time both, or leave train.precision at auto"
+        yield note(Remark.BFLOAT16_ON_CPU)
 
 
-def _remark_on_statistics(config: Config, workers: int) -> Iterable[str]:
+def _remark_on_statistics(config: Config, workers: int) -> Iterable[dict[str, Any]]:
     """Remark on the messages of batch normalisation between workers, besides the gradient."""
-    from ebox.training.batches import Shares
-    from ebox.training.step import even_group
-
     train = config.train
     if config.parallel.sync in {"local", "async"} or train.batch_statistics == "device":
         return
     if train.batch_statistics == "global":
-        yield (
-            "batch normalisation by the whole batch waits for two messages in each layer at every step; with "
-            "train.batch_statistics=group, workers that hold whole groups send none"
-        )
+        yield note(Remark.GLOBAL_STATISTICS)
         return
     group = even_group(train.batch_size, train.group_examples)
     piece = Shares(train.batch_size, workers, train.device_batch_size).piece_size
     if piece % group:
         fits = [most for most in range(piece, 7, -1) if piece % even_group(train.batch_size, most) == 0]
-        remedy = f"train.group_examples={fits[0]}" if fits else "a train.batch_size that the workers share evenly"
-        yield (
-            f"each of {workers} workers takes {piece} examples, which are no whole groups of {group}, so batch "
-            f"normalisation waits for two messages a layer, longer ones than without groups; set {remedy}"
-        )
+        values = {"workers": workers, "piece": piece, "group": group}
+        yield note(Remark.GROUP_THAT_FITS, {**values, "fits": fits[0]}) if fits else note(Remark.NO_GROUP_FITS, values)

@@ -18,7 +18,6 @@ from ebox.storage.publishing import publish_file
 if TYPE_CHECKING:
     from matplotlib.path import Path as Outline
 
-DOTS_PER_INCH = 200
 _TOKEN = re.compile(r"[MLHVCZ]|-?\d*\.?\d+")
 _MAX_INCHES = 40.0
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.errors import InputError
-from ebox.sequences.codes import BASES
+from ebox.sequences.codes import BASES, encode, one_hot
 
 LETTER_COLOURS = {"A": "#109648", "C": "#255C99", "G": "#F7B32B", "T": "#D62839"}
 MAX_INFORMATION_BITS = 2.0
@@ -34,6 +34,11 @@ _LEFT_MARGIN = 36.0
 _BOTTOM_MARGIN = 16.0
 _TOP_MARGIN = 5.0
 _MIN_LETTER_HEIGHT = 0.15  # in the units of the drawing: smaller letters cannot be seen
+
+
+def contribution_heights(sequence: str, contributions: Float[np.ndarray, " length"]) -> Float[np.ndarray, "length 4"]:
+    """Letter heights of a sequence: the height of each base is its contribution, below the axis where negative."""
+    return one_hot(encode(sequence), np.float64) * np.asarray(contributions, np.float64)[:, None]
 
 
 def information_heights(probabilities: Float[np.ndarray, "width 4"]) -> Float[np.ndarray, "width 4"]:

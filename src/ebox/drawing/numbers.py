@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 Real = int | float  # as JSON gives it
-MODEL = "model"
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 

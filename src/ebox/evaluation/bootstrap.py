@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from ebox.errors import InputError
 from ebox.evaluation.metrics import METRIC_NAMES, Ranking, Scores, Targets, rank_scores, weigh_metrics
+from ebox.storage.names import MODEL
 
 CONFIDENCE = 0.95
 # Weights of one chunk of resamples: 4 million counts of 8 bytes.
@@ -79,9 +80,9 @@ def bootstrap_metrics(
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
     results = bootstrap_models(
-        targets, {"model": probabilities}, {"model": threshold}, num_bootstrap=num_bootstrap, seed=seed
+        targets, {MODEL: probabilities}, {MODEL: threshold}, num_bootstrap=num_bootstrap, seed=seed
     )
-    return results["model"].intervals()
+    return results[MODEL].intervals()
 
 
 def bootstrap_models(

@@ -13,20 +13,21 @@ from jaxtyping import Bool, Float, Int
 
 from ebox.errors import InputError
 
+# In the order in which a report shows them.
 METRIC_NAMES = (
     "auroc",
     "auprc",
     "accuracy",
     "accuracy_at_0.5",
     "balanced_accuracy",
-    "mcc",
-    "mcc_at_0.5",
     "sensitivity",
     "specificity",
-    "brier",
-    "calibration_error",
+    "mcc",
+    "mcc_at_0.5",
     "recall_at_10_fdr",
     "recall_at_50_fdr",
+    "brier",
+    "calibration_error",
 )
 NUM_CALIBRATION_BINS = 15
 FALSE_DISCOVERY_RATES = {"recall_at_10_fdr": 0.1, "recall_at_50_fdr": 0.5}

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from ebox.datasets.folder import Dataset
+from ebox.datasets.folder import UNKNOWN_TARGET, Dataset
 from ebox.errors import InputError
 from ebox.evaluation.baselines import (
     BaselineResult,
@@ -21,7 +21,6 @@ from ebox.evaluation.baselines import (
     fit_kmer_logistic,
 )
 from ebox.evaluation.split_metrics import (
-    MODEL,
     SplitScores,
     choose_threshold_of,
     compare_with_best,
@@ -32,9 +31,9 @@ from ebox.evaluation.split_metrics import (
 from ebox.progress import Progress, quiet
 from ebox.sequences.motifs import Motif, find_motif, read_motifs
 from ebox.settings.reading import EvaluationConfig
+from ebox.storage.names import MODEL
 from ebox.storage.stamps import EVALUATION, stamped
 
-UNKNOWN = 255
 # Negatives of one track that are positives of another.
 OTHER_TRACKS = "other_tracks"
 EVALUATED_SPLITS = ("validation", "test")
@@ -182,7 +181,7 @@ def _find_known(
     """Rows of a split whose target is known, their targets, and the kinds of the negatives among them."""
     part = dataset.rows(split)
     targets = np.asarray(dataset.targets[part, track])
-    rows = np.flatnonzero(targets != UNKNOWN) + part.start
+    rows = np.flatnonzero(targets != UNKNOWN_TARGET) + part.start
     is_positive = np.asarray(dataset.targets[rows, track]) == 1
     kinds = dataset.kinds[rows].astype(object)
     kinds[~is_positive & (kinds == "positive")] = OTHER_TRACKS

@@ -13,9 +13,9 @@ from ebox.evaluation.bootstrap import BootstrapResult, bootstrap_models, compare
 from ebox.evaluation.curves import bin_calibration, count_scores, trace_pr, trace_roc
 from ebox.evaluation.thresholds import Criterion, choose_threshold
 from ebox.settings.reading import EvaluationConfig
+from ebox.storage.names import MODEL
 from ebox.storage.notes import Code, note
 
-MODEL = "model"
 # On a 1:1 sample the AUROC, sensitivity and specificity are what they are on all examples.
 BALANCED_METRICS = ("auprc", "accuracy", "mcc")
 

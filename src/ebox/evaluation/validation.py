@@ -9,16 +9,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
-from ebox.datasets.folder import Dataset
+from ebox.datasets.folder import UNKNOWN_TARGET, Dataset
 from ebox.errors import InputError
 from ebox.evaluation.calibration import fit_calibration
 from ebox.evaluation.inference import predict
 from ebox.evaluation.metrics import auprc, auroc
 from ebox.mesh.hosts import gather_rows, own_part
-from ebox.models import Network, rescale_logits
+from ebox.models.architectures import rescale_logits
+from ebox.models.network import Network
 from ebox.settings.reading import EvaluationConfig
-
-UNKNOWN_TARGET = 255
 
 
 class ValidationSplit:

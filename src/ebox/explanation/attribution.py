@@ -22,7 +22,7 @@ from jaxtyping import Float, Float32, UInt8
 from ebox.evaluation.inference import Job, Reader, iter_batches
 from ebox.explanation.gradient_methods import DeepLiftJob, GradientJob, IntegratedJob
 from ebox.explanation.saturation import SaturationJob
-from ebox.models import Network
+from ebox.models.network import Network
 from ebox.progress import Progress, quiet
 from ebox.sequences.codes import N_CODE, NUM_BASES
 from ebox.sequences.shuffle import shuffle_dinucleotides

@@ -20,9 +20,8 @@ from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import describe_mean
 from ebox.explanation.filters import find_resemblance
 from ebox.explanation.subject import Truth
-from ebox.models import Network
 from ebox.models.files import LoadedModel
-from ebox.models.network import is_trainable
+from ebox.models.network import Network, is_trainable
 from ebox.progress import Progress
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import read_meme

@@ -24,7 +24,7 @@ from ebox.errors import InputError
 from ebox.explanation.matching import Match, match_motifs
 from ebox.explanation.merging import TRIM_SHARE, Pattern, merge_alike
 from ebox.progress import Progress, quiet
-from ebox.sequences.codes import one_hot, reverse_complement
+from ebox.sequences.codes import one_hot
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import read_meme, write_meme
 from ebox.settings.reading import ExplanationConfig
@@ -251,17 +251,6 @@ def _read(entry: dict[str, Any], rows: Int64[np.ndarray, " drawn"]) -> Discovere
         sites=tuple((int(rows[row]), start, end, strand) for row, start, end, strand in entry["sites"]),
         matches=tuple(Match(**match) for match in entry["matches"]),
     )
-
-
-def cut_sites(
-    codes: UInt8[np.ndarray, "example length"], sites: Sequence[tuple[int, int, int, str]]
-) -> UInt8[np.ndarray, "site width"]:
-    """The bases of sites, each read on its own strand."""
-    rows = []
-    for example, start, end, strand in sites:
-        row = np.asarray(codes[example, start:end])
-        rows.append(reverse_complement(row) if strand == "-" else row)
-    return np.stack(rows)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ebox.errors import InputError
 from ebox.progress import Progress, quiet
 from ebox.sequences.codes import BASES, one_hot
 from ebox.sequences.motifs import Motif, load_carried_motifs
+from ebox.storage.run_folder import FILTERS as FILTERS_FILE
 from ebox.storage.stamps import FILTERS, read_stamped, stamped
 
 MIN_CORRELATION = 0.8
@@ -179,7 +180,7 @@ def read_filters(run_folder: str | os.PathLike[str]) -> list[FilterMotif]:
     Raises:
         InputError: the run was not evaluated, or its filters.json is not one.
     """
-    path = Path(run_folder) / "filters.json"
+    path = Path(run_folder) / FILTERS_FILE
     facts = read_stamped(path, FILTERS)
     try:
         return [_read_filter(entry) for entry in facts["filters"]]

@@ -41,11 +41,6 @@ class Spreading:
     wider: int
     groups: tuple[Group, ...]
 
-    @property
-    def num_products(self) -> int:
-        """How many products of an input with a matrix; direct products would be `size` times the width."""
-        return sum(len(group.of_inputs) for group in self.groups)
-
 
 @lru_cache(maxsize=64)
 def plan_spreading(size: int, width: int, dilation: int, channels: int) -> Spreading:

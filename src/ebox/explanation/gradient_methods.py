@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from ebox.models import Network, one_hot
-from ebox.models.encoding import reverse_complement
+from ebox.models.encoding import one_hot, reverse_complement
 from ebox.models.layers import EXPONENT_LIMIT
+from ebox.models.network import Network
 from ebox.models.passes import PLAIN, ConvolutionMethod, Elementwise, Pass, Rules
 from ebox.sequences.codes import NUM_BASES
 

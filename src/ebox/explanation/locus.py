@@ -217,7 +217,8 @@ def _merge(sequences: SequenceSet, windows: Windows, found: Attributions) -> lis
 
 def _read_known(run: Path, track: str) -> tuple[list[Discovered], dict[str, Any] | None]:
     """The motifs that `ebox explain RUN` discovered for a track, or why there are none."""
-    from ebox.explanation.writing import read_discovered, read_explanation
+    from ebox.explanation.writing import read_discovered
+    from ebox.storage.run_folder import read_explanation
 
     if not (run / run_folder.EXPLANATION / run_folder.EXPLANATION_FACTS).exists():
         return [], note(Hitless.NOT_EXPLAINED)
@@ -257,7 +258,8 @@ def _describe(locus: Locus, num_hits: int) -> dict[str, Any]:
 
 
 def _write_files(folder: Path, loci: Sequence[Locus], hits: Sequence[Hit]) -> dict[str, Any]:
-    from ebox.explanation.writing import contribution_heights, format_hits, name_place, write_logo
+    from ebox.drawing.logos import contribution_heights
+    from ebox.explanation.writing import format_hits, name_place, write_logo
     from ebox.sequences.bigwig import check_bigwig, write_bigwig
 
     records = _Records(tuple(locus.name for locus in loci), tuple(locus.place for locus in loci))

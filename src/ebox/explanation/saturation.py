@@ -20,10 +20,10 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from ebox.explanation.full_convolution import Spreading, plan_spreading, spread, transform_filters
-from ebox.models import Network, Pass, one_hot
-from ebox.models.encoding import reverse_complement
+from ebox.models.encoding import one_hot, reverse_complement
 from ebox.models.layers import Activation, Convolution, join
-from ebox.models.passes import ConvolutionMethod
+from ebox.models.network import Network
+from ebox.models.passes import ConvolutionMethod, Pass
 from ebox.models.trace import Stages, Trace, Update, run, trace
 from ebox.sequences.codes import NUM_BASES
 
@@ -301,13 +301,13 @@ def _pool_again(
 ) -> Float[Array, "row change channel"]:
     """Pool over all positions again: before the window, after it, and in it."""
     plan, is_max = window.plan, kind == "max"
-    join = jnp.maximum if is_max else jnp.logaddexp
+    pool = jnp.maximum if is_max else jnp.logaddexp
     starts = window.start + jnp.arange(plan.chunk)
-    outside = join(
+    outside = pool(
         before[window.sequence, jnp.clip(starts, 0, plan.length)],
         behind[window.sequence, jnp.clip(starts + window.size, 0, plan.length)],
     )
     values = jnp.where(window.inside()[:, :, None] > 0, window.cut(plan.last)[:, :, None] + change, -jnp.inf)
     inside = values.max(axis=0) if is_max else jax.nn.logsumexp(values, axis=0)
-    pooled = join(inside, outside[:, None])
+    pooled = pool(inside, outside[:, None])
     return pooled if is_max else pooled - math.log(plan.length)

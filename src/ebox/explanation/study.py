@@ -6,29 +6,47 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import UInt8
 
-from ebox.explanation.writing import ExplanationResult
+from ebox.datasets.folder import Dataset
+from ebox.evaluation.inference import predict
+from ebox.evaluation.reading import read_protocol
+from ebox.explanation.attribution import Attributions, attribute
+from ebox.explanation.checks import Checks
+from ebox.explanation.discovery import Discovered, DiscoveryResult, discover
+from ebox.explanation.experiments import destroy, marginalise, measure_spacing, motif_insert, read_insert
+from ebox.explanation.hits import call_hits
+from ebox.explanation.matching import MAX_Q
+from ebox.explanation.subject import (
+    choose_pair,
+    choose_rows,
+    describe_choice,
+    draw_backgrounds,
+    find_places,
+    find_truth,
+)
+from ebox.explanation.writing import (
+    ExplanationResult,
+    describe_attribution,
+    describe_filters,
+    describe_motif,
+    read_own_filters,
+    write_filters,
+    write_motif_files,
+)
+from ebox.models.files import LoadedModel
 from ebox.progress import PathLike, Progress
+from ebox.sequences import Motif, decode
+from ebox.sequences.places import Interval
 from ebox.settings.reading import ExplanationConfig
 from ebox.storage.notes import Code, note
 from ebox.storage.publishing import publish_folder, write_json
 from ebox.storage.run_folder import EXPLANATION_FACTS, EXPLANATION_WORK, FILTER_MATRICES
 from ebox.storage.stamps import EXPLANATION, stamped
-
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
-
-    from ebox.datasets.folder import Dataset
-    from ebox.explanation.attribution import Attributions
-    from ebox.explanation.discovery import Discovered, DiscoveryResult
-    from ebox.models.files import LoadedModel
-    from ebox.sequences import Motif
-    from ebox.sequences.places import Interval
-
 
 NUM_EXAMPLES = 6
 
@@ -75,8 +93,6 @@ class Study:
 
     def check_pair(self) -> None:
         """Raise InputError for an unknown motif before anything is computed."""
-        from ebox.explanation.experiments import read_insert
-
         for text in self.config.pair if self.config.pair is not None else ():
             read_insert(text, self.motif_files)
 
@@ -99,16 +115,6 @@ class Study:
             against: The run folder of `other`.
             planted: BED of planted sites; None: the one beside simulated positives, if there is one.
         """
-        from ebox.explanation.hits import call_hits
-        from ebox.explanation.subject import find_truth
-        from ebox.explanation.writing import (
-            describe_attribution,
-            describe_filters,
-            read_own_filters,
-            write_filters,
-            write_motif_files,
-        )
-
         truth = find_truth(self.folder, data, planted)
         subject = self._choose(data)
         if planted is not None:
@@ -123,7 +129,7 @@ class Study:
         facts = self._head() | {
             "sequences": {**subject.facts, "num_searched": discovery.num_searched},
             "attribution": describe_attribution(found, self.config),
-            "targets": {"num": len(targets), "max_q": 0.05},
+            "targets": {"num": len(targets), "max_q": MAX_Q},
             "motifs": self._describe_motifs(discovery, hits, subject, data),
             "motifs_reason": self._say_why_none(discovery),
             "filters": describe_filters(filters, discovery.filter_matches),
@@ -145,8 +151,6 @@ class Study:
         return stamped(EXPLANATION, {"kind": "test", "track": track, "config": config})
 
     def _score(self, codes: np.ndarray, phrase: str | None = None) -> np.ndarray:
-        from ebox.evaluation.inference import predict
-
         def tell(_: str, done: int, total: int) -> None:
             if phrase is not None:
                 self.progress(phrase, done, total)
@@ -156,9 +160,6 @@ class Study:
 
     def _choose(self, data: Dataset) -> Subject:
         """The rows of the test split to explain."""
-        from ebox.evaluation.reading import read_protocol
-        from ebox.explanation.subject import choose_rows, describe_choice, find_places
-
         rows = data.rows("test")
         logits = self._score(data.codes[rows], "scoring the test split")
         threshold = read_protocol(self.folder, self.model.tracks).call_threshold(self.track)
@@ -171,8 +172,6 @@ class Study:
         return Subject(chosen, codes, names, find_places(data, chosen), facts)
 
     def _attribute(self, subject: Subject) -> Attributions:
-        from ebox.explanation.attribution import attribute
-
         return attribute(
             self.model.network,
             subject.codes,
@@ -186,8 +185,6 @@ class Study:
     def _discover(
         self, found: Attributions, targets: Sequence[Motif], filters: Sequence[np.ndarray]
     ) -> DiscoveryResult:
-        from ebox.explanation.discovery import DiscoveryResult, discover
-
         if not self.config.discover:
             return DiscoveryResult((), 0, None)
         known = found.codes, found.hypothetical, targets
@@ -205,10 +202,6 @@ class Study:
     def _describe_motifs(
         self, found: DiscoveryResult, hits: Sequence[Any], subject: Subject, data: Dataset
     ) -> list[dict[str, Any]]:
-        from ebox.explanation.experiments import destroy, marginalise, motif_insert
-        from ebox.explanation.subject import draw_backgrounds
-        from ebox.explanation.writing import describe_motif
-
         facts = []
         backgrounds = draw_backgrounds(data, self.track, self.config) if self.config.grammar else None
         for number, motif in enumerate(found.motifs):
@@ -225,9 +218,6 @@ class Study:
         return facts
 
     def _experiment(self, motifs: Sequence[Discovered], data: Dataset) -> dict[str, Any]:
-        from ebox.explanation.experiments import measure_spacing
-        from ebox.explanation.subject import choose_pair, draw_backgrounds
-
         if not self.config.grammar:
             return {"pair": None, "reason": note(Pairless.LEFT_OUT)}
         pair = choose_pair(motifs, self.config, self.motif_files)
@@ -247,8 +237,6 @@ class Study:
 
     def _show_examples(self, subject: Subject, found: Attributions) -> list[dict[str, Any]]:
         """The sequences with the highest logits."""
-        from ebox.sequences import decode
-
         best = np.argsort(-np.asarray(found.logit), kind="stable")[:NUM_EXAMPLES]
         return [
             {
@@ -269,8 +257,6 @@ class Study:
         other: LoadedModel | None,
         against: Path | None,
     ) -> dict[str, Any] | None:
-        from ebox.explanation.checks import Checks
-
         if not self.config.proof:
             return None
         checks = Checks(self.model, self.config, self.track, self.mesh, self.progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from ebox.datasets.folder import Dataset
-from ebox.errors import InputError
+from ebox.errors import InputError, suggest
 from ebox.evaluation.split_metrics import squash
 from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import Insert, list_known_pairs, motif_insert, read_insert
@@ -184,7 +183,7 @@ def find_truth(run: Path, data: Dataset, planted: PathLike | None) -> Truth:
     motifs: tuple[Motif, ...] = ()
     record_bp = None
     if path.exists():
-        simulation = read_stamped(path, stamps.SIMULATION)
+        simulation = read_stamped(path, stamps.SIMULATION_OF_RUN)
         entries, record_bp = simulation.get("motifs", []), simulation.get("config", {}).get("length_bp")
         motifs = tuple(
             Motif(entry["name"], np.asarray(entry["probabilities"]), "planted", entry.get("alt_name", ""))
@@ -203,6 +202,6 @@ def find_track(tracks: Sequence[str], wanted: str | None) -> int:
         return 0
     if wanted in tracks:
         return tracks.index(wanted)
-    near = difflib.get_close_matches(wanted, tracks, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"there is no track {wanted!r}{hint}", remedy=f"the network gives {', '.join(tracks)}")
+    raise InputError(
+        f"there is no track {wanted!r}{suggest(wanted, tracks, 0.4)}", remedy=f"the network gives {', '.join(tracks)}"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,24 +12,20 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.drawing.logo_png import write_logo_png
-from ebox.drawing.logos import information_heights, logo_svg
-from ebox.errors import InputError
+from ebox.drawing.logos import contribution_heights, information_heights, logo_svg
 from ebox.explanation.attribution import WARN_COMPLETENESS, Attributions
 from ebox.explanation.discovery import Discovered
 from ebox.explanation.filters import FilterMotif, read_filters
 from ebox.explanation.hits import Hit
 from ebox.explanation.matching import Match
 from ebox.sequences.bigwig import check_bigwig, write_bigwig
-from ebox.sequences.codes import encode, one_hot
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import write_meme
 from ebox.sequences.places import Interval
 from ebox.settings.reading import ExplanationConfig
 from ebox.storage.notes import Code, note
 from ebox.storage.publishing import publish_file
-from ebox.storage.run_folder import BIGWIG, CONTRIBUTIONS, EXPLANATION, EXPLANATION_FACTS, HITS, MOTIFS
-from ebox.storage.stamps import EXPLANATION as EXPLANATION_STAMP
-from ebox.storage.stamps import read_stamped
+from ebox.storage.run_folder import BIGWIG, CONTRIBUTIONS, FILTERS, HITS, MOTIFS
 
 # The matrix of a filter with fewer sites is mostly chance.
 MIN_FILTER_SITES = 20
@@ -130,7 +125,7 @@ def describe_motif(motif: Discovered, hits: Sequence[Hit], num_sequences: int, n
 
 def read_own_filters(run: Path) -> list[FilterMotif]:
     """The filters of a run with enough sites to match, in order; an empty list where it was not evaluated."""
-    if not (run / "filters.json").exists():
+    if not (run / FILTERS).exists():
         return []
     return sorted((own for own in read_filters(run) if own.num_sites >= MIN_FILTER_SITES), key=lambda own: own.index)
 
@@ -245,11 +240,6 @@ def write_logo(
     return files
 
 
-def contribution_heights(sequence: str, contributions: Float[np.ndarray, " length"]) -> Float[np.ndarray, "length 4"]:
-    """Letter heights of a sequence: the height of each base is its contribution, below the axis where negative."""
-    return one_hot(encode(sequence), np.float64) * np.asarray(contributions, np.float64)[:, None]
-
-
 def format_hits(hits: Sequence[Hit], subject: Explained) -> str:
     """BED6 and two columns, score in bits and contribution; on the genome if known, else by the record's name."""
     lines = []
@@ -289,16 +279,3 @@ def read_discovered(facts: Mapping[str, Any]) -> list[Discovered]:
         )
         for entry in facts["motifs"]
     ]
-
-
-def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the facts of an explained run.
-
-    Raises:
-        InputError: it was not explained, or the file is of another format.
-    """
-    path = Path(run) / EXPLANATION / EXPLANATION_FACTS
-    facts = read_stamped(path, EXPLANATION_STAMP)
-    if facts.get("kind") != "test":
-        raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
-    return facts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from jax.sharding import Mesh
 
 from ebox.mesh.collectives import Axis
@@ -12,6 +14,15 @@ from ebox.mesh.lowrank import PowerExchange
 from ebox.settings.reading import ParallelConfig
 from ebox.workers.processes import is_on_loopback
 
+# The exchange that each choice of `parallel.exchange` means.
+EXCHANGES: Mapping[str, type[Exchange]] = {
+    "exact": ExactExchange,
+    "half": HalfExchange,
+    "int8": Int8Exchange,
+    "topk": TopKExchange,
+    "powersgd": PowerExchange,
+}
+
 
 def build_exchange(config: ParallelConfig, mesh: Mesh) -> Exchange:
     """Choose the exchange for a mesh.
@@ -20,13 +31,14 @@ def build_exchange(config: ParallelConfig, mesh: Mesh) -> Exchange:
     """
     nodes, node_devices = mesh.shape[NODE_AXIS], mesh.shape[DEVICE_AXIS]
     senders = nodes if config.hierarchical else mesh.size
-    if senders == 1 or config.exchange == "exact":
+    kind = ExactExchange if senders == 1 else EXCHANGES[config.exchange]
+    if kind is ExactExchange:
         return ExactExchange(mesh.size, find_axis(mesh))
-    if config.exchange == "powersgd":
+    if kind is PowerExchange:
         return PowerExchange(mesh.size, config.rank, node_devices, config.hierarchical, find_axis(mesh))
     axis = Axis(NODE_AXIS) if config.hierarchical else find_axis(mesh)
     platform = mesh.devices.flat[0].platform
-    between = _build_vector_exchange(config, senders, axis, platform)
+    between = _build_vector_exchange(kind, config, senders, axis, platform)
     return HierarchicalExchange(mesh.size, node_devices, between, find_axis(mesh)) if config.hierarchical else between
 
 
@@ -38,9 +50,11 @@ def find_axis(mesh: Mesh) -> Axis:
     return Axis(DATA_AXIS, swaps, on_one_machine=swaps and is_on_loopback())
 
 
-def _build_vector_exchange(config: ParallelConfig, workers: int, axis: Axis, platform: str) -> VectorExchange:
-    if config.exchange == "half":
+def _build_vector_exchange(
+    kind: type[Exchange], config: ParallelConfig, workers: int, axis: Axis, platform: str
+) -> VectorExchange:
+    if kind is HalfExchange:
         return HalfExchange(workers, platform != "cpu", axis)
-    if config.exchange == "int8":
+    if kind is Int8Exchange:
         return Int8Exchange(workers, axis)
     return TopKExchange(workers, axis, config.top_fraction)

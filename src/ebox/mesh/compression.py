@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -36,6 +37,7 @@ class CompressedExchange(VectorExchange):
 
     workers: int
     axis: Axis = DATA
+    owes: ClassVar[bool] = True
 
     @abc.abstractmethod
     def piece_length(self, length: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,8 @@ class Exchange(abc.ABC):
 
     workers: int
     axis: Axis
+    # Whether it keeps what it did not send, and adds it to the next step.
+    owes: ClassVar[bool] = False
 
     @abc.abstractmethod
     def start(self, like: Any) -> Carried:

@@ -11,8 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Num
 
-from ebox.errors import InputError, explain_memory
-from ebox.workers.contract import EXIT_LOST
+from ebox.errors import EXIT_LOST, InputError, explain_memory
 from ebox.workers.watch import leave
 
 Tree = TypeVar("Tree")

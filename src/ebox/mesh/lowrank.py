@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -45,6 +45,7 @@ class PowerExchange(Exchange):
     node_devices: int = 1
     hierarchical: bool = False
     axis: Axis = DATA
+    owes: ClassVar[bool] = True
 
     @override
     def reduce(self, share: Tree, carried: Carried) -> tuple[Tree, Carried]:

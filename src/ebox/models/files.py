@@ -10,7 +10,8 @@ import equinox as eqx
 import numpy as np
 
 from ebox.errors import InputError
-from ebox.models import Network, build_model
+from ebox.models.architectures import build_model
+from ebox.models.network import Network
 from ebox.models.tensors import FACTS, load_tree, read_facts, save_tree
 from ebox.settings.reading import Config, ModelConfig, make_config
 from ebox.storage.run_folder import MODEL, check_run_folder

@@ -11,7 +11,6 @@ import math
 from typing import Literal
 
 Exchange = Literal["ring", "halving", "doubling", "gather"]
-EXCHANGES: tuple[Exchange, ...] = ("ring", "halving", "doubling", "gather")
 
 
 def exchange_rounds(exchange: Exchange, workers: int) -> int:

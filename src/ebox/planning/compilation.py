@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,13 +14,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ebox.errors import InputError
 from ebox.mesh.devices import DATA_AXIS, make_mesh
-from ebox.models import build_model
+from ebox.models.architectures import build_model
 from ebox.models.network import Network, is_trainable
 from ebox.planning.programs import Collective, read_collectives
 from ebox.settings.reading import Config
 from ebox.training.batches import Chunk, Shares
 from ebox.training.state import TrainState, make_hyperparameters
 from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
+from ebox.workers.machine import find_versions
 
 if TYPE_CHECKING:
     from jax.stages import Compiled, Lowered
@@ -144,7 +144,7 @@ def compile_train_step(mesh: Mesh, config: Config, shape: StepShape) -> Compilat
         accessed_bytes=accessed,
         lower_seconds=lowered_at - began,
         compile_seconds=done - lowered_at,
-        versions=_find_versions(),
+        versions=find_versions(_COMPILERS),
     )
 
 
@@ -249,13 +249,3 @@ def _count_work(
     lowered = _lower(alone, config.model_copy(update={"train": train}), shape, platform)
     counted: Any = lowered.cost_analysis()
     return (float(counted["flops"]) if counted else None), "program", None
-
-
-def _find_versions() -> dict[str, str]:
-    found = {}
-    for package in _COMPILERS:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebox.planning.isolation import TIMEOUT_SECONDS, compile_for_topology
 from ebox.planning.topologies import Topology, check_compiler, parse_topology
 from ebox.settings.reading import Config
+from ebox.storage.notes import Code, note
 
 if TYPE_CHECKING:
     from ebox.planning.compilation import CompilationResult, StepShape
 
 DEFAULT_LENGTH_BP = 200
+
+
+class TopologyNote(Code):
+    """What is good to know of a compiled step."""
+
+    EMPTY_PLACES = "empty_places"
+    OPERATIONS_OF_PROGRAM = "operations_of_program"
+    ASSUMED_DATA = "assumed_data"
 
 
 @dataclass(frozen=True)
@@ -25,13 +35,13 @@ class TopologyResult:
         topology: The chips.
         compilation: The compiled step.
         length_bp: Length of the examples that it was compiled for.
-        notes: What the user should know or change, in sentences.
+        notes: What the user should know or change, each with a code of `TopologyNote`.
     """
 
     topology: Topology
     compilation: CompilationResult
     length_bp: int
-    notes: tuple[str, ...]
+    notes: tuple[dict[str, Any], ...]
 
     @property
     def fits(self) -> bool:
@@ -83,7 +93,8 @@ def examine_topology(
     check_compiler(topology)
     shape = _find_shape(dataset, config)
     compilation = compile_for_topology(topology, config, shape, timeout_seconds=timeout_seconds)
-    return TopologyResult(topology, compilation, shape.length_bp, _note(compilation, shape, dataset is not None))
+    notes = tuple(_note(compilation, shape, dataset is not None))
+    return TopologyResult(topology, compilation, shape.length_bp, notes)
 
 
 def _find_shape(dataset: str | os.PathLike[str] | None, config: Config) -> StepShape:
@@ -95,7 +106,8 @@ def _find_shape(dataset: str | os.PathLike[str] | None, config: Config) -> StepS
 
     train = config.train
     if dataset is None:
-        return StepShape(config.data.length_bp or DEFAULT_LENGTH_BP, 1, train.steps_per_dispatch)
+        length_bp = DEFAULT_LENGTH_BP if config.data.length_bp is None else config.data.length_bp
+        return StepShape(length_bp, 1, train.steps_per_dispatch)
     data = open_dataset(Path(dataset))
     check_trainable(data, config)
     order = make_order(
@@ -108,16 +120,12 @@ def _find_shape(dataset: str | os.PathLike[str] | None, config: Config) -> StepS
     return StepShape(data.length_bp, data.targets.shape[1], steps)
 
 
-def _note(found: CompilationResult, shape: StepShape, from_data: bool) -> tuple[str, ...]:
-    notes = []
+def _note(found: CompilationResult, shape: StepShape, from_data: bool) -> Iterator[dict[str, Any]]:
     places = found.batch_per_chip * found.num_chips
     if places > found.batch_size:
-        notes.append(
-            f"a batch of {found.batch_size:,} leaves {places - found.batch_size:,} of {places:,} places empty; "
-            f"--set train.batch_size={places} would fill them at the same cost a step"
-        )
+        values = {"batch_size": found.batch_size, "empty": places - found.batch_size, "places": places}
+        yield note(TopologyNote.EMPTY_PLACES, values)
     if found.flops_from == "program":
-        notes.append("this compiler counts no operations; they are those of the program before compilation")
+        yield note(TopologyNote.OPERATIONS_OF_PROGRAM)
     if not from_data:
-        notes.append(f"examples of {shape.length_bp} bp and one track were assumed; --for DATASET takes the real ones")
-    return tuple(notes)
+        yield note(TopologyNote.ASSUMED_DATA, {"length_bp": shape.length_bp})

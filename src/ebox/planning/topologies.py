@@ -110,7 +110,7 @@ def make_topology_mesh(topology: Topology) -> Mesh:
     """
     import jax
 
-    from ebox.mesh import make_mesh
+    from ebox.mesh.devices import make_mesh
 
     if topology.chip.platform == "cpu":
         return make_mesh(jax.local_devices(backend="cpu"))

@@ -3,7 +3,3 @@
 Owns the words, the figures and the page. Reads only the files of a run folder; computes no metric. The page holds its
 style sheet and drawings, needs no script and no network, and can be printed.
 """
-
-from ebox.reporting.report import render_report, write_report
-
-__all__ = ["render_report", "write_report"]

@@ -113,18 +113,13 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
     return value
 
 
-def _read_explanation(file: Path) -> dict[str, Any]:
-    value = read_stamped(file, stamps.EXPLANATION)
-    if value.get("kind") != "test":
-        raise InputError("explains sequences of a file, not the test set", file=file, remedy="run `ebox explain` again")
-    return value
-
-
 # For other files it is enough that they hold an object.
 _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    EXPLANATION: _read_explanation,
+    EXPLANATION: lambda file: run_folder.read_explanation(file.parents[1]),
     run_folder.FILTERS: lambda file: read_stamped(file, stamps.FILTERS),
-    run_folder.SIMULATION: lambda file: read_stamped(file, stamps.SIMULATION),
+    run_folder.PARITY: lambda file: read_stamped(file, stamps.PARITY),
+    run_folder.SCALING: lambda file: read_stamped(file, stamps.SCALING),
+    run_folder.SIMULATION: lambda file: read_stamped(file, stamps.SIMULATION_OF_RUN),
 }
 
 
@@ -135,7 +130,7 @@ def is_measured(track: Mapping[str, Any]) -> bool:
 
 
 def _read_dataset(file: Path) -> dict[str, Any]:
-    value = read_stamped(file, stamps.DATASET)
+    value = read_stamped(file, stamps.DATASET_OF_RUN)
     if "splits" not in value:
         raise InputError("is not the manifest of a dataset", file=file, remedy="train again to copy it here")
     return value

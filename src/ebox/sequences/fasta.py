@@ -6,6 +6,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import NoReturn
 
@@ -17,7 +18,7 @@ from ebox.progress import quiet
 from ebox.sequences.bed import is_bed
 from ebox.sequences.codes import BASES, CODE_OF_BYTE, INVALID, NUM_BASES
 from ebox.sequences.foreign import name_line
-from ebox.sequences.places import Interval, Intervals
+from ebox.sequences.places import Interval, Intervals, make_intervals
 from ebox.sequences.records import SequenceSet, make_offsets, make_sequence_set, raise_letter
 from ebox.sequences.streams import OnBytes, check_text, iter_bytes, refuse_returns
 from ebox.storage.publishing import publish_file
@@ -337,14 +338,7 @@ def parse_locations(sequences: SequenceSet) -> Intervals | None:
         strand.append(place.strand)
     if len(shared) == 1:
         return None
-    return Intervals(
-        np.array(chrom, object),
-        np.array(start, np.int64),
-        np.array(end, np.int64),
-        np.array(strand, object),
-        None,
-        None,
-        None,
-        sequences.lines,
-        sequences.source,
+    places = make_intervals(
+        chrom, np.array(start, np.int64), np.array(end, np.int64), strand=strand, source=sequences.source
     )
+    return replace(places, lines=sequences.lines)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, UInt8
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from ebox.progress import PathLike
 from ebox.sequences.ceiling import CeilingResult, measure_ceiling
@@ -26,7 +26,7 @@ from ebox.sequences.grammar import (
 )
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motifs import find_motif
-from ebox.settings.fields import Settings
+from ebox.settings.fields import PositiveInt, Seed, Settings, setting
 from ebox.settings.reading import check_settings
 from ebox.storage.publishing import publish_folder
 from ebox.storage.stamps import SIMULATION, write_stamped
@@ -41,32 +41,35 @@ Count = Annotated[int, Field(ge=0)]
 class SimulationConfig(Settings):
     """Which motifs are planted in which background, and what the negatives are."""
 
-    motifs: tuple[str, ...] = Field(min_length=1, description="Names or JASPAR ids; each site is one of them.")
-    motif_files: tuple[str, ...] = Field((), description="MEME, JASPAR, HOMER or HOCOMOCO files to find them in.")
-    spacing_bp: tuple[Count, Count] | None = Field(
-        None,
-        description="Least and greatest gap of two motifs planted together as one site; none: each motif is a site.",
+    motifs: tuple[str, ...] = setting(
+        ..., "Names or JASPAR ids; each site is one of them.", flag="--motif", min_length=1
     )
-    min_sites: PositiveInt = Field(1, description="Least number of sites in a positive.")
-    max_sites: PositiveInt = Field(1, description="Greatest number; all from least to greatest are equally likely.")
-    orientation: Orientation = Field("both", description="Strand of the sites; both: each equally likely.")
-    centre_bp: PositiveInt | None = Field(
-        None, description="Sites of positives lie within this number of central bases; none: anywhere."
+    motif_files: tuple[str, ...] = setting(
+        (), "MEME, JASPAR, HOMER or HOCOMOCO files to find them in.", flag="--motifs"
     )
-    length_bp: PositiveInt = 500
-    gc: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.4, description="Share of G and C between the sites.")
-    background_file: str | None = Field(
-        None, description="FASTA whose composition is taken instead of gc, from both strands."
+    spacing_bp: tuple[Count, Count] | None = setting(
+        None, "Least and greatest gap of two motifs planted together as one site; none: each motif is a site."
     )
-    background_order: Annotated[int, Field(ge=0, le=6)] = Field(
-        0, description="How many bases before it a base depends on; more than 0 needs background_file."
+    min_sites: PositiveInt = setting(1, "Least number of sites in a positive.")
+    max_sites: PositiveInt = setting(1, "Greatest number; all from least to greatest are equally likely.")
+    orientation: Orientation = setting("both", "Strand of the sites; both: each equally likely.")
+    centre_bp: PositiveInt | None = setting(
+        None, "Sites of positives lie within this number of central bases; none: anywhere."
     )
-    negatives: Literal["background", "anywhere"] = Field(
-        "background", description="Nothing planted, or the same sites anywhere (needs centre_bp)."
+    length_bp: PositiveInt = setting(500, "Length of every sequence.")
+    gc: Annotated[float, Field(gt=0.0, lt=1.0)] = setting(0.4, "Share of G and C between the sites.")
+    background_file: str | None = setting(
+        None, "FASTA whose composition is taken instead of gc, from both strands; none: gc."
     )
-    num_positives: PositiveInt = 4000
-    num_negatives: PositiveInt = 4000
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    background_order: Annotated[int, Field(ge=0, le=6)] = setting(
+        0, "How many bases before it a base depends on; more than 0 needs background_file."
+    )
+    negatives: Literal["background", "anywhere"] = setting(
+        "background", "Nothing planted, or the same sites anywhere (needs centre_bp)."
+    )
+    num_positives: PositiveInt = setting(4000, "Number of positives.")
+    num_negatives: PositiveInt = setting(4000, "Number of negatives.")
+    seed: Seed = setting(0, "Seed of the random numbers.")
 
     @model_validator(mode="after")
     def _check_together(self) -> SimulationConfig:

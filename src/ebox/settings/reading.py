@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import os
+import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import ValidationError
 
-from ebox.errors import InputError
+from ebox.errors import InputError, suggest
 from ebox.progress import PathLike
 from ebox.settings.fields import Settings
 from ebox.settings.sections import (
@@ -85,13 +85,7 @@ def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | Non
     Raises:
         InputError: a key or value that is not allowed; the message lists every problem with its key.
     """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        problems = [_explain(dict(item), _suggest) for item in error.errors()]
-        raise InputError(
-            "; ".join(problems), file=file, remedy="`ebox config` prints every setting with its default"
-        ) from None
+    return _check(Config, values, file=file, remedy="`ebox config` prints every setting with its default")
 
 
 def check_settings(
@@ -114,12 +108,21 @@ def check_settings(
         if not equals or not key.strip():
             raise InputError(f"--set {override!r} is not key=value", remedy=remedy)
         merged[key.strip()] = _parse_value(text.strip())
-    known = list(model.model_fields)
+    return _check(model, merged, remedy=remedy)
+
+
+def _check(
+    model: type[SomeSettings],
+    values: Mapping[str, Any],
+    *,
+    file: str | os.PathLike[str] | None = None,
+    remedy: str,
+) -> SomeSettings:
     try:
-        return model.model_validate(merged)
+        return model.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(dict(item), lambda place: _suggest_key(place[0], known)) for item in error.errors()]
-        raise InputError("; ".join(problems), remedy=remedy) from None
+        problems = "; ".join(_explain(dict(item), model) for item in error.errors())
+        raise InputError(problems, file=file, remedy=remedy) from None
 
 
 def write_config(config: Config, path: str | os.PathLike[str]) -> None:
@@ -219,32 +222,27 @@ def _parse_value(text: str) -> Any:
     return values["value"] if set(values) == {"value"} else text
 
 
-def _explain(item: dict[str, Any], suggest: Callable[[list[str]], str]) -> str:
+def _explain(item: dict[str, Any], model: type[Settings]) -> str:
     place = [str(part) for part in item["loc"]]
     key = ".".join(place)
     if item["type"] == "extra_forbidden":
-        return f"there is no setting {key!r}{suggest(place)}"
+        return f"there is no setting {key!r}{_suggest(place, model)}"
     found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
+    if item["type"] == "literal_error":
+        found += suggest(str(item["input"]), re.findall("'(.*?)'", item["ctx"]["expected"]))
     name = f"{key}: " if key else ""
     return f"{name}{item['msg'].removeprefix('Value error, ')}{found if key else ''}"
 
 
-def _suggest(place: list[str]) -> str:
+def _suggest(place: list[str], model: type[Settings]) -> str:
     """Name the nearest known key, first in the same section, then in all sections."""
-    known = {f"{section}.{key}": key for section, model in Config.list_sections().items() for key in model.model_fields}
+    if not issubclass(model, Config):
+        return suggest(place[0], model.model_fields)
+    sections = model.list_sections()
+    known = {f"{section}.{key}": key for section, fields in sections.items() for key in fields.model_fields}
+    full, key = ".".join(place), place[-1]
+    same_name = [other for other, name in known.items() if name == key]
     if len(place) == 1:
-        near = difflib.get_close_matches(place[0], Config.list_sections(), n=1)
-        inside = [full for full, key in known.items() if key == place[0]]
-        candidates = inside or near
-    else:
-        section, key = place[0], place[1]
-        same = [full for full in known if full.startswith(f"{section}.")]
-        candidates = difflib.get_close_matches(f"{section}.{key}", same, n=1, cutoff=0.7)
-        candidates = candidates or [full for full, name in known.items() if name == key]
-        candidates = candidates or difflib.get_close_matches(".".join(place), known, n=1, cutoff=0.5)
-    return f"; did you mean {candidates[0]!r}?" if candidates else ""
-
-
-def _suggest_key(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+        return suggest(same_name[0], same_name) if same_name else suggest(key, sections)
+    inside = suggest(full, [other for other in known if other.startswith(f"{place[0]}.")], 0.7)
+    return inside or (suggest(same_name[0], same_name) if same_name else suggest(full, known, 0.5))

@@ -19,6 +19,7 @@ from ebox.settings.fields import (
 )
 
 NegativeKind = Literal["given", "shuffled", "matched"]
+Platform = Literal["auto", "cpu", "gpu", "tpu"]
 
 
 class DataConfig(Settings):
@@ -193,7 +194,7 @@ class ParallelConfig(Settings):
 
     trains: ClassVar[bool] = True
 
-    platform: Literal["auto", "cpu", "gpu", "tpu"] = setting(
+    platform: Platform = setting(
         "auto", "What computes; auto: the best on this machine.", flag="--platform", changes_result=False
     )
     devices: PositiveInt | None = setting(

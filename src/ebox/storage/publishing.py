@@ -23,7 +23,7 @@ _CURRENT_FOLDER = -100
 _RENAME_EXCHANGE = 2
 
 # The programs with which a command line of ebox begins.
-_PROGRAMS = ("ebox", "ebox.exe", "__main__.py", "cli.py")
+_PROGRAMS = ("ebox", "ebox.exe", "ebox/__main__.py")
 
 
 @contextmanager
@@ -213,7 +213,7 @@ def find_command(command: Sequence[str] | None) -> list[str]:
     """The given command line; else that of this process, if it runs ebox and not a notebook or another program."""
     if command is not None:
         return list(command)
-    return list(sys.argv) if Path(sys.argv[0]).name in _PROGRAMS else []
+    return list(sys.argv) if any(Path(sys.argv[0]).match(program) for program in _PROGRAMS) else []
 
 
 def _pack(file: Path) -> None:

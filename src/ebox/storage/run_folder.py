@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
+from ebox.storage import stamps
 from ebox.storage.publishing import explain_disk_errors, publish_file
+from ebox.storage.stamps import read_stamped
 
 CONFIG = "config.toml"
 # The settings that the dataset of a run was built with.
@@ -78,6 +80,19 @@ def check_run_folder(path: Path) -> None:
         raise InputError(state, file=path, remedy=remedy)
 
 
+def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the facts of an explained run.
+
+    Raises:
+        InputError: it was not explained, or the file is of another format.
+    """
+    path = Path(run) / EXPLANATION / EXPLANATION_FACTS
+    facts = read_stamped(path, stamps.EXPLANATION)
+    if facts.get("kind") != "test":
+        raise InputError("explains sequences of a file, not the test set", file=path, remedy="run `ebox explain` again")
+    return facts
+
+
 class MetricsLog:
     """The growing file of metrics: one JSON object in each line, each line flushed whole."""
 
@@ -113,10 +128,7 @@ class MetricsLog:
 
 def clear_run(folder: Path) -> None:
     """Remove the files of training, evaluation and report from a run folder; the mark of a run folder goes last."""
-    from ebox.storage import run_folder
-    from ebox.storage.run_folder import EXPLANATION, EXPLANATION_WORK
-
-    for name in (EXPLANATION, EXPLANATION_WORK, *run_folder.OWN_FILES):
+    for name in (EXPLANATION, EXPLANATION_WORK, SIMULATION, *OWN_FILES):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,10 +33,21 @@ EVALUATION = Format("ebox-evaluation", 2, "measure again with `ebox evaluate`")
 EXPLANATION = Format("ebox-explanation", 2, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 1, "measure again with `ebox evaluate`")
 MODEL = Format("ebox-model", 1, "use the ebox that wrote it, or train again")
-PARITY = Format("ebox-parity", 1, "make it again with `ebox doctor --parity --out FILE --overwrite`")
+PARITY = Format("ebox-parity", 1, "delete it, or make it again with `ebox doctor --parity --out FILE --overwrite`")
 REPORT = Format("ebox-report", 3, "write it again with `ebox report`")
-SCALING = Format("ebox-scaling", 1, "measure again with `ebox doctor --scaling --for DATASET --out FILE --overwrite`")
+SCALING = Format(
+    "ebox-scaling",
+    1,
+    "delete it, or measure again with `ebox doctor --scaling --for DATASET --out FILE --overwrite`",
+)
 SIMULATION = Format("ebox-simulation", 2, "simulate again with `ebox simulate`")
+# The copies in a run folder, which stay as they are when the original is made again.
+DATASET_OF_RUN = replace(
+    DATASET, remedy="build the dataset again with `ebox build`, then train on it again with `ebox train … --overwrite`"
+)
+SIMULATION_OF_RUN = replace(
+    SIMULATION, remedy="simulate again with `ebox simulate`, then begin this run again with `ebox run … --overwrite`"
+)
 
 
 def stamped(kind: Format, facts: Mapping[str, Any], *, created: str | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from ebox.mesh.devices import DATA_AXIS
 from ebox.mesh.exchange import Message, count_numbers
-from ebox.models import Network
+from ebox.models.network import Network
 from ebox.models.normalisation import Moments
 from ebox.settings.reading import Config
 from ebox.training.batches import ChunkPlan, Shares, make_chunk
@@ -272,8 +272,8 @@ class AsyncEngine:
         weights = 4 * count_numbers(network)
         gradient = 4 * count_numbers(trained_weights(network))
         messages = (
-            Message("weights to a worker", weights, 0.0),
-            Message("gradient to the server", gradient, float(gradient)),
+            Message("weights", weights, 0.0),
+            Message("gradient", gradient, float(gradient)),
         )
         # One worker sends its gradient for each step, the others nothing.
         each = gradient / self._num_workers

@@ -14,9 +14,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt8
 
+from ebox.datasets.folder import UNKNOWN_TARGET
 from ebox.mesh.devices import DATA_AXIS, put
 from ebox.sequences.codes import N_CODE
-from ebox.training.sampling import PADDING_ROW, UNKNOWN_TARGET, ExampleOrder
+from ebox.training.sampling import PADDING_ROW, ExampleOrder
 
 
 class Chunk(eqx.Module):

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ebox.errors import InputError
+from ebox.mesh.build import EXCHANGES
 from ebox.mesh.devices import DEVICE_AXIS
 from ebox.mesh.hosts import to_host
 from ebox.models.network import Network
@@ -30,8 +31,6 @@ from ebox.training.state import TrainState
 KEPT_CHECKPOINTS = 2
 # Start of the names of the arrays that have one row per device.
 CARRIED = "[0].carried"
-# Exchanges that keep what they did not send, and add it to the next step.
-OWING = ("int8", "topk", "powersgd")
 
 
 @dataclass(frozen=True)
@@ -278,7 +277,7 @@ def regroup_carried(
         several = before.senders(parallel), now.senders(parallel)
         keeps = not parallel.hierarchical and min(several) > 1
         carried = schedule.regroup(carried, state.network, keeps_owed=keeps)
-        if not keeps and several[0] > 1 and parallel.exchange in OWING:
+        if not keeps and several[0] > 1 and EXCHANGES[parallel.exchange].owes:
             warnings.warn(
                 f"what the exchange of {before.workers} devices in nodes of {before.node_devices} had not sent yet is "
                 f"given up: {now.workers} in nodes of {now.node_devices} can't go on with it",

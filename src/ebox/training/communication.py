@@ -8,7 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from ebox.mesh.exchange import ExactExchange, Message
-from ebox.models import Network
+from ebox.models.network import Network
 from ebox.settings.reading import ParallelConfig
 from ebox.training.schedules import Schedule, trained_weights
 

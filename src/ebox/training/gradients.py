@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
 
+from ebox.datasets.folder import UNKNOWN_TARGET
 from ebox.mesh.devices import DATA_AXIS
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
 from ebox.models.network import Network, is_trainable
 from ebox.models.normalisation import Moments, Statistics
 from ebox.models.passes import ConvolutionMethod, Pass
-from ebox.training.sampling import UNKNOWN_TARGET
 from ebox.training.state import Hyperparameters
 
 

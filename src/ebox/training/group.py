@@ -176,7 +176,7 @@ class GradientActor(Placed):
 
     def _prepare(self) -> GradientComputer:
         from ebox.datasets.folder import open_dataset
-        from ebox.mesh import find_local_devices, make_mesh
+        from ebox.mesh.devices import find_local_devices, make_mesh
         from ebox.settings.reading import read_config_text
         from ebox.training.asynchronous import GradientComputer
 

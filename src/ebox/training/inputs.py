@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from ebox.models import Network, build_model
+from ebox.models.architectures import build_model
+from ebox.models.network import Network
 from ebox.settings.reading import Config
 from ebox.training.sampling import ExampleOrder, make_order
 from ebox.training.state import Hyperparameters, make_hyperparameters

@@ -20,7 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ebox.errors import InputError, ResumableError
 from ebox.mesh.devices import DATA_AXIS, put
 from ebox.mesh.hosts import check_alike, is_chief, wait_for_all
-from ebox.models import Network, check_length, count_parameters
+from ebox.models.architectures import check_length
+from ebox.models.network import Network, count_parameters
 from ebox.progress import OnEntry, quiet
 from ebox.settings.reading import Config
 from ebox.storage.run_folder import MetricsLog
@@ -42,7 +43,7 @@ from ebox.training.sampling import make_order
 from ebox.training.state import TrainState, place_state
 from ebox.training.step import NUM_SIGNALS, SAVE, STOP, DispatchMetrics, build_run_chunk, make_plan
 from ebox.workers.interruption import Interruption
-from ebox.workers.watch import Watch
+from ebox.workers.watch import UNWATCHED, Watch
 
 Validate = Callable[[Network], Mapping[str, float]]
 # A dispatch: its plan, and what makes its steps.
@@ -81,7 +82,7 @@ def fit(
     calibrate: Calibrate | None = None,
     resume: bool = False,
     on_entry: OnEntry = quiet,
-    watch: Watch | None = None,
+    watch: Watch = UNWATCHED,
     pool: WorkerPool | None = None,
 ) -> TrainingResult:
     """Train a network on the train split; every process of a group calls it with the same arguments.
@@ -118,7 +119,7 @@ class _Loop:
         validate: Validate,
         calibrate: Calibrate | None,
         on_entry: OnEntry,
-        watch: Watch | None,
+        watch: Watch,
         pool: WorkerPool | None,
     ) -> None:
         self.config, self.folder, self.mesh = config, folder, mesh
@@ -238,8 +239,7 @@ class _Loop:
         plan, metrics = waiting
         losses, norms = np.asarray(metrics.loss)[: plan.count], np.asarray(metrics.gradient_norm)[: plan.count]
         self.heard = np.maximum(self.heard, np.asarray(metrics.signals))
-        if self.watch is not None:
-            self.watch.beat()
+        self.watch.beat()
         bad = ~(np.isfinite(losses) & np.isfinite(norms))
         if bad.any():
             place = int(np.flatnonzero(bad)[0])
@@ -272,11 +272,9 @@ class _Loop:
     def _validate(self, average: Network) -> None:
         """Measure the averaged network, and remember it if it is the best."""
         began = time.perf_counter()
-        if self.watch is not None:
-            self.watch.rest()
+        self.watch.rest()
         measured = dict(self.validate(average))
-        if self.watch is not None:
-            self.watch.beat()
+        self.watch.beat()
         # The rate between two log steps is that of training alone.
         self.logged_at += time.perf_counter() - began
         value = -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
@@ -302,8 +300,7 @@ class _Loop:
         return self.config.train.checkpoint_every_steps is None and since >= self.config.train.checkpoint_every_seconds
 
     def _save(self, state: TrainState) -> None:
-        if self.watch is not None:
-            self.watch.rest()
+        self.watch.rest()
         self.standing = replace(self.standing, seconds=time.perf_counter() - self.began)
         # In all processes: the rows that devices carry are gathered from all.
         arrays = host_arrays(state)
@@ -312,13 +309,11 @@ class _Loop:
         # Writing may take long: the other processes must not conclude that the writer hangs.
         wait_for_all("saved")
         self.saved_at = time.perf_counter()
-        if self.watch is not None:
-            self.watch.beat()
+        self.watch.beat()
 
     def _calibrate(self) -> tuple[Network, list[dict[str, Any]]]:
         """The kept network, calibrated if the caller asked for it."""
-        if self.watch is not None:
-            self.watch.rest()
+        self.watch.rest()
         return (self.best, []) if self.calibrate is None else self.calibrate(self.best)
 
     def _finish(self, network: Network, calibration: list[dict[str, Any]]) -> TrainingResult:

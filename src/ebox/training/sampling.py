@@ -12,7 +12,6 @@ from jaxtyping import Bool, Int64, UInt8
 
 from ebox.errors import InputError
 
-UNKNOWN_TARGET = 255
 PADDING_ROW = -1
 
 

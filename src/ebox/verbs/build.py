@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ebox.datasets.sources import DatasetSources
     from ebox.settings.reading import Config
 
-VERB = Verb("build", "Make a dataset: clean, label, balance, split, audit.", "build", settings=("data",))
+VERB = Verb("build", settings=("data",))
 
 
 def build(
@@ -52,9 +52,9 @@ def build(
 
 def describe(data: Dataset) -> str:
     """Counts by split and kind, what was dropped and why, and the warnings."""
-    from ebox.reporting.languages.english import say
+    from ebox.reporting.languages import find_language
 
-    quality = data.quality
+    say, quality = find_language().say, data.quality
     lines = [f"{quality['num_examples']:,} examples of {quality['length_bp']} bp, {quality['num_positive']:,} positive"]
     lines.append(f"  {'kind':<24}{'train':>10}{'validation':>12}{'test':>10}")
     for kind, counts in quality["kinds"].items():

@@ -9,7 +9,7 @@ from ebox.verbs.verb import Verb
 if TYPE_CHECKING:
     from ebox.settings.reading import Config
 
-VERB = Verb("config", "Print every setting with its value, as a settings file.", "describe_config")
+VERB = Verb("config", function="describe_config")
 
 
 def describe_config(config: Config | None = None) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ebox.sequences import SimulationConfig
 
 
-VERB = Verb("demo", "Run the main job on simulated sequences.", "demo")
+VERB = Verb("demo")
 
 __all__ = ["VERB", "demo", "demo_simulation", "describe"]
 
@@ -31,9 +31,10 @@ def demo(
     progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> RunResult:
-    """Run the main job on simulated E-box and GATA composites, whose truth and best possible result are known.
+    """Run the main job on simulated sequences.
 
-    It takes about a minute on two cores.
+    They hold E-box and GATA composites, and their truth and best possible result are known. It takes about
+    a minute on two cores.
 
     Args:
         out: Folder to write.

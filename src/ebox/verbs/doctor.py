@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ebox.errors import InputError
+from ebox.errors import EXIT_BAD_INPUT, EXIT_FAILED, InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.outputs import check_output
 from ebox.verbs.train import worker_arguments
 from ebox.verbs.verb import Verb
-from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_FAILED
 
 if TYPE_CHECKING:
     from ebox.diagnosis.findings import DoctorResult
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ebox.diagnosis.parity import ParityResult
     from ebox.diagnosis.preflight import PreflightResult
     from ebox.planning.examination import TopologyResult
+    from ebox.settings.sections import Platform
 
 Measured = TypeVar("Measured", "ParityResult", "GrowthResult")
 
@@ -36,8 +36,6 @@ def exit_code(result: DoctorResult | ParityResult | GrowthResult) -> int:
 
 VERB = Verb(
     "doctor",
-    "Say what is here, what is missing, what it would take.",
-    "doctor",
     options={"dataset": "--for", "overrides": "--set"},
     exit_code=exit_code,
 )
@@ -53,15 +51,16 @@ def doctor(
     workers: str = "2,4,8",
     scaling: bool = False,
     link: str = "10gbit",
-    platform: str | None = None,
+    platform: Platform | None = None,
     out: PathLike | None = None,
     overwrite: bool = False,
     progress: Progress = quiet,
 ) -> DoctorResult | ParityResult | GrowthResult:
-    """Say what is here and what is missing; with --for, what a training would take, here or on a --topology.
+    """Say what is here, what is missing, and what a training would take.
 
-    With --parity, certify that one worker and several train the same model on this machine. With --scaling, measure
-    steps of one worker and of several, and predict how the training of --for grows with more of them.
+    The last with --for, here or on a --topology. With --parity, certify that one worker and several train the same
+    model on this machine. With --scaling, measure steps of one worker and of several, and predict how the training of
+    --for grows with more of them.
 
     Args:
         topology: Machines that are not here: v5e:4x4, h100:8, cpu:4.
@@ -72,7 +71,7 @@ def doctor(
         workers: With --parity: numbers of workers, as 2,4,8.
         scaling: With --for: measure steps here, and predict them for up to 256 workers.
         link: With --scaling: the network between workers, as 10gbit.
-        platform: With --parity: cpu (default), gpu or tpu.
+        platform: With --parity: what computes; none: cpu.
         out: With --parity or --scaling: JSON file; in a run, its report shows it; - is standard output.
         overwrite: Replace a file at --out.
         progress: Called with a phrase, the number done, and the number in all.
@@ -116,7 +115,7 @@ def _examine(
 
 def _certify(
     workers: str,
-    platform: str | None,
+    platform: Platform | None,
     config: PathLike | None,
     overrides: Sequence[str],
     progress: Progress,
@@ -202,8 +201,10 @@ def describe_growth(result: GrowthResult) -> str:
 
 def describe_parity(result: ParityResult) -> str:
     """The certificate of one worker against several, as a table."""
+    from ebox.diagnosis.parity import STEPS, TOLERANCE
+
     chosen = f" with {', '.join(result.overrides)}" if result.overrides else ""
-    lines = [f"against one worker, after 50 steps of a fixed problem{chosen}:"]
+    lines = [f"against one worker, after {STEPS} steps of a fixed problem{chosen}:"]
     for case in result.cases:
         verdict = "holds" if case.holds else "DOES NOT HOLD"
         rerun = "equal to the bit" if case.rerun_is_equal else "DIFFERENT"
@@ -211,7 +212,9 @@ def describe_parity(result: ParityResult) -> str:
             f"  {case.workers:>2} {case.kind:<10} relative difference {case.relative_difference:.1e}, "
             f"a rerun {rerun}: {verdict}"
         )
-    lines.append("the same model" if result.holds else "NOT the same model; the bound is 1e-06 and an equal rerun")
+    lines.append(
+        "the same model" if result.holds else f"NOT the same model; the bound is {TOLERANCE:.0e} and an equal rerun"
+    )
     return "\n".join(lines)
 
 
@@ -232,6 +235,8 @@ def describe_doctor(result: DoctorResult) -> str:
 
 def describe_preflight(result: PreflightResult) -> str:
     """What a training would take on this machine."""
+    from ebox.reporting.languages import find_language
+
     minutes = result.training_seconds / 60
     rate = result.batch_size / result.step_seconds
     rows = [
@@ -247,11 +252,13 @@ def describe_preflight(result: PreflightResult) -> str:
         ("largest batch", f"about {result.largest_batch_size:,} examples a step would fit"),
     ]
     lines = [f"{name:<14} {fact}" for name, fact in rows]
-    return "\n".join([*lines, *(f"note: {remark}" for remark in result.remarks)])
+    return "\n".join([*lines, *(f"note: {find_language().say(remark)}" for remark in result.remarks)])
 
 
 def describe_topology(result: TopologyResult) -> str:
     """The train step compiled for a topology: a table of names and facts, then the notes."""
+    from ebox.reporting.languages import find_language
+
     found, chip = result.compilation, result.topology.chip
     memory, total = found.memory, f"{found.memory.total / 2**20:,.1f} MiB"
     if chip.memory_bytes is not None:
@@ -281,4 +288,4 @@ def describe_topology(result: TopologyResult) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     rows.append(("compiled in", f"{found.lower_seconds + found.compile_seconds:.1f} s by {versions}"))
     lines = [f"{result.topology.name}: the train step compiles", *(f"  {name:<18}{fact}" for name, fact in rows)]
-    return "\n".join([*lines, *(f"  note: {note}" for note in result.notes)])
+    return "\n".join([*lines, *(f"  note: {find_language().say(note)}" for note in result.notes)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.publishing import find_command, publish_file, write_json
-from ebox.storage.stamps import SIMULATION, read_stamped
+from ebox.storage.stamps import SIMULATION_OF_RUN, read_stamped
 from ebox.verbs.opening import open_dataset_of
 from ebox.verbs.verb import Verb
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 
 VERB = Verb(
-    "evaluate",
-    "Measure a trained network on held-out sequences.",
     "evaluate",
     arguments={"run": "RUN"},
     settings=("parallel.platform", "parallel.devices"),
@@ -55,7 +53,7 @@ def evaluate(
     progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> EvaluationResult:
-    """Measure a trained network on the validation and test splits, beside the baselines.
+    """Measure a trained network on held-out sequences, beside the baselines.
 
     Args:
         run: Run folder with a trained model.
@@ -76,7 +74,7 @@ def evaluate(
 
     from ebox.evaluation.inference import predict as predict_logits
     from ebox.evaluation.protocol import evaluate as measure
-    from ebox.mesh import find_local_devices, make_mesh
+    from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_model
     from ebox.settings.reading import ParallelConfig, read_config
     from ebox.storage import run_folder
@@ -166,7 +164,7 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
 
 def _read_ceiling(path: Path) -> Mapping[str, Any] | None:
     """The best possible result, where the sequences were simulated."""
-    return read_stamped(path, SIMULATION).get("ceiling") if path.exists() else None
+    return read_stamped(path, SIMULATION_OF_RUN).get("ceiling") if path.exists() else None
 
 
 def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Progress) -> None:
@@ -174,7 +172,7 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
     import numpy as np
 
     from ebox.explanation.filters import filter_motifs, filters_to_json
-    from ebox.models import first_layer_filters
+    from ebox.models.architectures import first_layer_filters
 
     rows = data.rows("validation")
     positive = (np.asarray(data.targets[rows]) == 1).any(axis=1)
@@ -195,8 +193,9 @@ def describe(result: EvaluationResult) -> str:
 
 def describe_metrics(facts: Mapping[str, Any]) -> str:
     """The headline of an evaluation in a few lines of plain text."""
-    from ebox.reporting.languages.english import say
+    from ebox.reporting.languages import find_language
 
+    say = find_language().say
     lines = []
     for track in facts["tracks"]:
         test = track["splits"]["test"]
@@ -219,10 +218,10 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
 
 
 def _describe_baseline(baseline: Mapping[str, Any]) -> str:
-    from ebox.reporting.languages.english import say
+    from ebox.reporting.languages import find_language
 
     if baseline["reason"] is not None:
-        return f"not fitted: {say(baseline['reason'])}"
+        return f"not fitted: {find_language().say(baseline['reason'])}"
     metrics = baseline["splits"]["test"]["metrics"]
     return f"AUROC {metrics['auroc']['value']:.4f}, AUPRC {metrics['auprc']['value']:.4f}"
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 VERB = Verb(
     "explain",
-    "Show what a network learned, and how sure that is.",
-    "explain",
     arguments={"run": "RUN"},
     settings=("explanation", "parallel.platform", "parallel.devices"),
     of_run="explanation",
@@ -69,7 +67,7 @@ def explain(
     from ebox.explanation.matching import check_extra, gather_targets
     from ebox.explanation.study import Study
     from ebox.explanation.subject import find_track
-    from ebox.mesh import find_local_devices, make_mesh
+    from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_model
     from ebox.settings.reading import ParallelConfig, read_config
     from ebox.storage import run_folder
@@ -121,12 +119,14 @@ def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
 
 def describe(result: ExplanationResult) -> str:
     """What was explained, what was found, and how reliable that is, in a few lines."""
-    from ebox.reporting.languages.english import say
-    from ebox.reporting.languages.english.names import METHODS
+    from ebox.reporting.languages import find_language
 
-    facts = result.facts
+    language, facts = find_language(), result.facts
+    say = language.say
     sequences, attribution = facts["sequences"], facts["attribution"]
-    lines = [f"{facts['track']}: {sequences['num']:,} sequences explained by {METHODS[attribution['method']]}"]
+    lines = [
+        f"{facts['track']}: {sequences['num']:,} sequences explained by {language.name_method(attribution['method'])}"
+    ]
     for key, words in (
         ("num_windowed", f"longer than {sequences['length_bp']} bp: explained in windows, each base the mean of them"),
         ("num_padded", f"shorter than {sequences['length_bp']} bp: padded with N"),

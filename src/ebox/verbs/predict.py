@@ -13,8 +13,9 @@ from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from ebox.evaluation.scores import ScoresResult
+    from ebox.settings.sections import Platform
 
-VERB = Verb("predict", "Score new sequences of any length.", "predict", arguments={"run": "RUN"}, needed=("out",))
+VERB = Verb("predict", arguments={"run": "RUN"}, needed=("out",))
 
 
 def predict(
@@ -24,7 +25,7 @@ def predict(
     *,
     bed: PathLike | None = None,
     genome: PathLike | None = None,
-    platform: str = "auto",
+    platform: Platform | None = None,
     overwrite: bool = False,
     progress: Progress = quiet,
 ) -> ScoresResult:
@@ -40,7 +41,7 @@ def predict(
         bed: Places to score in its stead: BED; needs a genome.
         genome: The genome of --bed: FASTA, plain or bgzip.
         out: Tab-separated file to write, packed if its name ends in .gz; - is standard output; none: only the result.
-        platform: auto, cpu, gpu or tpu.
+        platform: What computes; none: the best on this machine.
         overwrite: Replace a file at --out.
         progress: Called with a phrase, the number done, and the number in all.
 
@@ -49,7 +50,7 @@ def predict(
     """
     from ebox.evaluation.reading import read_protocol
     from ebox.evaluation.scores import score_sequences, write_scores
-    from ebox.mesh import find_local_devices, make_mesh
+    from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_model
     from ebox.settings.reading import make_config
 
@@ -59,7 +60,8 @@ def predict(
         inputs = {what: path for what, path in given.items() if path is not None}
         check_output(out, overwrite=overwrite, inputs=inputs)
     sequences = open_query(fasta, bed, genome)
-    mesh = make_mesh(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
+    parallel = {} if platform is None else {"platform": platform}
+    mesh = make_mesh(find_local_devices(make_config({"parallel": parallel}).parallel))
     protocol = read_protocol(Path(run), model.tracks)
     result = score_sequences(
         model, sequences, protocol.thresholds, mesh, both_strands=protocol.both_strands, progress=progress

@@ -7,7 +7,7 @@ from pathlib import Path
 from ebox.progress import PathLike
 from ebox.verbs.verb import Verb
 
-VERB = Verb("report", "Write the self-contained HTML report of a run.", "report", arguments={"run": "RUN"})
+VERB = Verb("report", arguments={"run": "RUN"})
 
 
 def report(run: PathLike, out: PathLike | None = None, *, overwrite: bool = False) -> Path:

@@ -35,8 +35,6 @@ The last one makes its negatives by shuffling. --train, --validation and --test 
 """
 VERB = Verb(
     "run",
-    "From sequences or peaks to a detector and its report.",
-    "run",
     settings=("data", "train", "parallel"),
     hidden=("simulation",),
     epilog=_EXAMPLES,
@@ -146,7 +144,7 @@ def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathL
     """Raise InputError at the start for what would otherwise be refused after the build or the training."""
     from ebox.datasets.sources import check_sources, choose_kinds
     from ebox.evaluation.protocol import gather_motifs
-    from ebox.mesh import find_devices
+    from ebox.mesh.devices import find_devices
     from ebox.workers.processes import is_cluster_task
 
     if is_cluster_task(os.environ):

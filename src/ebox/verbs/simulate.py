@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
 VERB = Verb(
     "simulate",
-    "Make sequences with planted motifs.",
-    "simulate",
     options={"motifs": "--motif", "motif_files": "--motifs", "overrides": "--set"},
     needed=("out",),
 )
 
 
 def simulate(config: SimulationConfig, out: PathLike | None = None, *, overwrite: bool = False) -> SimulationResult:
-    """Make sequences with planted motifs; the places of the motifs and the best possible result are written too.
+    """Make sequences with planted motifs. Their places and the best possible result are written too.
 
     Args:
         config: The settings of the simulation.

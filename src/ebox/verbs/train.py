@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
 from ebox.progress import OnEntry, PathLike, quiet
+from ebox.storage import run_folder
 from ebox.storage.publishing import check_absent, claim_folder, find_command, read_json, write_json
-from ebox.storage.run_folder import MODEL, clear_run
 from ebox.storage.targets import check_folder_target
 from ebox.verbs.verb import Verb
 from ebox.workers.contract import TrainTask
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 
 VERB = Verb(
-    "train",
-    "Train a network on a dataset folder.",
     "train",
     arguments={"dataset": "DATASET"},
     settings=("train", "parallel"),
@@ -67,11 +65,10 @@ def train(
         WorkersFailedError: the workers failed more often than `parallel.max_restarts`.
     """
     from ebox.datasets.folder import open_dataset
-    from ebox.mesh import find_devices, make_mesh
+    from ebox.mesh.devices import find_devices, make_mesh
     from ebox.mesh.hosts import check_alike, is_chief, leave_when_others_are_lost, wait_for_all
     from ebox.models.files import save_model
     from ebox.settings.reading import Config, write_config
-    from ebox.storage import run_folder
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
     from ebox.training.loop import check_trainable
@@ -146,14 +143,13 @@ def _fit(
     import jax
 
     from ebox.evaluation.validation import ValidationSplit
-    from ebox.mesh import make_mesh
+    from ebox.mesh.devices import make_mesh
     from ebox.mesh.hosts import is_chief
     from ebox.training.loop import fit
     from ebox.workers.watch import Watch
 
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     validation = ValidationSplit(data, config.evaluation, make_mesh(own))
-    watch = Watch(config.parallel.stall_seconds) if jax.process_count() > 1 else None
     return fit(
         data,
         config,
@@ -163,7 +159,7 @@ def _fit(
         calibrate=validation.calibrate if config.train.calibrate else None,
         resume=resume,
         on_entry=on_entry if is_chief() else quiet,
-        watch=watch,
+        watch=Watch(config.parallel.stall_seconds if jax.process_count() > 1 else None),
         pool=pool,
     )
 
@@ -177,10 +173,12 @@ def _flat(config: Config, fingerprint: str) -> dict[str, Any]:
 
 def _check_no_other(folder: Path) -> None:
     """Raise InputError where `folder` is a file or a dataset folder."""
+    from ebox.datasets.folder import MANIFEST
+
     check_folder_target(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
-    if (folder / "manifest.json").exists():
+    if (folder / MANIFEST).exists():
         raise InputError("is a dataset folder", file=folder, remedy="choose another --out for the run")
 
 
@@ -198,8 +196,6 @@ def _make_run_folder(folder: Path) -> None:
 
 def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Whether an earlier training must be removed; raise InputError where that is not allowed."""
-    from ebox.storage import run_folder
-
     _check_no_other(folder)
     present = [name for name in run_folder.OWN_FILES if (folder / name).exists()]
     if present and not (folder / run_folder.ENVIRONMENT).is_file():
@@ -217,23 +213,18 @@ def _check_clearable(folder: Path, *, resume: bool, overwrite: bool) -> bool:
 def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Keep the files of a run that is resumed, or remove those of an earlier training; leave all other files."""
     if _check_clearable(folder, resume=resume, overwrite=overwrite):
-        clear_run(folder)
+        run_folder.clear_run(folder)
 
 
 def describe(result: TrainingResult) -> str:
     """How a training went, what its workers sent each other, and the path of the model."""
+    from ebox.reporting.languages import find_language
+
     lines = [
         f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
         f"kept step {result.best_step}"
     ]
     sent = result.communication
     if sent.get("workers", 1) > 1:
-        lines.append(
-            f"{sent['workers']} workers, exchange {sent['exchange']}, sync {sent['sync']}: each sent "
-            f"{sent['sent_bytes_a_step'] / 1e3:,.1f} kB a step; the gradients alone, exactly, would be "
-            f"{sent['exact_bytes_a_step'] / 1e3:,.1f} kB ({sent['ratio']:.1f} times as many)"
-        )
-    if "staleness" in sent:
-        late = sent["staleness"]
-        lines.append(f"gradients were {late['mean']:.1f} steps late on average, {late['max']} at most")
-    return "\n".join([*lines, f"model: {result.folder / MODEL}"])
+        lines.append(f"workers: {find_language().say({'staleness': None, **sent}, 'workers')}")
+    return "\n".join([*lines, f"model: {result.folder / run_folder.MODEL}"])

@@ -14,14 +14,9 @@ import sys
 import traceback
 from typing import Any
 
-from ebox.errors import InputError, ResumableError
+from ebox.errors import EXIT_FAILED, EXIT_INTERRUPTED, InputError, ResumableError
 from ebox.progress import tell_warnings
 from ebox.workers.contract import (
-    EXIT_BAD_INPUT,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_LOST,
-    EXIT_RESUMABLE,
     PROCESS,
     Pipe,
     TrainTask,
@@ -55,16 +50,14 @@ def main(text: str) -> int:
             on_prepared=lambda: tell("prepared"),
             command=task.command,
         )
-    except MeetingError as error:
-        # Another program took the port, or the machine was too busy to start in time: another try may succeed.
-        sys.stderr.write(f"error: {error}\n")
-        return EXIT_LOST
     except InputError as error:
-        tell("error", **error.facts())
+        # Where another program took the port, or the machine was too busy to start in time, another try may succeed.
+        if not isinstance(error, MeetingError):
+            tell("error", **error.facts())
         sys.stderr.write(f"error: {error}\n")
-        return EXIT_BAD_INPUT
-    except ResumableError:
-        return EXIT_RESUMABLE
+        return error.exit_code
+    except ResumableError as error:
+        return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0

@@ -13,8 +13,8 @@ class Verb:
 
     Args:
         name: The word after `ebox` on the command line.
-        help: A line for the list of verbs.
-        function: The name of the function in the same module.
+        function: The name of the function in the same module, whose first sentence stands in the list of verbs; "":
+            that of the verb.
         arguments: Parameters without a flag, each with its name in the help.
         settings: Sections of the settings, or single settings, whose flags the verb takes.
         of_run: The section of a finished run's settings that it may change; None: it reads no run's settings.
@@ -26,8 +26,7 @@ class Verb:
     """
 
     name: str
-    help: str
-    function: str
+    function: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
     of_run: str | None = None
@@ -36,3 +35,8 @@ class Verb:
     hidden: tuple[str, ...] = ()
     epilog: str | None = None
     exit_code: Callable[[Any], int] = lambda result: 0
+
+    def find_function(self, module: object) -> Callable[..., Any]:
+        """The function of the verb in its module."""
+        function: Callable[..., Any] = getattr(module, self.function or self.name)
+        return function

@@ -1,4 +1,4 @@
-"""The contract between a worker and its supervisor: variables, exit codes and the pipe; no JAX."""
+"""The contract between a worker and its supervisor: variables, tasks and the pipe; no JAX."""
 
 from __future__ import annotations
 
@@ -10,14 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
-from ebox.errors import InputError
+from ebox.errors import EXIT_LOST, InputError
 
-# Exit codes of a process, for whoever started it, and for the supervisor of a worker.
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: saved, to be resumed
-EXIT_LOST = 76  # lost another worker, or made no step for too long
-EXIT_INTERRUPTED = 130
 # What a supervisor or a launcher tells a worker: where the group meets, its number, and how many there are.
 COORDINATOR, PROCESS, NUM_PROCESSES = "EBOX_COORDINATOR", "EBOX_PROCESS", "EBOX_NUM_PROCESSES"
 # The handle of the pipe to the supervisor, and the cores to use.

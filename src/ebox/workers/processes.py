@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebox.errors import InputError
-from ebox.workers.contract import EXIT_LOST, IN_GROUP, LOOPBACK, Membership, read_membership
+from ebox.errors import EXIT_LOST, InputError
+from ebox.workers.contract import IN_GROUP, LOOPBACK, Membership, read_membership
 
 
 class MeetingError(InputError):

@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
-from ebox.errors import InputError, ResumableError, WorkersFailedError
-from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_LOST, EXIT_RESUMABLE
+from ebox.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_LOST,
+    EXIT_RESUMABLE,
+    InputError,
+    ResumableError,
+    WorkersFailedError,
+)
 from ebox.workers.interruption import SIGNALS
 
 GRACE_SECONDS = 10.0

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import NoReturn, final
 
-from ebox.workers.contract import EXIT_LOST
+from ebox.errors import EXIT_LOST
 
 # A step, or a job of an asynchronous worker, may take this multiple of the time of the slowest one before it.
 PATIENCE = 10.0
@@ -26,13 +26,15 @@ class Watch:
     times as long as the first one, which is timed with its compilation.
     """
 
-    def __init__(self, stall_seconds: float) -> None:
-        self._stall_seconds = stall_seconds
+    def __init__(self, stall_seconds: float | None) -> None:
+        """Watch from now on; None: for nothing, as in a process that waits for no other."""
+        self._stall_seconds = 0.0 if stall_seconds is None else stall_seconds
         self._made_at = time.monotonic()
         self._first, self._slowest = 0.0, 0.0
         self._since: float | None = None
         self._lock = threading.Lock()
-        threading.Thread(target=self._look, name="ebox-watch", daemon=True).start()
+        if stall_seconds is not None:
+            threading.Thread(target=self._look, name="ebox-watch", daemon=True).start()
 
     def beat(self) -> None:
         """A dispatch is done; wait for the next one."""
@@ -56,6 +58,9 @@ class Watch:
                 limit = max(self._stall_seconds, PATIENCE * (self._slowest or self._first))
             if waited > limit:
                 leave(EXIT_LOST, f"no step for {waited:.0f} s: another worker hangs, or the connection to it is cut")
+
+
+UNWATCHED = Watch(None)
 
 
 def leave(code: int, reason: str) -> NoReturn:

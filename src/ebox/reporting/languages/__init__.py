@@ -39,6 +39,9 @@ class Language(Protocol):
     def explain_kind(self, kind: str) -> str:
         """What a kind of example is."""
 
+    def name_method(self, method: str) -> str:
+        """A method of attribution."""
+
     def name_insert(self, label: str) -> str:
         """A word that was put in: one that ebox knows, or the name of a motif."""
 
@@ -50,6 +53,13 @@ class Language(Protocol):
 
     def format_date(self, text: str | None) -> str:
         """The day and minute of an ISO time."""
+
+
+def find_language() -> Language:
+    """The language of what commands print."""
+    from ebox.reporting.languages import english
+
+    return english
 
 
 def capitalise(text: str) -> str:

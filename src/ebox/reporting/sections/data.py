@@ -8,8 +8,8 @@ from typing import Any
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
+from ebox.storage.names import SPLITS
 
-SPLITS = ("train", "validation", "test")
 LEAKS = ("exact", "reverse_complement", "overlap", "similar")
 
 

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ebox.drawing.charts import ChartAxis, Line, line_chart
-from ebox.drawing.numbers import MODEL, Real, format_number, format_percent
+from ebox.drawing.numbers import Real, format_number, format_percent
 from ebox.reporting.languages import Language
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
-from ebox.storage import run_folder, stamps
+from ebox.storage import run_folder
+from ebox.storage.names import MODEL
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
     """What `ebox doctor --scaling` measured, where it was put into the run folder."""
     scaling = files.get(run_folder.SCALING)
-    if scaling is None or scaling.get("format") != stamps.SCALING.name:
+    if scaling is None:
         return {"growth": None}
     keys = ("median_left_out_error", "worst_left_out_error", "link_bytes_per_second", "weak")
     measured = {"num_points": len(scaling["points"]), "most": max(point["workers"] for point in scaling["points"])}

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from ebox.drawing.charts import Line, interval_chart, line_chart, make_axis
-from ebox.drawing.logos import information_heights, logo_svg
+from ebox.drawing.logos import contribution_heights, information_heights, logo_svg
 from ebox.drawing.numbers import format_estimate
 from ebox.reporting.languages import Language, capitalise
 from ebox.reporting.reading import EXPLANATION, RunFiles
 from ebox.reporting.section import Section
-from ebox.sequences.codes import encode, one_hot
 from ebox.storage.notes import Code, note
 
 NUM_MOTIFS_SHOWN = 8
@@ -212,7 +211,7 @@ def _draw_example(number: int, entry: Mapping[str, Any], words: Mapping[str, Any
     values = np.asarray(entry["contributions"], np.float64)
     strength = np.add.reduceat(np.abs(values), range(0, len(values), ROW_BP))
     shown = np.sort(np.argsort(-strength, kind="stable")[: MAX_SHOWN_BP // ROW_BP]) * ROW_BP
-    heights = one_hot(encode(entry["sequence"]), np.float64) * values[:, None]
+    heights = contribution_heights(entry["sequence"], values)
     limit = max(float(np.abs(values).max()), 1e-9)
     return [
         logo_svg(

@@ -7,28 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ebox.drawing.charts import IntervalRow, Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
-from ebox.drawing.numbers import MODEL, format_interval, format_number
+from ebox.drawing.numbers import format_interval, format_number
 from ebox.reporting.languages import Language
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
+from ebox.storage.names import MODEL
 
-# Rows of the table of metrics, in order.
-METRICS = (
-    "auroc",
-    "auprc",
-    "accuracy",
-    "accuracy_at_0.5",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "mcc",
-    "mcc_at_0.5",
-    "recall_at_10_fdr",
-    "recall_at_50_fdr",
-    "brier",
-    "calibration_error",
-)
 _STYLED = (MODEL, "kmer_logistic", "best_pwm", "gc_logistic")
 
 
@@ -71,7 +56,7 @@ def _describe_track(track: Mapping[str, Any], kmer: int) -> dict[str, Any]:
             }
             for name, metrics in _rank(contenders)
         ],
-        "metrics": [metric for metric in METRICS if metric in contenders[MODEL]],
+        "metrics": list(contenders[MODEL]),
         "splits": splits,
         "by_kind": by_kind,
         "balanced": _get(_get(test, "balanced"), "metrics"),

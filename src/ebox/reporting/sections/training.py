@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ebox.drawing.charts import Line, line_chart, make_axis
-from ebox.drawing.numbers import MODEL, format_number
+from ebox.drawing.numbers import format_number
 from ebox.reporting.languages import Language
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
+from ebox.storage.names import MODEL
 
 
 def collect(files: RunFiles) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ebox.reporting.languages.english.data import DATA
+from ebox.reporting.languages.english.doctor import DOCTOR
 from ebox.reporting.languages.english.learned import LEARNED, name_insert
 from ebox.reporting.languages.english.measures import MEASURES
 from ebox.reporting.languages.english.names import (
@@ -18,6 +19,7 @@ from ebox.reporting.languages.english.names import (
     join_words,
     name_baseline,
     name_kind,
+    name_method,
     name_metric,
     quote_any,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "name_baseline",
     "name_insert",
     "name_kind",
+    "name_method",
     "name_metric",
     "quote_any",
     "say",
@@ -41,7 +44,7 @@ __all__ = [
 CODE = "en"
 # A section may keep the sentences of its notes with its texts, under `notes`.
 _OF_SECTIONS = {code: sentence for texts in TEXTS.values() for code, sentence in texts.get("notes", {}).items()}
-NOTES: dict[str, Any] = {**DATA, **MEASURES, **LEARNED, **_OF_SECTIONS}
+NOTES: dict[str, Any] = {**DATA, **DOCTOR, **MEASURES, **LEARNED, **_OF_SECTIONS}
 
 
 def say(note: Mapping[str, Any] | str, code: str | None = None) -> str:

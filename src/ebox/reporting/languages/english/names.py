@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ebox.drawing.numbers import MODEL
+from ebox.storage.names import MODEL
 
 # name: (short words, what it means)
 METRICS: dict[str, tuple[str, str]] = {
@@ -60,6 +60,11 @@ def name_baseline(baseline: str, kmer: int | None = None) -> str:
 def explain_metric(metric: str) -> str:
     """What a metric means."""
     return METRICS[metric][1] if metric in METRICS else ""
+
+
+def name_method(method: str) -> str:
+    """A method of attribution."""
+    return METHODS[method]
 
 
 def name_kind(kind: str) -> str:
