@@ -348,7 +348,7 @@ def test_uninformative_columns_are_left_to_the_background():
 
 
 def test_pairs_come_from_settings_then_the_literature_then_the_motifs():
-    found = Match("MA0140.3", "GATA1::TAL1", "JASPAR", 1e-9, 1e-8, "+", 0, 10)
+    found = Match("MA0140.3", "GATA1::TAL1", "JASPAR", 1e-9, 1e-8, 1e-9, 1e-8, "+", 0, 10)
     assert choose_pair([], ExplanationConfig(), ()) is None
     known = choose_pair([discovered(WORD, matches=(found,))], ExplanationConfig(), ())
     assert known is not None
@@ -374,7 +374,7 @@ def test_pairs_come_from_settings_then_the_literature_then_the_motifs():
 )
 def test_the_pair_of_the_literature_is_taken_for_the_best_matches_only(best: tuple[str, ...], known: bool):
     def match(name: str, q_value: float) -> Match:
-        return Match(name, name, "JASPAR", q_value, q_value, "+", 0, 10)
+        return Match(name, name, "JASPAR", q_value, q_value, q_value, q_value, "+", 0, 10)
 
     # What is found further down the list is no reason.
     others = (match("MA0140.1", 0.01), match("MA0091.2", 0.01), match("MA0035.5", 0.01))

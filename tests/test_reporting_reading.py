@@ -241,6 +241,7 @@ def make_filters(num: int = 30, width: int = 15) -> dict[str, Any]:
                 "index": index * 3 % num if num % 3 else index,
                 "consensus": "ACGT" * 3 + "ACG",
                 "information_bits": 9.1,
+                "shape": "flat" if index == 2 else "sharp",
                 "num_sites": int(random.integers(40, 900)),
                 "share_positive": round(0.7 - index * 0.015, 4),
                 "share_negative": 0.2,
@@ -251,7 +252,7 @@ def make_filters(num: int = 30, width: int = 15) -> dict[str, Any]:
         )
     return {
         "format": "ebox-filters",
-        "format_version": 1,
+        "format_version": 2,
         "threshold": 0.5,
         "num_filters": num,
         "filters": entries,

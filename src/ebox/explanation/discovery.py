@@ -172,7 +172,10 @@ def main(folder: Path) -> None:
         for motif, source in zip(known, settings["sources"], strict=True)
     ]
     matched, filter_matches = (
-        [[asdict(match) for match in matches] for matches in match_motifs([np.asarray(entry) for entry in kind], targets)]
+        [
+            [asdict(match) for match in matches]
+            for matches in match_motifs([np.asarray(entry) for entry in kind], targets)
+        ]
         for kind in ([pattern["probabilities"] for pattern in patterns], settings["filters"])
     )
     for pattern, matches in zip(patterns, matched, strict=True):

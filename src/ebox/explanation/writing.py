@@ -145,9 +145,7 @@ def describe_filters(filters: Sequence[FilterMotif], matches: Sequence[Sequence[
             "num_sites": own.num_sites,
             "information_bits": round(own.information_bits, 3),
             "shape": own.shape.value,
-            "matches": [
-                {**asdict(match), "is_find": match.is_find and own.shape is not Shape.FLAT} for match in found
-            ],
+            "matches": [{**asdict(match), "is_find": match.is_find and own.shape is not Shape.FLAT} for match in found],
         }
         for own, found in zip(filters, matches, strict=True)
     ]

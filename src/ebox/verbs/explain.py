@@ -115,6 +115,7 @@ def _check_out(out: PathLike | None, run: Path, *, overwrite: bool) -> Path:
 def describe(result: ExplanationResult) -> str:
     """What was explained, what was found, and how reliable that is, in a few lines."""
     from ebox.reporting.languages.english import say
+    from ebox.reporting.languages.english.learned import tell_q
     from ebox.reporting.languages.english.names import METHODS
 
     facts = result.facts
@@ -134,7 +135,7 @@ def describe(result: ExplanationResult) -> str:
         best = motif["matches"][0] if motif["matches"] else None
         like = "like nothing known"
         if best is not None:
-            like = f"{best['name']} ({best['id']}), q = {best['q_value']:.1g}"
+            like = f"{best['name']} ({best['id']}), q = {tell_q(best)}"
             like = f"like {like}" if best["is_find"] else f"like nothing known; nearest {like}"
         lines.append(f"  {motif['name']} {motif['consensus']}: {motif['num_sites']:,} sites, {like}")
     if facts.get("hits_reason"):
