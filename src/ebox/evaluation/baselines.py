@@ -17,6 +17,7 @@ from ebox.datasets.kmers import iter_rows, long_kmer_hashes
 from ebox.errors import InputError
 from ebox.evaluation.metrics import auroc, check_classes
 from ebox.sequences.codes import gc_fraction
+from ebox.sequences.confounds import measure_confounds
 from ebox.storage.notes import Code, note
 
 MAX_TRAIN_EXAMPLES = 50_000
@@ -38,6 +39,7 @@ class Fitted(Code):
     KMER_LOGISTIC = "kmer_logistic"
     MOTIF_LOGISTIC = "motif_logistic"
     GAPPED_KMER_LOGISTIC = "gapped_kmer_logistic"
+    CONFOUND_LOGISTIC = "confound_logistic"
 
 
 class Unfitted(Code):
@@ -116,6 +118,35 @@ def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: in
     settings = {"inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
     description = note(Fitted.GC_LOGISTIC, {"num_train": len(train.targets), "num_all": num_all})
     return BaselineResult("gc_logistic", description, settings, predict)
+
+
+def fit_confound_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: int = 0) -> BaselineResult:
+    """Logistic regression on what is not a word: N and where it stands, GC, CpG, repeats, and their squares.
+
+    What it reaches, a network may have reached without reading a motif. The penalty is chosen on validation.
+
+    Raises:
+        UnfittedError: a split holds one class only.
+    """
+    num_all = len(train.targets)
+    train = train.sample(MAX_TRAIN_EXAMPLES, seed)
+    raw = np.stack(list(measure_confounds(train.codes).values()), axis=1)
+    centre, deviation = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-9)
+
+    def describe(codes: Codes) -> Float[np.ndarray, "examples features"]:
+        values = np.stack(list(measure_confounds(codes).values()), axis=1)
+        standard = np.clip((values - centre) / deviation, -10.0, 10.0)
+        return np.concatenate([standard, standard**2], axis=1)
+
+    known = describe(validation.codes)
+    fit = search_penalty(describe(train.codes), train.targets, lambda w: known @ w, validation.targets)
+
+    def predict(codes: Codes) -> Logits:
+        return describe(codes) @ fit.coefficients + fit.intercept
+
+    settings = {"inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
+    description = note(Fitted.CONFOUND_LOGISTIC, {"num_train": len(train.targets), "num_all": num_all})
+    return BaselineResult("confound_logistic", description, settings, predict)
 
 
 def fit_kmer_logistic(
@@ -258,6 +289,14 @@ def fit_logistic(
     *,
     start: LogisticResult | None = None,
 ) -> LogisticResult:
+    """Fit a logistic regression.
+
+    Args:
+        features: A row for each example.
+        targets: Which are positive.
+        inverse_penalty: Of the L2 penalty (scikit-learn's C).
+        start: The fit to begin with; None: from zero.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -28,7 +28,7 @@ from ebox.storage.notes import note
 
 WORD_BP = 8
 INFORMED = 6
-# Of the L2 penalty, in rising order; the search ends with the first that is worse on validation, since each takes seconds.
+# Of the L2 penalty, in rising order; the search ends with the first that is worse, since each takes seconds.
 INVERSE_PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 MAX_ITERATIONS = 40
@@ -36,8 +36,10 @@ MAX_ITERATIONS = 40
 
 @dataclass(frozen=True)
 class GappedCounts:
-    """Counts of whole words in sequences, and the gapped k-mers that each word holds: their product is the counts of
-    gapped k-mers, which would be thirty times as large."""
+    """Counts of whole words in sequences, and the gapped k-mers that each word holds.
+
+    Their product is the counts of gapped k-mers, which would be thirty times as large.
+    """
 
     words: Features
     gapped: Features

@@ -103,10 +103,9 @@ def _draw_balanced(train: LabelledCodes, size: int, seed: int) -> LabelledCodes:
 def fit_best_pwm(
     train: LabelledCodes,
     validation: LabelledCodes,
-    motifs: Sequence[Motif],
+    screen: Screen,
     *,
     seed: int = 0,
-    screen: Screen | None = None,
 ) -> BaselineResult:
     """Score a sequence by its best log-odds hit of one motif on either strand.
 
@@ -117,14 +116,12 @@ def fit_best_pwm(
     Args:
         train: Examples of the training split.
         validation: Examples of the validation split.
-        motifs: The motifs to choose from.
+        screen: The motifs to choose from, of the same training examples.
         seed: For the samples of large splits.
-        screen: Of the same examples and motifs; None: it is made.
 
     Raises:
-        UnfittedError: no motif fits into the sequences, or a split holds one class only.
+        UnfittedError: the validation split holds one class only.
     """
-    screen = Screen(train, motifs, seed) if screen is None else screen
     check_split(validation.targets, "validation")
     fitting = screen.best(MAX_JUDGED)
     train = train.sample(MAX_TRAIN_EXAMPLES, seed)
@@ -148,27 +145,24 @@ def fit_best_pwm(
 def fit_motif_logistic(
     train: LabelledCodes,
     validation: LabelledCodes,
-    motifs: Sequence[Motif],
+    screen: Screen,
     *,
     seed: int = 0,
-    screen: Screen | None = None,
 ) -> BaselineResult:
     """Logistic regression on the best hits of up to 16 motifs that differ; the penalty is chosen on validation.
 
-    The motifs are those whose hits tell the classes of a sample of training best apart, each less like the others than a
-    correlation of 0.8; at most 20,000 examples are fitted.
+    The motifs are those whose hits tell the classes of a sample of training best apart, each less like the others than
+    a correlation of 0.8; at most 20,000 examples are fitted.
 
     Args:
         train: Examples of the training split.
         validation: Examples of the validation split.
-        motifs: The motifs to choose from.
+        screen: The motifs to choose from, of the same training examples.
         seed: For the samples of large splits.
-        screen: Of the same examples and motifs; None: it is made.
 
     Raises:
-        UnfittedError: no motif fits into the sequences, or a split holds one class only.
+        UnfittedError: the validation split holds one class only.
     """
-    screen = Screen(train, motifs, seed) if screen is None else screen
     chosen = screen.choose_different(NUM_FEATURES)
     num_all = len(train.targets)
     train = train.sample(MAX_HIT_EXAMPLES, seed)

@@ -50,8 +50,8 @@ def find_chances(
     scores = (_strength(p_values) - mean) / deviation
     null = ((first - mean) / deviation).max(axis=2)
     chances = _tail(scores, null)
-    rows = np.flatnonzero(chances.min(axis=1) <= MAYBE)
-    if len(rows):
+    rows = np.flatnonzero(chances.min(axis=1) <= MAYBE).tolist()
+    if rows:
         drawn_more = (_strength(compare(_permute([matrices[row] for row in rows], random))) for _ in range(NUM_MORE))
         more = np.stack([((values - mean) / deviation).max(axis=1) for values in drawn_more])
         chances[rows] = _tail(scores[rows], np.concatenate([null[:, rows], more]))

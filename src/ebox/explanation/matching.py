@@ -6,7 +6,6 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +13,11 @@ from jaxtyping import Float
 
 from ebox.errors import InputError
 from ebox.explanation.chance import find_chances
-from ebox.sequences.motifs import Motif, load_carried_motifs, read_motifs
+from ebox.sequences.motifs import Motif, load_known_motifs, read_motifs
 
 # A match with a larger q-value is shown, but as not significant.
 MAX_Q = 0.05
 NUM_SHOWN = 5
-JASPAR_GROUP = "vertebrates"
 _NEEDED = {"modiscolite": "modisco-lite", "memelite": "memelite"}
 
 
@@ -29,8 +27,8 @@ class Match:
 
     `p_value` is TOMTOM's, over all offsets and both strands; `q_value` is corrected for the number of known motifs
     (Benjamini and Hochberg). `chance_p` is the chance that the matrix resembles any known motif as much with its
-    columns in another order; `chance_q` is corrected for the number of matrices. `offset_bp` is where the known motif, on `strand`, begins in the matrix (negative: before
-    it).
+    columns in another order; `chance_q` is corrected for the number of matrices. `offset_bp` is where the known motif,
+    on `strand`, begins in the matrix (negative: before it).
     """
 
     id: str
@@ -66,27 +64,7 @@ def gather_targets(motif_files: Sequence[str | os.PathLike[str]]) -> list[Motif]
     Raises:
         InputError: a file that holds no motifs.
     """
-    own = [motif for file in motif_files for motif in read_motifs(file)]
-    jaspar = _load_jaspar_group() if importlib.util.find_spec("pyjaspar") is not None else ()
-    names = {motif.name for motif in jaspar}
-    return [*own, *jaspar, *(motif for motif in load_carried_motifs() if motif.name not in names)]
-
-
-def _load_jaspar_group() -> tuple[Motif, ...]:
-    from pyjaspar import jaspardb
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        database = jaspardb()
-        # pyjaspar never closes its connection, and Python 3.13 warns of that.
-        with closing(database.conn):
-            found = database.fetch_motifs(collection="CORE", tax_group=[JASPAR_GROUP])
-    motifs = []
-    for matrix in found:
-        counts = np.array([list(matrix.counts[base]) for base in "ACGT"], np.float64).T
-        shares = counts / counts.sum(axis=1, keepdims=True)
-        motifs.append(Motif(str(matrix.matrix_id), shares, str(database.release), str(matrix.name)))
-    return tuple(motifs)
+    return [*(motif for file in motif_files for motif in read_motifs(file)), *load_known_motifs()]
 
 
 def match_motifs(

@@ -29,7 +29,15 @@ METRICS = (
     "brier",
     "calibration_error",
 )
-_STYLED = (MODEL, "kmer_logistic", "best_pwm", "gc_logistic")
+_STYLED = (
+    MODEL,
+    "kmer_logistic",
+    "gapped_kmer_logistic",
+    "best_pwm",
+    "motif_logistic",
+    "gc_logistic",
+    "confound_logistic",
+)
 
 
 def collect(files: RunFiles) -> dict[str, Any]:

@@ -99,6 +99,15 @@ def _tell_parity(parity: Mapping[str, Any]) -> str:
 
 
 _DID = {"data": "made the data", "training": "trained the network", "evaluation": "evaluated it"}
+
+
+def _tell_few_made(note: Mapping[str, Any]) -> str:
+    words = f"{note['num']:,} {note['kind']} negatives made, {note['wanted']:,} wanted"
+    if note.get("gc") is None or note.get("gc_of_positives") is None:
+        return words
+    return f"{words}: those of some GC are missing (mean {note['gc']:.1%}, of positives {note['gc_of_positives']:.1%})"
+
+
 DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     # Why a record was dropped.
     "blacklisted": "blacklisted",
@@ -119,9 +128,18 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "repeats": "repeats: {num:,} examples of {of} equal an earlier one of {of}",
     "conflicts": "conflict: {num:,} sequences of {of} stand there with both labels",
     "conflicts_dropped": "{num:,} records dropped: the same sequence stands there with both labels",
-    "few_made": "{num:,} {kind} negatives made, {wanted:,} wanted",
+    "few_made": _tell_few_made,
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
     "gc_logistic baseline",
+    "n_differs": "N alone tells positives from {kind} negatives (AUROC {auroc:.2f}; {mean_of_positives:.2%} of the "
+    "bases, and {mean:.2%}): a network may learn N. Crop to where none stands (--set data.length_bp=…), or drop "
+    "sequences with N (--set data.max_n_fraction=0)",
+    "n_place_differs": "where N stands tells positives from {kind} negatives (AUROC {auroc:.2f}): a network may learn "
+    "N. Crop to where none stands (--set data.length_bp=…), or drop sequences with N (--set data.max_n_fraction=0)",
+    "cpg_differs": "CpG alone tells positives from {kind} negatives (AUROC {auroc:.2f}; {mean_of_positives:.2f} of "
+    "what C and G let expect, and {mean:.2f}): compare with the confound_logistic baseline",
+    "repeats_differ": "tandem repeats alone tell positives from {kind} negatives (AUROC {auroc:.2f}; "
+    "{mean_of_positives:.2%} of the bases, and {mean:.2%}): compare with the confound_logistic baseline",
     "many_dropped": "{num:,} records dropped of {records:,} read: see dropped.tsv",
     # What was asked, and how it was trained.
     "planted": _tell_planted,
