@@ -192,23 +192,28 @@ def _warn_of_confounds(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if (code, kind) in seen:
             continue
         seen.add((code, kind))
+        values = {"kind": kind, "auroc": max(entry["auroc"], 1 - entry["auroc"])}
         if code is Beware.GC_DIFFERS:
-            means = {"gc": entry["mean"], "gc_of_positives": report["confounds"]["positive"]["gc"]["mean"]}
-            yield note(code, {"kind": kind, **means})
+            yield note(code, {"kind": kind} | _compare_gc(report["kinds"], kind))
+        elif code in (Beware.N_DIFFERS, Beware.N_PLACE_DIFFERS):
+            both = [report["kinds"][which] for which in (kind, "positive")]
+            means = {"n": both[0]["n"]["mean"], "n_of_positives": both[1]["n"]["mean"]}
+            share = max(of["n"]["num_examples_with_n"] / of["num_examples"] for of in both)
+            yield note(code, values | means | {"share_with_n": round(share, 5)})
         else:
             of_positives = report["confounds"]["positive"][feature]["mean"]
-            values = {"kind": kind, "feature": feature, "auroc": max(entry["auroc"], 1 - entry["auroc"])}
-            yield note(code, {**values, "mean": entry["mean"], "mean_of_positives": of_positives})
+            yield note(code, values | {"mean": entry["mean"], "mean_of_positives": of_positives})
+
+
+def _compare_gc(kinds: Mapping[str, Any], kind: str) -> dict[str, float]:
+    return {"gc": kinds[kind]["gc"]["mean"], "gc_of_positives": kinds["positive"]["gc"]["mean"]}
 
 
 def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for kind, counts in report["made"].items():
         if counts["made"] < counts["wanted"]:
-            means = {
-                name: report["kinds"].get(which, {}).get("gc", {}).get("mean")
-                for name, which in (("gc", kind), ("gc_of_positives", "positive"))
-            }
-            yield note(Beware.FEW_MADE, {"kind": kind, "num": counts["made"], "wanted": counts["wanted"], **means})
+            values = {"kind": kind, "num": counts["made"], "wanted": counts["wanted"]}
+            yield note(Beware.FEW_MADE, values | _compare_gc(report["kinds"], kind))
     if conflicts := report["dropped"].get(Dropped.CONFLICTING, 0):
         yield note(Beware.CONFLICTS_DROPPED, {"num": conflicts})
     records = sum(source["records"] for source in report["sources"] if source["role"] not in ("genome", "blacklist"))

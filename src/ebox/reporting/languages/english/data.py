@@ -101,11 +101,29 @@ def _tell_parity(parity: Mapping[str, Any]) -> str:
 _DID = {"data": "made the data", "training": "trained the network", "evaluation": "evaluated it"}
 
 
+# A smaller difference of mean GC between negatives that fell short and positives is not worth a word.
+LEAST_GC_BIAS = 0.01
+
+
 def _tell_few_made(note: Mapping[str, Any]) -> str:
     words = f"{note['num']:,} {note['kind']} negatives made, {note['wanted']:,} wanted"
-    if note.get("gc") is None or note.get("gc_of_positives") is None:
+    # Datasets built before this was measured have no GC here.
+    if "gc" not in note or abs(note["gc"] - note["gc_of_positives"]) < LEAST_GC_BIAS:
         return words
     return f"{words}: those of some GC are missing (mean {note['gc']:.1%}, of positives {note['gc_of_positives']:.1%})"
+
+
+def _tell_n(note: Mapping[str, Any]) -> str:
+    """N differs; where most sequences have some, dropping them would leave none."""
+    subject = "N alone tells" if note["code"] == "n_differs" else "where N stands tells"
+    remedy = "crop to where none stands (--set data.length_bp=…), or put N at the same places of both"
+    if note["share_with_n"] < 0.5:
+        remedy = "drop sequences with N (--set data.max_n_fraction=0)"
+    return (
+        f"{subject} positives from {note['kind']} negatives (AUROC {note['auroc']:.2f}; N are "
+        f"{note['n_of_positives']:.2%} of the bases of positives, {note['n']:.2%} of the others): a network may learn "
+        f"N; {remedy}"
+    )
 
 
 DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
@@ -131,11 +149,8 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "few_made": _tell_few_made,
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
     "gc_logistic baseline",
-    "n_differs": "N alone tells positives from {kind} negatives (AUROC {auroc:.2f}; {mean_of_positives:.2%} of the "
-    "bases, and {mean:.2%}): a network may learn N. Crop to where none stands (--set data.length_bp=…), or drop "
-    "sequences with N (--set data.max_n_fraction=0)",
-    "n_place_differs": "where N stands tells positives from {kind} negatives (AUROC {auroc:.2f}): a network may learn "
-    "N. Crop to where none stands (--set data.length_bp=…), or drop sequences with N (--set data.max_n_fraction=0)",
+    "n_differs": _tell_n,
+    "n_place_differs": _tell_n,
     "cpg_differs": "CpG alone tells positives from {kind} negatives (AUROC {auroc:.2f}; {mean_of_positives:.2f} of "
     "what C and G let expect, and {mean:.2f}): compare with the confound_logistic baseline",
     "repeats_differ": "tandem repeats alone tell positives from {kind} negatives (AUROC {auroc:.2f}; "

@@ -64,7 +64,7 @@ def _tell_best_pwm(fitted: Mapping[str, Any]) -> str:
     name = f"{fitted['motif']} ({fitted['alt_name']})" if fitted["alt_name"] else fitted["motif"]
     many = fitted["num_motifs"] > 1
     choice = f", the best of {fitted['num_motifs']:,} motifs on validation" if many else ""
-    source = f" of {fitted['source']}" if fitted["source"] else ""
+    source = f" of {fitted['source']}" if fitted.get("source") else ""
     return f"best log-odds hit of {name}{source} on either strand{choice}"
 
 
