@@ -34,9 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", required=True, help="the program gkmsvm of gkmsvm-lite")
     parser.add_argument("--train", type=int, default=2000, help="training examples of the SVM")
+    parser.add_argument("--test", type=int, help="test examples that all are measured on, drawn as they are; none: all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     splits = read_splits(find_data() / "tal1")
+    if arguments.test is not None:
+        splits["test"] = splits["test"].sample(arguments.test, arguments.seed)
     sample = draw(splits["train"], arguments.train, arguments.seed)
     rows = [measure_svm(arguments.program, sample, splits["test"])]
     for train in (sample, splits["train"]):
