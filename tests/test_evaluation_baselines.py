@@ -14,15 +14,17 @@ from ebox.evaluation.baselines import (
     LabelledCodes,
     count_kmers,
     find_kmer_columns,
-    fit_best_pwm,
+    fit_confound_logistic,
     fit_gc_logistic,
     fit_kmer_logistic,
     measure_background,
 )
+from ebox.evaluation.gapped_kmers import INFORMED, WORD_BP, fit_gapped_kmer_logistic, list_gapped
 from ebox.evaluation.metrics import auprc, auroc
+from ebox.evaluation.motif_hits import MAX_JUDGED, Screen, fit_best_pwm, fit_motif_logistic
 from ebox.reporting.languages.english import say
 from ebox.sequences.codes import decode, encode, reverse_complement
-from ebox.sequences.motifs import Motif
+from ebox.sequences.motifs import Motif, load_carried_motifs
 
 EBOX = "CAGCTG"
 
@@ -111,7 +113,7 @@ def test_best_pwm_chooses_the_planted_motif_and_keeps_the_order_of_hits() -> Non
         make_motif("CAGCTGTT", "right"),
         make_motif("A" * 80, "too wide"),
     ]
-    fitted = fit_best_pwm(train, validation, motifs)
+    fitted = fit_best_pwm(train, validation, Screen(train, motifs))
     assert fitted.settings["motif"] == "right"
     assert "best log-odds hit of right" in say(fitted.description)
     assert "the best of 2 motifs" in say(fitted.description)
@@ -123,7 +125,7 @@ def test_a_depleted_motif_is_not_turned_round() -> None:
     generator = np.random.default_rng(5)
     sets = [plant(generator, 300) for _ in range(3)]
     train, validation, test = (LabelledCodes(part.codes, ~part.targets) for part in sets)
-    fitted = fit_best_pwm(train, validation, [make_motif(EBOX, "ebox")])
+    fitted = fit_best_pwm(train, validation, Screen(train, [make_motif(EBOX, "ebox")]))
     assert auroc(test.targets, fitted.predict(test.codes)) < 0.3
 
 
@@ -144,11 +146,102 @@ def test_unknown_bases_are_borne() -> None:
     train, validation = plant(generator, 200), plant(generator, 100)
     codes = np.full((2, 60), 4, np.uint8)
     for fitted in (
-        fit_best_pwm(train, validation, [make_motif(EBOX, "ebox")]),
+        fit_best_pwm(train, validation, Screen(train, [make_motif(EBOX, "ebox")])),
+        fit_motif_logistic(train, validation, Screen(train, [make_motif(EBOX, "ebox")])),
         fit_gc_logistic(train, validation),
+        fit_confound_logistic(train, validation),
+        fit_gapped_kmer_logistic(train, validation),
         fit_kmer_logistic(train, validation, kmer=4),
     ):
         assert np.isfinite(fitted.predict(codes)).all()
+
+
+def test_of_many_motifs_the_planted_one_is_among_those_judged_on_validation() -> None:
+    generator = np.random.default_rng(9)
+    train, validation = plant(generator, 400, "CAGCTGTT"), plant(generator, 300, "CAGCTGTT")
+    words = ["".join(generator.choice(list("ACGT"), 8)) for _ in range(5 * MAX_JUDGED)]
+    motifs = [make_motif(word, f"other {number}") for number, word in enumerate(words)]
+    motifs.insert(77, make_motif("CAGCTGTT", "right"))
+    screen = Screen(train, motifs)
+    assert len(screen.best(MAX_JUDGED)) == MAX_JUDGED
+    fitted = fit_best_pwm(train, validation, screen)
+    assert (fitted.settings["motif"], fitted.settings["num_motifs"]) == ("right", len(motifs))
+
+
+def test_several_motifs_tell_what_one_cannot_and_twins_are_left_out() -> None:
+    generator = np.random.default_rng(10)
+    sets = []
+    for _ in range(3):
+        first, second = plant(generator, 600, "CAGCTGTT"), plant(generator, 600, "AGATAAGC")
+        sets.append(LabelledCodes(np.concatenate([first.codes, second.codes]), np.tile(first.targets, 2)))
+    train, validation, test = sets
+    motifs = [make_motif("CAGCTGTT", "one"), make_motif("CAGCTGTT", "twin"), make_motif("AGATAAGC", "two")]
+    screen = Screen(train, motifs)
+    together = fit_motif_logistic(train, validation, screen)
+    assert sorted(together.settings["motifs"]) in (["one", "two"], ["twin", "two"])
+    alone = auroc(test.targets, fit_best_pwm(train, validation, screen).predict(test.codes))
+    assert auroc(test.targets, together.predict(test.codes)) > alone + 0.1
+    assert "best hits of 2 of 3 motifs" in say(together.description)
+
+
+def test_gapped_kmers_are_those_of_both_strands() -> None:
+    """The product of the two matrices, against a count letter by letter."""
+    generator = np.random.default_rng(11)
+    codes = draw_codes(generator, 3, 30)
+    columns = find_kmer_columns(WORD_BP)
+    product = (count_kmers(codes, WORD_BP, columns) @ list_gapped(columns)).toarray()
+    for row, sequence in zip(product, codes, strict=True):
+        expected: dict[tuple[str, ...], int] = {}
+        for start in range(len(sequence) - WORD_BP + 1):
+            word = sequence[start : start + WORD_BP]
+            for kept in itertools.combinations(range(WORD_BP), INFORMED):
+                masked = np.full(WORD_BP, 4, np.uint8)
+                masked[list(kept)] = word[list(kept)]
+                name = tuple(sorted((decode(masked), decode(reverse_complement(masked[None])[0]))))
+                expected[name] = expected.get(name, 0) + 1
+        found = row[row > 0] * 28**0.5
+        np.testing.assert_allclose(np.sort(found), np.sort(np.array(list(expected.values()))), rtol=1e-5)
+
+
+def test_gapped_kmers_find_a_word_with_a_gap_that_whole_words_find_less() -> None:
+    generator = np.random.default_rng(12)
+    sets = []
+    for _ in range(3):
+        part = plant(generator, 400, "CAGNNTGC".replace("N", "A"))
+        for row in np.flatnonzero(part.targets):
+            text = decode(part.codes[row])
+            place = max(text.find("CAGAATGC"), 0)
+            part.codes[row, place + 3 : place + 5] = generator.integers(0, 4, 2)
+        sets.append(part)
+    train, validation, test = sets
+    gapped = fit_gapped_kmer_logistic(train, validation)
+    score = auroc(test.targets, gapped.predict(test.codes))
+    assert score > 0.85
+    assert score > auroc(test.targets, fit_kmer_logistic(train, validation, kmer=6).predict(test.codes)) + 0.03
+    np.testing.assert_allclose(gapped.predict(reverse_complement(test.codes)), gapped.predict(test.codes), atol=1e-4)
+    assert "8 bp, 6 of them informed" in say(gapped.description)
+
+
+def test_what_is_no_sequence_is_told_and_words_are_not() -> None:
+    generator = np.random.default_rng(13)
+
+    def draw(site: str | None) -> LabelledCodes:
+        part = (
+            plant(generator, 400) if site is None else LabelledCodes(draw_codes(generator, 400), np.arange(400) < 200)
+        )
+        if site == "ends":
+            part.codes[part.targets, -4:] = 4
+        elif site == "moved":
+            part.codes[part.targets, -4:] = 4
+            part.codes[~part.targets, 28:32] = 4
+        elif site == "repeats":
+            part.codes[part.targets, 20:44] = np.tile([0, 1], 12)
+        return part
+
+    for site, low, high in ((None, 0.3, 0.62), ("ends", 0.99, 1.0), ("moved", 0.99, 1.0), ("repeats", 0.95, 1.0)):
+        fitted = fit_confound_logistic(draw(site), draw(site))
+        test = draw(site)
+        assert low <= auroc(test.targets, fitted.predict(test.codes)) <= high, site
 
 
 def test_background_is_that_of_both_strands() -> None:
@@ -167,7 +260,11 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     with pytest.raises(InputError, match="in the validation split there are only positive ones"):
         fit_gc_logistic(train, one_class)
     with pytest.raises(InputError, match="none of 1 motifs fits into sequences of 60 bp"):
-        fit_best_pwm(train, validation, [make_motif("A" * 61, "wide")])
+        Screen(train, [make_motif("A" * 61, "wide")])
+    with pytest.raises(InputError, match="hold no 8-mers"):
+        fit_gapped_kmer_logistic(LabelledCodes(train.codes[:, :7], train.targets), validation)
+    with pytest.raises(InputError, match="in the training split there are only positive ones"):
+        Screen(one_class, [make_motif(EBOX, "ebox")])
 
 
 def load_tal1(folder: Path, negatives: str) -> dict[str, LabelledCodes]:
@@ -193,6 +290,15 @@ def load_tal1(folder: Path, negatives: str) -> dict[str, LabelledCodes]:
         split: LabelledCodes(codes[splits == split], targets[splits == split])
         for split in ("train", "validation", "test")
     }
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_best_matrix_for_real_tal1_comes_with_the_package(real_data: Path) -> None:
+    splits = load_tal1(real_data / "tal1", "unbound_matched")
+    fitted = fit_best_pwm(splits["train"], splits["validation"], Screen(splits["train"], load_carried_motifs()))
+    assert fitted.settings["motif"] == "MA0140.1"
+    assert auroc(splits["test"].targets, fitted.predict(splits["test"].codes)) >= 0.83
 
 
 @pytest.mark.slow

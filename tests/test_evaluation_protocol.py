@@ -225,6 +225,8 @@ def test_best_pwm_uses_the_motif_files(tmp_path: Path) -> None:
     assert section["settings"]["motif"] == "ebox"
     assert section["splits"]["test"]["metrics"]["auroc"]["value"] > 0.65
     assert gather_motifs(CONFIG) == []
+    known = gather_motifs(EvaluationConfig(), [file])
+    assert {"MA0140.1", "MA0036.4", "ebox"} <= {motif.name for motif in known}
     named = config.model_copy(update={"motifs": ("MA0140.3", "ebox")})
     assert [motif.name for motif in gather_motifs(named, [file])] == ["MA0140.3", "ebox"]
 

@@ -244,6 +244,7 @@ def make_filters(num: int = 30, width: int = 15) -> dict[str, Any]:
                 "index": index * 3 % num if num % 3 else index,
                 "consensus": "ACGT" * 3 + "ACG",
                 "information_bits": 9.1,
+                "shape": "flat" if index == 2 else "sharp",
                 "num_sites": int(random.integers(40, 900)),
                 "share_positive": round(0.7 - index * 0.015, 4),
                 "share_negative": 0.2,
@@ -254,7 +255,7 @@ def make_filters(num: int = 30, width: int = 15) -> dict[str, Any]:
         )
     return {
         "format": "ebox-filters",
-        "format_version": 1,
+        "format_version": 2,
         "threshold": 0.5,
         "num_filters": num,
         "filters": entries,
@@ -420,7 +421,7 @@ def test_an_evaluation_of_another_format_is_refused(run_folder: Path) -> None:
     ("kind", "name", "remedy"),
     [
         (stamps.PARITY, "parity.json", "delete it, or .*doctor --parity --out"),
-        (stamps.SCALING, "scaling.json", "delete it, or .*doctor --scaling --for … --out"),
+        (stamps.SCALING, "scaling.json", "delete it, or .*doctor --scaling --for DATASET --out"),
         (stamps.FILTERS, "filters.json", "ebox evaluate"),
         # Copies: to make the original again would leave them as they are.
         (stamps.DATASET, "dataset.json", "ebox build.*then.*ebox train … --overwrite"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from ebox.datasets.confounding import describe_confounds, list_confounds
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source
 from ebox.datasets.folder import SPLITS
 from ebox.datasets.splits import SplitReason
@@ -34,9 +35,23 @@ class Beware(Code):
     FEW_MADE = "few_made"
     GC_DIFFERS = "gc_differs"
     GENOME_DIFFERS = "genome_differs"
+    N_DIFFERS = "n_differs"
+    N_PLACE_DIFFERS = "n_place_differs"
+    CPG_DIFFERS = "cpg_differs"
+    REPEATS_DIFFER = "repeats_differ"
     MANY_DROPPED = "many_dropped"
     SOME_PLACED = "some_placed"
     UNKNOWN_CHROMS = "unknown_chroms"
+
+
+_CODES = {
+    "n": Beware.N_DIFFERS,
+    "n_at_ends": Beware.N_PLACE_DIFFERS,
+    "n_left": Beware.N_PLACE_DIFFERS,
+    "gc": Beware.GC_DIFFERS,
+    "cpg": Beware.CPG_DIFFERS,
+    "repeats": Beware.REPEATS_DIFFER,
+}
 
 
 def report_quality(
@@ -73,7 +88,7 @@ def report_quality(
         "dropped": {str(reason): num for reason, num in log.counts.most_common()},
         "made": {kind: dict(counts) for kind, counts in made.items()},
         "kinds": {
-            kind: _describe_kind(examples, number, gc)
+            kind: _describe_kind(examples, number, gc, n_fraction)
             for number, kind in enumerate(kinds)
             if (examples.kind == number).any()
         },
@@ -81,6 +96,7 @@ def report_quality(
             "num_examples_with_n": int((n_fraction > 0).sum()),
             "max_fraction": round(float(n_fraction.max(initial=0.0)), 6),
         },
+        "confounds": describe_confounds(examples, kinds),
         "clusters": {
             "num_clusters": int((sizes > 0).sum()),
             "num_examples_in_company": int(sizes[sizes > 1].sum()),
@@ -105,7 +121,9 @@ def _describe_source(examples: Examples, number: int, source: Source) -> dict[st
     }
 
 
-def _describe_kind(examples: Examples, kind: int, gc: Float32[np.ndarray, " example"]) -> dict[str, Any]:
+def _describe_kind(
+    examples: Examples, kind: int, gc: Float32[np.ndarray, " example"], n_fraction: Float32[np.ndarray, " example"]
+) -> dict[str, Any]:
     inside = examples.kind == kind
     values = gc[inside].astype(np.float64)
     counts, _ = np.histogram(values, bins=np.array(GC_EDGES))
@@ -117,6 +135,8 @@ def _describe_kind(examples: Examples, kind: int, gc: Float32[np.ndarray, " exam
         "edges": list(GC_EDGES),
         "counts": counts.tolist(),
     }
+    unknown = n_fraction[inside].astype(np.float64)
+    report["n"] = {"num_examples_with_n": int((unknown > 0).sum()), "mean": round(float(unknown.mean()), 6)}
     return report
 
 
@@ -126,6 +146,7 @@ def _warn(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         *_warn_of_leaks(report["audit"]),
         *_warn_of_repeats(report["audit"]),
         *_warn_of_gc(report["kinds"]),
+        *_warn_of_confounds(report),
         *_warn_of_losses(report),
         *_warn_of_split(report["split"]),
     ]
@@ -175,10 +196,38 @@ def _warn_of_gc(kinds: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield note(Beware.GC_DIFFERS, {"kind": kind, "gc": mean, "gc_of_positives": positive})
 
 
+def _warn_of_confounds(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One warning for each kind and code, of the feature that tells most; of GC where the means did not warn."""
+    told = {note["kind"] for note in _warn_of_gc(report["kinds"])}
+    found = sorted(list_confounds(report["confounds"]), key=lambda entry: -abs(entry[2]["auroc"] - 0.5))
+    seen = {(Beware.GC_DIFFERS, kind) for kind in told}
+    for kind, feature, entry in found:
+        code = _CODES[feature]
+        if (code, kind) in seen:
+            continue
+        seen.add((code, kind))
+        values = {"kind": kind, "auroc": max(entry["auroc"], 1 - entry["auroc"])}
+        if code is Beware.GC_DIFFERS:
+            yield note(code, {"kind": kind} | _compare_gc(report["kinds"], kind))
+        elif code in (Beware.N_DIFFERS, Beware.N_PLACE_DIFFERS):
+            both = [report["kinds"][which] for which in (kind, "positive")]
+            means = {"n": both[0]["n"]["mean"], "n_of_positives": both[1]["n"]["mean"]}
+            share = max(of["n"]["num_examples_with_n"] / of["num_examples"] for of in both)
+            yield note(code, values | means | {"share_with_n": round(share, 5)})
+        else:
+            of_positives = report["confounds"]["positive"][feature]["mean"]
+            yield note(code, values | {"mean": entry["mean"], "mean_of_positives": of_positives})
+
+
+def _compare_gc(kinds: Mapping[str, Any], kind: str) -> dict[str, float]:
+    return {"gc": kinds[kind]["gc"]["mean"], "gc_of_positives": kinds["positive"]["gc"]["mean"]}
+
+
 def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for kind, counts in report["made"].items():
         if counts["made"] < counts["wanted"]:
-            yield note(Beware.FEW_MADE, {"kind": kind, "num": counts["made"], "wanted": counts["wanted"]})
+            values = {"kind": kind, "num": counts["made"], "wanted": counts["wanted"]}
+            yield note(Beware.FEW_MADE, values | _compare_gc(report["kinds"], kind))
     if conflicts := report["dropped"].get(Dropped.CONFLICTING, 0):
         yield note(Beware.CONFLICTS_DROPPED, {"num": conflicts})
     records = sum(source["records"] for source in report["sources"] if source["role"] not in ("genome", "blacklist"))

@@ -1,4 +1,7 @@
-"""The baselines that a network must beat: the best PWM hit, and logistic regressions on GC and on k-mer counts."""
+"""The baselines that a network must beat, and how a logistic regression is fitted: on GC and on k-mer counts here.
+
+`motif_hits` has those on known motifs, `gapped_kmers` that on gapped k-mers.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,13 @@ from ebox.datasets.kmers import iter_rows, long_kmer_hashes
 from ebox.errors import InputError
 from ebox.evaluation.metrics import auroc, check_classes
 from ebox.sequences.codes import gc_fraction
-from ebox.sequences.motifs import Motif, scan_scores
+from ebox.sequences.confounds import measure_confounds
 from ebox.storage.notes import Code, note
 
 MAX_TRAIN_EXAMPLES = 50_000
 # Of the L2 penalty (scikit-learn's C), in rising order; each fit starts from the one before.
 INVERSE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-# The search ends after this number of fits that were worse on validation than the best.
 PATIENCE = 3
-# Motifs times validation examples that are scanned to choose a motif; a few motifs are scanned in all examples.
-MAX_MOTIF_SCANS = 1_000_000
 
 Codes = UInt8[np.ndarray, "examples length"]
 Logits = Float[np.ndarray, " examples"]
@@ -37,6 +37,9 @@ class Fitted(Code):
     BEST_PWM = "best_pwm"
     GC_LOGISTIC = "gc_logistic"
     KMER_LOGISTIC = "kmer_logistic"
+    MOTIF_LOGISTIC = "motif_logistic"
+    GAPPED_KMER_LOGISTIC = "gapped_kmer_logistic"
+    CONFOUND_LOGISTIC = "confound_logistic"
 
 
 class Unfitted(Code):
@@ -91,54 +94,6 @@ class LogisticResult:
     inverse_penalty: float
 
 
-def fit_best_pwm(
-    train: LabelledCodes, validation: LabelledCodes, motifs: Sequence[Motif], *, seed: int = 0
-) -> BaselineResult:
-    """Score a sequence by its best log-odds hit of one motif on either strand.
-
-    The motif is that of the highest AUROC on validation; the background is the composition of the training sequences;
-    a logistic regression on training turns the hit into a logit (Platt 1999) and never reverses the order.
-
-    Args:
-        train: Examples of the training split.
-        validation: Examples of the validation split.
-        motifs: The motifs to choose from.
-        seed: For the samples of large splits.
-
-    Raises:
-        UnfittedError: no motif fits into the sequences, or a split holds one class only.
-    """
-    _check_split(train.targets, "train")
-    _check_split(validation.targets, "validation")
-    length = train.codes.shape[1]
-    fitting = [motif for motif in motifs if len(motif.probabilities) <= length]
-    if not fitting:
-        raise UnfittedError(
-            f"none of {len(motifs)} motifs fits into sequences of {length} bp",
-            note(Unfitted.NO_MOTIF_FITS, {"num_motifs": len(motifs), "length_bp": length}),
-            remedy="name a motif in evaluation.motifs or give a motif file, or leave best_pwm out of"
-            " evaluation.baselines",
-        )
-    train = train.sample(MAX_TRAIN_EXAMPLES, seed)
-    background = measure_background(train.codes)
-    judged = validation.sample(max(2000, MAX_MOTIF_SCANS // len(fitting)), seed)
-    qualities = [auroc(judged.targets, scan_scores(judged.codes, motif, background)) for motif in fitting]
-    motif = fitting[int(np.argmax(qualities))]
-    hits = scan_scores(train.codes, motif, background).astype(np.float64)
-    mean, deviation = float(hits.mean()), max(float(hits.std()), 1e-9)
-    fit = _fit_logistic(((hits - mean) / deviation)[:, None], train.targets)
-    slope = max(float(fit.coefficients[0]), 1e-3)
-
-    def predict(codes: Codes) -> Logits:
-        scores = scan_scores(codes, motif, background).astype(np.float64)
-        return slope * (scores - mean) / deviation + fit.intercept
-
-    settings = {"motif": motif.name, "num_motifs": len(fitting), "num_train": len(train.targets)}
-    about = {"motif": motif.name, "alt_name": motif.alt_name, "num_motifs": len(fitting)}
-    description = note(Fitted.BEST_PWM, about)
-    return BaselineResult("best_pwm", description, settings, predict)
-
-
 def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: int = 0) -> BaselineResult:
     """Logistic regression on the GC fraction and its square; the penalty is chosen on validation.
 
@@ -155,7 +110,7 @@ def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: in
         return np.stack([standard, standard**2], axis=1)
 
     known = describe(validation.codes)
-    fit = _search_penalty(describe(train.codes), train.targets, lambda w: known @ w, validation.targets)
+    fit = search_penalty(describe(train.codes), train.targets, lambda w: known @ w, validation.targets)
 
     def predict(codes: Codes) -> Logits:
         return describe(codes) @ fit.coefficients + fit.intercept
@@ -163,6 +118,35 @@ def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: in
     settings = {"inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
     description = note(Fitted.GC_LOGISTIC, {"num_train": len(train.targets), "num_all": num_all})
     return BaselineResult("gc_logistic", description, settings, predict)
+
+
+def fit_confound_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: int = 0) -> BaselineResult:
+    """Logistic regression on what is not a word: N and where it stands, GC, CpG, repeats, and their squares.
+
+    What it reaches, a network may have reached without reading a motif. The penalty is chosen on validation.
+
+    Raises:
+        UnfittedError: a split holds one class only.
+    """
+    num_all = len(train.targets)
+    train = train.sample(MAX_TRAIN_EXAMPLES, seed)
+    raw = np.stack(list(measure_confounds(train.codes).values()), axis=1)
+    centre, deviation = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-9)
+
+    def describe(codes: Codes) -> Float[np.ndarray, "examples features"]:
+        values = np.stack(list(measure_confounds(codes).values()), axis=1)
+        standard = np.clip((values - centre) / deviation, -10.0, 10.0)
+        return np.concatenate([standard, standard**2], axis=1)
+
+    known = describe(validation.codes)
+    fit = search_penalty(describe(train.codes), train.targets, lambda w: known @ w, validation.targets)
+
+    def predict(codes: Codes) -> Logits:
+        return describe(codes) @ fit.coefficients + fit.intercept
+
+    settings = {"inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
+    description = note(Fitted.CONFOUND_LOGISTIC, {"num_train": len(train.targets), "num_all": num_all})
+    return BaselineResult("confound_logistic", description, settings, predict)
 
 
 def fit_kmer_logistic(
@@ -181,31 +165,35 @@ def fit_kmer_logistic(
     Raises:
         UnfittedError: the sequences are shorter than k, or a split holds one class only.
     """
-    length = train.codes.shape[1]
-    if kmer > length:
-        raise UnfittedError(
-            f"sequences of {length} bp hold no {kmer}-mers",
-            note(Unfitted.KMER_TOO_LONG, {"kmer": kmer, "length_bp": length}),
-            remedy="set evaluation.kmer to a smaller number",
-        )
+    check_length(train.codes, kmer, remedy="set evaluation.kmer to a smaller number")
     columns = find_kmer_columns(kmer)
     num_all = len(train.targets)
     train = train.sample(MAX_TRAIN_EXAMPLES, seed)
-    fit = _search_penalty(
+    fit = search_penalty(
         count_kmers(train.codes, kmer, columns),
         train.targets,
-        lambda weights: _sum_kmer_weights(validation.codes, kmer, weights[columns]),
+        lambda weights: sum_kmer_weights(validation.codes, kmer, weights[columns]),
         validation.targets,
     )
     # Words that are not canonical have column -1, so the last weight, but never occur.
     weights = fit.coefficients[columns]
 
     def predict(codes: Codes) -> Logits:
-        return _sum_kmer_weights(codes, kmer, weights) + fit.intercept
+        return sum_kmer_weights(codes, kmer, weights) + fit.intercept
 
     settings = {"kmer": kmer, "inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
     description = note(Fitted.KMER_LOGISTIC, {"kmer": kmer, "num_train": len(train.targets), "num_all": num_all})
     return BaselineResult("kmer_logistic", description, settings, predict)
+
+
+def check_length(codes: Codes, kmer: int, remedy: str = "leave it out of evaluation.baselines") -> None:
+    """Raise UnfittedError where sequences are shorter than a k-mer."""
+    length = codes.shape[1]
+    if kmer > length:
+        values = {"kmer": kmer, "length_bp": length}
+        raise UnfittedError(
+            f"sequences of {length} bp hold no {kmer}-mers", note(Unfitted.KMER_TOO_LONG, values), remedy=remedy
+        )
 
 
 def measure_background(codes: Codes) -> Float[np.ndarray, " 4"]:
@@ -242,7 +230,7 @@ def count_kmers(codes: Codes, kmer: int, columns: Int64[np.ndarray, " words"]) -
     return vstack(parts, format="csr")
 
 
-def _sum_kmer_weights(codes: Codes, kmer: int, weights: Float[np.ndarray, " words"]) -> Logits:
+def sum_kmer_weights(codes: Codes, kmer: int, weights: Float[np.ndarray, " words"]) -> Logits:
     """Sum of the weights of a sequence's k-mers; k-mers with an N get one more word, whose weight is 0."""
     table = np.append(weights, 0.0)
     sums = np.empty(len(codes), np.float64)
@@ -252,37 +240,63 @@ def _sum_kmer_weights(codes: Codes, kmer: int, weights: Float[np.ndarray, " word
     return sums
 
 
-def _search_penalty(
+def search_penalty(
     features: Features,
     targets: Bool[np.ndarray, " examples"],
     score_validation: Callable[[Float[np.ndarray, " features"]], Float[np.ndarray, " validation"]],
     validation_targets: Bool[np.ndarray, " validation"],
+    *,
+    fit: Callable[..., LogisticResult] | None = None,
+    inverse_penalties: Sequence[float] = INVERSE_PENALTIES,
+    patience: int = PATIENCE,
 ) -> LogisticResult:
-    """Fit with weaker and weaker penalties, each from the last fit; keep the fit with the best AUROC on validation."""
-    _check_split(targets, "train")
-    _check_split(validation_targets, "validation")
+    """Fit with weaker and weaker penalties, each from the last fit; keep the fit with the best AUROC on validation.
+
+    Args:
+        features: Of the training examples.
+        targets: Their targets.
+        score_validation: The scores of the validation examples by the weights.
+        validation_targets: Their targets.
+        fit: Fits features and targets with a penalty from a start; None: `fit_logistic`.
+        inverse_penalties: In rising order.
+        patience: The search ends after this number of fits that were worse than the best.
+
+    Raises:
+        UnfittedError: a split holds one class only.
+    """
+    fit_features = fit_logistic if fit is None else fit
+    check_split(targets, "train")
+    check_split(validation_targets, "validation")
     best, best_quality, num_worse = None, -1.0, 0
-    fit = None
-    for inverse_penalty in INVERSE_PENALTIES:
-        fit = _fit_logistic(features, targets, inverse_penalty, start=fit)
-        quality = auroc(validation_targets, score_validation(fit.coefficients))
+    last = None
+    for inverse_penalty in inverse_penalties:
+        last = fit_features(features, targets, inverse_penalty, start=last)
+        quality = auroc(validation_targets, score_validation(last.coefficients))
         if best is None or quality > best_quality:
-            best, best_quality, num_worse = fit, quality, 0
+            best, best_quality, num_worse = last, quality, 0
         else:
             num_worse += 1
-        if num_worse == PATIENCE:
+        if num_worse == patience:
             break
     assert best is not None
     return best
 
 
-def _fit_logistic(
+def fit_logistic(
     features: Features,
     targets: Bool[np.ndarray, " examples"],
     inverse_penalty: float = 1.0,
     *,
     start: LogisticResult | None = None,
 ) -> LogisticResult:
+    """Fit a logistic regression.
+
+    Args:
+        features: A row for each example.
+        targets: Which are positive.
+        inverse_penalty: Of the L2 penalty (scikit-learn's C).
+        start: The fit to begin with; None: from zero.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -298,7 +312,7 @@ def _fit_logistic(
     return LogisticResult(model.coef_[0].astype(np.float64), float(model.intercept_[0]), inverse_penalty)
 
 
-def _check_split(targets: Bool[np.ndarray, " examples"], split: str) -> None:
+def check_split(targets: Bool[np.ndarray, " examples"], split: str) -> None:
     """Raise UnfittedError unless a split holds both classes."""
     try:
         check_classes(targets, f"the {'training' if split == 'train' else split} split")

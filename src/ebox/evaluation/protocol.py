@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, final
 
@@ -16,10 +17,12 @@ from ebox.evaluation.baselines import (
     BaselineResult,
     LabelledCodes,
     UnfittedError,
-    fit_best_pwm,
+    fit_confound_logistic,
     fit_gc_logistic,
     fit_kmer_logistic,
 )
+from ebox.evaluation.gapped_kmers import fit_gapped_kmer_logistic
+from ebox.evaluation.motif_hits import Screen, fit_best_pwm, fit_motif_logistic
 from ebox.evaluation.split_metrics import (
     SplitScores,
     choose_threshold_of,
@@ -29,7 +32,7 @@ from ebox.evaluation.split_metrics import (
     squash,
 )
 from ebox.progress import Progress, quiet
-from ebox.sequences.motifs import Motif, find_motif, read_motifs
+from ebox.sequences.motifs import Motif, find_motif, load_known_motifs, read_motifs
 from ebox.settings.reading import EvaluationConfig
 from ebox.storage.names import MODEL
 from ebox.storage.stamps import EVALUATION, stamped
@@ -37,6 +40,7 @@ from ebox.storage.stamps import EVALUATION, stamped
 # Negatives of one track that are positives of another.
 OTHER_TRACKS = "other_tracks"
 EVALUATED_SPLITS = ("validation", "test")
+ON_MOTIFS = {"best_pwm", "motif_logistic"}
 
 
 def evaluate(
@@ -88,16 +92,16 @@ def evaluate(
 
 
 def gather_motifs(config: EvaluationConfig, motif_files: Sequence[str | os.PathLike[str]] = ()) -> list[Motif]:
-    """The motifs of `config.motifs` and all motifs of the files; none where best_pwm is not in `config.baselines`.
+    """The motifs of `config.motifs`, or all known ones, and those of the files; none where no baseline uses them.
 
     Raises:
         InputError: an unknown motif, or a file that cannot be read.
     """
-    if "best_pwm" not in config.baselines:
+    if not ON_MOTIFS & set(config.baselines):
         return []
     files = [Path(file) for file in motif_files]
-    named = [find_motif(name, files) for name in config.motifs]
-    every = named + [motif for file in files for motif in read_motifs(file)]
+    named = load_known_motifs() if config.motifs is None else [find_motif(name, files) for name in config.motifs]
+    every = [*named, *(motif for file in files for motif in read_motifs(file))]
     return list({(motif.name, motif.source): motif for motif in every}.values())
 
 
@@ -203,10 +207,11 @@ def _add_baselines(
     codes = {split: _take_codes(dataset, scores.rows) for split, scores in splits.items()}
     validation = LabelledCodes(codes["validation"], splits["validation"].targets)
     sections: dict[str, dict[str, Any]] = {}
+    screen = cache(lambda: Screen(train, motifs, config.seed))
     for name in dict.fromkeys(config.baselines):
         report.step(f"fitting {name} to {dataset.tracks[track]}")
         try:
-            fitted = _fit(name, train, validation, motifs, config)
+            fitted = _fit(name, train, validation, screen, config)
         except UnfittedError as error:
             sections[name] = {"description": None, "settings": {}, "reason": error.reason, "splits": {}}
             continue
@@ -224,10 +229,20 @@ def _take_codes(dataset: Dataset, rows: Int64[np.ndarray, " known"]) -> UInt8[np
 
 
 def _fit(
-    name: str, train: LabelledCodes, validation: LabelledCodes, motifs: Sequence[Motif], config: EvaluationConfig
+    name: str,
+    train: LabelledCodes,
+    validation: LabelledCodes,
+    screen: Callable[[], Screen],
+    config: EvaluationConfig,
 ) -> BaselineResult:
-    if name == "best_pwm":
-        return fit_best_pwm(train, validation, motifs, seed=config.seed)
-    if name == "gc_logistic":
-        return fit_gc_logistic(train, validation, seed=config.seed)
-    return fit_kmer_logistic(train, validation, kmer=config.kmer, seed=config.seed)
+    if name in ON_MOTIFS:
+        fit_on_motifs = fit_best_pwm if name == "best_pwm" else fit_motif_logistic
+        return fit_on_motifs(train, validation, screen(), seed=config.seed)
+    if name == "kmer_logistic":
+        return fit_kmer_logistic(train, validation, kmer=config.kmer, seed=config.seed)
+    fit = {
+        "gc_logistic": fit_gc_logistic,
+        "confound_logistic": fit_confound_logistic,
+        "gapped_kmer_logistic": fit_gapped_kmer_logistic,
+    }[name]
+    return fit(train, validation, seed=config.seed)

@@ -171,14 +171,17 @@ def main(folder: Path) -> None:
         Motif(motif.name, motif.probabilities, source, motif.alt_name)
         for motif, source in zip(known, settings["sources"], strict=True)
     ]
-    matrices = [
-        np.asarray(entry) for entry in (*(pattern["probabilities"] for pattern in patterns), *settings["filters"])
-    ]
-    matched = [[asdict(match) for match in matches] for matches in match_motifs(matrices, targets)]
-    for pattern, matches in zip(patterns, matched[: len(patterns)], strict=True):
+    matched, filter_matches = (
+        [
+            [asdict(match) for match in matches]
+            for matches in match_motifs([np.asarray(entry) for entry in kind], targets)
+        ]
+        for kind in ([pattern["probabilities"] for pattern in patterns], settings["filters"])
+    )
+    for pattern, matches in zip(patterns, matched, strict=True):
         pattern["matches"] = matches
     named = [{"name": f"motif_{number}", **entry} for number, entry in enumerate(patterns, start=1)]
-    found = {"motifs": named, "reason": reason, "filter_matches": matched[len(patterns) :]}
+    found = {"motifs": named, "reason": reason, "filter_matches": filter_matches}
     write_json(folder / "motifs.json", found)
 
 

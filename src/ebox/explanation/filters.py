@@ -15,6 +15,7 @@ from ebox.errors import InputError
 from ebox.progress import Progress, quiet
 from ebox.sequences.codes import BASES, one_hot
 from ebox.sequences.motifs import Motif, load_carried_motifs
+from ebox.storage.notes import Code
 from ebox.storage.run_folder import FILTERS as FILTERS_FILE
 from ebox.storage.stamps import FILTERS, read_stamped, stamped
 
@@ -22,7 +23,17 @@ MIN_CORRELATION = 0.8
 MIN_ALIGNED_COLUMNS = 6
 PSEUDOCOUNT = 0.5
 SITE_SHARE = 0.7
+# A filter speaks where a column holds a bit, half of what a known base does; at fewer places it is flat.
+SPEAKING_BITS = 1.0
+LEAST_SPEAKING = 2
 _CHUNK_BASES = 1 << 14
+
+
+class Shape(Code):
+    """Whether the matrix of a filter says anything."""
+
+    FLAT = "flat"
+    SHARP = "sharp"
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,13 @@ class FilterMotif:
     @property
     def information_bits(self) -> float:
         """Information of the whole matrix against a uniform background."""
-        logs = np.log2(np.where(self.probabilities > 0, self.probabilities, 1.0))
-        return float((2.0 + (self.probabilities * logs).sum(axis=1)).sum())
+        return float(Motif("", self.probabilities).information().sum())
+
+    @property
+    def shape(self) -> Shape:
+        """Flat where fewer than two columns hold a bit, as in half of the filters of a network trained on noise."""
+        num_speaking = int((Motif("", self.probabilities).information() >= SPEAKING_BITS).sum())
+        return Shape.SHARP if num_speaking >= LEAST_SPEAKING else Shape.FLAT
 
     @property
     def consensus(self) -> str:
@@ -162,6 +178,7 @@ def filters_to_json(motifs: Sequence[FilterMotif], **about: Any) -> dict[str, An
             "index": motif.index,
             "consensus": motif.consensus,
             "information_bits": round(motif.information_bits, 3),
+            "shape": motif.shape.value,
             "num_sites": motif.num_sites,
             "share_positive": round(motif.share_positive, 5),
             "share_negative": round(motif.share_negative, 5),

@@ -14,8 +14,10 @@ from ebox.sequences.matrices import make_tables, make_words, sum_tables
 
 # The contribution of a hit must be at least this share of the mean contribution of the motif's own sites.
 MIN_CONTRIBUTION_SHARE = 0.25
-# Scores are counted in steps of this many bits for their exact distribution.
-STEP_BITS = 0.01
+# Scores are counted in steps of this many bits for their distribution.
+STEP_BITS = 0.001
+# More than scores differ that are summed in float32, in another order.
+ROUNDING_BITS = 1e-4
 _BLOCK_ROWS = 2048
 
 
@@ -89,27 +91,26 @@ def _call_motif(
 def find_threshold(
     log_odds: Float64[np.ndarray, "width 4"], background: Float64[np.ndarray, " 4"], p_value: float
 ) -> float:
-    """The lowest score that at most a share `p_value` of random sites reaches, from the exact distribution of scores.
+    """The lowest score that at most a share `p_value` of random sites reaches, from the distribution of all scores.
 
-    Scores are rounded to steps of a hundredth of a bit; the distribution is computed column by column. The result is
+    Scores are counted in steps of a thousandth of a bit, column by column, each step with the highest score in it. So
+    the result lies above every site that is not among those counted, and lowest to within a step for each column. It is
     infinite where even the best word is more frequent, as words of 6 bp are for 1e-4: then nothing is a hit.
     """
     steps = np.round(log_odds / STEP_BITS).astype(np.int64)
     steps -= steps.min(axis=1, keepdims=True)
-    shares = np.ones(1)
-    for column in steps:
-        grown = np.zeros(len(shares) + int(column.max()))
-        for step, share in zip(column.tolist(), background.tolist(), strict=True):
-            grown[step : step + len(shares)] += share * shares
-        shares = grown
+    shares, highest = np.ones(1), np.zeros(1)
+    for column, scores in zip(steps.tolist(), log_odds.tolist(), strict=True):
+        size = len(shares) + max(column)
+        grown, raised = np.zeros(size), np.full(size, -np.inf)
+        for step, score, share in zip(column, scores, background.tolist(), strict=True):
+            place = slice(step, step + len(shares))
+            grown[place] += share * shares
+            np.maximum(raised[place], highest + score, out=raised[place])
+        shares, highest = grown, raised
     tail = shares[::-1].cumsum()[::-1]
-    # Only scores that a word has: one step above a frequent word, the tolerance for rounding would include that word.
-    reached = np.flatnonzero((tail <= p_value) & (shares > 0))
-    if not len(reached):
-        return float("inf")
-    lowest = float(np.round(log_odds / STEP_BITS).min(axis=1).sum())
-    # Rounding can lower a score by half a step for each column.
-    return (int(reached[0]) + lowest) * STEP_BITS - 0.5 * STEP_BITS * len(log_odds)
+    first = int(np.argmax(tail <= p_value)) if tail[-1] <= p_value else len(tail)
+    return float(highest[:first].max(initial=-np.inf)) + ROUNDING_BITS if first < len(tail) else float("inf")
 
 
 def mark_hits(hits: Sequence[Hit], shape: tuple[int, int]) -> Bool[np.ndarray, "example length"]:

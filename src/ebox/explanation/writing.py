@@ -15,7 +15,7 @@ from ebox.drawing.logo_png import write_logo_png
 from ebox.drawing.logos import contribution_heights, information_heights, logo_svg
 from ebox.explanation.attribution import WARN_COMPLETENESS, Attributions
 from ebox.explanation.discovery import Discovered
-from ebox.explanation.filters import FilterMotif, read_filters
+from ebox.explanation.filters import FilterMotif, Shape, read_filters
 from ebox.explanation.hits import Hit
 from ebox.explanation.matching import Match
 from ebox.sequences.bigwig import check_bigwig, write_bigwig
@@ -131,14 +131,16 @@ def read_own_filters(run: Path) -> list[FilterMotif]:
 
 
 def describe_filters(filters: Sequence[FilterMotif], matches: Sequence[Sequence[Match]]) -> list[dict[str, Any]]:
-    """Filters with the known motifs that are similar to their matrices, as facts."""
+    """Filters with the known motifs that are similar to their matrices, as facts; a flat one is like nothing."""
     return [
         {
             "name": name_filter(own),
             "index": own.index,
             "consensus": own.consensus,
             "num_sites": own.num_sites,
-            "matches": [{**asdict(match), "is_find": match.is_find} for match in found],
+            "information_bits": round(own.information_bits, 3),
+            "shape": own.shape.value,
+            "matches": [{**asdict(match), "is_find": match.is_find and own.shape is not Shape.FLAT} for match in found],
         }
         for own, found in zip(filters, matches, strict=True)
     ]

@@ -15,17 +15,26 @@ from importlib.resources import as_file, files
 import numpy as np
 
 from ebox.errors import InputError, install_command
+from ebox.sequences.codes import BASES
 from ebox.sequences.matrices import Motif, scan_scores
 from ebox.sequences.motif_files import read_jaspar, read_meme, read_motifs, write_meme
 
 _ACCESSION = re.compile(r"([A-Z]{2}\d{4})(?:\.(\d+))?", re.IGNORECASE)
+JASPAR_GROUP = "vertebrates"
+_NEWEST_OF_GROUP = """
+    SELECT m.BASE_ID || '.' || m.VERSION, m.NAME, d.row, d.col, d.val
+    FROM MATRIX m JOIN MATRIX_DATA d ON d.ID = m.ID JOIN MATRIX_ANNOTATION a ON a.ID = m.ID
+    WHERE m.COLLECTION = 'CORE' AND a.TAG = 'tax_group' AND a.VAL = ?
+      AND m.VERSION = (SELECT MAX(n.VERSION) FROM MATRIX n WHERE n.BASE_ID = m.BASE_ID AND n.COLLECTION = 'CORE')
+    ORDER BY m.BASE_ID, d.col
+"""
 
 
 def load_jaspar(accession: str) -> Motif:
     """Load a JASPAR matrix by accession (MA0140.3; MA0140 is its newest version) or by name (GATA1::TAL1).
 
-    The TAL1 and GATA1 matrices come with ebox (JASPAR 2026, CC BY 4.0); the others are looked up in pyjaspar,
-    if it is installed.
+    The matrices of TAL1, GATA and E-box factors come with ebox (JASPAR 2026, CC BY 4.0); the others are looked up
+    in pyjaspar, if it is installed.
 
     Raises:
         InputError: there is no such matrix, or it does not come with ebox and pyjaspar is not installed.
@@ -47,6 +56,13 @@ def load_jaspar(accession: str) -> Motif:
 def load_carried_motifs() -> tuple[Motif, ...]:
     """The JASPAR matrices that come with ebox, by accession."""
     return _read_carried()
+
+
+def load_known_motifs() -> tuple[Motif, ...]:
+    """All matrices at hand: those of vertebrates in JASPAR where pyjaspar is installed, and those that come with it."""
+    jaspar = _read_jaspar_group() if importlib.util.find_spec("pyjaspar") is not None else ()
+    names = {motif.name for motif in jaspar}
+    return (*jaspar, *(motif for motif in load_carried_motifs() if motif.name not in names))
 
 
 def find_motif(name: str, motif_files: Sequence[str | os.PathLike[str]] = ()) -> Motif:
@@ -79,6 +95,29 @@ def _read_carried() -> tuple[Motif, ...]:
     return tuple(
         Motif(motif.name, motif.probabilities, "JASPAR 2026", motif.alt_name, motif.num_sites) for motif in motifs
     )
+
+
+@cache
+def _read_jaspar_group() -> tuple[Motif, ...]:
+    """The newest version of each vertebrate matrix, in one query: pyjaspar's own way takes one for each matrix."""
+    from pyjaspar import jaspardb
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        database = jaspardb()
+        # pyjaspar never closes its connection, and Python 3.13 warns of that.
+        with closing(database.conn):
+            found = database.conn.execute(_NEWEST_OF_GROUP, (JASPAR_GROUP,)).fetchall()
+    counts: dict[tuple[str, str], dict[tuple[int, str], float]] = {}
+    for name, alt_name, row, column, value in found:
+        counts.setdefault((name, alt_name), {})[int(column), row] = float(value)
+    motifs = []
+    for (name, alt_name), values in counts.items():
+        columns = sorted({column for column, _ in values})
+        matrix = np.array([[values[column, base] for base in BASES] for column in columns])
+        shares = matrix / matrix.sum(axis=1, keepdims=True)
+        motifs.append(Motif(name, shares, str(database.release), alt_name))
+    return tuple(motifs)
 
 
 def _choose_newest(wanted: str, motifs: Sequence[Motif]) -> Motif | None:
@@ -124,6 +163,7 @@ __all__ = [
     "find_motif",
     "load_carried_motifs",
     "load_jaspar",
+    "load_known_motifs",
     "read_jaspar",
     "read_meme",
     "read_motifs",

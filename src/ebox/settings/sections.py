@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -294,6 +294,16 @@ class ParallelConfig(Settings):
         return self.processes if self.cluster is None else self.workers
 
 
+BaselineName = Literal[
+    "best_pwm",
+    "motif_logistic",
+    "gc_logistic",
+    "confound_logistic",
+    "kmer_logistic",
+    "gapped_kmer_logistic",
+]
+
+
 class EvaluationConfig(Settings):
     """What is measured, and what it is compared with."""
 
@@ -305,11 +315,13 @@ class EvaluationConfig(Settings):
     threshold: Literal["accuracy", "balanced_accuracy", "mcc"] = setting(
         "accuracy", "What the decision threshold maximises on the validation split."
     )
-    baselines: tuple[Literal["best_pwm", "gc_logistic", "kmer_logistic"], ...] = setting(
-        ("best_pwm", "gc_logistic", "kmer_logistic"), "What the network is compared with."
-    )
+    baselines: tuple[BaselineName, ...] = setting(get_args(BaselineName), "What the network is compared with.")
     kmer: Annotated[int, Field(ge=1, le=8)] = setting(6, "Length of the words of the k-mer baseline.")
-    motifs: tuple[str, ...] = setting(("MA0091.2", "MA0140.3"), "JASPAR ids for the best PWM hit.")
+    motifs: tuple[str, ...] | None = setting(
+        None,
+        "JASPAR ids for the baselines on motifs; none: all that come with ebox, and where pyjaspar is installed all of"
+        " vertebrates.",
+    )
     batch_size: PositiveInt = setting(512, "Sequences that are scored at once.")
 
 

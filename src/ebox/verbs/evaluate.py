@@ -62,8 +62,8 @@ def evaluate(
             validation split, and its test sequences that trained this network are counted.
         config: The settings, of which `evaluation` and `parallel` are used; none: those of the run, with the devices
             of this machine.
-        motifs: MEME, JASPAR, HOMER or HOCOMOCO file for the best-PWM baseline, beside the motifs of TAL1 (MA0091.2,
-            MA0140.3). Other motifs alone: --set evaluation.motifs=['MA0139.2'].
+        motifs: MEME, JASPAR, HOMER or HOCOMOCO file for the baselines on motifs, beside all that are known. Other
+            motifs alone: --set evaluation.motifs=['MA0139.2'].
         progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep; none: that of this process, where it is one of ebox.
 

@@ -141,7 +141,7 @@ def describe(result: ExplanationResult) -> str:
         best = motif["matches"][0] if motif["matches"] else None
         like = "like nothing known"
         if best is not None:
-            like = f"{best['name']} ({best['id']}), q = {best['q_value']:.1g}"
+            like = f"{best['name']} ({best['id']}), q = {language.tell_q(best)}"
             like = f"like {like}" if best["is_find"] else f"like nothing known; nearest {like}"
         lines.append(f"  {motif['name']} {motif['consensus']}: {motif['num_sites']:,} sites, {like}")
     if facts.get("hits_reason"):

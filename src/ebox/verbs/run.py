@@ -73,8 +73,8 @@ def run(
         sources: Where the examples come from.
         config: The settings; none: the defaults.
         simulation: The `simulation.json` of simulated sequences, for the best possible result in the report.
-        motifs: MEME, JASPAR, HOMER or HOCOMOCO file for the best-PWM baseline, beside the motifs of TAL1 (MA0091.2,
-            MA0140.3). Other motifs alone: --set evaluation.motifs=['MA0139.2'].
+        motifs: MEME, JASPAR, HOMER or HOCOMOCO file for the baselines on motifs, beside all that are known. Other
+            motifs alone: --set evaluation.motifs=['MA0139.2'].
         resume: Go on where an interrupted run stopped; stages that are done are kept.
         overwrite: Replace an earlier result in --out.
         on_stage: Called with the name of each stage as it begins.

@@ -42,6 +42,9 @@ class Language(Protocol):
     def name_method(self, method: str) -> str:
         """A method of attribution."""
 
+    def tell_q(self, match: Mapping[str, Any]) -> str:
+        """The q-value that decides whether a motif is like a known one."""
+
     def name_insert(self, label: str) -> str:
         """A word that was put in: one that ebox knows, or the name of a motif."""
 

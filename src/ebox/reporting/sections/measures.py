@@ -14,7 +14,15 @@ from ebox.reporting.section import Section
 from ebox.storage import run_folder
 from ebox.storage.names import MODEL
 
-_STYLED = (MODEL, "kmer_logistic", "best_pwm", "gc_logistic")
+_STYLED = (
+    MODEL,
+    "kmer_logistic",
+    "gapped_kmer_logistic",
+    "best_pwm",
+    "motif_logistic",
+    "gc_logistic",
+    "confound_logistic",
+)
 
 
 def collect(files: RunFiles) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ebox.reporting.languages.english.data import DATA
 from ebox.reporting.languages.english.doctor import DOCTOR
-from ebox.reporting.languages.english.learned import LEARNED, name_insert
+from ebox.reporting.languages.english.learned import LEARNED, name_insert, tell_q
 from ebox.reporting.languages.english.measures import MEASURES
 from ebox.reporting.languages.english.names import (
     explain_kind,
@@ -40,6 +40,7 @@ __all__ = [
     "name_metric",
     "quote_any",
     "say",
+    "tell_q",
 ]
 CODE = "en"
 # A section may keep the sentences of its notes with its texts, under `notes`.

@@ -120,6 +120,33 @@ def _tell_unknown_chroms(found: Mapping[str, Any]) -> str:
 
 
 _DID = {"data": "made the data", "training": "trained the network", "evaluation": "evaluated it"}
+
+
+# A smaller difference of mean GC between negatives that fell short and positives is not worth a word.
+LEAST_GC_BIAS = 0.01
+
+
+def _tell_few_made(note: Mapping[str, Any]) -> str:
+    words = f"{note['num']:,} {note['kind']} negatives made, {note['wanted']:,} wanted"
+    # Datasets built before this was measured have no GC here.
+    if "gc" not in note or abs(note["gc"] - note["gc_of_positives"]) < LEAST_GC_BIAS:
+        return words
+    return f"{words}: those of some GC are missing (mean {note['gc']:.1%}, of positives {note['gc_of_positives']:.1%})"
+
+
+def _tell_n(note: Mapping[str, Any]) -> str:
+    """N differs; where most sequences have some, dropping them would leave none."""
+    subject = "N alone tells" if note["code"] == "n_differs" else "where N stands tells"
+    remedy = "crop to where none stands (--set data.length_bp=…), or put N at the same places of both"
+    if note["share_with_n"] < 0.5:
+        remedy = "drop sequences with N (--set data.max_n_fraction=0)"
+    return (
+        f"{subject} positives from {note['kind']} negatives (AUROC {note['auroc']:.2f}; N are "
+        f"{note['n_of_positives']:.2%} of the bases of positives, {note['n']:.2%} of the others): a network may learn "
+        f"N; {remedy}"
+    )
+
+
 DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     # Why a record was dropped.
     "blacklisted": "blacklisted",
@@ -140,11 +167,17 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "repeats": "repeats: {num:,} examples of {of} equal an earlier one of {of}",
     "conflicts": "conflict: {num:,} sequences of {of} stand there with both labels",
     "conflicts_dropped": "{num:,} records dropped: the same sequence stands there with both labels",
-    "few_made": "{num:,} {kind} negatives made, {wanted:,} wanted",
+    "few_made": _tell_few_made,
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
     "gc_logistic baseline",
     "genome_differs": "{num:,} of {of:,} records of {source} that were compared are not the genome at the place that "
     "their header names: of another build, or of the other strand",
+    "n_differs": _tell_n,
+    "n_place_differs": _tell_n,
+    "cpg_differs": "CpG alone tells positives from {kind} negatives (AUROC {auroc:.2f}; {mean_of_positives:.2f} of "
+    "what C and G let expect, and {mean:.2f}): compare with the confound_logistic baseline",
+    "repeats_differ": "tandem repeats alone tell positives from {kind} negatives (AUROC {auroc:.2f}; "
+    "{mean_of_positives:.2%} of the bases, and {mean:.2%}): compare with the confound_logistic baseline",
     "many_dropped": "{num:,} records dropped of {records:,} read: see dropped.tsv",
     "some_placed": "the split is random and not by chromosome, since {num_without_place:,} of {num_examples:,} "
     "examples name no place, the first of them {record!r}: give each a header >chrom:start-end, or leave it out",

@@ -17,6 +17,11 @@ def name_insert(label: str) -> str:
     return _KNOWN.get(label, label)
 
 
+def tell_q(match: Mapping[str, Any]) -> str:
+    """The q-value that decides whether a match is a find: the larger of that among known motifs and that of chance."""
+    return format_q(max(match["q_value"], match["chance_q"]))
+
+
 def _tell_first_motif(motif: Mapping[str, Any]) -> str:
     what = f"a motif, {motif['consensus']}, that is like none known"
     what = f"a motif like {motif['find']}" if motif["find"] else what
@@ -34,10 +39,9 @@ def _tell_motif(motif: Mapping[str, Any]) -> str:
         words.append("Speaks against.")
     if motif["find"]:
         turned = ", reverse complement" if nearest["strand"] == "-" else ""
-        words.append(f"{nearest['id']}, q = {format_q(nearest['q_value'])}{turned}.")
+        words.append(f"{nearest['id']}, q = {tell_q(nearest)}{turned}.")
     elif nearest:
-        q = format_q(nearest["q_value"])
-        words.append(f"No find: the nearest, {nearest['name']} ({nearest['id']}), has q = {q}.")
+        words.append(f"No find: the nearest, {nearest['name']} ({nearest['id']}), has q = {tell_q(nearest)}.")
     share = format_percent(motif["share_with_hit"], 0)
     words.append(f"Made from {format_count(motif['num_sites'])} sites; found in {share} of the sequences.")
     if motif["put_in"]:

@@ -63,8 +63,9 @@ def _tell_threshold(threshold: Mapping[str, Any]) -> str:
 def _tell_best_pwm(fitted: Mapping[str, Any]) -> str:
     name = f"{fitted['motif']} ({fitted['alt_name']})" if fitted["alt_name"] else fitted["motif"]
     many = fitted["num_motifs"] > 1
-    choice = f", the best of {fitted['num_motifs']} motifs on validation" if many else ""
-    return f"best log-odds hit of {name} on either strand{choice}"
+    choice = f", the best of {fitted['num_motifs']:,} motifs on validation" if many else ""
+    source = f" of {fitted['source']}" if fitted.get("source") else ""
+    return f"best log-odds hit of {name}{source} on either strand{choice}"
 
 
 def _tell_logistic(features: str) -> Callable[[Mapping[str, Any]], str]:
@@ -126,7 +127,10 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "no_better_than_chance": "the network ranks validation no better than chance",
     # What a baseline is.
     "best_pwm": _tell_best_pwm,
+    "motif_logistic": _tell_logistic("the best hits of {num_chosen} of {num_motifs:,} motifs"),
     "gc_logistic": _tell_logistic("the GC fraction and its square"),
+    "confound_logistic": _tell_logistic("what is not a word: N and where it stands, GC, CpG, repeats"),
+    "gapped_kmer_logistic": _tell_logistic("counts of gapped k-mers ({word_bp} bp, {informed} of them informed)"),
     "kmer_logistic": _tell_logistic("{kmer}-mer counts of both strands"),
     # The answer.
     "verdict_unknown": "“{track}” could not be measured on the test split",

@@ -25,6 +25,9 @@ METRICS: dict[str, tuple[str, str]] = {
 BASELINES = {
     "kmer_logistic": ("k-mer logistic", "a logistic regression on counts of short words (k-mers)"),
     "best_pwm": ("Best PWM hit", "the best match of a known motif matrix in the sequence"),
+    "motif_logistic": ("Motifs logistic", "a logistic regression on the best matches of several known motif matrices"),
+    "gapped_kmer_logistic": ("Gapped k-mer logistic", "a logistic regression on counts of words with gaps"),
+    "confound_logistic": ("Not sequence", "a logistic regression on N, GC, CpG and repeats, which reads no word"),
     "gc_logistic": ("GC logistic", "a logistic regression on the GC content alone"),
 }
 KINDS = {

@@ -163,7 +163,9 @@ TEXTS: dict[str, dict[str, Any]] = {
         "about": "The first layer has {num} filters that fire. For each, the stretches of sequence that excite it most "
         "were laid over one another; the taller a letter, the more that base matters. First come those that fire in "
         "more of the positives than of the negatives. {resembling} of all resemble a motif of the small set that ebox "
-        "carries (TAL1 and GATA1, from JASPAR, CC BY 4.0).",
+        "carries (TAL1, GATA and E-box factors, from JASPAR, CC BY 4.0).",
+        "notes": {"flat": "Flat: says next to nothing", "sharp": ""},
+        "information": "{bits} bits. ",
         "filter": "Filter {index}",
         "like": "like {name}",
         "resembles": "Resembles {id}{turned}: r = {correlation} over {num} bp.",
@@ -180,8 +182,8 @@ TEXTS: dict[str, dict[str, Any]] = {
         "motifs": "Motifs that recur where the score rests",
         "motifs_note": "Stretches on which the score rests were grouped, like with like. Each was compared with {num} "
         "known motifs; q is the share of false ones to expect among all likenesses as good or better (the "
-        "false-discovery rate), and only up to 0.05 it is called a find. The logo, the match and the sites are of the "
-        "same matrix.",
+        "false-discovery rate), against known motifs or against the same columns in another order, whichever is "
+        "larger. Only up to 0.05 it is called a find. The logo, the match and the sites are of the same matrix.",
         "like": "like {name}",
         "shown": "Shown are {shown} of {num}; all are in explanation.json and motifs.meme.",
         "pair": "Do two motifs belong together?",

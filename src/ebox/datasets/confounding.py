@@ -1,0 +1,64 @@
+"""How the classes differ in what is not a word: N, its place, GC, CpG, repeats; each kind of negatives apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ebox.datasets.examples import Examples
+from ebox.sequences.confounds import FEATURES, measure_confounds
+
+# Of each kind at most this many are measured.
+MAX_MEASURED = 10_000
+# One of these alone tells classes apart from this AUROC on, or from what chance does not reach in small classes.
+LEAST_AUROC = 0.6
+NUM_DEVIATIONS = 4.0
+
+
+def describe_confounds(examples: Examples, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """For each kind its means; of negatives also how well each feature alone tells the positives from them (AUROC).
+
+    A high AUROC means that the positives have more of it.
+    """
+    measured = {
+        kind: measure_confounds(examples.codes[_draw(examples.kind == number)])
+        for number, kind in enumerate(kinds)
+        if (examples.kind == number).any()
+    }
+    report: dict[str, dict[str, Any]] = {}
+    for kind, values in measured.items():
+        report[kind] = {name: {"mean": round(float(values[name].mean()), 5)} for name in FEATURES}
+        if kind != "positive" and "positive" in measured:
+            for name in FEATURES:
+                report[kind][name]["auroc"] = round(_auroc(measured["positive"][name], values[name]), 4)
+                report[kind][name]["num"] = [len(measured["positive"][name]), len(values[name])]
+    return report
+
+
+def list_confounds(report: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The kind, the feature and its entry wherever a feature alone tells positives from negatives of a kind."""
+    for kind, features in report.items():
+        for name, entry in features.items():
+            if "auroc" not in entry:
+                continue
+            positives, negatives = entry["num"]
+            # Of the rank sum of equals (Mann and Whitney 1947).
+            deviation = np.sqrt((positives + negatives + 1) / (12.0 * positives * negatives))
+            if abs(entry["auroc"] - 0.5) >= max(LEAST_AUROC - 0.5, NUM_DEVIATIONS * deviation):
+                yield kind, name, entry
+
+
+def _draw(inside: np.ndarray) -> np.ndarray:
+    """Rows, evenly over all where there are more than enough."""
+    rows = np.flatnonzero(inside)
+    return rows[:: -(-len(rows) // MAX_MEASURED)]
+
+
+def _auroc(positives: Float[np.ndarray, " _"], negatives: Float[np.ndarray, " _"]) -> float:
+    """The chance that a positive has more than a negative, a tie counting one half."""
+    ordered = np.sort(negatives)
+    below = np.searchsorted(ordered, positives, side="left") + np.searchsorted(ordered, positives, side="right")
+    return float(below.mean() / (2 * len(negatives)))
