@@ -16,6 +16,7 @@ from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatena
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.reading import PEAK_LENGTH_BP, choose_length, cut_source, locate_positives, read_peaks, read_source
+from ebox.datasets.relatives import find_relatives, join_families
 from ebox.datasets.similarity import cluster_similar, index_sketches
 from ebox.datasets.sources import DatasetSources, check_apart, check_sources, choose_given, choose_kinds, name_kinds
 from ebox.datasets.splits import (
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
     from ebox.sequences.intervals import Intervals
 
+# Most examples of a family: 1 of 200, but a hundred in a small dataset.
+MIN_FAMILY_CAP, FAMILY_CAP_SHARE = 100, 200
 _REMEDIES = {
     "shuffled": "give longer or more varied positives, since theirs are equal to their shuffles; or give --negatives",
     "matched": "raise data.gc_tolerance, lower data.min_peak_distance_bp, or choose other negatives",
@@ -115,7 +118,9 @@ def build_dataset(
         examples = _add_negatives(build, _clean(build, _read(build)))
     finally:
         build.close()
-    examples, cluster, split, audit = _split(build, examples)
+    examples, cluster, split = _split(build, examples)
+    index = index_sketches(examples.codes, progress)
+    audit = audit_splits(examples, config.max_similarity, config.seed, index, progress)
     build.progress("writing the dataset", 0, 1)
     with publish_folder(out, overwrite=overwrite, mark="manifest.json") as folder:
         write_dataset(
@@ -253,14 +258,15 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
 
 def _split(
     build: _Build, examples: Examples
-) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any], dict[str, Any]]:
-    """Cluster, split and audit."""
+) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any]]:
+    """Assign the splits, and find the clusters: those that a random split keeps whole, and families in each split."""
     config = build.config
     index = index_sketches(examples.codes, build.progress)
-    label = cluster_similar(examples.codes, config.max_similarity, index, build.progress)
-    cluster = link_examples(examples, label)
+    cluster = link_examples(examples, cluster_similar(examples.codes, config.max_similarity, index, build.progress))
+    del index
     mode = "given" if build.files.splits else choose_split(examples, config.split)
     if mode == "random":
+        cluster, num_cut = _join_families(build, examples, cluster, [np.arange(len(examples))])
         split = split_at_random(cluster, examples.kind, config.split_fractions, config.seed)
         examples = replace(examples, split=split)
     elif mode == "chromosome":
@@ -271,10 +277,27 @@ def _split(
         build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "")
         keep = np.setdiff1d(np.arange(len(examples)), out)
         examples, cluster = examples.take(keep), cluster[keep]
-        index = index_sketches(examples.codes, build.progress)
     check_splits(examples, config, mode, build.log.describe())
-    audit = audit_splits(examples, config.max_similarity, config.seed, index, build.progress)
-    return examples, cluster, _describe_split(config, mode), audit
+    if mode != "random":
+        held_out = [np.flatnonzero(examples.split == number) for number in (1, 2)]
+        cluster, num_cut = _join_families(build, examples, cluster, held_out)
+    return examples, cluster, _describe_split(config, mode) | {"num_cut_links": num_cut}
+
+
+def _join_families(
+    build: _Build, examples: Examples, cluster: Int64[np.ndarray, " example"], groups: Sequence[Int64[np.ndarray, " row"]]
+) -> tuple[Int64[np.ndarray, " example"], int]:
+    """Join the clusters of relatives inside each group of rows; also the number of links that were cut."""
+    if not build.config.keep_families:
+        return cluster, 0
+    # After rows were left out, a label need not be one of the rows any more.
+    _, first, cluster = np.unique(cluster, return_index=True, return_inverse=True)
+    cluster, num_cut = first[cluster], 0
+    for rows in groups:
+        found = find_relatives(examples.codes, rows, rows, build.progress)
+        cluster, cut = join_families(cluster, found, max(MIN_FAMILY_CAP, len(rows) // FAMILY_CAP_SHARE))
+        num_cut += cut
+    return cluster, num_cut
 
 
 def _describe_split(config: DataConfig, mode: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Beware(Code):
     LEAK_EQUAL = "leak_equal"
     LEAK_OVERLAP = "leak_overlap"
     LEAK_SIMILAR = "leak_similar"
+    LEAK_RELATIVE = "leak_relative"
     LEAK_KMERS = "leak_kmers"
     REPEATS = "repeats"
     CONFLICTS = "conflicts"
@@ -128,7 +129,7 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for pair in audit["between"]:
         num = pair["num_examples"]
         about = {"of": pair["of"], "in": pair["in"], "num_examples": num}
-        found = {key: pair[key]["num_examples"] for key in ("exact", "reverse_complement", "overlap", "similar")}
+        found = {key: pair[key]["num_examples"] for key in ("exact", "reverse_complement", "overlap", "similar", "relative")}
         if equal := found["exact"] + found["reverse_complement"]:
             yield note(Beware.LEAK_EQUAL, {**about, "num": equal})
         if found["overlap"]:
@@ -136,6 +137,8 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if found["similar"] > LEAK_WARNING * num:
             limits = {key: audit[key] for key in ("max_similarity", "kmer_bp")}
             yield note(Beware.LEAK_SIMILAR, {**about, "num": found["similar"], **limits})
+        if found["relative"] > LEAK_WARNING * num:
+            yield note(Beware.LEAK_RELATIVE, {**about, "num": found["relative"]})
     shared = audit["shared_kmers"]
     for name in ("validation", "test"):
         for label, counts in shared[name].items():

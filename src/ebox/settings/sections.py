@@ -56,6 +56,11 @@ class DataConfig(Settings):
         0.5,
         "Sequences that share more than this of their k-mers are kept on one side of a random split.",
     )
+    keep_families: bool = setting(
+        True,
+        "Keep relatives (80 % identity over half the window) on one side of a random split, and count them as one "
+        "where an interval is estimated.",
+    )
     clean_given_splits: bool = setting(
         False,
         "If the splits are given: drop from train what is repeated, or is also in validation or test.",

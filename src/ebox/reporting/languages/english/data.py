@@ -115,6 +115,8 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "leak_overlap": "leakage: {num:,} of {num_examples:,} {of} examples overlap one of {in}",
     "leak_similar": "leakage: {num:,} of {num_examples:,} {of} sequences share more than {max_similarity:.0%} of their "
     "{kmer_bp}-mers with one of {in}",
+    "leak_relative": "leakage: {num:,} of {num_examples:,} {of} sequences have a relative in {in} (80 % identity over "
+    "half the window); metrics are given without them, too",
     "leak_kmers": "leakage: {share:.0%} of the {label} examples of {of} share a {kmer_bp}-mer with {in}",
     "repeats": "repeats: {num:,} examples of {of} equal an earlier one of {of}",
     "conflicts": "conflict: {num:,} sequences of {of} stand there with both labels",

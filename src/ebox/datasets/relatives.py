@@ -1,0 +1,138 @@
+"""Relatives: sequences of one origin, on either strand, found by shared words and told by local alignment; families.
+
+Two sequences are relatives where at least half the window aligns with at least 80 % identity, gaps counted. A family is
+what relatives connect. Copies of an interspersed repeat would connect a large part of a genome, so a family has a
+largest size: links are taken in the order of falling identity, and one that would make a family larger is cut. What a
+random split then parts is counted by the audit, and evaluation measures the test examples without it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from ebox.datasets.seeds import Candidates, concatenate_candidates, index_seeds, iter_candidates
+from ebox.datasets.similarity import join
+from ebox.progress import Progress, quiet
+from ebox.sequences.alignment import align, spell_first, spell_second
+from ebox.sequences.codes import reverse_complement
+
+MIN_IDENTITY = 0.8
+# Of the window that the stretch covers.
+MIN_SHARE = 0.5
+_PAIRS_AT_ONCE = 1 << 10
+
+
+@dataclass(frozen=True)
+class Relatives:
+    """Pairs of relatives: the row that asked, the row that was found, and the identity of the aligned stretch."""
+
+    query: Int64[np.ndarray, " pair"]
+    source: Int64[np.ndarray, " pair"]
+    identity: Float64[np.ndarray, " pair"]
+
+
+def find_relatives(
+    codes: UInt8[np.ndarray, "example length"],
+    queries: Int64[np.ndarray, " query"],
+    sources: Int64[np.ndarray, " source"],
+    progress: Progress = quiet,
+) -> Relatives:
+    """Find relatives of `queries` among `sources`: of each query up to eight, those that share most words.
+
+    Args:
+        codes: The sequences.
+        queries: Rows to find relatives of; a row is never its own relative.
+        sources: Rows where relatives are sought. Where they are the queries, each pair is aligned once.
+        progress: Called with the number of queries done.
+    """
+    index = index_seeds(codes, sources)
+    parts = []
+    for done, candidates in iter_candidates(codes, None if queries is sources else queries, index):
+        parts.append(candidates)
+        progress("looking for candidates of relatives", done, len(queries))
+    del index
+    pairs = concatenate_candidates(parts)
+    if queries is sources:
+        pairs = _take_once(pairs, len(codes))
+    identity = _align_pairs(codes, pairs, progress)
+    found = ~np.isnan(identity)
+    return Relatives(pairs.query[found], pairs.source[found], identity[found])
+
+
+def join_families(
+    label: Int64[np.ndarray, " example"], relatives: Relatives, max_size: int
+) -> tuple[Int64[np.ndarray, " example"], int]:
+    """Join the clusters of relatives to families of at most `max_size`, and count the links that were cut.
+
+    Args:
+        label: For each row the label of its cluster, its smallest row; clusters are never divided, whatever their size.
+        relatives: The links.
+        max_size: Most examples of a family of several clusters.
+    """
+    whole = join(label, relatives.query, relatives.source)
+    large = np.bincount(whole, minlength=len(whole))[whole[relatives.query]] > max_size
+    small = join(label, relatives.query[~large], relatives.source[~large])
+    order = np.flatnonzero(large)[np.argsort(-relatives.identity[large], kind="stable")]
+    left, right = small[relatives.query[order]], small[relatives.source[order]]
+    members = dict(enumerate(np.bincount(small, minlength=len(small)).tolist()))
+    root: dict[int, int] = {}
+    num_cut = 0
+    for first, second in zip(left.tolist(), right.tolist(), strict=True):
+        one, other = sorted((_find_root(root, first), _find_root(root, second)))
+        if one != other and members[one] + members[other] <= max_size:
+            root[other] = one
+            members[one] += members[other]
+        else:
+            num_cut += one != other
+    joined = np.arange(len(small))
+    for row in root:
+        joined[row] = _find_root(root, row)
+    return joined[small], num_cut
+
+
+def _find_root(root: dict[int, int], row: int) -> int:
+    """The smallest row of a family; the way there is shortened on the way."""
+    while row in root:
+        above = root[row]
+        if above in root:
+            root[row] = root[above]
+        row = above
+    return row
+
+
+def _take_once(pairs: Candidates, num_rows: int) -> Candidates:
+    """Of each pair that was found from both sides the first."""
+    low, high = np.minimum(pairs.query, pairs.source), np.maximum(pairs.query, pairs.source)
+    _, at = np.unique((low * num_rows + high) * 2 + pairs.flipped, return_index=True)
+    return pairs.take(np.sort(at))
+
+
+def _align_pairs(codes: np.ndarray, pairs: Candidates, progress: Progress) -> Float64[np.ndarray, " pair"]:
+    """The identity of each pair of relatives, NaN for the others."""
+    least = max(1, round(MIN_SHARE * codes.shape[1]))
+
+    def measure(block: slice) -> list[float]:
+        return [
+            _measure_identity(codes[query], codes[source], flipped, least)
+            for query, source, flipped in zip(
+                pairs.query[block].tolist(), pairs.source[block].tolist(), pairs.flipped[block].tolist(), strict=True
+            )
+        ]
+
+    blocks = [slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(pairs.query), _PAIRS_AT_ONCE)]
+    identity: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        for part in pool.map(measure, blocks):
+            identity += part
+            progress("aligning relatives", len(identity), len(pairs.query))
+    return np.array(identity, dtype=np.float64)
+
+
+def _measure_identity(query: np.ndarray, source: np.ndarray, flipped: bool, min_columns: int) -> float:
+    second = reverse_complement(source) if flipped else source
+    found = align(spell_first(query), spell_second(second), min_columns, MIN_IDENTITY)
+    return float("nan") if found is None else found.identity
