@@ -40,7 +40,12 @@ class AuditResult:
 
 
 def audit_splits(
-    examples: Examples, max_similarity: float, seed: int, index: SketchIndex | None = None, progress: Progress = quiet
+    examples: Examples,
+    max_similarity: float,
+    seed: int,
+    *,
+    suspects: Bool[np.ndarray, " example"] | None = None,
+    progress: Progress = quiet,
 ) -> AuditResult:
     """Count what the splits share, and the repeats inside each.
 
@@ -48,15 +53,16 @@ def audit_splits(
         examples: With their splits assigned.
         max_similarity: Share of k-mers above which two sequences count as nearly the same.
         seed: For the sample of rows in the 31-mer check.
-        index: Sketch index of the same examples; none: made here.
+        suspects: Rows that may have relatives in another split; none: all.
         progress: Called with the stage.
     """
-    index = index_sketches(examples.codes) if index is None else index
+    index = index_sketches(examples.codes)
+    suspects = np.ones(len(examples), dtype=bool) if suspects is None else suspects
     repeats = find_repeats(examples.codes)
     pairs, relative = [], np.full(len(examples), -1, dtype=np.int64)
     for number, (left, right) in enumerate(_SIDES):
         progress("auditing the splits", number, len(_SIDES) + 1)
-        found = _find_shared(examples, left, right, max_similarity, repeats, index, progress)
+        found = _find_shared(examples, left, right, max_similarity, repeats, index, suspects, progress)
         pairs.append(_describe_pair(examples, left, right, found))
         if left == "train":
             for rows, partners in found.values():
@@ -97,6 +103,7 @@ def _find_shared(
     max_similarity: float,
     repeats: RepeatsResult,
     index: SketchIndex,
+    suspects: Bool[np.ndarray, " example"],
     progress: Progress,
 ) -> dict[str, _Pairs]:
     """For each kind of finding the rows of the right split, each once, and a row of the left split."""
@@ -105,7 +112,9 @@ def _find_shared(
     side = np.where(examples.split == left_split, 0, np.where(examples.split == right_split, 1, 2))
     similar = similar_across(examples.codes, side.astype(np.uint8), max_similarity, index)
     overlaps = _overlaps_across(examples, left_split, right_split)
-    relatives = find_relatives(examples.codes, np.flatnonzero(side == 1), np.flatnonzero(side == 0), progress)
+    relatives = find_relatives(
+        examples.codes, np.flatnonzero((side == 1) & suspects), np.flatnonzero(side == 0), progress
+    )
     rows, at = np.unique(relatives.query, return_index=True)
     return {
         "exact": exact,

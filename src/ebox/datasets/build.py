@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
-from ebox.datasets.audit import audit_splits
+from ebox.datasets.audit import AuditResult, audit_splits
 from ebox.datasets.cleaning import drop_blacklisted, drop_made_repeats, drop_repeats, drop_train_repeats, drop_unknown
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
@@ -118,9 +118,7 @@ def build_dataset(
         examples = _add_negatives(build, _clean(build, _read(build)))
     finally:
         build.close()
-    examples, cluster, split = _split(build, examples)
-    index = index_sketches(examples.codes, progress)
-    audit = audit_splits(examples, config.max_similarity, config.seed, index, progress)
+    examples, cluster, split, audit = _split(build, examples)
     build.progress("writing the dataset", 0, 1)
     with publish_folder(out, overwrite=overwrite, mark="manifest.json") as folder:
         write_dataset(
@@ -258,15 +256,16 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
 
 def _split(
     build: _Build, examples: Examples
-) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any]]:
-    """Assign the splits, and find the clusters: those that a random split keeps whole, and families in each split."""
+) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any], AuditResult]:
+    """Assign the splits, find the clusters that a random split keeps whole and the families in each split, audit."""
     config = build.config
     index = index_sketches(examples.codes, build.progress)
     cluster = link_examples(examples, cluster_similar(examples.codes, config.max_similarity, index, build.progress))
     del index
     mode = "given" if build.files.splits else choose_split(examples, config.split)
+    num_cut, suspects = 0, np.ones(len(examples), dtype=bool)
     if mode == "random":
-        cluster, num_cut = _join_families(build, examples, cluster, [np.arange(len(examples))])
+        cluster, num_cut, suspects = _join_families(build, examples, cluster, [np.arange(len(examples))])
         split = split_at_random(cluster, examples.kind, config.split_fractions, config.seed)
         examples = replace(examples, split=split)
     elif mode == "chromosome":
@@ -276,28 +275,38 @@ def _split(
         out = draw_balanced(examples, np.isin(examples.kind, build.given_kinds()), config.seed)
         build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "")
         keep = np.setdiff1d(np.arange(len(examples)), out)
-        examples, cluster = examples.take(keep), cluster[keep]
+        examples, cluster, suspects = examples.take(keep), cluster[keep], suspects[keep]
     check_splits(examples, config, mode, build.log.describe())
     if mode != "random":
         held_out = [np.flatnonzero(examples.split == number) for number in (1, 2)]
-        cluster, num_cut = _join_families(build, examples, cluster, held_out)
-    return examples, cluster, _describe_split(config, mode) | {"num_cut_links": num_cut}
+        cluster, num_cut, _ = _join_families(build, examples, cluster, held_out)
+    audit = audit_splits(examples, config.max_similarity, config.seed, suspects=suspects, progress=build.progress)
+    return examples, cluster, _describe_split(config, mode) | {"num_cut_links": num_cut}, audit
 
 
 def _join_families(
-    build: _Build, examples: Examples, cluster: Int64[np.ndarray, " example"], groups: Sequence[Int64[np.ndarray, " row"]]
-) -> tuple[Int64[np.ndarray, " example"], int]:
-    """Join the clusters of relatives inside each group of rows; also the number of links that were cut."""
+    build: _Build,
+    examples: Examples,
+    cluster: Int64[np.ndarray, " example"],
+    groups: Sequence[Int64[np.ndarray, " row"]],
+) -> tuple[Int64[np.ndarray, " example"], int, Bool[np.ndarray, " example"]]:
+    """Join the clusters of relatives inside each group of rows.
+
+    Returns:
+        The clusters, the number of links that were cut, and which rows may have relatives outside their cluster.
+    """
+    suspects = np.full(len(examples), not build.config.keep_families)
     if not build.config.keep_families:
-        return cluster, 0
+        return cluster, 0, suspects
     # After rows were left out, a label need not be one of the rows any more.
-    _, first, cluster = np.unique(cluster, return_index=True, return_inverse=True)
-    cluster, num_cut = first[cluster], 0
+    _, first, number = np.unique(cluster, return_index=True, return_inverse=True)
+    cluster, num_cut = first[number], 0
     for rows in groups:
         found = find_relatives(examples.codes, rows, rows, build.progress)
         cluster, cut = join_families(cluster, found, max(MIN_FAMILY_CAP, len(rows) // FAMILY_CAP_SHARE))
-        num_cut += cut
-    return cluster, num_cut
+        num_cut += len(cut)
+        suspects[np.concatenate([found.crowded, found.query[cut], found.source[cut]])] = True
+    return cluster, num_cut, suspects
 
 
 def _describe_split(config: DataConfig, mode: str) -> dict[str, Any]:

@@ -124,9 +124,7 @@ def distinct(values: UInt64[np.ndarray, " value"]) -> UInt64[np.ndarray, " disti
     return values[is_new(values)]
 
 
-def strand_kmers(
-    codes: np.ndarray, kmer_bp: int, dtype: np.dtype[np.unsignedinteger]
-) -> tuple[np.ndarray, np.ndarray]:
+def strand_kmers(codes: np.ndarray, kmer_bp: int, dtype: np.dtype[np.unsignedinteger]) -> tuple[np.ndarray, np.ndarray]:
     """K-mers of both strands at each position, as numbers of two bits a base."""
     if not 1 <= kmer_bp <= min(codes.shape[1], dtype.itemsize * 4):
         raise ValueError(f"k-mers of {kmer_bp} in sequences of {codes.shape[1]}")

@@ -129,7 +129,9 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for pair in audit["between"]:
         num = pair["num_examples"]
         about = {"of": pair["of"], "in": pair["in"], "num_examples": num}
-        found = {key: pair[key]["num_examples"] for key in ("exact", "reverse_complement", "overlap", "similar", "relative")}
+        found = {
+            key: pair[key]["num_examples"] for key in ("exact", "reverse_complement", "overlap", "similar", "relative")
+        }
         if equal := found["exact"] + found["reverse_complement"]:
             yield note(Beware.LEAK_EQUAL, {**about, "num": equal})
         if found["overlap"]:

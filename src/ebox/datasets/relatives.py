@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from ebox.datasets.seeds import Candidates, concatenate_candidates, index_seeds, iter_candidates
+from ebox.datasets.seeds import NUM_CANDIDATES, Candidates, concatenate_candidates, index_seeds, iter_candidates
 from ebox.datasets.similarity import join
 from ebox.progress import Progress, quiet
 from ebox.sequences.alignment import align, spell_first, spell_second
@@ -28,11 +28,15 @@ _PAIRS_AT_ONCE = 1 << 10
 
 @dataclass(frozen=True)
 class Relatives:
-    """Pairs of relatives: the row that asked, the row that was found, and the identity of the aligned stretch."""
+    """Pairs of relatives: the row that asked, the row that was found, and the identity of the aligned stretch.
+
+    `crowded` lists the queries that may have more relatives than were looked at.
+    """
 
     query: Int64[np.ndarray, " pair"]
     source: Int64[np.ndarray, " pair"]
     identity: Float64[np.ndarray, " pair"]
+    crowded: Int64[np.ndarray, " query"]
 
 
 def find_relatives(
@@ -49,29 +53,37 @@ def find_relatives(
         sources: Rows where relatives are sought. Where they are the queries, each pair is aligned once.
         progress: Called with the number of queries done.
     """
+    parts: list[Candidates] = []
+    if not len(queries) or not len(sources):
+        none = np.empty(0, dtype=np.int64)
+        return Relatives(none, none, np.empty(0), none)
     index = index_seeds(codes, sources)
-    parts = []
     for done, candidates in iter_candidates(codes, None if queries is sources else queries, index):
         parts.append(candidates)
         progress("looking for candidates of relatives", done, len(queries))
     del index
     pairs = concatenate_candidates(parts)
+    asked, number = np.unique(pairs.query, return_counts=True)
+    crowded = asked[number >= NUM_CANDIDATES]
     if queries is sources:
         pairs = _take_once(pairs, len(codes))
     identity = _align_pairs(codes, pairs, progress)
     found = ~np.isnan(identity)
-    return Relatives(pairs.query[found], pairs.source[found], identity[found])
+    return Relatives(pairs.query[found], pairs.source[found], identity[found], crowded)
 
 
 def join_families(
     label: Int64[np.ndarray, " example"], relatives: Relatives, max_size: int
-) -> tuple[Int64[np.ndarray, " example"], int]:
-    """Join the clusters of relatives to families of at most `max_size`, and count the links that were cut.
+) -> tuple[Int64[np.ndarray, " example"], Int64[np.ndarray, " cut"]]:
+    """Join the clusters of relatives to families of at most `max_size`.
 
     Args:
         label: For each row the label of its cluster, its smallest row; clusters are never divided, whatever their size.
         relatives: The links.
         max_size: Most examples of a family of several clusters.
+
+    Returns:
+        For each row the smallest row of its family; and the pairs of `relatives` that were cut, by their number.
     """
     whole = join(label, relatives.query, relatives.source)
     large = np.bincount(whole, minlength=len(whole))[whole[relatives.query]] > max_size
@@ -80,18 +92,16 @@ def join_families(
     left, right = small[relatives.query[order]], small[relatives.source[order]]
     members = dict(enumerate(np.bincount(small, minlength=len(small)).tolist()))
     root: dict[int, int] = {}
-    num_cut = 0
     for first, second in zip(left.tolist(), right.tolist(), strict=True):
         one, other = sorted((_find_root(root, first), _find_root(root, second)))
         if one != other and members[one] + members[other] <= max_size:
             root[other] = one
             members[one] += members[other]
-        else:
-            num_cut += one != other
     joined = np.arange(len(small))
     for row in root:
         joined[row] = _find_root(root, row)
-    return joined[small], num_cut
+    joined = joined[small]
+    return joined, np.flatnonzero(joined[relatives.query] != joined[relatives.source])
 
 
 def _find_root(root: dict[int, int], row: int) -> int:

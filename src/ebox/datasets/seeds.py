@@ -107,6 +107,8 @@ def iter_candidates(
 
 def concatenate_candidates(parts: Sequence[Candidates]) -> Candidates:
     """All pairs of the parts in order."""
+    row, flag, count = np.empty(0, np.int64), np.empty(0, np.bool_), np.empty(0, np.int32)
+    parts = [Candidates(row, row, flag, count, row, row), *parts]
     return Candidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
 
 
@@ -198,9 +200,7 @@ def _iter_blocks(places: _Places, width: int) -> Iterator[tuple[int, _Places]]:
         yield int(query[block.stop - 1]) + 1, _Places(places.asked[block], places.begin[block], places.number[block])
 
 
-def _choose(
-    codes: np.ndarray, index: SeedIndex, queries: Int64[np.ndarray, " query"], places: _Places
-) -> Candidates:
+def _choose(codes: np.ndarray, index: SeedIndex, queries: Int64[np.ndarray, " query"], places: _Places) -> Candidates:
     """Count the shared words of each pair along each diagonal, and keep the best pairs of each query."""
     groups = _group(index, queries, places)
     certain = groups.shared >= _count_certain(index, len(codes))

@@ -53,7 +53,9 @@ def write_dataset(
     gc, n_fraction = measure_gc(examples.codes), measure_n(examples.codes)
     _write_codes(folder / "codes.npy", examples.codes, order)
     np.save(folder / "targets.npy", examples.targets[order], allow_pickle=False)
-    _write_examples(folder / "examples.parquet", examples, order, kinds, log.sources, gc, n_fraction, cluster, audit.relative)
+    _write_examples(
+        folder / "examples.parquet", examples, order, kinds, log.sources, gc, n_fraction, cluster, audit.relative
+    )
     _write_dropped(folder / "dropped.tsv", log)
     quality = report_quality(
         examples, kinds, log, gc=gc, n_fraction=n_fraction, cluster=cluster, made=made, split=split, audit=audit.report
