@@ -1,12 +1,18 @@
 """Relatives are found at the distances that matter, strangers are not, and families stay whole up to their size."""
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 
+from ebox.datasets.build import build_dataset
 from ebox.datasets.relatives import Relatives, find_relatives, join_families
+from ebox.datasets.sources import DatasetSources
 from ebox.sequences.alignment import align, spell_first, spell_second
-from ebox.sequences.codes import reverse_complement
+from ebox.sequences.codes import decode, reverse_complement
 from ebox.sequences.shuffle import shuffle_dinucleotides
+from ebox.settings.reading import DataConfig
 
 LENGTH = 200
 
@@ -147,3 +153,70 @@ def test_clusters_are_never_divided() -> None:
     parted, cut = join_families(label, relatives, max_size=2)
     assert parted.tolist() == [0, 0, 0, 0, 4]
     assert cut.tolist() == [0]
+
+
+def write_fasta(path: Path, names: list[str], codes: np.ndarray) -> Path:
+    path.write_text("".join(f">{name}\n{decode(row)}\n" for name, row in zip(names, codes, strict=True)))
+    return path
+
+
+def test_negatives_on_positives_are_dropped_and_told(tmp_path: Path) -> None:
+    positives, others = draw(60), draw(60, 8)
+    shifted = np.concatenate([positives[:10, 20:], draw(10, 6)[:, :20]], axis=1)
+    negatives = np.concatenate([others[:50], reverse_complement(shifted)])
+    sources = DatasetSources(
+        positives=write_fasta(tmp_path / "p.fa", [f"p{row}" for row in range(60)], positives),
+        negatives=(write_fasta(tmp_path / "n.fa", [f"n{row}" for row in range(60)], negatives),),
+    )
+    dropped = build_dataset(DataConfig(), tmp_path / "d", sources).quality
+    assert dropped["dropped"] == {"near_positive": 10}
+    assert [warning["code"] for warning in dropped["warnings"]][-1] == "near_positives_dropped"
+    assert "resembles=p" in (tmp_path / "d" / "dropped.tsv").read_text()
+    kept = build_dataset(DataConfig(drop_near_positives=False), tmp_path / "k", sources).quality
+    assert kept["num_near_positives"] == 10
+    assert not kept["dropped"]
+    assert "near_positives" in [warning["code"] for warning in kept["warnings"]]
+
+
+@pytest.mark.parametrize(("shift_bp", "dropped"), [(1, 30), (99, 30), (101, 0), (-100, 30)])
+def test_the_place_of_a_negative_is_compared_with_that_of_positives(
+    tmp_path: Path, shift_bp: int, dropped: int
+) -> None:
+    """Other letters at the same places: only the places can tell."""
+    starts = 1_000 + 1_000 * np.arange(30)
+    chroms = ["chr1", "chr2", "chr3"]
+
+    def name(start: int, row: int) -> str:
+        return f"{chroms[row % 3]}:{start}-{start + LENGTH}"
+
+    at = [name(start, row) for row, start in enumerate(starts.tolist())]
+    near = [name(start + shift_bp, row) for row, start in enumerate(starts.tolist())]
+    far = [name(start + 100_000, row) for row, start in enumerate(starts.tolist())]
+    sources = DatasetSources(
+        positives=write_fasta(tmp_path / "p.fa", at, draw(30)),
+        negatives=(write_fasta(tmp_path / "n.fa", near + far, draw(60, 4)),),
+    )
+    config = DataConfig(validation_chroms=("chr2",), test_chroms=("chr3",))
+    assert build_dataset(config, tmp_path / "d", sources).quality["dropped"].get("near_positive", 0) == dropped
+
+
+def test_a_random_split_keeps_families_whole(tmp_path: Path) -> None:
+    """Copies 12 % off their ancestor, the label drawn for each family: nothing of it may cross the splits."""
+    ancestors = draw(60)
+    copies = np.concatenate([substitute(ancestors, 0.12, seed) for seed in range(10)])
+    family = np.tile(np.arange(60), 10)
+    bound = np.random.default_rng(5).random(60) < 0.5
+    parts = {}
+    for label, name in ((True, "p"), (False, "n")):
+        rows = np.flatnonzero(bound[family] == label)
+        parts[name] = write_fasta(tmp_path / f"{name}.fa", [f"f{family[row]}_{row}" for row in rows], copies[rows])
+    sources = DatasetSources(positives=parts["p"], negatives=(parts["n"],))
+    dataset = build_dataset(DataConfig(split_fractions=(0.5, 0.25, 0.25)), tmp_path / "d", sources)
+    table = dataset.examples.with_columns(family=dataset.examples["name"].str.extract("f([0-9]+)_"))
+    one_side = table.group_by("family").agg(pl.col("split").n_unique())
+    assert (one_side["split"] == 1).mean() >= 0.95
+    assert table["relative"].null_count() >= 0.97 * len(table)
+    free = build_dataset(DataConfig(keep_families=False), tmp_path / "f", sources)
+    assert free.examples["relative"].is_not_null().sum() > 100
+    warned = next(warning for warning in free.quality["warnings"] if warning["code"] == "leak_relative")
+    assert warned["num"] > 0.9 * warned["num_examples"]

@@ -11,7 +11,15 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from ebox.datasets.audit import AuditResult, audit_splits
-from ebox.datasets.cleaning import drop_blacklisted, drop_made_repeats, drop_repeats, drop_train_repeats, drop_unknown
+from ebox.datasets.cleaning import (
+    drop_blacklisted,
+    drop_made_repeats,
+    drop_near_positives,
+    drop_repeats,
+    drop_train_repeats,
+    drop_unknown,
+    find_near_positives,
+)
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
 from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
@@ -56,6 +64,7 @@ class _Build:
     kinds: list[str]
     log: DropLog = field(default_factory=DropLog)
     made: dict[str, dict[str, int]] = field(default_factory=dict)
+    num_near_positives: int = 0
     genome: Genome | None = None
     bound: list[Intervals] = field(default_factory=list)
 
@@ -130,6 +139,7 @@ def build_dataset(
             cluster=cluster,
             made=build.made,
             split=split,
+            num_near_positives=build.num_near_positives,
             audit=audit,
             command=command,
         )
@@ -188,6 +198,11 @@ def _clean(build: _Build, examples: Examples) -> Examples:
         examples = drop_unknown(examples, build.config.max_n_fraction, build.log)
         examples = drop_repeats(examples, build.log)
     build.progress("cleaning", 1, 1)
+    given = np.flatnonzero(~examples.is_positive)
+    if build.files.negatives and build.config.drop_near_positives:
+        examples = drop_near_positives(examples, given, build.log, build.progress)
+    else:
+        build.num_near_positives = len(find_near_positives(examples, given, build.progress).row)
     _check_classes(build, examples)
     return examples
 
@@ -288,9 +303,9 @@ def _join_families(
     build: _Build,
     examples: Examples,
     cluster: Int64[np.ndarray, " example"],
-    groups: Sequence[Int64[np.ndarray, " row"]],
+    groups: Sequence[np.ndarray],
 ) -> tuple[Int64[np.ndarray, " example"], int, Bool[np.ndarray, " example"]]:
-    """Join the clusters of relatives inside each group of rows.
+    """Join the clusters of relatives inside each group, an array of rows.
 
     Returns:
         The clusters, the number of links that were cut, and which rows may have relatives outside their cluster.

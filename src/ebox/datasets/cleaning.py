@@ -11,11 +11,18 @@ from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
 from ebox.datasets.examples import DropLog, Dropped, Examples, places_of
 from ebox.datasets.kmers import group_equal, iter_rows, sequence_keys
+from ebox.datasets.relatives import find_relatives
+from ebox.datasets.splits import factorize
 from ebox.errors import InputError
+from ebox.progress import Progress, quiet
 from ebox.sequences.codes import gc_fraction, n_fraction, reverse_complement
 
 if TYPE_CHECKING:
     from ebox.sequences.intervals import Intervals
+
+
+# Copies of one locus, read twice, agree better than members of a family of repeats.
+_SAME_LOCUS = 0.95
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,63 @@ def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog) -> 
     bad = placed[overlaps_any(places_of(examples, placed), blacklist)]
     log.add_examples(examples, bad, Dropped.BLACKLISTED, "")
     return _without(examples, bad)
+
+
+@dataclass(frozen=True)
+class NearPositives:
+    """Negatives that lie on a positive, or are nearly the same; with that positive, and words for dropped.tsv."""
+
+    row: Int64[np.ndarray, " near"]
+    details: list[str]
+
+
+def find_near_positives(
+    examples: Examples, rows: Int64[np.ndarray, " row"], progress: Progress = quiet
+) -> NearPositives:
+    """Find negatives at `rows` that share half their place with a positive, or half their bases at 95 % identity.
+
+    Such a negative is bound where the positive is, so its label is doubtful.
+    """
+    positives = np.flatnonzero(examples.is_positive)
+    found = dict(zip(*_find_on(examples, rows, positives), strict=True))
+    details = {row: f"overlaps={examples.names[partner]}" for row, partner in found.items()}
+    relatives = find_relatives(examples.codes, rows, positives, progress)
+    alike = relatives.identity >= _SAME_LOCUS
+    for row, partner, identity in zip(
+        relatives.query[alike].tolist(),
+        relatives.source[alike].tolist(),
+        relatives.identity[alike].tolist(),
+        strict=True,
+    ):
+        details.setdefault(row, f"identity={identity:.2f} resembles={examples.names[partner]}")
+    near = sorted(details)
+    return NearPositives(np.array(near, dtype=np.int64), [details[row] for row in near])
+
+
+def drop_near_positives(
+    examples: Examples, rows: Int64[np.ndarray, " row"], log: DropLog, progress: Progress = quiet
+) -> Examples:
+    """Drop negatives at `rows` that lie on a positive, or are nearly the same."""
+    near = find_near_positives(examples, rows, progress)
+    log.add_examples(examples, near.row, Dropped.NEAR_POSITIVE, near.details)
+    return _without(examples, near.row)
+
+
+def _find_on(examples: Examples, rows: np.ndarray, positives: np.ndarray) -> tuple[list[int], list[int]]:
+    """Rows whose place shares at least half its length with that of a positive, and the positive."""
+    rows, positives = rows[examples.has_place[rows]], positives[examples.has_place[positives]]
+    _, chrom = factorize(examples.chrom)
+    # All chromosomes on one number line; each is shorter than 2^40.
+    place = examples.start + (chrom << 40)
+    positives = positives[np.argsort(place[positives], kind="stable")]
+    if not len(positives):
+        return [], []
+    after = np.searchsorted(place[positives], place[rows])
+    left = positives[np.maximum(after - 1, 0)]
+    right = positives[np.minimum(after, len(positives) - 1)]
+    nearest = np.where(np.abs(place[rows] - place[left]) <= np.abs(place[right] - place[rows]), left, right)
+    on = 2 * np.abs(place[rows] - place[nearest]) <= examples.codes.shape[1]
+    return rows[on].tolist(), nearest[on].tolist()
 
 
 def _without(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Examples:

@@ -31,6 +31,8 @@ class Beware(Code):
     REPEATS = "repeats"
     CONFLICTS = "conflicts"
     CONFLICTS_DROPPED = "conflicts_dropped"
+    NEAR_POSITIVES = "near_positives"
+    NEAR_POSITIVES_DROPPED = "near_positives_dropped"
     FEW_MADE = "few_made"
     GC_DIFFERS = "gc_differs"
     MANY_DROPPED = "many_dropped"
@@ -46,6 +48,7 @@ def report_quality(
     cluster: Int64[np.ndarray, " example"],
     made: Mapping[str, Mapping[str, int]],
     split: Mapping[str, Any],
+    num_near_positives: int,
     audit: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Make the report; every key is explained in docs/formats.md.
@@ -59,6 +62,7 @@ def report_quality(
         cluster: Cluster of each example.
         made: For each made kind how many were wanted and made.
         split: Mode and settings of the split.
+        num_near_positives: Negatives that lie on a positive, or are nearly the same, and were kept.
         audit: From `audit_splits`.
     """
     sizes = np.bincount(cluster)
@@ -84,6 +88,7 @@ def report_quality(
             "largest": int(sizes.max(initial=0)),
         },
         "split": dict(split),
+        "num_near_positives": num_near_positives,
         "audit": dict(audit),
     }
     report["warnings"] = _warn(report)
@@ -172,6 +177,10 @@ def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield note(Beware.FEW_MADE, {"kind": kind, "num": counts["made"], "wanted": counts["wanted"]})
     if conflicts := report["dropped"].get(Dropped.CONFLICTING, 0):
         yield note(Beware.CONFLICTS_DROPPED, {"num": conflicts})
+    if near := report["num_near_positives"]:
+        yield note(Beware.NEAR_POSITIVES, {"num": near})
+    if near := report["dropped"].get(Dropped.NEAR_POSITIVE, 0):
+        yield note(Beware.NEAR_POSITIVES_DROPPED, {"num": near})
     records = sum(source["records"] for source in report["sources"] if source["role"] not in ("genome", "blacklist"))
     dropped = sum(num for reason, num in report["dropped"].items() if reason != Dropped.NOT_DRAWN)
     if dropped > LOSS_WARNING * records:

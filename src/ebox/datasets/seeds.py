@@ -1,9 +1,9 @@
 """Candidates for relatives: pairs of sequences that share words of 11 to 15 bases along one diagonal.
 
 Words are canonical (the smaller of both strands), and each counts once a sequence. Their length grows with the amount
-of sequence, so that few words have a second place by chance; the index of a large set keeps a fixed sample of the words.
-Of a word with many places only those of a fixed sample of sequences are read: members of a large family of repeats are
-all compared with the same few of them.
+of sequence, so that few words have a second place by chance; the index of a large set keeps a fixed sample of words. Of
+a word with many places only those of a fixed sample of sequences are read: members of a large family of repeats are all
+compared with the same few of them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ PLACES_OF_WORD = 32
 NUM_CANDIDATES = 8
 # Indels move a pair off its diagonal; a pair within one band of this width is on one diagonal.
 _BAND_BP = 64
-# Strangers that share a word agree in four of ten bases around it, relatives in eight.
-_AROUND_BP, _ALIKE = 30, 0.55
+# Strangers that share a word agree in a quarter of the bases around it, relatives in three quarters.
+_AROUND_BP, _ALIKE = 30, 0.5
 _COLUMNS = ("query", "source", "flipped", "shared", "query_at", "source_at")
 _WORDS_AT_ONCE = 1 << 23
 _HITS_AT_ONCE = 1 << 23
@@ -150,7 +150,7 @@ def _place(entries: UInt64[np.ndarray, " entry"]) -> UInt64[np.ndarray, " entry"
 
 @dataclass(frozen=True)
 class _Places:
-    """For entries of queries the places of their word in the index: the first, and how many; in order of the queries."""
+    """For entries of queries the places of their word in the index: the first, and how many."""
 
     asked: UInt64[np.ndarray, " entry"]
     begin: Int64[np.ndarray, " entry"]
@@ -205,7 +205,7 @@ def _choose(codes: np.ndarray, index: SeedIndex, queries: Int64[np.ndarray, " qu
     groups = _group(index, queries, places)
     certain = groups.shared >= _count_certain(index, len(codes))
     doubtful = np.flatnonzero(~certain & (groups.shared >= (1 if index.sample < 1 << 32 else 2)))
-    certain[doubtful] = _extend(codes, groups.take(doubtful))
+    certain[doubtful] = _extend(codes, groups.take(doubtful), index.word_bp)
     groups = groups.take(np.flatnonzero(certain))
     # The best diagonal of each pair, then the best pairs of each query.
     order = np.lexsort((-groups.shared, groups.flipped, groups.source, groups.query))
@@ -253,10 +253,12 @@ def _group(index: SeedIndex, queries: Int64[np.ndarray, " query"], places: _Plac
     return Candidates(queries[query], index.rows[rank], is_flipped, shared.astype(np.int32), middle_at, far)
 
 
-def _extend(codes: np.ndarray, pairs: Candidates) -> Bool[np.ndarray, " pair"]:
+def _extend(codes: np.ndarray, pairs: Candidates, word_bp: int) -> Bool[np.ndarray, " pair"]:
     """Whether the sequences agree around a shared word, with no gap, more than strangers do that share this word."""
     alike = np.zeros(len(pairs.query), dtype=bool)
+    # The word itself agrees in any case; half its length on either side of the middle is left out.
     steps = np.arange(-_AROUND_BP, _AROUND_BP + 1)
+    steps = steps[np.abs(steps) > word_bp // 2]
     for block in iter_rows(len(alike), len(steps)):
         sign = np.where(pairs.flipped[block], -1, 1)[:, None]
         here, there = pairs.query_at[block, None] + steps, pairs.source_at[block, None] + steps * sign

@@ -32,6 +32,7 @@ def write_dataset(
     cluster: Int64[np.ndarray, " example"],
     made: Mapping[str, Mapping[str, int]],
     split: Mapping[str, Any],
+    num_near_positives: int = 0,
     audit: AuditResult,
     command: Sequence[str],
 ) -> None:
@@ -46,6 +47,7 @@ def write_dataset(
         cluster: Cluster of each example.
         made: For each made kind of negative how many were wanted and made.
         split: Mode and settings of the split.
+        num_near_positives: Negatives that lie on a positive, or are nearly the same, and were kept.
         audit: From `audit_splits`.
         command: The command line.
     """
@@ -58,7 +60,16 @@ def write_dataset(
     )
     _write_dropped(folder / "dropped.tsv", log)
     quality = report_quality(
-        examples, kinds, log, gc=gc, n_fraction=n_fraction, cluster=cluster, made=made, split=split, audit=audit.report
+        examples,
+        kinds,
+        log,
+        gc=gc,
+        n_fraction=n_fraction,
+        cluster=cluster,
+        made=made,
+        split=split,
+        num_near_positives=num_near_positives,
+        audit=audit.report,
     )
     write_json(folder / "quality.json", quality)
     files = describe_files(folder)
