@@ -198,12 +198,20 @@ def _clean(build: _Build, examples: Examples) -> Examples:
         examples = drop_unknown(examples, build.config.max_n_fraction, build.log)
         examples = drop_repeats(examples, build.log)
     build.progress("cleaning", 1, 1)
-    given = np.flatnonzero(~examples.is_positive)
-    if build.files.negatives and build.config.drop_near_positives:
-        examples = drop_near_positives(examples, given, build.log, build.progress)
-    else:
-        build.num_near_positives = len(find_near_positives(examples, given, build.progress).row)
+    examples = _part_from_positives(build, examples)
     _check_classes(build, examples)
+    return examples
+
+
+def _part_from_positives(build: _Build, examples: Examples) -> Examples:
+    """Drop given negatives that lie on a positive or resemble it, or count them."""
+    rows = np.flatnonzero(~examples.is_positive)
+    if not len(rows) or len(rows) == len(examples):
+        return examples
+    index = index_sketches(examples.codes, build.progress)
+    if build.files.negatives and build.config.drop_near_positives:
+        return drop_near_positives(examples, rows, index, build.log)
+    build.num_near_positives = len(find_near_positives(examples, rows, index)[0])
     return examples
 
 

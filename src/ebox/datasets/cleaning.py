@@ -11,18 +11,17 @@ from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
 from ebox.datasets.examples import DropLog, Dropped, Examples, places_of
 from ebox.datasets.kmers import group_equal, iter_rows, sequence_keys
-from ebox.datasets.relatives import find_relatives
+from ebox.datasets.similarity import SketchIndex, similar_across
 from ebox.datasets.splits import factorize
 from ebox.errors import InputError
-from ebox.progress import Progress, quiet
 from ebox.sequences.codes import gc_fraction, n_fraction, reverse_complement
 
 if TYPE_CHECKING:
     from ebox.sequences.intervals import Intervals
 
 
-# Copies of one locus, read twice, agree better than members of a family of repeats.
-_SAME_LOCUS = 0.95
+# Share of k-mers: two windows of one locus that overlap by 54 %, or a copy with 4 % of its bases changed.
+_SAME_LOCUS = 0.5
 
 
 @dataclass(frozen=True)
@@ -142,44 +141,38 @@ def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog) -> 
     return _without(examples, bad)
 
 
-@dataclass(frozen=True)
-class NearPositives:
-    """Negatives that lie on a positive, or are nearly the same; with that positive, and words for dropped.tsv."""
-
-    row: Int64[np.ndarray, " near"]
-    details: list[str]
-
-
 def find_near_positives(
-    examples: Examples, rows: Int64[np.ndarray, " row"], progress: Progress = quiet
-) -> NearPositives:
-    """Find negatives at `rows` that share half their place with a positive, or half their bases at 95 % identity.
+    examples: Examples, rows: Int64[np.ndarray, " row"], index: SketchIndex
+) -> tuple[Int64[np.ndarray, " near"], list[str]]:
+    """Find negatives at `rows` that share half their place, or more than half their k-mers, with a positive.
 
     Such a negative is bound where the positive is, so its label is doubtful.
+
+    Args:
+        examples: All examples.
+        rows: The negatives.
+        index: Sketch index of the examples.
+
+    Returns:
+        The rows in rising order, and words for dropped.tsv that name the positive.
     """
-    positives = np.flatnonzero(examples.is_positive)
-    found = dict(zip(*_find_on(examples, rows, positives), strict=True))
-    details = {row: f"overlaps={examples.names[partner]}" for row, partner in found.items()}
-    relatives = find_relatives(examples.codes, rows, positives, progress)
-    alike = relatives.identity >= _SAME_LOCUS
-    for row, partner, identity in zip(
-        relatives.query[alike].tolist(),
-        relatives.source[alike].tolist(),
-        relatives.identity[alike].tolist(),
-        strict=True,
-    ):
-        details.setdefault(row, f"identity={identity:.2f} resembles={examples.names[partner]}")
+    side = np.full(len(examples), 2, dtype=np.uint8)
+    side[rows], side[examples.is_positive] = 1, 0
+    alike = similar_across(examples.codes, side, _SAME_LOCUS, index)
+    details = {row: f"resembles={examples.names[at]}" for row, at in zip(*map(np.ndarray.tolist, alike), strict=True)}
+    on = _find_on(examples, rows, np.flatnonzero(side == 0))
+    details |= {row: f"overlaps={examples.names[at]}" for row, at in zip(*on, strict=True)}
     near = sorted(details)
-    return NearPositives(np.array(near, dtype=np.int64), [details[row] for row in near])
+    return np.array(near, dtype=np.int64), [details[row] for row in near]
 
 
 def drop_near_positives(
-    examples: Examples, rows: Int64[np.ndarray, " row"], log: DropLog, progress: Progress = quiet
+    examples: Examples, rows: Int64[np.ndarray, " row"], index: SketchIndex, log: DropLog
 ) -> Examples:
-    """Drop negatives at `rows` that lie on a positive, or are nearly the same."""
-    near = find_near_positives(examples, rows, progress)
-    log.add_examples(examples, near.row, Dropped.NEAR_POSITIVE, near.details)
-    return _without(examples, near.row)
+    """Drop negatives at `rows` that lie on a positive, or are nearly the same: see `find_near_positives`."""
+    near, details = find_near_positives(examples, rows, index)
+    log.add_examples(examples, near, Dropped.NEAR_POSITIVE, details)
+    return _without(examples, near)
 
 
 def _find_on(examples: Examples, rows: np.ndarray, positives: np.ndarray) -> tuple[list[int], list[int]]:

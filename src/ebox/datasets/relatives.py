@@ -65,8 +65,6 @@ def find_relatives(
     pairs = concatenate_candidates(parts)
     asked, number = np.unique(pairs.query, return_counts=True)
     crowded = asked[number >= NUM_CANDIDATES]
-    if queries is sources:
-        pairs = _take_once(pairs, len(codes))
     identity = _align_pairs(codes, pairs, progress)
     found = ~np.isnan(identity)
     return Relatives(pairs.query[found], pairs.source[found], identity[found], crowded)
@@ -112,13 +110,6 @@ def _find_root(root: dict[int, int], row: int) -> int:
             root[row] = root[above]
         row = above
     return row
-
-
-def _take_once(pairs: Candidates, num_rows: int) -> Candidates:
-    """Of each pair that was found from both sides the first."""
-    low, high = np.minimum(pairs.query, pairs.source), np.maximum(pairs.query, pairs.source)
-    _, at = np.unique((low * num_rows + high) * 2 + pairs.flipped, return_index=True)
-    return pairs.take(np.sort(at))
 
 
 def _align_pairs(codes: np.ndarray, pairs: Candidates, progress: Progress) -> Float64[np.ndarray, " pair"]:

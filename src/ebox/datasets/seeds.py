@@ -29,6 +29,8 @@ _AROUND_BP, _ALIKE = 30, 0.5
 _COLUMNS = ("query", "source", "flipped", "shared", "query_at", "source_at")
 _WORDS_AT_ONCE = 1 << 23
 _HITS_AT_ONCE = 1 << 23
+# Multiplied by this odd number, words spread evenly over 32 bits (Fibonacci hashing, Knuth).
+_SCRAMBLE = np.uint32(0x9E3779B9)
 _ONE, _WORD_BITS, _LOW = np.uint64(1), np.uint64(33), np.uint64(0xFFFFFFFF)
 
 
@@ -89,7 +91,8 @@ def iter_candidates(
 
     Args:
         codes: All sequences.
-        queries: Rows to find relatives of; none: the sequences of the index. A row is never its own candidate.
+        queries: Rows to find relatives of; none: the sequences of the index, where of each pair one asks. A row is never
+            its own candidate.
         index: Of the rows that may answer.
     """
     if queries is None:
@@ -132,16 +135,17 @@ def _list_words(
 ) -> UInt64[np.ndarray, " entry"]:
     """The entries of the words of some rows, whose ranks begin at `first_rank`; words with an N are left out."""
     chosen = codes[rows]
-    forward, reverse = strand_kmers(chosen, word_bp, np.dtype(np.uint64))
+    forward, reverse = strand_kmers(chosen, word_bp, np.dtype(np.uint32))
     words = np.minimum(forward, reverse)
-    place = np.arange(first_rank * width, (first_rank + len(rows)) * width, dtype=np.uint64).reshape(words.shape)
-    kept = ((words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) < np.uint64(sample)
+    kept = words * _SCRAMBLE <= np.uint32(sample - 1)
     if (chosen > 3).any():
         known = np.zeros((len(rows), chosen.shape[1] + 1), dtype=np.int32)
         np.cumsum(chosen > 3, axis=1, out=known[:, 1:])
         kept &= known[:, word_bp:] == known[:, :-word_bp]
-    entries = (words << _WORD_BITS) | (place << _ONE) | (reverse < forward)
-    return entries[kept]
+    at = np.flatnonzero(kept)
+    place = (at + first_rank * width).astype(np.uint64)
+    words, turned = words.ravel()[at], (reverse < forward).ravel()[at]
+    return (words.astype(np.uint64) << _WORD_BITS) | (place << _ONE) | turned
 
 
 def _place(entries: UInt64[np.ndarray, " entry"]) -> UInt64[np.ndarray, " entry"]:
@@ -163,14 +167,12 @@ class _Places:
 
 
 def _find_runs(index: SeedIndex) -> _Places:
-    """The places of the words of the index that several of its sequences have."""
-    starts = np.flatnonzero(is_new(index.entries >> _WORD_BITS))
-    sizes = np.diff(np.append(starts, len(index.entries)))
-    several = sizes > 1
-    starts, sizes = starts[several], sizes[several]
-    asked = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(int(sizes.sum()))
-    number = np.repeat(np.minimum(sizes, PLACES_OF_WORD), sizes)
-    return _Places(index.entries[asked], np.repeat(starts, sizes), number).sort()
+    """The places of the words of the index in sequences of lower rank, so that each pair is met once."""
+    is_first = is_new(index.entries >> _WORD_BITS)
+    again = np.flatnonzero(~is_first)
+    starts = np.flatnonzero(is_first)
+    begin = starts[np.searchsorted(starts, again, side="right") - 1]
+    return _Places(index.entries[again], begin, np.minimum(again - begin, PLACES_OF_WORD)).sort()
 
 
 def _look_up(index: SeedIndex, asked: UInt64[np.ndarray, " entry"]) -> _Places:

@@ -38,7 +38,7 @@ class DataConfig(Settings):
     negative_ratio: Positive = setting(1.0, "Shuffled or matched negatives made for each positive.")
     balance_given: bool = setting(False, "Draw one given negative for each positive; false: keep all given negatives.")
     drop_near_positives: bool = setting(
-        True, "Drop given negatives that share half their place, or half their bases at 95 % identity, with a positive."
+        True, "Drop given negatives that share half their place, or more than half their 16-mers, with a positive."
     )
     max_n_fraction: Fraction = setting(0.1, "Examples with a larger share of N than this are dropped.")
     gc_tolerance: Fraction = setting(0.02, "Greatest difference in GC of a matched negative.")

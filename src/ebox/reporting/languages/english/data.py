@@ -121,10 +121,10 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "leak_kmers": "leakage: {share:.0%} of the {label} examples of {of} share a {kmer_bp}-mer with {in}",
     "repeats": "repeats: {num:,} examples of {of} equal an earlier one of {of}",
     "conflicts": "conflict: {num:,} sequences of {of} stand there with both labels",
-    "near_positives": "conflict: {num:,} negatives share half their place, or half their bases at 95 % identity, with "
-    "a positive: are they unbound?",
-    "near_positives_dropped": "conflict: {num:,} negatives dropped: they share half their place, or half their bases "
-    "at 95 % identity, with a positive (data.drop_near_positives = false keeps them)",
+    "near_positives": "conflict: {num:,} negatives share half their place, or more than half their 16-mers, with a "
+    "positive: are they unbound?",
+    "near_positives_dropped": "conflict: {num:,} negatives dropped: they share half their place, or more than half "
+    "their 16-mers, with a positive (data.drop_near_positives = false keeps them)",
     "conflicts_dropped": "{num:,} records dropped: the same sequence stands there with both labels",
     "few_made": "{num:,} {kind} negatives made, {wanted:,} wanted",
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
