@@ -1,6 +1,6 @@
 """Training speed on one GPU against PyTorch: same network, batch and data, in turn, in one run.
 
-    pip install "ebox[cuda]" torch lightning
+    .venv/bin/python -m pip install --editable '.[cuda]' torch lightning
     python benchmarks/gpu_speed.py [--rounds 5] [--batches 64,512,4096]
 
 The ways to train the residual network on the real TAL1 sequences (random ones of the same size without the data):

@@ -69,6 +69,7 @@ def test_the_doctor_names_devices_memory_and_what_is_missing():
         assert word in done.stdout
 
 
+@pytest.mark.slow
 def test_the_doctor_compiles_the_step_for_machines_that_are_not_here():
     small = ("--set", "model.architecture=motif", "--set", "model.num_filters=8", "--set", "train.batch_size=12")
     done = ebox("doctor", "--topology", "cpu:8", *small)

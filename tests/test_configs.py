@@ -75,6 +75,7 @@ def test_noting_a_score_replaces_the_one_before(accuracy: ModuleType, tmp_path: 
     assert "0.5000" in changed[0]
 
 
+@pytest.mark.slow
 def test_ebox_run_takes_a_file(tmp_path: Path):
     motif = ebox.SimulationConfig(motifs=("MA0140.3",), length_bp=100, num_positives=60, num_negatives=60)
     drawn = ebox.simulate(motif)

@@ -88,6 +88,7 @@ def _train(dataset: Path, out: Path, *, calibrate: bool) -> list[dict[str, objec
     return train(dataset, out, config).calibration
 
 
+@pytest.mark.slow
 def test_training_publishes_the_calibrated_network_and_says_so(dataset: Path, tmp_path: Path):
     (facts,) = _train(dataset, tmp_path / "with", calibrate=True)
     assert _train(dataset, tmp_path / "without", calibrate=False) == []

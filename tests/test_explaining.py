@@ -271,10 +271,13 @@ def test_a_missing_part_names_the_command_that_installs_it(run: Path, monkeypatc
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "modiscolite" else find(name))
-    with pytest.raises(InputError, match=r'pip install "ebox\[explain\]"'):
+    with pytest.raises(
+        InputError, match=r"pip install 'matplotlib>=\S+ 'memelite>=\S+ 'modisco-lite>=\S+ '(?i:pybigwig)"
+    ):
         ebox.explain(run, config=whole(QUICK.model_copy(update={"discover": True})))
 
 
+@pytest.mark.slow
 def test_the_command_line_explains_and_refuses(fresh: Path):
     command = processes.ebox("explain", fresh, "--method", "gradient")
     settings = ["discover=false", "proof=false", "grammar=false"]
@@ -320,6 +323,7 @@ def test_records_of_any_name_are_explained_and_missing_hits_have_a_reason(fresh:
         hits_with(format_version=99)
 
 
+@pytest.mark.slow
 def test_hits_of_the_run_are_called_in_a_locus(fresh: Path, tmp_path: Path):
     ebox.explain(fresh, config=whole(QUICK))
     path = fresh / "explanation" / "explanation.json"

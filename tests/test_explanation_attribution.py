@@ -104,6 +104,7 @@ def test_deeplift_is_complete(name: str, both_strands: bool):
     )
 
 
+@pytest.mark.slow
 def test_integrated_gradients_become_complete_with_more_points():
     network, codes = network_of("default"), draw(6)
     errors = [

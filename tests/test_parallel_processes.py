@@ -77,6 +77,7 @@ def test_several_processes_with_whole_groups_give_the_model_of_one(dataset: Path
     assert len(messages) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_no_trace_in_the_model(dataset: Path, tmp_path: Path, undisturbed: Path):
     with training(dataset, tmp_path / "run", LONG, "--processes", "2") as process:
         listening = {

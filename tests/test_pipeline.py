@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import shutil
 import signal
 import time
@@ -20,6 +22,7 @@ from ebox.errors import InputError
 from ebox.evaluation.windows import plan_windows
 from ebox.sequences import SimulationConfig, draw_simulation, read_fasta, write_fasta, write_simulation
 from ebox.settings.reading import Config, make_config
+from ebox.storage.publishing import claim_folder
 from ebox.verbs.demo import demo_simulation
 from ebox.verbs.evaluate import describe_metrics, evaluate
 from ebox.verbs.predict import predict
@@ -237,6 +240,7 @@ run(Path(sys.argv[1]), sources, _config(), resume=True, on_stage=lambda stage: p
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_every_stage_is_finished_by_resuming(finished: RunResult, simulation: Path, tmp_path: Path):
     folder = tmp_path / "run"
     command = processes.python(_RUN, folder, simulation, Path(__file__).parent)
@@ -281,6 +285,85 @@ def test_prediction_reads_any_length_and_calls_by_the_threshold(finished: RunRes
     assert other.calls[1, 0] in (0, 1)
 
 
+def test_scores_replace_no_file_unasked_and_are_packed_by_name(finished: RunResult, simulation: Path, tmp_path: Path):
+    few = tmp_path / "few.fa"
+    few.write_text("".join((simulation / "positives.fa").read_text().splitlines(keepends=True)[:8]))
+    predict(finished.folder, few, tmp_path / "a.tsv")
+    predict(finished.folder, few, tmp_path / "a.tsv.gz")
+    rows = (tmp_path / "a.tsv").read_text()
+    assert gzip.decompress((tmp_path / "a.tsv.gz").read_bytes()).decode() == rows
+    with pytest.raises(InputError, match=r"a\.tsv: already exists"):
+        predict(finished.folder, few, tmp_path / "a.tsv")
+    with pytest.raises(InputError, match="is the file of the sequences"):
+        predict(finished.folder, few, few, overwrite=True)
+    with pytest.raises(InputError, match="belongs to the run"):
+        predict(finished.folder, few, finished.folder / "training.json", overwrite=True)
+    (tmp_path / "a.tsv").write_text("old")
+    done = processes.run(
+        processes.ebox("predict", finished.folder, "--fasta", few, "--out", tmp_path / "a.tsv", "--overwrite")
+    )
+    assert done.stdout.endswith(f"predictions: {tmp_path / 'a.tsv'}\n")
+    assert (tmp_path / "a.tsv").read_text() == rows
+    # On standard output stand the rows and nothing else.
+    done = processes.run(processes.ebox("predict", finished.folder, "--fasta", few, "--out", "-"), cwd=tmp_path)
+    assert done.stdout == rows
+    assert "4 sequences scored" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["a.tsv", "a.tsv.gz", "few.fa"]
+
+
+def test_a_report_replaces_no_file_unasked_but_the_one_of_its_run(
+    finished: RunResult, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    page = report(finished.folder, finished.report).read_text()
+    report(finished.folder, tmp_path / "r.html")
+    (tmp_path / "r.html").unlink()
+    with pytest.raises(InputError, match=r"r\.json: already exists"):
+        report(finished.folder, tmp_path / "r.html")
+    report(finished.folder, tmp_path / "r.html", overwrite=True)
+    with pytest.raises(InputError, match=r"r\.html: already exists"):
+        report(finished.folder, tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_text() == page
+    capfd.readouterr()
+    report(finished.folder, "-")
+    assert capfd.readouterr().out == page
+    assert sorted(os.listdir(tmp_path)) == ["r.html", "r.json"]
+
+
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_second_run_into_a_folder_is_refused_and_changes_nothing(
+    finished: RunResult, sources: DatasetSources, tmp_path: Path, how: dict[str, bool]
+):
+    folder, before = _copy(finished, tmp_path)
+    with claim_folder(folder), pytest.raises(InputError, match="another ebox is writing to this folder"):
+        run(folder, sources, _config(), **how)
+    assert _contents(folder) == before
+
+
+def test_motifs_through_a_pipe_are_refused_before_a_run_begins(sources: DatasetSources, tmp_path: Path):
+    os.mkfifo(tmp_path / "motifs")
+    with pytest.raises(InputError, match=r"motifs: is a pipe or a device"):
+        run(tmp_path / "run", sources, _config(), motifs=[tmp_path / "motifs"])
+    assert os.listdir(tmp_path) == ["motifs"]
+
+
+def test_an_empty_folder_that_a_killed_build_left_is_built_anew_by_a_resumed_run(
+    sources: DatasetSources, tmp_path: Path
+):
+    (tmp_path / "run" / "dataset").mkdir(parents=True)
+    stages = []
+
+    def stop(stage: str) -> None:
+        stages.append(stage)
+        if stage == "train":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", sources, _config(), resume=True, on_stage=stop)
+    assert stages == ["build", "train"]
+    assert len(open_dataset(tmp_path / "run" / "dataset")) > 2400
+
+
 def test_windows_cover_every_base():
     windows = plan_windows([10, 100, 101, 437], 100)
     for owner, length in enumerate([10, 100, 101, 437]):
@@ -292,6 +375,7 @@ def test_windows_cover_every_base():
         assert len(starts) == 1 or starts[-1] == length - 100
 
 
+@pytest.mark.slow
 def test_a_changed_dataset_is_noticed(finished: RunResult, sources: DatasetSources, tmp_path: Path):
     from ebox.verbs.build import build
 

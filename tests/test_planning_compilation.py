@@ -36,7 +36,7 @@ SMALL = (
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
-    reason='libtpu is not installed: pip install "ebox[tpu]" (no TPU is needed)',
+    reason="libtpu is not installed: the extra tpu brings it (no TPU is needed)",
 )
 needs_cuda_compiler = pytest.mark.skipif(
     importlib.util.find_spec("jax_cuda13_plugin") is None,
@@ -157,7 +157,7 @@ def test_a_compilation_that_takes_too_long_is_ended():
 
 def test_a_missing_compiler_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for name, package in (("v5e:4x4", r"ebox\[tpu\]"), ("h100:8", "jax-cuda13-plugin")):
+    for name, package in (("v5e:4x4", r"-m pip install 'jax\[tpu\]>="), ("h100:8", "jax-cuda13-plugin")):
         with pytest.raises(InputError, match=package):
             examine_topology(name, Path("no such dataset"))
 

@@ -34,6 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dataset"
 
 
+@pytest.mark.slow
 def test_a_training_is_foreseen(dataset: Path):
     config = make_config({"model": SMALL, "train": {"batch_size": 20, "epochs": 2}, "parallel": {"devices": 8}})
     found = check_training(dataset, config)

@@ -126,6 +126,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_no_fact_on_disk_is_a_sentence(run: Path):
     for name in FACTS:
         assert list(iter_sentences(json.loads((run / name).read_text()))) == [], name

@@ -256,6 +256,7 @@ def test_what_cannot_be_read_back_is_not_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_real_peaks_lie_in_open_chromatin(real_data: Path) -> None:
     peaks = read_bed(real_data / "tal1" / "GSM1067277_TAL1_erythroid.hg19.bed.gz")
     atac = read_bed(real_data / "tal1" / "open_chromatin_erythroid.hg19.bed.gz")

@@ -74,6 +74,7 @@ def _any_state() -> TrainState:
     lost=st.sets(st.integers(1, 60)),
 )
 @settings(deadline=None, max_examples=200)
+@pytest.mark.slow
 def test_every_batch_is_taken_once_and_none_too_late(bound: int, speeds: list[int], plans: list[int], lost: set[int]):
     """The server itself, without the numbers; workers of any speed, also where all of them are away for a while."""
     total, mesh = sum(plans), make_mesh(find_devices(ParallelConfig(devices=1)))
@@ -157,6 +158,7 @@ def _difference(one: TrainingResult, other: TrainingResult) -> float:
     return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_one_worker_that_is_never_late_gives_the_model_of_one_device(data: Dataset, tmp_path: Path):
     alone = _fit(data, tmp_path / "alone", _config(), None)
     served = _fit(data, tmp_path / "served", _config(sync="async", cluster="local", staleness=0), _pool(data, [1.0]))

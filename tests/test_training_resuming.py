@@ -104,6 +104,7 @@ def test_local_workers_keep_their_optimisers_where_others_join_or_leave(tmp_path
     assert _moments(regrouped.carried.optimiser) > 0.0
 
 
+@pytest.mark.slow
 def test_what_nodes_owe_is_given_up_where_the_nodes_are_others(tmp_path: Path):
     parallel = {"exchange": "powersgd", "rank": 2, "hierarchical": True, "node_devices": 2}
     config = small_config(parallel, checkpoint_every_steps=8)

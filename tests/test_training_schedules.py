@@ -86,6 +86,7 @@ def _rows_are_alike(tree: Any) -> bool:
 
 
 @pytest.mark.parametrize("exchange", ["half", "int8", "topk", "powersgd"])
+@pytest.mark.slow
 def test_compressed_training_stays_near_the_exact_one(exchange: str):
     exact = _train(_config(), 4)
     compressed = _train(_config(exchange=exchange, rank=2, top_fraction=0.1), 4)
@@ -171,6 +172,7 @@ def test_a_delayed_gradient_arrives_one_step_late():
 
 
 @pytest.mark.parametrize("settings", [{"sync": "delayed"}, {"sync": "local", "local_steps": 6}, {}])
+@pytest.mark.slow
 def test_every_schedule_learns(settings: dict[str, Any]):
     quick = {"learning_rate": 1e-2, "warmup_fraction": 0.1, "dropout": 0.0, "filter_dropout": 0.0}
     plain = {"shift_bp": 0, "reverse_complement": False, "batch_statistics": "device"}
@@ -178,6 +180,7 @@ def test_every_schedule_learns(settings: dict[str, Any]):
     assert losses[-12:].mean() < 0.6 * losses[:12].mean()
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_whole_batch():
     model = {"batch_norm": False, "activation": "relu"}
     whole = _train(_config(model=model), 2)
@@ -230,6 +233,7 @@ def test_a_step_sends_one_message_where_no_group_lies_on_two_devices(
 
 # Batches of 30 are cut into groups of 6, which lie on two devices where there are 8, and don't where there
 # are 5. Of 200 examples the last batch has 20.
+@pytest.mark.slow
 def test_groups_give_one_and_several_devices_the_same_model():
     config = _config({**GROUPS, "batch_size": 30})
     one = _train(config, 1).states[-1].network
@@ -237,6 +241,7 @@ def test_groups_give_one_and_several_devices_the_same_model():
         assert _difference(one, _train(config, devices).states[-1].network) < 2e-5
 
 
+@pytest.mark.slow
 def test_groups_give_pieces_of_a_batch_the_model_of_the_whole():
     whole = _train(_config(GROUPS), 2).states[-1].network
     pieces = _train(_config({**GROUPS, "device_batch_size": 8}), 2).states[-1].network
@@ -269,6 +274,7 @@ def test_a_batch_is_cut_into_even_groups(batch: int, most: int, size: int):
 
 
 @pytest.mark.parametrize("sync", ["every-step", "delayed", "local"])
+@pytest.mark.slow
 def test_other_numbers_of_devices_go_on_from_what_was_carried(sync: str):
     config = _config(sync=sync, exchange="int8", local_steps=5)
     state = _train(config, 4).states[12]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -61,6 +66,45 @@ def explain_memory(error: Exception) -> InputError | None:
         "a device has too little memory for this batch",
         remedy="set train.device_batch_size (gradients are then accumulated), or a smaller train.batch_size",
     )
+
+
+def pip_command(*words: str) -> str:
+    """The command that installs packages into the Python that runs this, whatever the shell's own pip belongs to."""
+    python = shlex.quote(sys.executable or "python")
+    first = "" if importlib.util.find_spec("pip") else f"{python} -m ensurepip && "
+    return f"{first}{python} -m pip install {shlex.join(words)}"
+
+
+def install_command(extra: str) -> str:
+    """The command that installs what an extra of ebox needs, as the installed metadata say it.
+
+    It names the packages themselves: a package that is called ebox on an index may be another one. Where ebox runs from
+    its source and is not installed, it is the source that is installed, with the extra.
+    """
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        needed = list(_iter_requirements(extra))
+    except PackageNotFoundError:
+        needed = []
+    return pip_command(*needed) if needed else pip_command("--editable", f"{Path(__file__).parents[2]}[{extra}]")
+
+
+def _iter_requirements(extra: str) -> Iterator[str]:
+    """The requirements of an extra that apply to this Python and system; an extra that it names is looked into."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    for requirement in map(Requirement, requires("ebox") or ()):
+        marker, requirement.marker = requirement.marker, None
+        if marker is None or marker.evaluate({"extra": ""}) or not marker.evaluate({"extra": extra}):
+            continue
+        if requirement.name == "ebox":
+            for inner in sorted(requirement.extras):
+                yield from _iter_requirements(inner)
+        else:
+            yield str(requirement)
 
 
 class WorkersFailedError(Exception):

@@ -74,8 +74,12 @@ def _make_command(verb: Verb, module: ModuleType) -> Callable[..., None]:
     def command(**given: Any) -> None:
         result = _call(function, parts, given)
         from ebox.cli import console
+        from ebox.storage.targets import is_standard_output
 
-        console.say(module.describe(result))
+        # Where the result itself went to standard output, nothing else goes there.
+        out = given.get("out")
+        tell = console.note if out is not None and is_standard_output(out) else console.say
+        tell(module.describe(result))
         code = verb.exit_code(result)
         if code:
             raise typer.Exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from ebox.datasets.cleaning import (
     find_near_positives,
 )
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
-from ebox.datasets.folder import SPLITS, Dataset, hash_file, open_dataset
+from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.reading import PEAK_LENGTH_BP, choose_length, cut_source, locate_positives, read_peaks, read_source
 from ebox.datasets.relatives import find_relatives, join_families
@@ -39,7 +40,7 @@ from ebox.datasets.writing import write_dataset
 from ebox.errors import InputError
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig
-from ebox.storage.publishing import check_absent, publish_folder
+from ebox.storage.publishing import check_absent, claim_folder, publish_folder
 
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
@@ -66,6 +67,7 @@ class _Build:
     made: dict[str, dict[str, int]] = field(default_factory=dict)
     num_near_positives: int = 0
     genome: Genome | None = None
+    blacklist: Intervals | None = None
     bound: list[Intervals] = field(default_factory=list)
 
     def given_kinds(self) -> list[int]:
@@ -84,15 +86,27 @@ class _Build:
         if self.genome is not None:
             self.genome.close()
 
-    def open_blacklist(self) -> Intervals | None:
+    def read_intervals(self, path: Path, role: str) -> Intervals:
+        """Read a BED file once, and add it to the sources."""
         from ebox.sequences.intervals import read_bed
 
-        return None if self.files.blacklist is None else read_bed(self.files.blacklist)
+        digest = hashlib.sha256()
+        intervals = read_bed(path, on_bytes=digest.update)
+        self.log.sources.append(Source(str(path), role, len(intervals), digest.hexdigest()))
+        return intervals
 
-    def add_genome(self, path: Path) -> int:
-        """Add the genome to the sources, since windows are taken from it; return its index there."""
-        self.log.sources.append(Source(str(path), "genome", len(self.open_genome().chroms), hash_file(path)))
-        return len(self.log.sources) - 1
+    def open_blacklist(self) -> Intervals | None:
+        if self.blacklist is None and self.files.blacklist is not None:
+            self.blacklist = self.read_intervals(self.files.blacklist, "blacklist")
+        return self.blacklist
+
+    def add_genome(self) -> int:
+        """Add the genome to the sources where it is not among them yet; return its index there."""
+        genome = self.open_genome()
+        roles = [source.role for source in self.log.sources]
+        if "genome" not in roles:
+            self.log.sources.append(Source(str(genome.path), "genome", len(genome.chroms), hash_file(genome.path)))
+        return [*roles, "genome"].index("genome")
 
 
 def build_dataset(
@@ -121,19 +135,26 @@ def build_dataset(
     check_sources(sources)
     made_kinds = choose_kinds(config, sources)
     check_apart(sources, Path(out))
-    check_absent(Path(out), overwrite=overwrite, mark="manifest.json")
+    check_absent(Path(out), overwrite=overwrite, mark=MANIFEST)
     build = _Build(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
+    with claim_folder(Path(out)):
+        _publish(build, Path(out), overwrite=overwrite, command=command)
+    return open_dataset(out)
+
+
+def _publish(build: _Build, out: Path, *, overwrite: bool, command: Sequence[str]) -> None:
+    """Make the examples, and write them whole."""
     try:
         examples = _add_negatives(build, _clean(build, _read(build)))
     finally:
         build.close()
     examples, cluster, split, audit = _split(build, examples)
     build.progress("writing the dataset", 0, 1)
-    with publish_folder(out, overwrite=overwrite, mark="manifest.json") as folder:
+    with publish_folder(out, overwrite=overwrite, mark=MANIFEST) as folder:
         write_dataset(
             folder,
             examples,
-            config=config,
+            config=build.config,
             kinds=build.kinds,
             log=build.log,
             cluster=cluster,
@@ -144,7 +165,6 @@ def build_dataset(
             command=command,
         )
     build.progress("writing the dataset", 1, 1)
-    return open_dataset(out)
 
 
 def _read(build: _Build) -> Examples:
@@ -176,13 +196,12 @@ def _read(build: _Build) -> Examples:
 
 
 def _read_peaks(build: _Build, path: Path, length_bp: int) -> Examples:
-    from ebox.sequences.intervals import read_bed
-
     build.progress(f"reading {path.name}", 0, 1)
-    peaks = read_bed(path)
+    peaks = build.read_intervals(path, "peaks")
     build.bound.append(peaks)
-    build.log.sources.append(Source(str(path), "peaks", len(peaks), hash_file(path)))
-    return read_peaks(peaks, build.open_genome(), length_bp, build.log)
+    examples = read_peaks(peaks, build.open_genome(), length_bp, build.log)
+    build.add_genome()
+    return examples
 
 
 def _clean(build: _Build, examples: Examples) -> Examples:
@@ -225,9 +244,10 @@ def _check_classes(build: _Build, examples: Examples) -> None:
             remedy="check that this file holds the bound sequences, and that no file is given twice",
         )
     if positive.all() and not build.made_kinds:
+        examined = [source.path for source in build.log.sources if source.role not in ("genome", "blacklist")]
         raise InputError(
             f"there are positives only, no negatives{dropped}",
-            file=build.log.sources[-1].path,
+            file=examined[-1],
             remedy='give --negatives, or let ebox make them: --set data.negatives=["shuffled"]',
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
@@ -272,8 +292,7 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
         )
     # The whole bound regions, also what was cut off or dropped as an example.
     avoid = [places_of(positives, np.arange(len(positives))), *build.bound]
-    source = -1 if build.files.genome is None else build.add_genome(build.files.genome)
-    genome, blacklist = build.open_genome(), build.open_blacklist()
+    source, genome, blacklist = build.add_genome(), build.open_genome(), build.open_blacklist()
     return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import polars
 
 SPLITS = ("train", "validation", "test")
+MANIFEST = "manifest.json"
 DATA_FILES = ("codes.npy", "targets.npy", "examples.parquet", "quality.json", "dropped.tsv")
 EXAMPLE_COLUMNS = (
     "name",
@@ -130,6 +131,11 @@ def open_dataset(path: str | os.PathLike[str], verify: Literal["quick", "full"] 
     return dataset
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether a dataset was published at `folder`; a build that was killed leaves an empty folder there."""
+    return (folder / MANIFEST).is_file()
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read and check manifest.json of a dataset folder.
 
@@ -139,8 +145,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         problem = "is a file, not a dataset folder" if folder.exists() else "there is no such dataset folder"
         raise InputError(problem, file=folder, remedy="give the folder that `ebox build --out` made")
-    file = folder / "manifest.json"
-    if not file.exists():
+    file = folder / MANIFEST
+    if not is_dataset(folder):
         raise InputError(
             "is not a dataset folder: it has no manifest.json",
             file=folder,
@@ -244,7 +250,7 @@ def _read_settings(folder: Path, manifest: dict[str, Any]) -> DataConfig:
         key = ".".join(str(part) for part in problem["loc"])
         raise InputError(
             f"the settings of the dataset can't be read: {key}: {problem['msg']}",
-            file=folder / "manifest.json",
+            file=folder / MANIFEST,
             remedy=f"use ebox {manifest.get('ebox_version', 'unknown')}, which wrote it, or {BUILD_AGAIN}",
         ) from None
 

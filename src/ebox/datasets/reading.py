@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, make_examples
-from ebox.datasets.folder import hash_file
 from ebox.datasets.kmers import iter_rows
 from ebox.errors import InputError
 from ebox.sequences.codes import reverse_complement
@@ -49,9 +49,12 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1) -> Ra
     from ebox.sequences.fasta import read_sequences
     from ebox.sequences.tables import read_table
 
-    sequences = read_table(path) if labelled else read_sequences(path)
+    # Hashed as it is read: a pipe can't be read a second time.
+    digest = hashlib.sha256()
+    read = read_table if labelled else read_sequences
+    sequences = read(path, on_bytes=digest.update)
     _check_role(sequences, path, role)
-    return RawSource(Source(str(path), role, len(sequences), hash_file(path)), sequences, split)
+    return RawSource(Source(str(path), role, len(sequences), digest.hexdigest()), sequences, split)
 
 
 def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:

@@ -91,8 +91,8 @@ def iter_candidates(
 
     Args:
         codes: All sequences.
-        queries: Rows to find relatives of; none: the sequences of the index, where of each pair one asks. A row is never
-            its own candidate.
+        queries: Rows to find relatives of; none: the sequences of the index, where of each pair one asks. A row
+            is never its own candidate.
         index: Of the rows that may answer.
     """
     if queries is None:

@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 from ebox.datasets.audit import AuditResult
 from ebox.datasets.cleaning import measure_gc, measure_n
 from ebox.datasets.examples import DropLog, Examples, Source
-from ebox.datasets.folder import EXAMPLE_COLUMNS, SPLITS, compute_fingerprint, describe_files
+from ebox.datasets.folder import EXAMPLE_COLUMNS, MANIFEST, SPLITS, compute_fingerprint, describe_files
 from ebox.datasets.quality import report_quality
 from ebox.settings.reading import DataConfig
 from ebox.storage.publishing import write_json
@@ -89,7 +89,7 @@ def write_dataset(
         "files": files,
         "fingerprint": compute_fingerprint(files),
     }
-    write_stamped(folder / "manifest.json", DATASET, manifest)
+    write_stamped(folder / MANIFEST, DATASET, manifest)
 
 
 def _describe_splits(examples: Examples) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ebox.errors import install_command
+
 if TYPE_CHECKING:
     from ebox.diagnosis.preflight import PreflightResult
     from ebox.planning.examination import TopologyResult
@@ -42,10 +44,10 @@ class DoctorResult:
 
 
 EXTRAS = {
-    "pyjaspar": ("the whole of JASPAR by id", 'pip install "ebox[jaspar]"'),
-    "modiscolite": ("motif discovery", 'pip install "ebox[explain]"'),
-    "libtpu": ("TPUs", 'pip install "ebox[tpu]"'),
-    "ray": ("Ray clusters", 'pip install "ebox[cluster]"'),
+    "pyjaspar": ("the whole of JASPAR by id", "jaspar"),
+    "modiscolite": ("motif discovery", "explain"),
+    "libtpu": ("TPUs", "tpu"),
+    "ray": ("Ray clusters", "cluster"),
 }
 
 
@@ -102,7 +104,7 @@ def _look_at_devices() -> list[Finding]:
     findings = [Finding("devices", "ok", f"{len(devices)} x {', '.join(kinds)} ({devices[0].platform})")]
     if devices[0].platform == "cpu" and is_gpu_visible():
         findings.append(
-            Finding("GPU", "warning", "an NVIDIA GPU is here that this JAX can't use", 'pip install "ebox[cuda]"')
+            Finding("GPU", "warning", "an NVIDIA GPU is here that this JAX can't use", install_command("cuda"))
         )
     elif devices[0].platform == "cpu":
         findings.append(Finding("GPU", "ok", "none on this machine; training runs on the CPU"))
@@ -111,8 +113,9 @@ def _look_at_devices() -> list[Finding]:
 
 def _look_at_extras() -> list[Finding]:
     findings = []
-    for module, (purpose, command) in EXTRAS.items():
+    for module, (purpose, extra) in EXTRAS.items():
         present = importlib.util.find_spec(module) is not None
         found = f"{module} is installed" if present else f"not installed; needed only for {purpose}"
-        findings.append(Finding(purpose, "ok" if present else "warning", found, None if present else command))
+        remedy = None if present else install_command(extra)
+        findings.append(Finding(purpose, "ok" if present else "warning", found, remedy))
     return findings

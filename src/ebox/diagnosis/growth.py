@@ -164,9 +164,9 @@ def follow_growth(
     return GrowthResult(fit, link, curve(growth="weak"), curve(growth="strong"), chosen)
 
 
-def write_growth(result: GrowthResult, path: Path) -> None:
+def write_growth(result: GrowthResult, path: Path, *, overwrite: bool = True) -> None:
     """Publish the measurement, the fit and the curves as JSON."""
-    write_stamped(path, SCALING, result.facts())
+    write_stamped(path, SCALING, result.facts(), overwrite=overwrite)
 
 
 def _check_measurable(config: Config) -> None:

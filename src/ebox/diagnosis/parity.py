@@ -143,9 +143,9 @@ def certify_parity(
     return ParityResult(tuple(cases), {key: environment[key] for key in kept}, tuple(overrides))
 
 
-def write_parity(result: ParityResult, path: Path) -> None:
+def write_parity(result: ParityResult, path: Path, *, overwrite: bool = True) -> None:
     """Publish the certificate as JSON."""
-    write_stamped(path, PARITY, result.facts())
+    write_stamped(path, PARITY, result.facts(), overwrite=overwrite)
 
 
 def read_numbers(text: str) -> tuple[int, ...]:

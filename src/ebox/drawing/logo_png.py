@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.drawing.logos import GLYPHS, LETTER_COLOURS, measure_stacks, stack_letters
-from ebox.errors import InputError
+from ebox.errors import InputError, install_command
 from ebox.sequences.codes import BASES
 from ebox.storage.publishing import publish_file
 
@@ -26,7 +26,7 @@ _MAX_INCHES = 40.0
 def check_png() -> None:
     """Raise InputError unless Matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("drawing PNG logos needs matplotlib", remedy='install with `pip install "ebox[explain]"`')
+        raise InputError("drawing PNG logos needs matplotlib", remedy=install_command("explain"))
 
 
 def write_logo_png(

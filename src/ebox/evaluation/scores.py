@@ -101,13 +101,16 @@ def score_sequences(
     )
 
 
-def write_scores(result: ScoresResult, out: Path) -> None:
-    """Publish the scores as a tab-separated table, one row for each sequence, in the order of the file."""
+def write_scores(result: ScoresResult, out: Path, *, overwrite: bool = True) -> None:
+    """Publish the scores as a tab-separated table, one row for each sequence, in the order of the file.
+
+    `out` and `overwrite` are as for `publish_file`.
+    """
     header = ["name", "length_bp"]
     for track in result.tracks:
         header += [f"{track}_window_start", f"{track}_logit", f"{track}_probability", f"{track}_call"]
     probabilities, calls = result.probabilities, result.calls
-    with publish_file(out) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with publish_file(out, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("\t".join(header) + "\n")
         for row, name in enumerate(result.names):
             cells = [" ".join(name.split()), str(result.lengths[row])]

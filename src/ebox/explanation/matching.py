@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ebox.errors import InputError
+from ebox.errors import InputError, install_command
 from ebox.sequences.motifs import Motif, load_carried_motifs, read_motifs
 
 # A match with a larger q-value is shown, but as not significant.
@@ -52,7 +52,7 @@ def check_extra() -> None:
     if missing:
         raise InputError(
             f"motif discovery needs {' and '.join(missing)}, which is not installed",
-            remedy='`pip install "ebox[explain]"`, or leave it out with `--set explanation.discover=false`',
+            remedy=f"{install_command('explain')}, or leave it out with `--set explanation.discover=false`",
         )
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ebox.errors import InputError
+from ebox.errors import InputError, install_command
 from ebox.settings.reading import ParallelConfig
 from ebox.workers.processes import MeetingError
 
@@ -19,12 +19,6 @@ from ebox.workers.processes import MeetingError
 NODE_AXIS, DEVICE_AXIS = "node", "device"
 DATA_AXIS = (NODE_AXIS, DEVICE_AXIS)
 Tree = TypeVar("Tree")
-
-_INSTALL = {
-    "gpu": 'install the CUDA build of JAX with `pip install "ebox[cuda]"`, and see `ebox doctor`',
-    "tpu": 'on a TPU machine, install `pip install "ebox[tpu]"`, and see `ebox doctor`',
-    "cpu": "unset JAX_PLATFORMS, or let it contain cpu",
-}
 
 
 def find_devices(config: ParallelConfig) -> list[jax.Device]:
@@ -36,7 +30,7 @@ def find_devices(config: ParallelConfig) -> list[jax.Device]:
     devices = _all_devices(config.platform)
     if config.platform == "auto" and devices[0].platform == "cpu" and is_gpu_visible():
         warnings.warn(
-            f"this machine has an NVIDIA GPU, but this JAX can't use it, so the CPU is used; {_INSTALL['gpu']}",
+            f"this machine has an NVIDIA GPU, but this JAX can't use it, so the CPU is used; {_describe_remedy('gpu')}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -93,7 +87,16 @@ def _all_devices(platform: Literal["auto", "cpu", "gpu", "tpu"]) -> list[jax.Dev
             raise MeetingError(f"another process of the group is gone: {reason}") from None
         name = "nothing" if platform == "auto" else f"no {platform.upper()}"
         problem = f"{name} that JAX can use was found: {reason}"
-        raise InputError(problem, remedy=_INSTALL["cpu" if platform == "auto" else platform]) from None
+        raise InputError(problem, remedy=_describe_remedy(platform)) from None
+
+
+def _describe_remedy(platform: str) -> str:
+    """How the devices of a platform are got."""
+    if platform == "gpu":
+        return f"install the CUDA build of JAX with `{install_command('cuda')}`, and see `ebox doctor`"
+    if platform == "tpu":
+        return f"on a TPU machine, `{install_command('tpu')}`, and see `ebox doctor`"
+    return "unset JAX_PLATFORMS, or let it contain cpu"
 
 
 def _more_devices(platform: str, wanted: int) -> str:

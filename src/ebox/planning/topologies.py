@@ -14,20 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ebox.errors import InputError
+from ebox.errors import InputError, install_command, pip_command
 from ebox.planning.hardware import CHIPS, GPUS_PER_HOST, MOST_CHIPS, SLICES, Chip, describe_gpu
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-_INSTALL = {
-    "tpu": (("libtpu",), 'pip install "ebox[tpu]"; it brings libtpu, and needs no TPU'),
-    "cuda": (
-        ("jax_cuda13_plugin", "jax_cuda12_plugin"),
-        'pip install "ebox[cuda]"; without a GPU, the two wheels of your JAX\'s version do: '
-        "pip install --no-deps jax-cuda13-plugin jax-cuda13-pjrt",
-    ),
-}
+_COMPILERS = {"tpu": ("libtpu",), "cuda": ("jax_cuda13_plugin", "jax_cuda12_plugin")}
 
 
 @dataclass(frozen=True)
@@ -65,9 +58,23 @@ def check_compiler(topology: Topology) -> None:
     """Raise InputError if the compiler for the chips of a topology is not installed."""
     if topology.chip.platform == "cpu":
         return
-    modules, remedy = _INSTALL[topology.chip.platform]
+    platform = topology.chip.platform
+    modules = _COMPILERS[platform]
     if all(importlib.util.find_spec(module) is None for module in modules):
-        raise InputError(f"compiling for {topology.name} needs {modules[0]}, which is not installed", remedy=remedy)
+        raise InputError(
+            f"compiling for {topology.name} needs {modules[0]}, which is not installed",
+            remedy=_install_compiler(platform),
+        )
+
+
+def _install_compiler(platform: str) -> str:
+    """The command that installs the compiler; it needs no accelerator."""
+    from importlib.metadata import version
+
+    if platform == "tpu":
+        return f"{install_command(platform)}; it brings libtpu, and needs no TPU"
+    wheels = (f"{name}=={version('jax')}" for name in ("jax-cuda13-plugin", "jax-cuda13-pjrt"))
+    return f"{install_command(platform)}; without a GPU, two wheels do: {pip_command('--no-deps', *wheels)}"
 
 
 def topology_environment(topology: Topology, environment: Mapping[str, str]) -> dict[str, str]:

@@ -13,20 +13,24 @@ from ebox.reporting.languages import Language, capitalise, english
 from ebox.reporting.reading import RunFiles, read_run_files
 from ebox.reporting.section import find_sections
 from ebox.reporting.sections.again import continue_command
+from ebox.storage.outputs import check_output
 from ebox.storage.publishing import publish_file, read_json, write_json
 from ebox.storage.stamps import REPORT, stamped
+from ebox.storage.targets import is_stream
 
 _TEMPLATE = "report.html.j2"
 
 
-def write_report(run_folder: Path, out: Path | None = None) -> Path:
+def write_report(run_folder: Path, out: Path | None = None, *, overwrite: bool = True) -> Path:
     """Write report.html, and report.json beside it, from the files of an evaluated run.
 
     The same files give the same bytes: the time of writing is left out.
 
     Args:
         run_folder: The folder of the run; only files in it are read.
-        out: The HTML file to write; none: report.html in the run folder. The JSON has the same name with `.json`.
+        out: The HTML file to write; none: report.html in the run folder. The JSON has the same name with `.json`; it is
+            not written where `out` is standard output, a pipe or a device.
+        overwrite: Whether to replace files at `out`; those in the run folder itself are always replaced.
 
     Returns:
         The path of the HTML file.
@@ -40,8 +44,10 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     from ebox.storage import run_folder as names
 
     folder = Path(run_folder)
-    target = folder / names.REPORT if out is None else Path(out)
-    _check_place(target, is_own=out is None)
+    own = folder / names.REPORT
+    target = own if out is None else Path(out)
+    is_own = _check_place(target, own, overwrite=overwrite)
+    overwrite = overwrite or is_own
     files = read_run_files(folder, [name for section in find_sections() for name in section.reads])
     try:
         facts = collect_facts(files)
@@ -53,22 +59,33 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
             file=folder,
             remedy="measure again with `ebox evaluate`, with the same ebox as this",
         ) from error
-    write_json(target.with_suffix(".json"), facts)
-    with publish_file(target) as temporary:
+    if not is_stream(target):
+        write_json(target.with_suffix(".json"), facts, overwrite=overwrite)
+    with publish_file(target, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return target
 
 
-def _check_place(target: Path, *, is_own: bool) -> None:
-    """Raise InputError where `target` is no HTML file, or its JSON would replace a file that is no report."""
-    if target.is_dir() or target.suffix not in (".html", ".htm"):
+def _check_place(target: Path, own: Path, *, overwrite: bool) -> bool:
+    """Whether the report is that of the run folder itself, which is always replaced.
+
+    Raises:
+        InputError: `target` is no HTML file, or it or its JSON would replace a file that may not be replaced.
+    """
+    if not is_stream(target) and (target.is_dir() or target.suffix not in (".html", ".htm")):
         raise InputError("is not the name of an HTML file", file=target, remedy="name a file, such as report.html")
+    check_output(target, overwrite=overwrite, own=own)
+    if is_stream(target):
+        return False
+    if target.resolve() == own.resolve():
+        return True
     beside = target.with_suffix(".json")
-    if is_own or not beside.exists() or _is_report(beside):
-        return
-    raise InputError(
-        f"the facts would replace {beside.name}, which is not a report", file=target, remedy="choose another name"
-    )
+    if beside.exists() and not _is_report(beside):
+        raise InputError(
+            f"the facts would replace {beside.name}, which is not a report", file=target, remedy="choose another name"
+        )
+    check_output(beside, overwrite=overwrite)
+    return False
 
 
 def _is_report(file: Path) -> bool:

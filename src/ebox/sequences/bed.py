@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from ebox.errors import InputError
+from ebox.progress import quiet
 from ebox.sequences.places import Intervals
-from ebox.sequences.streams import check_text, iter_lines
+from ebox.sequences.streams import OnBytes, check_text, iter_lines
 from ebox.storage.publishing import publish_file
 
 _BED_SKIPPED = (b"track", b"browser")
@@ -21,12 +20,13 @@ _MAX_DIGITS = 15
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def read_bed(path: str | os.PathLike[str]) -> Intervals:
+def read_bed(path: str | os.PathLike[str], *, on_bytes: OnBytes = quiet) -> Intervals:
     """Read BED (3 columns or more) or narrowPeak, plain or gzip.
 
     Column 4 is the name, 5 the score (a number, or `.` where missing), 6 the strand. A file whose first line
     has ten columns with numbers in 7 to 10 is narrowPeak: column 10 is the summit, counted from the start, -1
     if unknown. Lines of `track` and `browser`, comments (#) and blank lines are skipped.
+    `on_bytes` is as for `ebox.sequences.streams.iter_bytes`.
 
     Raises:
         InputError: missing, empty, cut off; too few columns, spaces instead of tabs, a position that is negative or
@@ -34,7 +34,7 @@ def read_bed(path: str | os.PathLike[str]) -> Intervals:
     """
     rows: list[list[str]] = []
     lines: list[int] = []
-    for number, line in iter_lines(path):
+    for number, line in iter_lines(path, on_bytes=on_bytes):
         if not rows:
             check_text(path, line)
         text = line.strip(b" \r\n")
@@ -160,13 +160,8 @@ def write_bed(path: str | os.PathLike[str], intervals: Intervals) -> None:
             file=path,
             remedy="clip it to its chromosome, or leave it out",
         )
-    with publish_file(path) as temporary, temporary.open("wb") as plain:
-        if Path(path).suffix != ".gz":
-            plain.write(_make_text(path, intervals))
-            return
-        # Without time and name in the header the same intervals give the same bytes.
-        with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0, compresslevel=6) as packed:
-            packed.write(_make_text(path, intervals))
+    with publish_file(path) as temporary:
+        temporary.write_bytes(_make_text(path, intervals))
 
 
 def _make_text(path: str | os.PathLike[str], intervals: Intervals) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ebox.errors import InputError
+from ebox.errors import InputError, install_command
 from ebox.sequences.places import Interval
 from ebox.storage.publishing import publish_file
 
@@ -17,7 +17,7 @@ from ebox.storage.publishing import publish_file
 def check_bigwig() -> None:
     """Raise InputError unless pyBigWig is installed."""
     if importlib.util.find_spec("pyBigWig") is None:
-        raise InputError("writing bigWig needs pyBigWig", remedy='install with `pip install "ebox[explain]"`')
+        raise InputError("writing bigWig needs pyBigWig", remedy=install_command("explain"))
 
 
 def write_bigwig(

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from io import BufferedWriter
 from itertools import chain
-from pathlib import Path
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ebox.errors import InputError
+from ebox.progress import quiet
 from ebox.sequences.codes import BASES, CODE_OF_BYTE, INVALID, NUM_BASES
 from ebox.sequences.places import Interval, Intervals
 from ebox.sequences.records import SequenceSet, make_offsets, make_sequence_set, raise_letter
-from ebox.sequences.streams import check_text, iter_bytes
+from ebox.sequences.streams import OnBytes, check_text, iter_bytes
 from ebox.storage.publishing import publish_file
 
 _BLANK = 254
@@ -54,17 +52,17 @@ def read_fasta(path: str | os.PathLike[str]) -> SequenceSet:
     return parse_fasta(iter_bytes(path), os.fspath(path))
 
 
-def read_sequences(path: str | os.PathLike[str]) -> SequenceSet:
+def read_sequences(path: str | os.PathLike[str], *, on_bytes: OnBytes = quiet) -> SequenceSet:
     """Read FASTA, or a CSV or TSV with a column `sequence` (and, if it has one, a column `label`).
 
-    The content decides: FASTA begins with `>`.
+    The content decides: FASTA begins with `>`. `on_bytes` is as for `ebox.sequences.streams.iter_bytes`.
 
     Raises:
         InputError: as `read_fasta` and `read_table`.
     """
     from ebox.sequences.tables import is_table, parse_table
 
-    blocks = iter_bytes(path)
+    blocks = iter_bytes(path, on_bytes=on_bytes)
     first = next(blocks, b"")
     everything = chain([first], blocks)
     if is_table(first, path):
@@ -236,13 +234,8 @@ def write_fasta(
         names = sequences.names if isinstance(sequences, SequenceSet) else []
     records = sequences if isinstance(sequences, SequenceSet) else make_sequence_set(sequences, names)
     _check_writable(path, names, records)
-    with publish_file(path) as temporary, temporary.open("wb") as plain:
-        if Path(path).suffix != ".gz":
-            plain.writelines(_iter_text(names, records))
-            return
-        # Without time and name in the header the same sequences give the same bytes.
-        with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0, compresslevel=6) as packed:
-            cast(BufferedWriter, packed).writelines(_iter_text(names, records))
+    with publish_file(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(_iter_text(names, records))
 
 
 def _check_writable(path: str | os.PathLike[str], names: Sequence[str], records: SequenceSet) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Int64, UInt8
 from ebox.errors import InputError
 from ebox.sequences.codes import CODE_OF_BYTE, INVALID
 from ebox.sequences.records import raise_letter
-from ebox.sequences.streams import GZIP_MAGIC, is_bgzip, iter_bytes, open_file
+from ebox.sequences.streams import GZIP_MAGIC, check_regular, is_bgzip, iter_bytes, open_file
 
 # Bases fetched at once, so that memory never holds the whole text of a chromosome beside its codes.
 _FETCH_BP = 1 << 24
@@ -183,6 +183,7 @@ def _is_fresh(index: Path, genome: Path) -> bool:
 
 def _check_genome(path: Path) -> bool:
     """Check that the file is FASTA that can be indexed, and return whether it is bgzip."""
+    check_regular(path, "a genome is read by position")
     block = next(iter_bytes(path, 1 << 16), b"")
     if not block.lstrip().startswith(b">"):
         raise InputError(

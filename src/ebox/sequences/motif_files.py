@@ -14,7 +14,7 @@ from ebox.errors import InputError
 from ebox.progress import PathLike
 from ebox.sequences.codes import BASES, NUM_BASES
 from ebox.sequences.matrices import Motif
-from ebox.sequences.streams import iter_lines
+from ebox.sequences.streams import check_regular, iter_lines
 from ebox.storage.publishing import publish_file
 
 _FORMATS = "ebox reads MEME (letter-probability matrices) and JASPAR (>ID name, then four rows of counts)"
@@ -113,6 +113,7 @@ class _Place:
 
 def _read_lines(path: PathLike) -> list[str]:
     """The lines of a text file, plain or gzip, without white space around them."""
+    check_regular(path, "motifs are read more than once")
     try:
         return [line.decode("utf-8").strip() for _, line in iter_lines(path)]
     except UnicodeDecodeError:

@@ -14,12 +14,11 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
-from ebox.errors import InputError
+from ebox.errors import InputError, install_command
 from ebox.sequences.matrices import Motif, scan_scores
 from ebox.sequences.motif_files import read_jaspar, read_meme, read_motifs, write_meme
 
 _ACCESSION = re.compile(r"([A-Z]{2}\d{4})(?:\.(\d+))?", re.IGNORECASE)
-_INSTALL = 'pip install "ebox[jaspar]"'
 
 
 def load_jaspar(accession: str) -> Motif:
@@ -40,7 +39,7 @@ def load_jaspar(accession: str) -> Motif:
         found = _load_from_pyjaspar(wanted)
     if found is not None:
         return found
-    remedy = "check the accession" if has_pyjaspar else f"the whole of JASPAR comes with {_INSTALL}"
+    remedy = "check the accession" if has_pyjaspar else f"the whole of JASPAR comes with {install_command('jaspar')}"
     lack = "is not in JASPAR" if has_pyjaspar else "is not among the JASPAR matrices that come with ebox"
     raise InputError(f"motif {accession!r} {lack}{_suggest(wanted, carried)}", remedy=remedy)
 

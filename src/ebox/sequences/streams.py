@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
-from io import BufferedReader
+from collections.abc import Callable, Iterator
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, cast
 
 from ebox.errors import InputError
+from ebox.progress import quiet
 
+# Called with the bytes of a file as they are read, such as the `update` of a hash.
+OnBytes = Callable[[memoryview], object]
 BLOCK_BYTES = 1 << 22
 GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
@@ -31,16 +34,23 @@ _FOREIGN = (
 )
 
 
-def iter_bytes(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+def iter_bytes(
+    path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES, *, on_bytes: OnBytes = quiet
+) -> Iterator[bytes]:
     """Yield the unpacked bytes of a file in blocks; a UTF-8 byte order mark is left out.
 
     Pipes can be read too, so nothing is read twice.
+
+    Args:
+        path: The file.
+        block_bytes: The most bytes of a block.
+        on_bytes: Called with every piece of the file as it stands on the disk, packed where it is packed.
 
     Raises:
         InputError: missing, a folder, unreadable, empty, in a format that ebox does not read, or a gzip that is cut
             off or corrupt.
     """
-    with open_file(path) as stream:
+    with BufferedReader(cast(Any, _Told(open_file(path), on_bytes))) as stream:
         start = stream.peek(32)[:32]
         if not start:
             raise InputError("is empty", file=path, remedy="check how it was made or fetched")
@@ -60,14 +70,47 @@ def iter_bytes(path: str | os.PathLike[str], block_bytes: int = BLOCK_BYTES) -> 
             raise InputError("is empty once unpacked", file=path, remedy="check how it was made or fetched")
 
 
-def iter_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+class _Told(RawIOBase):
+    """A file that tells every byte that is read from it."""
+
+    def __init__(self, file: BufferedReader, on_bytes: OnBytes) -> None:
+        self._file, self._on_bytes = file, on_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto1(buffer)
+        self._on_bytes(memoryview(buffer)[:count])
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def check_regular(path: str | os.PathLike[str], why: str) -> None:
+    """Raise InputError where a pipe or a device stands in place of a file, which can't be read a second time."""
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise InputError(
+            f"is a pipe or a device, and {why}",
+            file=path,
+            remedy="write it to a file first (cat PIPE > FILE), and give that",
+        )
+
+
+def iter_lines(path: str | os.PathLike[str], *, on_bytes: OnBytes = quiet) -> Iterator[tuple[int, bytes]]:
     """Yield (1-based line number, line without its end); CRLF counts as LF.
+
+    Args:
+        path: The file.
+        on_bytes: As for `iter_bytes`.
 
     Raises:
         InputError: as for `iter_bytes`.
     """
     number, rest = 0, b""
-    for block in iter_bytes(path):
+    for block in iter_bytes(path, on_bytes=on_bytes):
         lines = (rest + block).split(b"\n")
         rest = lines.pop()
         for line in lines:
@@ -86,7 +129,8 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     try:
         return Path(path).open("rb")
     except FileNotFoundError:
-        raise InputError("does not exist", file=path, remedy="check the path") from None
+        remedy = "give /dev/stdin for standard input" if os.fspath(path) == "-" else "check the path"
+        raise InputError("does not exist", file=path, remedy=remedy) from None
     except IsADirectoryError:
         raise InputError("is a folder, not a file", file=path, remedy="name a file in it") from None
     except PermissionError:
@@ -108,8 +152,8 @@ def check_text(path: str | os.PathLike[str], block: bytes) -> None:
         raise InputError("is not text: it has NUL bytes", file=path, remedy="give a text file, plain or gzip")
 
 
-def _unpack(path: str | os.PathLike[str], stream: BinaryIO, *, packed: bool, block_bytes: int) -> Iterator[bytes]:
-    source = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream
+def _unpack(path: str | os.PathLike[str], stream: BufferedReader, *, packed: bool, block_bytes: int) -> Iterator[bytes]:
+    source = gzip.GzipFile(fileobj=stream) if packed else stream
     again = "fetch or make it again (gzip -t checks it)"
     while True:
         try:

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 
 from ebox.errors import InputError
+from ebox.progress import quiet
 from ebox.sequences.records import SequenceSet, encode_letters, make_offsets
-from ebox.sequences.streams import check_text, iter_bytes
+from ebox.sequences.streams import OnBytes, check_text, iter_bytes
 
 _LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
 _NAME_COLUMNS = ("name", "id")
@@ -21,7 +22,11 @@ _DELIMITERS = "\t,;"
 
 
 def read_table(
-    path: str | os.PathLike[str], sequence_column: str = "sequence", label_column: str | None = "label"
+    path: str | os.PathLike[str],
+    sequence_column: str = "sequence",
+    label_column: str | None = "label",
+    *,
+    on_bytes: OnBytes = quiet,
 ) -> SequenceSet:
     """Read a CSV or TSV whose first line names the columns and shows the delimiter: tab, comma or semicolon.
 
@@ -29,6 +34,7 @@ def read_table(
         path: The table, plain or gzip.
         sequence_column: The column of the letters.
         label_column: The column of the labels, 0 or 1; None: labels are not read.
+        on_bytes: As for `ebox.sequences.streams.iter_bytes`.
 
     Returns:
         The sequences with their labels; names from a column `name` or `id`, else row1, row2, ...
@@ -38,7 +44,8 @@ def read_table(
             1; a letter that is not DNA. The message names the line.
     """
     labels: Literal["required", "none"] = "none" if label_column is None else "required"
-    return parse_table(iter_bytes(path), os.fspath(path), sequence_column, label_column or "label", labels=labels)
+    blocks = iter_bytes(path, on_bytes=on_bytes)
+    return parse_table(blocks, os.fspath(path), sequence_column, label_column or "label", labels=labels)
 
 
 def is_table(start: bytes, path: str | os.PathLike[str]) -> bool:

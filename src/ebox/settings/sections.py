@@ -336,7 +336,7 @@ class ExplanationConfig(Settings):
     num_references: PositiveInt = setting(10, "Dinucleotide shuffles that a sequence is compared with.")
     num_steps: PositiveInt = setting(16, "Points on the way from a reference (integrated).")
     batch_size: PositiveInt = setting(64, "Sequences that are explained at once.")
-    discover: bool = setting(True, "Find motifs in the contributions; needs ebox[explain].")
+    discover: bool = setting(True, "Find motifs in the contributions; needs the extra `explain`.")
     max_seqlets: PositiveInt = setting(5000, "Stretches of high contribution that discovery groups.")
     leiden_runs: PositiveInt = setting(2, "Random starts of the grouping.")
     hit_p_value: Rate = setting(1e-4, "The share of random sites that score as high as a hit of a motif.")

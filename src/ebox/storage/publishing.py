@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gzip
 import json
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
+from ebox.storage.targets import check_folder_target, check_target, is_packed, is_stream, open_stream
 
 # Constants of Linux: renameat2(2), openat(2).
 _CURRENT_FOLDER = -100
@@ -25,58 +27,76 @@ _PROGRAMS = ("ebox", "ebox.exe", "__main__.py", "cli.py")
 
 
 @contextmanager
-def publish_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+def publish_file(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary path; on success flush it to disk and rename it to `path`, or send it to what stands there.
+
+    Links are followed. Standard output (`-`), a device and a pipe get the bytes and stay what they are. Under a name
+    that ends in .gz the bytes are packed.
+
+    Args:
+        path: The file to publish.
+        overwrite: Whether to replace a file that exists; else it is an error, also where it came meanwhile.
 
     Raises:
-        InputError: the folder cannot be written, or the disk is full. Nothing is left behind.
+        InputError: the file exists, no file can be written there, or the disk is full. Nothing is left behind.
     """
-    target = Path(path)
-    with explain_disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    check_target(path)
+    streamed = is_stream(path)
+    target = Path(os.path.realpath(path))
+    with explain_disk_errors(Path(path)):
+        if not streamed:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.gettempdir()) if streamed else target.parent
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:200]}.", suffix=".tmp", dir=place)
         os.close(handle)
         temporary = Path(name)
         try:
             yield temporary
+            if is_packed(path):
+                _pack(temporary)
+            if streamed:
+                with temporary.open("rb") as whole, open_stream(path) as stream:
+                    shutil.copyfileobj(whole, stream)
+                return
             _flush(temporary)
             temporary.chmod(0o666 & ~_umask())
-            temporary.replace(target)
+            _put_in(temporary, target, path, overwrite=overwrite)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def publish_folder(path: str | os.PathLike[str], *, overwrite: bool = False, mark: str | None = None) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success rename it to `path`.
+    """Yield a temporary folder beside `path`; on success rename it to `path`, or to where that link leads.
 
     Args:
         path: The folder to publish.
-        overwrite: Whether to replace a folder that exists; else it is an error.
+        overwrite: Whether to replace a folder that exists; else it is an error, also where it came meanwhile.
         mark: A file that a folder must contain to be replaced, so that only folders of the same kind are.
 
     Raises:
         InputError: `path` exists and `overwrite` is false, or a disk error. Nothing is left behind.
     """
-    target = Path(path)
-    check_absent(target, overwrite=overwrite, mark=mark)
-    with explain_disk_errors(target):
+    asked, target = Path(path), Path(os.path.realpath(path))
+    check_absent(asked, overwrite=overwrite, mark=mark)
+    with explain_disk_errors(asked):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
         try:
-            with _name_target(temporary, target):
+            with _name_target(temporary, asked):
                 yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _flush(file)
             temporary.chmod(0o777 & ~_umask())
-            _swap_in(temporary, target)
+            _swap_in(temporary, target, asked, overwrite=overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_absent(path: Path, *, overwrite: bool, mark: str | None = None) -> None:
     """Raise InputError if `path` has something that the caller did not ask to replace, or that is not ebox's."""
+    check_folder_target(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if overwrite and mark is not None and not (path / mark).is_file():
@@ -85,10 +105,14 @@ def check_absent(path: Path, *, overwrite: bool, mark: str | None = None) -> Non
             file=path,
             remedy="choose another --out, or remove it yourself",
         )
-    if overwrite:
-        return
-    raise InputError(
-        "already exists and is not empty",
+    if not overwrite:
+        raise refuse_present(path)
+
+
+def refuse_present(path: str | os.PathLike[str]) -> InputError:
+    """The error for a file or folder that exists, where the caller did not ask to replace it."""
+    return InputError(
+        "already exists and is not empty" if Path(path).is_dir() else "already exists",
         file=path,
         remedy="choose another --out, or pass --overwrite to replace it",
     )
@@ -98,35 +122,70 @@ def check_absent(path: Path, *, overwrite: bool, mark: str | None = None) -> Non
 def claim_folder(folder: Path) -> Iterator[None]:
     """Lock a folder against other processes that claim it; the lock ends with the process, however it ends.
 
-    Raises:
-        InputError: another process has locked it.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
+    A folder that does not exist is made, and removed at the end if it is still empty.
 
-    handle = os.open(folder, os.O_RDONLY)
+    Raises:
+        InputError: another process has locked it, or it can't be made.
+    """
+    check_folder_target(folder)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    with explain_disk_errors(folder):
+        handle = _lock(folder)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                "another ebox is writing to this folder", file=folder, remedy="wait for it, or choose another --out"
-            ) from None
-        except OSError as error:
-            # A folder on a disk without locks (some network disks) can't be claimed, but can be used.
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
-                raise
         yield
     finally:
+        # Before the lock ends: who locks the folder next must find it gone, or keep it.
+        with suppress(OSError):
+            for place in missing:
+                place.rmdir()
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int | None:
+    """Make the folder if it does not exist, and lock it; None where the system has no such locks."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        if sys.platform == "win32":
+            return None
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            _lock_opened(handle, folder)
+            # The one before may have removed or replaced the folder after it was opened here.
+            if _is_same_folder(handle, folder):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def _lock_opened(handle: int, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            "another ebox is writing to this folder", file=folder, remedy="wait for it, or choose another --out"
+        ) from None
+    except OSError as error:
+        # A folder on a disk without locks (some network disks) can't be claimed, but can be used.
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF):
+            raise
+
+
+def _is_same_folder(handle: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, overwrite: bool = True) -> None:
     """Publish `value` as indented JSON (UTF-8; NaN and infinity are errors, since JSON has no such numbers)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    with publish_file(path) as temporary:
+    with publish_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -157,11 +216,45 @@ def find_command(command: Sequence[str] | None) -> list[str]:
     return list(sys.argv) if Path(sys.argv[0]).name in _PROGRAMS else []
 
 
-def _swap_in(temporary: Path, target: Path) -> None:
+def _pack(file: Path) -> None:
+    """Replace a file by its gzip; without time and name in the header the same bytes give the same bytes."""
+    with tempfile.TemporaryFile(dir=file.parent) as packed:
+        with file.open("rb") as plain, gzip.GzipFile("", "wb", 6, packed, mtime=0) as stream:
+            shutil.copyfileobj(plain, stream)
+        packed.seek(0)
+        with file.open("wb") as target:
+            shutil.copyfileobj(packed, target)
+
+
+def _put_in(temporary: Path, target: Path, asked: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Rename `temporary` to `target`; a file that stands there is only replaced when asked."""
+    if not overwrite:
+        try:
+            os.link(temporary, target)
+            return
+        except FileExistsError:
+            raise refuse_present(asked) from None
+        except OSError:
+            # Some disks can't give a file a second name; there, a look has to do.
+            if target.exists():
+                raise refuse_present(asked) from None
+    temporary.replace(target)
+
+
+def _swap_in(temporary: Path, target: Path, asked: Path, *, overwrite: bool) -> None:
     """Rename `temporary` to `target`, exchanging it with an old folder in one system call.
 
     If the system has no such call, the old folder is moved aside first, which a kill can interrupt.
     """
+    if not overwrite:
+        try:
+            # Takes the place of an empty folder, and of nothing else.
+            temporary.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise refuse_present(asked) from None
+        return
     if not target.exists():
         temporary.replace(target)
         return
@@ -227,6 +320,9 @@ def explain_disk_errors(target: Path) -> Iterator[None]:
             errno.EISDIR: "there is a folder where a file should be written; choose another --out",
             errno.EEXIST: "there is a file where a folder should be; choose another --out",
             errno.ENAMETOOLONG: "choose a shorter --out",
+            errno.ELOOP: "its links lead in a circle; choose another --out",
+            errno.EPIPE: "its reader ended before all was written; let it read to the end",
+            errno.EBADF: "it was not opened for writing; choose another --out",
         }
         remedy = remedies.get(error.errno or 0)
         if remedy is None:

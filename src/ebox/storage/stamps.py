@@ -33,9 +33,9 @@ EVALUATION = Format("ebox-evaluation", 2, "measure again with `ebox evaluate`")
 EXPLANATION = Format("ebox-explanation", 2, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 1, "measure again with `ebox evaluate`")
 MODEL = Format("ebox-model", 1, "use the ebox that wrote it, or train again")
-PARITY = Format("ebox-parity", 1, "make it again with `ebox doctor --parity`")
+PARITY = Format("ebox-parity", 1, "make it again with `ebox doctor --parity --out FILE --overwrite`")
 REPORT = Format("ebox-report", 2, "write it again with `ebox report`")
-SCALING = Format("ebox-scaling", 1, "measure again with `ebox doctor --scaling`")
+SCALING = Format("ebox-scaling", 1, "measure again with `ebox doctor --scaling --for DATASET --out FILE --overwrite`")
 SIMULATION = Format("ebox-simulation", 2, "simulate again with `ebox simulate`")
 
 
@@ -56,9 +56,18 @@ def stamped(kind: Format, facts: Mapping[str, Any], *, created: str | None = Non
     }
 
 
-def write_stamped(path: str | os.PathLike[str], kind: Format, facts: Mapping[str, Any]) -> None:
-    """Publish the facts as JSON with a stamp."""
-    write_json(path, stamped(kind, facts))
+def write_stamped(
+    path: str | os.PathLike[str], kind: Format, facts: Mapping[str, Any], *, overwrite: bool = True
+) -> None:
+    """Publish the facts as JSON with a stamp.
+
+    Args:
+        path: The file.
+        kind: Their format.
+        facts: Plain values.
+        overwrite: Whether to replace a file that exists.
+    """
+    write_json(path, stamped(kind, facts), overwrite=overwrite)
 
 
 def read_stamped(path: str | os.PathLike[str], kind: Format) -> dict[str, Any]:

@@ -48,14 +48,15 @@ def demo(
     from ebox.datasets.sources import DatasetSources
     from ebox.sequences.simulation import draw_simulation, write_simulation
     from ebox.settings.reading import make_config
-    from ebox.storage.publishing import check_absent
+    from ebox.storage.publishing import check_absent, claim_folder
 
     folder = Path(out)
     check_absent(folder, overwrite=overwrite)
     _check_demo_folder(folder)
-    on_stage("simulate")
     place = folder / "simulation"
-    write_simulation(draw_simulation(demo_simulation()), place, overwrite=True)
+    with claim_folder(folder):
+        on_stage("simulate")
+        write_simulation(draw_simulation(demo_simulation()), place, overwrite=True)
     sources = DatasetSources(positives=place / "positives.fa", negatives=(place / "negatives.fa",))
     return run(
         folder,

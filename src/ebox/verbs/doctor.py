@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
+from ebox.storage.outputs import check_output
 from ebox.verbs.train import worker_arguments
 from ebox.verbs.verb import Verb
 from ebox.workers.contract import EXIT_BAD_INPUT, EXIT_FAILED
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ebox.diagnosis.parity import ParityResult
     from ebox.diagnosis.preflight import PreflightResult
     from ebox.planning.examination import TopologyResult
+
+Measured = TypeVar("Measured", "ParityResult", "GrowthResult")
 
 
 def exit_code(result: DoctorResult | ParityResult | GrowthResult) -> int:
@@ -52,6 +55,7 @@ def doctor(
     link: str = "10gbit",
     platform: str | None = None,
     out: PathLike | None = None,
+    overwrite: bool = False,
     progress: Progress = quiet,
 ) -> DoctorResult | ParityResult | GrowthResult:
     """Say what is here and what is missing; with --for, what a training would take, here or on a --topology.
@@ -69,16 +73,22 @@ def doctor(
         scaling: With --for: measure steps here, and predict them for up to 256 workers.
         link: With --scaling: the network between workers, as 10gbit.
         platform: With --parity: cpu (default), gpu or tpu.
-        out: With --parity or --scaling: JSON file; in a run, its report shows it.
+        out: With --parity or --scaling: JSON file; in a run, its report shows it; - is standard output.
+        overwrite: Replace a file at --out.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
-        InputError: options that don't go together, settings that can't be, or a training that failed.
+        InputError: options that don't go together, settings that can't be, a training that failed, or a file at `out`
+            that may not be replaced.
     """
+    if out is not None:
+        if not (parity or scaling):
+            raise InputError("--out is for --parity and --scaling", remedy="add one of them, or leave --out out")
+        check_output(out, overwrite=overwrite)
     if parity:
-        return _certify(workers, platform, config, overrides, out, progress)
+        return _write(_certify(workers, platform, config, overrides, progress), out, overwrite=overwrite)
     if scaling:
-        return _measure(dataset, config, overrides, link, out, progress)
+        return _write(_measure(dataset, config, overrides, link, progress), out, overwrite=overwrite)
     return _examine(topology, dataset, config, overrides)
 
 
@@ -109,27 +119,22 @@ def _certify(
     platform: str | None,
     config: PathLike | None,
     overrides: Sequence[str],
-    out: PathLike | None,
     progress: Progress,
 ) -> ParityResult:
-    """Compare the models of one worker and of several, and write the certificate."""
-    from ebox.diagnosis.parity import certify_parity, read_numbers, write_parity
+    """Compare the models of one worker and of several."""
+    from ebox.diagnosis.parity import certify_parity, read_numbers
 
     if config is not None:
         raise InputError(
             "--parity trains a fixed problem, so --config can't be used", remedy="change single settings with --set"
         )
-    result = certify_parity(
+    return certify_parity(
         worker_arguments,
         read_numbers(workers),
         platform="cpu" if platform is None else platform,
         overrides=overrides,
         progress=progress,
     )
-    if out is None:
-        return result
-    write_parity(result, Path(out))
-    return replace(result, path=Path(out))
 
 
 def _measure(
@@ -137,20 +142,29 @@ def _measure(
     config: PathLike | None,
     overrides: Sequence[str],
     link: str,
-    out: PathLike | None,
     progress: Progress,
 ) -> GrowthResult:
-    """Measure how the speed of a training grows with the workers, and write it."""
-    from ebox.diagnosis.growth import measure_growth, read_link, write_growth
+    """Measure how the speed of a training grows with the workers."""
+    from ebox.diagnosis.growth import measure_growth, read_link
     from ebox.settings.reading import read_config
 
     if dataset is None:
         raise InputError("--scaling measures the training on a dataset", remedy="give its folder with --for")
     settings = read_config(config, overrides)
-    result = measure_growth(worker_arguments, Path(dataset), settings, read_link(link), progress=progress)
+    return measure_growth(worker_arguments, Path(dataset), settings, read_link(link), progress=progress)
+
+
+def _write(result: Measured, out: PathLike | None, *, overwrite: bool) -> Measured:
+    """Write the certificate or the measurement where a file was named."""
+    from ebox.diagnosis.growth import GrowthResult, write_growth
+    from ebox.diagnosis.parity import write_parity
+
     if out is None:
         return result
-    write_growth(result, Path(out))
+    if isinstance(result, GrowthResult):
+        write_growth(result, Path(out), overwrite=overwrite)
+    else:
+        write_parity(result, Path(out), overwrite=overwrite)
     return replace(result, path=Path(out))
 
 

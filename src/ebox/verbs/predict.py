@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
-from ebox.storage import run_folder
+from ebox.storage.outputs import check_output
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -18,7 +17,13 @@ VERB = Verb("predict", "Score new sequences of any length.", "predict", argument
 
 
 def predict(
-    run: PathLike, fasta: PathLike, out: PathLike | None = None, *, platform: str = "auto", progress: Progress = quiet
+    run: PathLike,
+    fasta: PathLike,
+    out: PathLike | None = None,
+    *,
+    platform: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = quiet,
 ) -> ScoresResult:
     """Score the sequences of a file.
 
@@ -29,12 +34,13 @@ def predict(
     Args:
         run: Run folder with a trained model.
         fasta: Sequences to score: FASTA, or a table with a column `sequence`.
-        out: Tab-separated file to write; none: only the result.
+        out: Tab-separated file to write, packed if its name ends in .gz; - is standard output; none: only the result.
         platform: auto, cpu, gpu or tpu.
+        overwrite: Replace a file at --out.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
-        InputError: no model, or sequences that can't be read.
+        InputError: no model, sequences that can't be read, or a file at `out` that may not be replaced.
     """
     from ebox.evaluation.reading import read_protocol
     from ebox.evaluation.scores import score_sequences, write_scores
@@ -44,7 +50,8 @@ def predict(
     from ebox.settings.reading import make_config
 
     model = load_model(Path(run))
-    _check_out(out, Path(run), Path(fasta))
+    if out is not None:
+        check_output(out, overwrite=overwrite, inputs={"sequences": fasta})
     sequences = read_sequences(Path(fasta))
     mesh = make_mesh(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
     protocol = read_protocol(Path(run), model.tracks)
@@ -53,19 +60,8 @@ def predict(
     )
     if out is None:
         return result
-    write_scores(result, Path(out))
+    write_scores(result, Path(out), overwrite=overwrite)
     return replace(result, path=Path(out))
-
-
-def _check_out(out: PathLike | None, run: Path, fasta: Path) -> None:
-    """Raise InputError when the scores would replace the sequences or a file of the run."""
-    if out is None:
-        return
-    place = Path(out).resolve()
-    if place == fasta.resolve():
-        raise InputError("is the file of the sequences", file=out, remedy="choose another --out")
-    if place in {(run / name).resolve() for name in run_folder.OWN_FILES}:
-        raise InputError("belongs to the run", file=out, remedy="choose another --out")
 
 
 def describe(result: ScoresResult) -> str:

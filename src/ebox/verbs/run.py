@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
 from ebox.progress import OnEntry, OnStage, PathLike, Progress, quiet
-from ebox.storage.publishing import read_json, write_json
+from ebox.storage.publishing import claim_folder, read_json, write_json
 from ebox.storage.run_folder import REQUEST, clear_run
 from ebox.storage.stamps import SIMULATION, read_stamped
 from ebox.verbs.build import build
@@ -85,24 +85,27 @@ def run(
     Raises:
         InputError: input or settings that a stage can't work with.
     """
+    from ebox.datasets.folder import is_dataset
     from ebox.settings.reading import Config
     from ebox.storage import run_folder
 
     config = Config() if config is None else config
     folder = Path(out)
     _check_early(sources, config, motifs)
-    _check_request(folder, sources, config, resume=resume)
     dataset = folder / run_folder.DATASET_FOLDER
     simulation = find_simulation(sources, config) if simulation is None else simulation
-    if not (resume and dataset.is_dir()):
-        on_stage("build")
-        with _request_kept(folder, _request(sources, config)):
-            build(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
-        # Only now: if the build fails, the earlier run is still whole.
-        if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
-            clear_run(folder)
-    if simulation is not None:
-        write_json(folder / run_folder.SIMULATION, read_stamped(simulation, SIMULATION))
+    # Claimed stage by stage, since the training claims it itself, and its workers are other processes.
+    with claim_folder(folder):
+        _check_request(folder, sources, config, resume=resume)
+        if not (resume and is_dataset(dataset)):
+            on_stage("build")
+            with _request_kept(folder, _request(sources, config)):
+                build(dataset, sources, config, overwrite=overwrite or resume, progress=progress, command=command)
+            # Only now: if the build fails, the earlier run is still whole.
+            if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
+                clear_run(folder)
+        if simulation is not None:
+            write_json(folder / run_folder.SIMULATION, read_stamped(simulation, SIMULATION))
     training = None
     if resume and (folder / run_folder.TRAINING).exists():
         _check_trained(folder, dataset, config)
@@ -111,10 +114,11 @@ def run(
         training = train(
             dataset, folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
         )
-    on_stage("evaluate")
-    evaluation = evaluate(folder, config=config, motifs=motifs, progress=progress, command=command)
-    on_stage("report")
-    return RunResult(folder, report(folder), training, evaluation)
+    with claim_folder(folder):
+        on_stage("evaluate")
+        evaluation = evaluate(folder, config=config, motifs=motifs, progress=progress, command=command)
+        on_stage("report")
+        return RunResult(folder, report(folder), training, evaluation)
 
 
 def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
@@ -185,10 +189,11 @@ def _request_kept(folder: Path, request: dict[str, Any]) -> Iterator[None]:
     If there is an earlier dataset, its request is kept until the new dataset is complete, so that a kill before that
     changes nothing.
     """
+    from ebox.datasets.folder import is_dataset
     from ebox.storage import run_folder
 
-    is_new, path = not folder.exists(), folder / REQUEST
-    if (folder / run_folder.DATASET_FOLDER).is_dir():
+    path = folder / REQUEST
+    if is_dataset(folder / run_folder.DATASET_FOLDER):
         yield
         write_json(path, request)
         return
@@ -197,8 +202,6 @@ def _request_kept(folder: Path, request: dict[str, Any]) -> Iterator[None]:
         yield
     except InputError:
         path.unlink(missing_ok=True)
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
         raise
 
 

@@ -13,6 +13,7 @@ from ebox.errors import InputError
 from ebox.progress import OnEntry, PathLike, quiet
 from ebox.storage.publishing import check_absent, claim_folder, find_command, read_json, write_json
 from ebox.storage.run_folder import MODEL, clear_run
+from ebox.storage.targets import check_folder_target
 from ebox.verbs.verb import Verb
 from ebox.workers.contract import TrainTask
 
@@ -176,6 +177,7 @@ def _flat(config: Config, fingerprint: str) -> dict[str, Any]:
 
 def _check_no_other(folder: Path) -> None:
     """Raise InputError where `folder` is a file or a dataset folder."""
+    check_folder_target(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file, not a folder", file=folder, remedy="choose another --out")
     if (folder / "manifest.json").exists():

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ebox.errors import InputError
+from ebox.errors import InputError, install_command
 
 CONNECT_SECONDS = 10.0
 AUTO, LOCAL = "auto", "local"
@@ -42,7 +42,7 @@ def connect(address: str) -> Iterator[None]:
         try:
             import ray
         except ImportError:
-            raise InputError("Ray is not installed", remedy='pip install "ebox[cluster]"') from None
+            raise InputError("Ray is not installed", remedy=install_command("cluster")) from None
         if ray.is_initialized():
             _check_connected(address, ray.get_runtime_context().gcs_address)
             yield
