@@ -1,7 +1,9 @@
-"""The audit: how many test examples repeat, overlap or resemble a training example."""
+"""The audit: which examples of validation and test repeat, overlap, resemble or descend with a training example."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from ebox.datasets.cleaning import RepeatsResult, find_repeats
 from ebox.datasets.examples import Examples
 from ebox.datasets.folder import SPLITS
 from ebox.datasets.kmers import is_new, iter_rows, long_kmer_hashes
+from ebox.datasets.relatives import find_relatives
 from ebox.datasets.similarity import SketchIndex, index_sketches, similar_across
 from ebox.datasets.splits import factorize
 from ebox.progress import Progress, quiet
@@ -21,27 +24,49 @@ NUM_EXAMPLES_SHOWN = 10
 MAX_ROWS_FOR_LONG_KMERS = 20_000
 _MAX_TABLE_BITS = 26
 _LOOKUPS_AT_ONCE = 1 << 23
+_Pairs = tuple[Int64[np.ndarray, " row"], Int64[np.ndarray, " row"]]
 _SIDES = (("train", "validation"), ("train", "test"), ("validation", "test"))
 
 
+@dataclass(frozen=True)
+class AuditResult:
+    """What the splits share, in counts; and for each example a training example that it is related to, or -1.
+
+    `relative` is -1 for all examples of the training split. `report` is laid out in docs/formats.md.
+    """
+
+    report: dict[str, Any]
+    relative: Int64[np.ndarray, " example"]
+
+
 def audit_splits(
-    examples: Examples, max_similarity: float, seed: int, index: SketchIndex | None = None, progress: Progress = quiet
-) -> dict[str, Any]:
-    """Count what the splits share, and the repeats inside each; the structure is in docs/formats.md.
+    examples: Examples,
+    max_similarity: float,
+    seed: int,
+    *,
+    suspects: Bool[np.ndarray, " example"] | None = None,
+    progress: Progress = quiet,
+) -> AuditResult:
+    """Count what the splits share, and the repeats inside each.
 
     Args:
         examples: With their splits assigned.
         max_similarity: Share of k-mers above which two sequences count as nearly the same.
         seed: For the sample of rows in the 31-mer check.
-        index: Sketch index of the same examples; none: made here.
+        suspects: Rows that may have relatives in another split; none: all.
         progress: Called with the stage.
     """
-    index = index_sketches(examples.codes) if index is None else index
+    index = index_sketches(examples.codes)
+    suspects = np.ones(len(examples), dtype=bool) if suspects is None else suspects
     repeats = find_repeats(examples.codes)
-    pairs = []
+    pairs, relative = [], np.full(len(examples), -1, dtype=np.int64)
     for number, (left, right) in enumerate(_SIDES):
         progress("auditing the splits", number, len(_SIDES) + 1)
-        pairs.append(_audit_pair(examples, left, right, max_similarity, repeats, index))
+        found = _find_shared(examples, left, right, max_similarity, repeats, index, suspects, progress)
+        pairs.append(_describe_pair(examples, left, right, found))
+        if left == "train":
+            for rows, partners in found.values():
+                relative[rows] = np.where(relative[rows] < 0, partners, relative[rows])
     progress("auditing the splits", len(_SIDES), len(_SIDES) + 1)
     report = {
         "max_similarity": max_similarity,
@@ -51,7 +76,7 @@ def audit_splits(
         "shared_kmers": _audit_long_kmers(examples, seed),
     }
     progress("auditing the splits", len(_SIDES) + 1, len(_SIDES) + 1)
-    return report
+    return AuditResult(report, relative)
 
 
 def _audit_within(examples: Examples, split: int, repeats: RepeatsResult) -> dict[str, int]:
@@ -71,16 +96,38 @@ def _audit_within(examples: Examples, split: int, repeats: RepeatsResult) -> dic
     }
 
 
-def _audit_pair(
-    examples: Examples, left: str, right: str, max_similarity: float, repeats: RepeatsResult, index: SketchIndex
-) -> dict[str, Any]:
+def _find_shared(
+    examples: Examples,
+    left: str,
+    right: str,
+    max_similarity: float,
+    repeats: RepeatsResult,
+    index: SketchIndex,
+    suspects: Bool[np.ndarray, " example"],
+    progress: Progress,
+) -> dict[str, _Pairs]:
+    """For each kind of finding the rows of the right split, each once, and a row of the left split."""
     left_split, right_split = SPLITS.index(left), SPLITS.index(right)
     exact, flipped = _equal_across(examples, left_split, right_split, repeats)
     side = np.where(examples.split == left_split, 0, np.where(examples.split == right_split, 1, 2))
     similar = similar_across(examples.codes, side.astype(np.uint8), max_similarity, index)
     overlaps = _overlaps_across(examples, left_split, right_split)
-    found = {"exact": exact, "reverse_complement": flipped, "overlap": overlaps, "similar": similar}
-    report: dict[str, Any] = {"of": right, "in": left, "num_examples": int((side == 1).sum())}
+    relatives = find_relatives(
+        examples.codes, np.flatnonzero((side == 1) & suspects), np.flatnonzero(side == 0), progress
+    )
+    rows, at = np.unique(relatives.query, return_index=True)
+    return {
+        "exact": exact,
+        "reverse_complement": flipped,
+        "overlap": overlaps,
+        "similar": similar,
+        "relative": (rows, relatives.source[at]),
+    }
+
+
+def _describe_pair(examples: Examples, left: str, right: str, found: Mapping[str, _Pairs]) -> dict[str, Any]:
+    num = int((examples.split == SPLITS.index(right)).sum())
+    report: dict[str, Any] = {"of": right, "in": left, "num_examples": num}
     for name, (leaking, partner) in found.items():
         differs = (examples.targets[leaking] != examples.targets[partner]).any(axis=1)
         report[name] = {

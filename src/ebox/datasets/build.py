@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from ebox.datasets.audit import audit_splits
-from ebox.datasets.cleaning import drop_blacklisted, drop_made_repeats, drop_repeats, drop_train_repeats, drop_unknown
+from ebox.datasets.audit import AuditResult, audit_splits
+from ebox.datasets.cleaning import (
+    drop_blacklisted,
+    drop_made_repeats,
+    drop_near_positives,
+    drop_repeats,
+    drop_train_repeats,
+    drop_unknown,
+    find_near_positives,
+)
 from ebox.datasets.contigs import check_chroms, compare_bases
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
+from ebox.datasets.families import link_relatives
 from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.quality import Beware
@@ -73,6 +82,7 @@ class _Build:
     kinds: list[str]
     log: DropLog = field(default_factory=DropLog)
     made: dict[str, dict[str, int]] = field(default_factory=dict)
+    num_near_positives: int = 0
     genome: Genome | None = None
     blacklist: Intervals | None = None
     bound: list[Intervals] = field(default_factory=list)
@@ -167,6 +177,7 @@ def _publish(build: _Build, out: Path, *, overwrite: bool, command: Sequence[str
             cluster=cluster,
             made=build.made,
             split=split,
+            num_near_positives=build.num_near_positives,
             audit=audit,
             command=command,
         )
@@ -227,7 +238,20 @@ def _clean(build: _Build, examples: Examples) -> Examples:
         examples = drop_unknown(examples, build.config.max_n_fraction, build.log)
         examples = drop_repeats(examples, build.log)
     build.progress("cleaning", 1, 1)
+    examples = _part_from_positives(build, examples)
     _check_classes(build, examples)
+    return examples
+
+
+def _part_from_positives(build: _Build, examples: Examples) -> Examples:
+    """Drop given negatives that lie on a positive or resemble it, or count them."""
+    rows = np.flatnonzero(~examples.is_positive)
+    if not len(rows) or len(rows) == len(examples):
+        return examples
+    index = index_sketches(examples.codes, build.progress)
+    if build.files.negatives and build.config.drop_near_positives:
+        return drop_near_positives(examples, rows, index, build.log)
+    build.num_near_positives = len(find_near_positives(examples, rows, index)[0])
     return examples
 
 
@@ -308,14 +332,20 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
 
 def _split(
     build: _Build, examples: Examples
-) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any], dict[str, Any]]:
-    """Cluster, split and audit."""
+) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any], AuditResult]:
+    """Assign the splits, find the clusters that a random split keeps whole and the families in each split, audit."""
     config = build.config
     index = index_sketches(examples.codes, build.progress)
-    label = cluster_similar(examples.codes, config.max_similarity, index, build.progress)
-    cluster = link_examples(examples, label)
+    cluster = link_examples(examples, cluster_similar(examples.codes, config.max_similarity, index, build.progress))
+    del index
     mode = "given" if build.files.splits else choose_split(examples, config.split)
+    # With a limit of 1 nothing is kept together, whatever it is.
+    join_families = config.keep_families and config.max_similarity < 1.0
+    num_cut, suspects = 0, np.ones(len(examples), dtype=bool)
     if mode == "random":
+        if join_families:
+            everything = [np.arange(len(examples))]
+            cluster, num_cut, suspects = link_relatives(examples.codes, cluster, everything, build.progress)
         split = split_at_random(cluster, examples.kind, config.split_fractions, config.seed)
         examples = replace(examples, split=split)
     elif mode == "chromosome":
@@ -325,11 +355,14 @@ def _split(
         out = draw_balanced(examples, np.isin(examples.kind, build.given_kinds()), config.seed)
         build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "")
         keep = np.setdiff1d(np.arange(len(examples)), out)
-        examples, cluster = examples.take(keep), cluster[keep]
-        index = index_sketches(examples.codes, build.progress)
+        examples, cluster, suspects = examples.take(keep), cluster[keep], suspects[keep]
     check_splits(examples, config, mode, _describe_losses(build.log), cluster=cluster)
-    audit = audit_splits(examples, config.max_similarity, config.seed, index, build.progress)
-    return examples, cluster, {**_describe_split(config, mode), **explain_split(examples, config.split, mode)}, audit
+    if mode != "random" and join_families:
+        held_out = [np.flatnonzero(examples.split == number) for number in (1, 2)]
+        cluster, num_cut, _ = link_relatives(examples.codes, cluster, held_out, build.progress)
+    audit = audit_splits(examples, config.max_similarity, config.seed, suspects=suspects, progress=build.progress)
+    why = explain_split(examples, config.split, mode)
+    return examples, cluster, {**_describe_split(config, mode), **why, "num_cut_links": num_cut}, audit
 
 
 def _describe_losses(log: DropLog) -> str:

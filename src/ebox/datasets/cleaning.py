@@ -11,11 +11,17 @@ from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
 from ebox.datasets.examples import DropLog, Dropped, Examples, places_of
 from ebox.datasets.kmers import group_equal, iter_rows, sequence_keys
+from ebox.datasets.similarity import SketchIndex, similar_across
+from ebox.datasets.splits import factorize
 from ebox.errors import InputError
 from ebox.sequences.codes import gc_fraction, n_fraction, reverse_complement
 
 if TYPE_CHECKING:
     from ebox.sequences.intervals import Intervals
+
+
+# Share of k-mers: two windows of one locus that overlap by 54 %, or a copy with 4 % of its bases changed.
+_SAME_LOCUS = 0.5
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,64 @@ def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog) -> 
     bad = placed[overlaps_any(places_of(examples, placed), blacklist)]
     log.add_examples(examples, bad, Dropped.BLACKLISTED, "")
     return _without(examples, bad)
+
+
+def find_near_positives(
+    examples: Examples, rows: Int64[np.ndarray, " row"], index: SketchIndex
+) -> tuple[Int64[np.ndarray, " near"], list[str]]:
+    """Find negatives at `rows` that share half their place, or more than half their k-mers, with a positive.
+
+    Such a negative is bound where the positive is, so its label is doubtful.
+
+    Args:
+        examples: All examples.
+        rows: The negatives.
+        index: Sketch index of the examples.
+
+    Returns:
+        The rows in rising order, and words for dropped.tsv that name the positive.
+    """
+    side = np.full(len(examples), 2, dtype=np.uint8)
+    side[rows], side[examples.is_positive] = 1, 0
+    alike = similar_across(examples.codes, side, _SAME_LOCUS, index)
+    details = {row: f"resembles={examples.names[at]}" for row, at in zip(*map(np.ndarray.tolist, alike), strict=True)}
+    on = _find_on(examples, rows, np.flatnonzero(side == 0))
+    details |= {row: f"overlaps={examples.names[at]}" for row, at in zip(*on, strict=True)}
+    near = sorted(details)
+    return np.array(near, dtype=np.int64), [details[row] for row in near]
+
+
+def drop_near_positives(
+    examples: Examples, rows: Int64[np.ndarray, " row"], index: SketchIndex, log: DropLog
+) -> Examples:
+    """Drop negatives that lie on a positive, or are nearly the same: see `find_near_positives`.
+
+    Args:
+        examples: All examples.
+        rows: The negatives.
+        index: Sketch index of the examples.
+        log: Where they are listed.
+    """
+    near, details = find_near_positives(examples, rows, index)
+    log.add_examples(examples, near, Dropped.NEAR_POSITIVE, details)
+    return _without(examples, near)
+
+
+def _find_on(examples: Examples, rows: np.ndarray, positives: np.ndarray) -> tuple[list[int], list[int]]:
+    """Rows whose place shares at least half its length with that of a positive, and the positive."""
+    rows, positives = rows[examples.has_place[rows]], positives[examples.has_place[positives]]
+    _, chrom = factorize(examples.chrom)
+    # All chromosomes on one number line; each is shorter than 2^40.
+    place = examples.start + (chrom << 40)
+    positives = positives[np.argsort(place[positives], kind="stable")]
+    if not len(positives):
+        return [], []
+    after = np.searchsorted(place[positives], place[rows])
+    left = positives[np.maximum(after - 1, 0)]
+    right = positives[np.minimum(after, len(positives) - 1)]
+    nearest = np.where(np.abs(place[rows] - place[left]) <= np.abs(place[right] - place[rows]), left, right)
+    on = 2 * np.abs(place[rows] - place[nearest]) <= examples.codes.shape[1]
+    return rows[on].tolist(), nearest[on].tolist()
 
 
 def _without(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Examples:

@@ -158,6 +158,7 @@ class Dropped(Code):
     CONFLICTING = "conflicting_labels"
     DUPLICATE = "duplicate"
     IN_OTHER_SPLIT = "in_other_split"
+    NEAR_POSITIVE = "near_positive"
     NOT_DRAWN = "not_drawn"
     OFF_CONTIG = "off_contig"
     TOO_MUCH_N = "too_much_n"

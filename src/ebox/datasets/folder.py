@@ -39,6 +39,7 @@ EXAMPLE_COLUMNS = (
     "n_fraction",
     "cluster",
     "parent",
+    "relative",
 )
 BUILD_AGAIN = DATASET.remedy
 _CHUNK_BYTES = 1 << 22

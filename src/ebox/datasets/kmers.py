@@ -43,7 +43,7 @@ def kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP
         codes: Sequences; a k-mer with an N gets NO_KMER.
         kmer_bp: 1 to 16: two bits a base fill 32 bits. Different k-mers have different hashes.
     """
-    forward, reverse = _strand_kmers(codes, kmer_bp, np.dtype(np.uint32))
+    forward, reverse = strand_kmers(codes, kmer_bp, np.dtype(np.uint32))
     hashes = _mix(np.minimum(forward, reverse))
     # The one k-mer whose hash is NO_KMER gets the next lower hash: one collision among 4^16.
     np.minimum(hashes, NO_KMER - np.uint32(1), out=hashes)
@@ -53,7 +53,7 @@ def kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP
 
 def long_kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = 31) -> UInt64[np.ndarray, "batch kmer"]:
     """The canonical k-mer of up to 31 bases at each position, as 62 bits; all ones for a k-mer with an N."""
-    forward, reverse = _strand_kmers(codes, kmer_bp, np.dtype(np.uint64))
+    forward, reverse = strand_kmers(codes, kmer_bp, np.dtype(np.uint64))
     hashes: np.ndarray = np.minimum(forward, reverse)
     _blank_unknown(codes, kmer_bp, hashes)
     return hashes
@@ -124,9 +124,7 @@ def distinct(values: UInt64[np.ndarray, " value"]) -> UInt64[np.ndarray, " disti
     return values[is_new(values)]
 
 
-def _strand_kmers(
-    codes: np.ndarray, kmer_bp: int, dtype: np.dtype[np.unsignedinteger]
-) -> tuple[np.ndarray, np.ndarray]:
+def strand_kmers(codes: np.ndarray, kmer_bp: int, dtype: np.dtype[np.unsignedinteger]) -> tuple[np.ndarray, np.ndarray]:
     """K-mers of both strands at each position, as numbers of two bits a base."""
     if not 1 <= kmer_bp <= min(codes.shape[1], dtype.itemsize * 4):
         raise ValueError(f"k-mers of {kmer_bp} in sequences of {codes.shape[1]}")

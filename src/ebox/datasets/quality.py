@@ -28,10 +28,13 @@ class Beware(Code):
     LEAK_EQUAL = "leak_equal"
     LEAK_OVERLAP = "leak_overlap"
     LEAK_SIMILAR = "leak_similar"
+    LEAK_RELATIVE = "leak_relative"
     LEAK_KMERS = "leak_kmers"
     REPEATS = "repeats"
     CONFLICTS = "conflicts"
     CONFLICTS_DROPPED = "conflicts_dropped"
+    NEAR_POSITIVES = "near_positives"
+    NEAR_POSITIVES_DROPPED = "near_positives_dropped"
     FEW_MADE = "few_made"
     GC_DIFFERS = "gc_differs"
     GENOME_DIFFERS = "genome_differs"
@@ -64,6 +67,7 @@ def report_quality(
     cluster: Int64[np.ndarray, " example"],
     made: Mapping[str, Mapping[str, int]],
     split: Mapping[str, Any],
+    num_near_positives: int,
     audit: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Make the report; every key is explained in docs/formats.md.
@@ -77,6 +81,7 @@ def report_quality(
         cluster: Cluster of each example.
         made: For each made kind how many were wanted and made.
         split: Mode and settings of the split.
+        num_near_positives: Negatives that lie on a positive, or are nearly the same, and were kept.
         audit: From `audit_splits`.
     """
     sizes = np.bincount(cluster)
@@ -103,6 +108,7 @@ def report_quality(
             "largest": int(sizes.max(initial=0)),
         },
         "split": dict(split),
+        "num_near_positives": num_near_positives,
         "audit": dict(audit),
     }
     report["warnings"] = [*map(dict, log.notes), *_warn(report)]
@@ -163,7 +169,9 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for pair in audit["between"]:
         num = pair["num_examples"]
         about = {"of": pair["of"], "in": pair["in"], "num_examples": num}
-        found = {key: pair[key]["num_examples"] for key in ("exact", "reverse_complement", "overlap", "similar")}
+        found = {
+            key: pair[key]["num_examples"] for key in ("exact", "reverse_complement", "overlap", "similar", "relative")
+        }
         if equal := found["exact"] + found["reverse_complement"]:
             yield note(Beware.LEAK_EQUAL, {**about, "num": equal})
         if found["overlap"]:
@@ -171,6 +179,8 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if found["similar"] > LEAK_WARNING * num:
             limits = {key: audit[key] for key in ("max_similarity", "kmer_bp")}
             yield note(Beware.LEAK_SIMILAR, {**about, "num": found["similar"], **limits})
+        if found["relative"] > LEAK_WARNING * num:
+            yield note(Beware.LEAK_RELATIVE, {**about, "num": found["relative"]})
     shared = audit["shared_kmers"]
     for name in ("validation", "test"):
         for label, counts in shared[name].items():
@@ -230,6 +240,10 @@ def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield note(Beware.FEW_MADE, values | _compare_gc(report["kinds"], kind))
     if conflicts := report["dropped"].get(Dropped.CONFLICTING, 0):
         yield note(Beware.CONFLICTS_DROPPED, {"num": conflicts})
+    if near := report["num_near_positives"]:
+        yield note(Beware.NEAR_POSITIVES, {"num": near})
+    if near := report["dropped"].get(Dropped.NEAR_POSITIVE, 0):
+        yield note(Beware.NEAR_POSITIVES_DROPPED, {"num": near})
     records = sum(source["records"] for source in report["sources"] if source["role"] not in ("genome", "blacklist"))
     dropped = sum(num for reason, num in report["dropped"].items() if reason != Dropped.NOT_DRAWN)
     if dropped > LOSS_WARNING * records:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from ebox.datasets.audit import AuditResult
 from ebox.datasets.cleaning import measure_gc, measure_n
 from ebox.datasets.examples import DropLog, Examples, Source
 from ebox.datasets.folder import EXAMPLE_COLUMNS, MANIFEST, SPLITS, compute_fingerprint, describe_files
@@ -31,7 +32,8 @@ def write_dataset(
     cluster: Int64[np.ndarray, " example"],
     made: Mapping[str, Mapping[str, int]],
     split: Mapping[str, Any],
-    audit: Mapping[str, Any],
+    num_near_positives: int = 0,
+    audit: AuditResult,
     command: Sequence[str],
 ) -> None:
     """Write all files of a dataset into an empty folder; the structure is in docs/formats.md.
@@ -45,6 +47,7 @@ def write_dataset(
         cluster: Cluster of each example.
         made: For each made kind of negative how many were wanted and made.
         split: Mode and settings of the split.
+        num_near_positives: Negatives that lie on a positive, or are nearly the same, and were kept.
         audit: From `audit_splits`.
         command: The command line.
     """
@@ -52,10 +55,21 @@ def write_dataset(
     gc, n_fraction = measure_gc(examples.codes), measure_n(examples.codes)
     _write_codes(folder / "codes.npy", examples.codes, order)
     np.save(folder / "targets.npy", examples.targets[order], allow_pickle=False)
-    _write_examples(folder / "examples.parquet", examples, order, kinds, log.sources, gc, n_fraction, cluster)
+    _write_examples(
+        folder / "examples.parquet", examples, order, kinds, log.sources, gc, n_fraction, cluster, audit.relative
+    )
     _write_dropped(folder / "dropped.tsv", log)
     quality = report_quality(
-        examples, kinds, log, gc=gc, n_fraction=n_fraction, cluster=cluster, made=made, split=split, audit=audit
+        examples,
+        kinds,
+        log,
+        gc=gc,
+        n_fraction=n_fraction,
+        cluster=cluster,
+        made=made,
+        split=split,
+        num_near_positives=num_near_positives,
+        audit=audit.report,
     )
     write_json(folder / "quality.json", quality)
     files = describe_files(folder)
@@ -108,12 +122,13 @@ def _write_examples(
     gc: np.ndarray,
     n_fraction: np.ndarray,
     cluster: np.ndarray,
+    relative: np.ndarray,
 ) -> None:
     import polars
 
     new_row = np.empty(len(order), dtype=np.int64)
     new_row[order] = np.arange(len(order))
-    parent = examples.parent[order]
+    parent, relative = examples.parent[order], relative[order]
     _, numbered = np.unique(cluster[order], return_inverse=True)
     columns = {
         "name": polars.Series([examples.names[row] for row in order.tolist()], dtype=polars.String),
@@ -128,9 +143,10 @@ def _write_examples(
         "n_fraction": polars.Series(n_fraction[order]),
         "cluster": polars.Series(numbered.astype(np.int64)),
         "parent": polars.Series(np.where(parent >= 0, new_row[parent], -1)),
+        "relative": polars.Series(np.where(relative >= 0, new_row[relative], -1)),
     }
     by_place = dict.fromkeys(("chrom", "start", "end"), polars.col("start") < 0)
-    unknown = by_place | {"parent": polars.col("parent") < 0}
+    unknown = by_place | {name: polars.col(name) < 0 for name in ("parent", "relative")}
     table = polars.DataFrame({name: columns[name] for name in EXAMPLE_COLUMNS}).with_columns(
         polars.when(test).then(None).otherwise(polars.col(name)).alias(name) for name, test in unknown.items()
     )

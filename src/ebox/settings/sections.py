@@ -38,6 +38,9 @@ class DataConfig(Settings):
     )
     negative_ratio: Positive = setting(1.0, "Shuffled or matched negatives made for each positive.")
     balance_given: bool = setting(False, "Draw one given negative for each positive; false: keep all given negatives.")
+    drop_near_positives: bool = setting(
+        True, "Drop given negatives that share half their place, or more than half their 16-mers, with a positive."
+    )
     max_n_fraction: Fraction = setting(0.1, "Examples with a larger share of N than this are dropped.")
     gc_tolerance: Fraction = setting(0.02, "Greatest difference in GC of a matched negative.")
     min_peak_distance_bp: Annotated[int, Field(ge=0)] = setting(
@@ -55,7 +58,13 @@ class DataConfig(Settings):
     test_chroms: tuple[str, ...] = setting(("chr1", "chr8", "chr9"), "Chromosomes of the test split.")
     max_similarity: Fraction = setting(
         0.5,
-        "Sequences that share more than this of their k-mers are kept on one side of a random split.",
+        "Sequences that share more than this of their k-mers are kept on one side of a random split; 1: none are, "
+        "relatives neither.",
+    )
+    keep_families: bool = setting(
+        True,
+        "Keep relatives (80 % identity over half the window) on one side of a random split, and count them as one "
+        "where an interval is estimated.",
     )
     clean_given_splits: bool = setting(
         False,

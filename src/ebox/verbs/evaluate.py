@@ -95,10 +95,11 @@ def evaluate(
         mesh=make_mesh(find_local_devices(parallel)),
         progress=progress,
     )
+    related = None if is_own else _mark_related(folder, dataset, progress)
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
     facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, progress=progress)
     facts["command"] = find_command(command)
-    facts["seen_in_training"] = None if is_own else _count_seen(folder, dataset)
+    facts["seen_in_training"] = None if is_own else _count_seen(related, dataset)
     suffix = "" if is_own else f"-{dataset.path.resolve().name}"
     _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), dataset, logits, held_out)
     if is_own:
@@ -108,20 +109,28 @@ def evaluate(
     return EvaluationResult(path, facts)
 
 
-def _count_seen(folder: Path, data: Dataset) -> dict[str, int] | None:
-    """How many test sequences of another dataset trained this network; None where its own dataset is missing."""
+def _mark_related(folder: Path, data: Dataset, progress: Progress) -> np.ndarray | None:
+    """For another dataset which of its examples this network has seen; None where its own dataset is missing."""
     import numpy as np
 
-    from ebox.datasets.cleaning import find_repeats
+    from ebox.datasets.seen import find_seen
 
     try:
         own, _ = open_dataset_of(folder, None)
     except InputError:
         return None
-    trained, test = own.codes[own.rows("train")], data.codes[data.rows("test")]
-    repeats = find_repeats(np.concatenate([trained, test]))
-    seen = (repeats.row >= len(trained)) & (repeats.first < len(trained))
-    return {"num_examples": int(seen.sum()), "of": len(test)}
+    held_out = slice(data.rows("validation").start, data.rows("test").stop)
+    related = np.zeros(len(data), dtype=bool)
+    related[held_out] = find_seen(own, data, held_out, progress)
+    return related
+
+
+def _count_seen(related: np.ndarray | None, data: Dataset) -> dict[str, int] | None:
+    """How many test sequences of another dataset this network has seen."""
+    if related is None:
+        return None
+    test = related[data.rows("test")]
+    return {"num_examples": int(test.sum()), "of": len(test)}
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:

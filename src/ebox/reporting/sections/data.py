@@ -10,7 +10,7 @@ from ebox.reporting.section import Section
 from ebox.storage import run_folder
 from ebox.storage.names import SPLITS
 
-LEAKS = ("exact", "reverse_complement", "overlap", "similar")
+LEAKS = ("exact", "reverse_complement", "overlap", "similar", "relative")
 
 
 def collect(files: RunFiles) -> dict[str, Any]:

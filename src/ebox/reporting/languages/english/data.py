@@ -153,6 +153,7 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "conflicting_labels": "conflicting labels",
     "duplicate": "duplicate",
     "in_other_split": "also in validation or test",
+    "near_positive": "lies on a positive or resembles it",
     "not_drawn": "not drawn",
     "off_contig": "off contig",
     "too_much_n": "too much N",
@@ -163,9 +164,15 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "leak_overlap": "leakage: {num:,} of {num_examples:,} {of} examples overlap one of {in}",
     "leak_similar": "leakage: {num:,} of {num_examples:,} {of} sequences share more than {max_similarity:.0%} of their "
     "{kmer_bp}-mers with one of {in}",
+    "leak_relative": "leakage: {num:,} of {num_examples:,} {of} sequences have a relative in {in} (80 % identity over "
+    "half the window); metrics are given without them, too",
     "leak_kmers": "leakage: {share:.0%} of the {label} examples of {of} share a {kmer_bp}-mer with {in}",
     "repeats": "repeats: {num:,} examples of {of} equal an earlier one of {of}",
     "conflicts": "conflict: {num:,} sequences of {of} stand there with both labels",
+    "near_positives": "conflict: {num:,} negatives share half their place, or more than half their 16-mers, with a "
+    "positive: are they unbound?",
+    "near_positives_dropped": "conflict: {num:,} negatives dropped: they share half their place, or more than half "
+    "their 16-mers, with a positive (data.drop_near_positives = false keeps them)",
     "conflicts_dropped": "{num:,} records dropped: the same sequence stands there with both labels",
     "few_made": _tell_few_made,
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "

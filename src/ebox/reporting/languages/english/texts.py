@@ -79,6 +79,7 @@ TEXTS: dict[str, dict[str, Any]] = {
             "reverse_complement": "Its reverse complement",
             "overlap": "Overlapping coordinates",
             "similar": "Nearly the same sequence",
+            "relative": "Relative: 80 % identity over half the window",
         },
     },
     "training": {
