@@ -21,6 +21,7 @@ KINDS: Mapping[str, Any] = {
     "str": str,
     "str | None": str | None,
     "bool": bool,
+    "float | None": float | None,
 }
 FILES = list[Path] | None
 REPEATED: Mapping[Any, Any] = {FILES: list[Path], list[str] | None: list[str]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -14,6 +16,6 @@ def count_clusters(cluster: Int[np.ndarray, " example"], is_positive: Bool[np.nd
     return {"positive": len(np.unique(cluster[is_positive])), "negative": len(np.unique(cluster[~is_positive]))}
 
 
-def has_enough(num_clusters: dict[str, int]) -> bool:
+def has_enough(num_clusters: Mapping[str, int]) -> bool:
     """Whether there are clusters enough of each class for an interval."""
     return min(num_clusters.values()) >= MIN_CLUSTERS

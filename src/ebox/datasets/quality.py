@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from ebox.datasets.clusters import MIN_CLUSTERS, count_clusters, has_enough
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source
 from ebox.datasets.folder import SPLITS
 from ebox.storage.notes import Code, note
@@ -31,6 +32,7 @@ class Beware(Code):
     CONFLICTS = "conflicts"
     CONFLICTS_DROPPED = "conflicts_dropped"
     FEW_MADE = "few_made"
+    FEW_TO_MEASURE = "few_to_measure"
     GC_DIFFERS = "gc_differs"
     MANY_DROPPED = "many_dropped"
 
@@ -81,12 +83,19 @@ def report_quality(
             "num_clusters": int((sizes > 0).sum()),
             "num_examples_in_company": int(sizes[sizes > 1].sum()),
             "largest": int(sizes.max(initial=0)),
+            "by_split": _count_by_split(examples, cluster),
         },
         "split": dict(split),
         "audit": dict(audit),
     }
     report["warnings"] = _warn(report)
     return report
+
+
+def _count_by_split(examples: Examples, cluster: Int64[np.ndarray, " example"]) -> dict[str, dict[str, int]]:
+    """How many clusters of each class each split holds."""
+    parts = {name: examples.split == number for number, name in enumerate(SPLITS)}
+    return {name: count_clusters(cluster[part], examples.is_positive[part]) for name, part in parts.items()}
 
 
 def _describe_source(examples: Examples, number: int, source: Source) -> dict[str, Any]:
@@ -118,6 +127,7 @@ def _warn(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a reader of the report should know, as notes."""
     return [
         *_warn_of_leaks(report["audit"]),
+        *_warn_of_few(report["clusters"]["by_split"]),
         *_warn_of_repeats(report["audit"]),
         *_warn_of_gc(report["kinds"]),
         *_warn_of_losses(report),
@@ -143,6 +153,12 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             if share > KMER_WARNING:
                 about = {"label": label, "of": name, "in": shared["in"]}
                 yield note(Beware.LEAK_KMERS, {**about, "share": share, "kmer_bp": shared["kmer_bp"]})
+
+
+def _warn_of_few(by_split: Mapping[str, Mapping[str, int]]) -> Iterator[dict[str, Any]]:
+    for name in ("validation", "test"):
+        if not has_enough(by_split[name]):
+            yield note(Beware.FEW_TO_MEASURE, {"of": name, **by_split[name], "needed": MIN_CLUSTERS})
 
 
 def _warn_of_repeats(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

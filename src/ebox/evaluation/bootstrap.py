@@ -151,8 +151,9 @@ def bootstrap_models(
 def compare_models(first: BootstrapResult, second: BootstrapResult, metric: ComparedMetric) -> ComparisonResult:
     """Test whether two models differ in a metric, in either direction (DeLong 1988, clusters: Obuchowski 1997).
 
-    The difference over its standard error is held against Student's t, with degrees of freedom by the number of clusters.
-    Where two models both rank perfectly nothing varies, and the ends follow from those of the two (Zou and Donner 2008).
+    The difference over its standard error is held against Student's t, whose degrees of freedom follow from the number
+    of clusters. Where both models rank perfectly nothing varies, and the ends follow from those of the two (Zou and
+    Donner 2008).
     """
     value, clusters = first.values[metric] - second.values[metric], first.clusters
     if not clusters.has_enough:
@@ -164,10 +165,9 @@ def compare_models(first: BootstrapResult, second: BootstrapResult, metric: Comp
     error = math.sqrt(found.total * min(clusters.sizes) / (min(clusters.sizes) - 1))
     degrees = count_degrees((found.of_positives, found.of_negatives), clusters.sizes)
     if error < 1e-12:
-        one, other = first.interval(metric), second.interval(metric)
-        assert one.low is not None and one.high is not None and other.low is not None and other.high is not None
-        down = math.hypot(one.value - one.low, other.high - other.value)
-        up = math.hypot(one.high - one.value, other.value - other.low)
+        (low, high), (other_low, other_high) = first.ends[metric], second.ends[metric]
+        own, other = first.values[metric], second.values[metric]
+        down, up = math.hypot(own - low, other_high - other), math.hypot(high - own, other - other_low)
         return ComparisonResult(metric, MetricResult(value, value - down, value + up), 1.0)
     half = find_quantile(degrees) * error
     return ComparisonResult(metric, MetricResult(value, value - half, value + half), _find_p(value / error, degrees))

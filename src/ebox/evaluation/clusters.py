@@ -31,7 +31,7 @@ class Influence:
 
 @dataclass(frozen=True)
 class Variance:
-    """Variance of a metric over samples: what the positives add, what the negatives add, and both with what they share."""
+    """Variance of a metric over samples: what positives add, what negatives add, and both with what they share."""
 
     of_positives: float
     of_negatives: float
@@ -75,7 +75,7 @@ class Clustering:
         return self.num_clusters["positive"], self.num_clusters["negative"]
 
     def weigh(self, influence: Influence) -> Variance:
-        """The variance of a metric from sums over clusters (Obuchowski 1997), for clusters of one or of both classes."""
+        """The variance of a metric from sums over clusters, which may hold both classes (Obuchowski 1997)."""
         sums = [
             np.bincount(number, values, self.num_all) / len(values)
             for number, values in ((self.positive, influence.positive), (self.negative, influence.negative))

@@ -21,8 +21,8 @@ def trace_auroc(positives: Values, negatives: Values) -> Influence:
 def trace_auprc(positives: Values, negatives: Values, negative_factor: float = 1.0) -> Influence:
     """The influence function of average precision, where each class keeps its size.
 
-    Precision at a positive is T / (T + f F), with T positives and F negatives at or above it. An example counts where it
-    stands, and through T or F in the precision at every positive that stands below it.
+    Precision at a positive is T / (T + f F), with T positives and F negatives at or above it. An example counts where
+    it stands, and through T or F in the precision at every positive below it.
 
     Args:
         positives: Scores.

@@ -39,7 +39,7 @@ def count_degrees(variances: Ends, sizes: Ends) -> float:
 def bound_auroc(
     value: float, positives: Float[np.ndarray, " _"], negatives: Float[np.ndarray, " _"], clusters: Clustering
 ) -> Ends:
-    """A score interval: every value that the AUROC found does not contradict, each with the variance that it would have.
+    """A score interval: the values that the AUROC found does not contradict, each with the variance it would have.
 
     The variance at a value q is that of two normals of AUROC q, whose correlation within clusters is that of the normal
     scores found, times a factor. The factor carries the clustered DeLong variance at the value found (Obuchowski 1997);
@@ -86,7 +86,7 @@ def bound_auprc(value: float, influence: Influence, odds: float, clusters: Clust
 
 
 def bound_share(hits: Float[np.ndarray, " examples"], number: np.ndarray) -> Ends:
-    """Wilson's interval of a share, with the number of examples that the clusters are worth (Korn and Graubard 1998)."""
+    """Wilson's interval of a share, with as many examples as the clusters are worth (Korn and Graubard 1998)."""
     share, num, num_clusters = float(hits.mean()), len(hits), len(np.unique(number))
     sums = np.bincount(number, hits - share) / num
     found = float(sums @ sums) * num_clusters / max(num_clusters - 1, 1)
@@ -124,6 +124,24 @@ def bound_calls(shares: tuple[float, float], ends: tuple[Ends, Ends], sizes: tup
     every = [np.full(5, float(size)) for size in sizes]
     values = weigh_calls(sensitivity * every[0], (1.0 - specificity) * every[1], *every)
     return {name: combine_ends(five) for name, five in values.items()}
+
+
+def bound_precision(shares: tuple[float, float], ends: tuple[Ends, Ends], odds: float) -> tuple[float | None, Ends]:
+    """Precision where there are `odds` negatives for a positive, and its interval; None where nothing is called.
+
+    Args:
+        shares: Sensitivity and specificity.
+        ends: Their intervals.
+        odds: Negatives for each positive.
+    """
+    (found, right), (of_found, of_right) = shares, ends
+    sensitivity = np.array([found, *of_found, found, found])
+    false = odds * (1.0 - np.array([right, right, right, *of_right]))
+    if sensitivity[0] + false[0] <= 0.0:
+        return None, (0.0, 1.0)
+    five = sensitivity / np.maximum(sensitivity + false, NEAREST)
+    low, high = combine_ends(five)
+    return float(five[0]), (max(low, 0.0), min(high, 1.0))
 
 
 def combine_ends(five: Float[np.ndarray, 5]) -> Ends:

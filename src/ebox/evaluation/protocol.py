@@ -26,6 +26,7 @@ from ebox.evaluation.split_metrics import (
     choose_threshold_of,
     compare_with_best,
     describe_figures,
+    measure_prevalences,
     measure_split,
     squash,
 )
@@ -145,6 +146,9 @@ def _evaluate_track(
     for split, scores in splits.items():
         report.step(f"measuring {name} on {split}")
         sections[split], samples[split] = measure_split(scores, thresholds, balanced, config)
+    rare = measure_prevalences(validation, test, thresholds, config)
+    for model, section in sections["test"].items():
+        section["prevalences"] = rare[model]
     for model, section in baselines.items():
         if model in thresholds:
             section["threshold"] = thresholds[model]
@@ -155,8 +159,14 @@ def _evaluate_track(
         "splits": {split: sections[split][MODEL] for split in splits},
         "baselines": baselines,
         "comparison": compare_with_best(samples),
+        "share": _find_share(validation),
         **describe_figures(test),
     }
+
+
+def _find_share(validation: SplitScores) -> float | None:
+    """The share of positives for which probabilities hold: that of validation, which calibrates and chooses."""
+    return None if validation.why_undefined() is not None else round(float(validation.targets.mean()), 9)
 
 
 def _select_split(
@@ -172,7 +182,8 @@ def _select_split(
             file=dataset.path,
             remedy="predict the whole split; where the training diverged, lower train.learning_rate",
         )
-    return SplitScores(rows, targets, kinds, {MODEL: squash(chosen)})
+    clusters = dataset.examples["cluster"].to_numpy()[rows].astype(np.int64)
+    return SplitScores(rows, targets, kinds, clusters, {MODEL: squash(chosen)})
 
 
 def _find_known(

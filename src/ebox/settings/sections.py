@@ -304,6 +304,14 @@ class EvaluationConfig(Settings):
     threshold: Literal["accuracy", "balanced_accuracy", "mcc"] = setting(
         "accuracy", "What the decision threshold maximises on the validation split."
     )
+    prevalence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = setting(
+        None,
+        "Share of positives where the network will be used, such as 0.001 in a genome; none: not stated.",
+        flag="--prevalence",
+    )
+    target_fdr: Annotated[float, Field(gt=0.0, lt=1.0)] = setting(
+        0.1, "Greatest share of false calls at the threshold for a prevalence.", flag="--target-fdr"
+    )
     baselines: tuple[Literal["best_pwm", "gc_logistic", "kmer_logistic"], ...] = setting(
         ("best_pwm", "gc_logistic", "kmer_logistic"), "What the network is compared with."
     )

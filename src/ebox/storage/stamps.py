@@ -29,12 +29,12 @@ class OtherFormatError(InputError):
 # A version is raised when the facts of a format change; a file of another version is refused with the remedy.
 CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
 DATASET = Format("ebox-dataset", 2, "build the dataset again with `ebox build`")
-EVALUATION = Format("ebox-evaluation", 2, "measure again with `ebox evaluate`")
+EVALUATION = Format("ebox-evaluation", 3, "measure again with `ebox evaluate`")
 EXPLANATION = Format("ebox-explanation", 2, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 1, "measure again with `ebox evaluate`")
 MODEL = Format("ebox-model", 1, "use the ebox that wrote it, or train again")
 PARITY = Format("ebox-parity", 1, "make it again with `ebox doctor --parity`")
-REPORT = Format("ebox-report", 2, "write it again with `ebox report`")
+REPORT = Format("ebox-report", 3, "write it again with `ebox report`")
 SCALING = Format("ebox-scaling", 1, "measure again with `ebox doctor --scaling`")
 SIMULATION = Format("ebox-simulation", 2, "simulate again with `ebox simulate`")
 

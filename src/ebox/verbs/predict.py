@@ -18,7 +18,13 @@ VERB = Verb("predict", "Score new sequences of any length.", "predict", argument
 
 
 def predict(
-    run: PathLike, fasta: PathLike, out: PathLike | None = None, *, platform: str = "auto", progress: Progress = quiet
+    run: PathLike,
+    fasta: PathLike,
+    out: PathLike | None = None,
+    *,
+    prevalence: float | None = None,
+    platform: str = "auto",
+    progress: Progress = quiet,
 ) -> ScoresResult:
     """Score the sequences of a file.
 
@@ -30,11 +36,13 @@ def predict(
         run: Run folder with a trained model.
         fasta: Sequences to score: FASTA, or a table with a column `sequence`.
         out: Tab-separated file to write; none: only the result.
+        prevalence: Share of positives among such sequences, for probabilities that hold there, in a column of their
+            own; none: that which the evaluation stated, if it did.
         platform: auto, cpu, gpu or tpu.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
-        InputError: no model, or sequences that can't be read.
+        InputError: no model, sequences that can't be read, or a prevalence for a network that was not measured.
     """
     from ebox.evaluation.reading import read_protocol
     from ebox.evaluation.scores import score_sequences, write_scores
@@ -45,12 +53,17 @@ def predict(
 
     model = load_model(Path(run))
     _check_out(out, Path(run), Path(fasta))
-    sequences = read_sequences(Path(fasta))
-    mesh = make_mesh(find_local_devices(make_config({"parallel": {"platform": platform}}).parallel))
     protocol = read_protocol(Path(run), model.tracks)
+    stated = {} if prevalence is None else {"evaluation": {"prevalence": prevalence}}
+    config = make_config({"parallel": {"platform": platform}, **stated})
+    prevalence = protocol.prevalence if prevalence is None else prevalence
+    shifts = protocol.find_shifts(prevalence, Path(run))
+    sequences = read_sequences(Path(fasta))
+    mesh = make_mesh(find_local_devices(config.parallel))
     result = score_sequences(
         model, sequences, protocol.thresholds, mesh, both_strands=protocol.both_strands, progress=progress
     )
+    result = replace(result, shifts=shifts, prevalence=prevalence)
     if out is None:
         return result
     write_scores(result, Path(out))
@@ -87,4 +100,6 @@ def describe(result: ScoresResult) -> str:
                 f"  {track}: {int((calls == 1).sum()):,} of {int((calls >= 0).sum()):,} called at probability "
                 f"{threshold:.3f} or more"
             )
+    if result.prevalence is not None:
+        lines.append(f"  probabilities at a prevalence of {result.prevalence:g} are in a column of their own")
     return "\n".join(lines if result.path is None else [*lines, f"predictions: {result.path}"])

@@ -36,7 +36,7 @@ VERB = Verb(
     "run",
     "From sequences or peaks to a detector and its report.",
     "run",
-    settings=("data", "train", "parallel"),
+    settings=("data", "train", "parallel", "evaluation.prevalence", "evaluation.target_fdr"),
     hidden=("simulation",),
     epilog=_EXAMPLES,
 )

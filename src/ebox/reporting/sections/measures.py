@@ -8,6 +8,7 @@ from typing import Any
 
 from ebox.drawing.charts import IntervalRow, Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
 from ebox.drawing.numbers import MODEL, format_interval, format_number
+from ebox.evaluation.prevalence import shift_log_odds
 from ebox.reporting.languages import Language
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
@@ -39,7 +40,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
     calibrated = {entry["track"]: entry for entry in calibrations}
     tracks = [
         {
-            **_describe_track(track, files.kmer),
+            **_describe_track(track, files.kmer, files.evaluation.get("config", {})),
             "calibrated": calibrated.get(track["track"]),
             "mistakes": files.mistakes.get(str(track["track"])),
         }
@@ -48,7 +49,16 @@ def collect(files: RunFiles) -> dict[str, Any]:
     return {"tracks": tracks}
 
 
-def _describe_track(track: Mapping[str, Any], kmer: int) -> dict[str, Any]:
+def _shift(share: float | None, prevalence: float | None) -> dict[str, float] | None:
+    """What a stated prevalence adds to the log-odds, and what becomes of 0.5."""
+    if share is None or prevalence is None:
+        return None
+    shift = shift_log_odds(share, prevalence)
+    half = 1.0 / (1.0 + math.exp(-shift))
+    return {"share": share, "prevalence": prevalence, "shift": shift, "half": half}
+
+
+def _describe_track(track: Mapping[str, Any], kmer: int, config: Mapping[str, Any]) -> dict[str, Any]:
     test = track["splits"]["test"]
     splits, by_kind = describe_splits(track)
     baselines = track.get("baselines", {})
@@ -75,6 +85,10 @@ def _describe_track(track: Mapping[str, Any], kmer: int) -> dict[str, Any]:
         "splits": splits,
         "by_kind": by_kind,
         "balanced": _get(_get(test, "balanced"), "metrics"),
+        "no_interval": test.get("no_interval"),
+        "prevalences": test.get("prevalences", []),
+        "shifted": _shift(track.get("share"), config.get("prevalence")),
+        "target_fdr": config.get("target_fdr"),
         "comparison": track.get("comparison"),
         "curves": _get(track, "curves"),
         "calibration": [] if track.get("calibration") is None else track["calibration"],
