@@ -100,10 +100,11 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
         },
         "comparison": {
             "baseline": "kmer_logistic",
-            "metric": "auroc",
-            "difference": {"value": 0.034, "low": 0.027, "high": 0.041},
-            "p_value": 0.0,
-            "num_bootstrap": 1000,
+            "split": "test",
+            "tests": {
+                metric: {"difference": {"value": 0.034, "low": 0.027, "high": 0.041}, "p_value": 0.0}
+                for metric in ("auroc", "auprc")
+            },
         },
         "curves": curves,
         "calibration": [
@@ -121,7 +122,7 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
     }
     return {
         "format": "ebox-evaluation",
-        "format_version": 2,
+        "format_version": 3,
         "ebox_version": "0.1.0",
         "created": "2026-11-23T21:04:05+00:00",
         "dataset": {"path": "dataset", "fingerprint": "ab" * 32, "length_bp": 200},
@@ -409,7 +410,7 @@ def test_a_broken_table_of_predictions_is_named(run_folder: Path) -> None:
 
 def test_an_evaluation_of_another_format_is_refused(run_folder: Path) -> None:
     (run_folder / "evaluation.json").write_text(json.dumps({**make_evaluation(), "format_version": 9}))
-    with pytest.raises(InputError, match=r"version 9.*reads version 2\n.*ebox evaluate"):
+    with pytest.raises(InputError, match=r"version 9.*reads version 3\n.*ebox evaluate"):
         read_run_files(run_folder)
 
 

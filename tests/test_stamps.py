@@ -61,12 +61,12 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
     assert found == {
         "ebox-checkpoint": 2,
         "ebox-dataset": 2,
-        "ebox-evaluation": 2,
+        "ebox-evaluation": 3,
         "ebox-explanation": 2,
         "ebox-filters": 1,
         "ebox-model": 1,
         "ebox-parity": 1,
-        "ebox-report": 2,
+        "ebox-report": 3,
         "ebox-scaling": 1,
         "ebox-simulation": 2,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 
 from ebox.errors import InputError
 from ebox.evaluation.clusters import Clustering, Influence, Labels
-from ebox.evaluation.influence import trace_auprc, trace_auroc
+from ebox.evaluation.influence import Values, trace_auprc, trace_auroc
 from ebox.evaluation.intervals import (
     Ends,
     bound_auprc,
@@ -59,27 +60,62 @@ class ComparisonResult:
 
 @dataclass(frozen=True)
 class BootstrapResult:
-    """Metrics of one model with their intervals; of three of them also the values of resamples."""
+    """Metrics of one model, and what their intervals are made from: scores, clusters, and resamples of three."""
 
     values: dict[str, float]
-    ends: dict[str, Ends]
+    ranking: Ranking
+    positives: Values
+    negatives: Values
     clusters: Clustering
-    influences: dict[str, Influence]
-    ranks: Int[np.ndarray, " examples"]
+    negative_factor: float = 1.0
     resampled: dict[str, Float[np.ndarray, " resamples"]] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Ends:
+        """Of all positives, and of all negatives."""
+        return float(len(self.positives)), len(self.negatives) * float(self.negative_factor)
+
+    @cached_property
+    def influences(self) -> dict[str, Influence]:
+        """By how much each example moves the two metrics of order."""
+        return {
+            "auroc": trace_auroc(self.positives, self.negatives),
+            "auprc": trace_auprc(self.positives, self.negatives, self.negative_factor),
+        }
+
+    @cached_property
+    def ends(self) -> dict[str, Ends]:
+        """Of every interval; nothing where there are too few clusters."""
+        if not self.clusters.has_enough:
+            return {}
+        odds = self.weights[1] / self.weights[0]
+        return {
+            "auroc": bound_auroc(self.values["auroc"], self.positives, self.negatives, self.clusters),
+            "auprc": bound_auprc(self.values["auprc"], self.influences["auprc"], odds, self.clusters),
+            **_bound_features(self.ranking, self.values["brier"], self.weights, self.clusters),
+            **{
+                name: _bound_drawn(name, self.values[name], drawn, self.clusters)
+                for name, drawn in self.resampled.items()
+            },
+        }
 
     def interval(self, metric: str) -> MetricResult:
         """The metric with its interval, which contains the value."""
-        value = self.values[metric]
-        if not self.clusters.has_enough:
+        value, ends = self.values[metric], self.ends.get(metric)
+        if ends is None:
             return MetricResult(value, None, None)
-        low, high = self.ends[metric]
         least = -1.0 if metric.startswith("mcc") else 0.0
-        return MetricResult(value, max(min(low, value), least), min(max(high, value), 1.0))
+        return MetricResult(value, max(min(ends[0], value), least), min(max(ends[1], value), 1.0))
 
     def intervals(self) -> dict[str, MetricResult]:
         """Every metric with its interval."""
         return {metric: self.interval(metric) for metric in self.values}
+
+    def ranks_like(self, other: BootstrapResult) -> bool:
+        """Whether both models put the examples into the same order, with the same ties."""
+        pairs = [np.concatenate([one.positives, one.negatives]) for one in (self, other)]
+        first, second = (np.unique(scores, return_inverse=True)[1] for scores in pairs)
+        return bool(np.array_equal(first, second))
 
 
 def bootstrap_metrics(
@@ -142,10 +178,12 @@ def bootstrap_models(
     resampled = {name: dict[str, Float[np.ndarray, " resamples"]]() for name in rankings}
     if grouping.has_enough:
         resampled = _resample(rankings, grouping, num_bootstrap, seed, negative_factor)
-    return {
-        name: _measure(ranking, targets, probabilities[name], grouping, negative_factor, resampled[name])
-        for name, ranking in rankings.items()
-    }
+    found: dict[str, BootstrapResult] = {}
+    for name, ranking in rankings.items():
+        scores = probabilities[name].astype(np.float64)
+        parts = scores[targets], scores[~targets]
+        found[name] = _measure(ranking, parts, grouping, float(negative_factor), resampled[name])
+    return found
 
 
 def compare_models(first: BootstrapResult, second: BootstrapResult, metric: ComparedMetric) -> ComparisonResult:
@@ -158,11 +196,11 @@ def compare_models(first: BootstrapResult, second: BootstrapResult, metric: Comp
     value, clusters = first.values[metric] - second.values[metric], first.clusters
     if not clusters.has_enough:
         return ComparisonResult(metric, MetricResult(value, None, None), None)
-    if np.array_equal(first.ranks, second.ranks):
+    if first.ranks_like(second):
         return ComparisonResult(metric, MetricResult(0.0, 0.0, 0.0), 1.0)
     found = clusters.weigh(first.influences[metric] - second.influences[metric])
     # The jackknife's factor; it keeps few clusters from being too sure.
-    error = math.sqrt(found.total * min(clusters.sizes) / (min(clusters.sizes) - 1))
+    error = math.sqrt(found.total * min(clusters.sizes) / (min(clusters.sizes) - 1.0))
     degrees = count_degrees((found.of_positives, found.of_negatives), clusters.sizes)
     if error < 1e-12:
         (low, high), (other_low, other_high) = first.ends[metric], second.ends[metric]
@@ -194,6 +232,7 @@ def compare_scores(
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
     scores, thresholds = {"first": first, "second": second}, {"first": 0.5, "second": 0.5}
+    # None of the resampled metrics is looked at.
     results = bootstrap_models(targets, scores, thresholds, clusters=clusters, num_bootstrap=1)
     return compare_models(results["first"], results["second"], metric)
 
@@ -219,65 +258,33 @@ def _resample(
 
 def _measure(
     ranking: Ranking,
-    targets: Targets,
-    probabilities: Scores,
+    scores: tuple[Values, Values],
     clusters: Clustering,
     negative_factor: float,
     resampled: dict[str, Float[np.ndarray, " resamples"]],
 ) -> BootstrapResult:
-    """Values, influences and, where there are clusters enough, the ends of all intervals."""
-    scores = probabilities.astype(np.float64)
-    positives, negatives = scores[targets], scores[~targets]
-    once = np.ones((1, len(positives)), np.int64), np.ones((1, len(negatives)), np.int64)
-    sample = weigh_metrics(ranking, *once, negative_factor=negative_factor)
+    """The values of the sample, with what intervals need."""
+    once = tuple(np.ones((1, len(part)), np.int64) for part in scores)
+    sample = weigh_metrics(ranking, once[0], once[1], negative_factor=negative_factor)
     values = {metric: float(sample[metric][0]) for metric in METRIC_NAMES}
-    influences = {
-        "auroc": trace_auroc(positives, negatives),
-        "auprc": trace_auprc(positives, negatives, negative_factor),
-    }
-    ends: dict[str, Ends] = {}
-    if clusters.has_enough:
-        weights = float(len(positives)), len(negatives) * negative_factor
-        ends = _bound_order(values, influences, positives, negatives, weights, clusters)
-        ends |= _bound_features(ranking, values, weights, clusters)
-        ends |= {metric: _bound_resampled(metric, values[metric], resampled, clusters) for metric in RESAMPLED}
-    _, ranks = np.unique(scores, return_inverse=True)
-    return BootstrapResult(values, ends, clusters, influences, ranks.ravel(), resampled)
+    return BootstrapResult(values, ranking, *scores, clusters, negative_factor, resampled)
 
 
-def _bound_order(
-    values: Mapping[str, float],
-    influences: Mapping[str, Influence],
-    positives: Scores,
-    negatives: Scores,
-    weights: Ends,
-    clusters: Clustering,
-) -> dict[str, Ends]:
-    return {
-        "auroc": bound_auroc(values["auroc"], positives, negatives, clusters),
-        "auprc": bound_auprc(values["auprc"], influences["auprc"], weights[1] / weights[0], clusters),
-    }
-
-
-def _bound_features(
-    ranking: Ranking, values: Mapping[str, float], weights: Ends, clusters: Clustering
-) -> dict[str, Ends]:
+def _bound_features(ranking: Ranking, brier: float, weights: Ends, clusters: Clustering) -> dict[str, Ends]:
     """The metrics of calls at both thresholds, and the Brier score."""
     positive, negative = np.empty_like(ranking.positive_features), np.empty_like(ranking.negative_features)
-    positive[ranking.positive_order], negative[ranking.negative_order] = (
-        ranking.positive_features,
-        ranking.negative_features,
-    )
+    positive[ranking.positive_order] = ranking.positive_features
+    negative[ranking.negative_order] = ranking.negative_features
     at_threshold, at_half = (
         bound_called(positive[:, column], negative[:, column], weights, clusters) for column in (0, 1)
     )
     share = weights[0] / sum(weights)
     of_positive, of_negative = (errors - errors.mean() for errors in (positive[:, 2], negative[:, 2]))
-    brier = Influence(share * of_positive, (1.0 - share) * of_negative)
+    influence = Influence(share * of_positive, (1.0 - share) * of_negative)
     return {
         **at_threshold,
         **{f"{name}_at_0.5": at_half[name] for name in AT_HALF},
-        "brier": bound_mean(values["brier"], brier, clusters),
+        "brier": bound_mean(brier, influence, clusters),
     }
 
 
@@ -301,9 +308,7 @@ def bound_called(
     return bound_calls(shares, ends, weights)
 
 
-def _bound_resampled(
-    metric: str, value: float, resampled: Mapping[str, Float[np.ndarray, " resamples"]], clusters: Clustering
-) -> Ends:
+def _bound_drawn(metric: str, value: float, drawn: Float[np.ndarray, " resamples"], clusters: Clustering) -> Ends:
     """Percentiles of the resamples, wider for few clusters (Hesterberg 2015), and never of no width.
 
     The noise of resampling looks like miscalibration, so the calibration errors of the resamples are too high: they are
@@ -311,7 +316,7 @@ def _bound_resampled(
     """
     from scipy.special import ndtr
 
-    drawn, num = resampled[metric], min(clusters.sizes)
+    num = min(clusters.sizes)
     if metric == "calibration_error":
         drawn = np.clip(drawn - (drawn.mean() - value), 0.0, 1.0)
     tail = float(ndtr(-find_quantile(num - 1.0) * math.sqrt(num / (num - 1.0))))

@@ -49,7 +49,7 @@ class Clustering:
     num_clusters: dict[str, int]
 
     @classmethod
-    def of(cls, targets: Bool[np.ndarray, " examples"], labels: Labels | None = None) -> Clustering:
+    def of(cls, targets: Bool[np.ndarray, " examples"], labels: Int[np.ndarray, " labels"] | None = None) -> Clustering:
         """The clusters by their labels; None: each example is one.
 
         Raises:
@@ -70,9 +70,9 @@ class Clustering:
         return has_enough(self.num_clusters)
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """How many clusters hold a positive, and how many a negative."""
-        return self.num_clusters["positive"], self.num_clusters["negative"]
+    def sizes(self) -> tuple[float, float]:
+        """How many clusters hold a positive, and how many a negative, for formulas."""
+        return float(self.num_clusters["positive"]), float(self.num_clusters["negative"])
 
     def weigh(self, influence: Influence) -> Variance:
         """The variance of a metric from sums over clusters, which may hold both classes (Obuchowski 1997)."""
@@ -80,7 +80,7 @@ class Clustering:
             np.bincount(number, values, self.num_all) / len(values)
             for number, values in ((self.positive, influence.positive), (self.negative, influence.negative))
         ]
-        own = [float(part @ part) * num / max(num - 1, 1) for part, num in zip(sums, self.sizes, strict=True)]
+        own = [float(part @ part) * num / max(num - 1.0, 1.0) for part, num in zip(sums, self.sizes, strict=True)]
         shared = 2.0 * float(sums[0] @ sums[1]) * self.num_all / max(self.num_all - 1, 1)
         return Variance(own[0], own[1], max(own[0] + own[1] + shared, 0.0))
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from ebox.evaluation.clusters import Influence
 
-Values = Float[np.ndarray, " scores"]
+Values = Float[np.ndarray, " _"]
 
 
 def trace_auroc(positives: Values, negatives: Values) -> Influence:

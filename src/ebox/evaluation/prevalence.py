@@ -11,7 +11,7 @@ import numpy as np
 
 from ebox.evaluation.bootstrap import MetricResult
 from ebox.evaluation.clusters import Clustering
-from ebox.evaluation.influence import trace_auprc
+from ebox.evaluation.influence import Values, trace_auprc
 from ebox.evaluation.intervals import Ends, bound_auprc, bound_precision, bound_share
 from ebox.evaluation.metrics import Scores, Targets, auprc
 from ebox.evaluation.thresholds import Criterion, choose_threshold, find_fdr_threshold
@@ -100,7 +100,7 @@ def measure_at(
 
 
 def _measure_calls(
-    positives: Scores, negatives: Scores, clusters: Clustering, odds: float, threshold: Mapping[str, Any]
+    positives: Values, negatives: Values, clusters: Clustering, odds: float, threshold: Mapping[str, Any]
 ) -> dict[str, Any]:
     if threshold["value"] is None:
         return {"precision": None, "sensitivity": None, "reason": threshold["reason"]}

@@ -36,7 +36,7 @@ class Protocol:
             return tuple(None for _ in self.thresholds)
         if not any(share is not None for share in self.shares):
             raise InputError(
-                "the share of positives for which the probabilities hold isn't known, so none can be given at a prevalence",
+                "probabilities at a prevalence need the share of positives for which they hold, and it isn't known",
                 file=run,
                 remedy=f"measure first, with validation sequences of both classes: `ebox evaluate {run}`",
             )

@@ -29,8 +29,8 @@ class ScoresResult:
     """Scores of sequences, one row for each.
 
     `logits` are of the best window where a sequence is longer than the network reads. `windows` is the 0-based start of
-    that window; negative where the sequence was padded. `shifts` are what a stated prevalence adds to the logits of each
-    track; None where that isn't known.
+    that window; negative where the sequence was padded. `shifts` are what a stated prevalence adds to the logits of
+    each track; None where that isn't known.
     """
 
     names: tuple[str, ...]

@@ -138,8 +138,8 @@ TEXTS: dict[str, dict[str, Any]] = {
         "best": "At the best threshold",
         "fdr": "At no more than {fdr} false calls",
         "found": "{threshold}; finds {sensitivity}",
-        "shifted": "A probability holds where {share} of the sequences are positive, as in validation. For a prevalence "
-        "of {prevalence}, {shift} is added to the log-odds (natural logarithm): 0.5 becomes {half}.",
+        "shifted": "A probability holds where {share} of the sequences are positive, as in validation. For a "
+        "prevalence of {prevalence}, {shift} is added to the log-odds (natural logarithm): 0.5 becomes {half}.",
         "validation": "On the validation split, which was used to choose the model and the threshold and is therefore "
         "a little too hopeful: {metrics}.",
         "scores": "Where the scores lie",
