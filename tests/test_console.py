@@ -19,7 +19,14 @@ RARE = [
     }
     for odds, kept in ((1.0, 0.75), (1000.0, None))
 ]
-TEST = {"prevalences": RARE, "num_examples": 20, "num_positive": 10, "metrics": METRICS, "reason": None, "no_interval": None}
+TEST = {
+    "prevalences": RARE,
+    "num_examples": 20,
+    "num_positive": 10,
+    "metrics": METRICS,
+    "reason": None,
+    "no_interval": None,
+}
 
 
 def test_a_baseline_that_was_not_fitted_says_why() -> None:

@@ -66,9 +66,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     assert min(covered.values()) >= 0.88 * 150, covered
 
 
-@pytest.mark.parametrize(
-    ("num_positive", "group", "area"), [(20, 1, 0.99), (200, 10, 0.95)]
-)
+@pytest.mark.parametrize(("num_positive", "group", "area"), [(20, 1, 0.99), (200, 10, 0.95)])
 def test_intervals_of_few_and_of_families_cover_the_truth(num_positive: int, group: int, area: float) -> None:
     generator = np.random.default_rng(2)
     covered = 0

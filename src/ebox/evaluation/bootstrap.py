@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ebox.errors import InputError
 from ebox.evaluation.clusters import Clustering, Influence, Labels

@@ -162,7 +162,7 @@ def solve_score(value: float, variance: Callable[[float], float], quantile: floa
     ends = []
     for edge in (NEAREST, 1.0 - NEAREST):
         same = excess(edge) <= 0.0 or excess(inner) >= 0.0
-        ends.append(edge if same else float(brentq(excess, edge, inner)))
+        ends.append(edge if same else float(brentq(excess, edge, inner, xtol=1e-9, rtol=1e-9)))
     low, high = min(ends[0], value), max(ends[1], value)
     return (0.0 if value <= NEAREST else low), (1.0 if value >= 1.0 - NEAREST else high)
 
