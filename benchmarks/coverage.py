@@ -23,7 +23,7 @@ from ebox.evaluation.bootstrap import ComparedMetric, bootstrap_metrics, bootstr
 from ebox.evaluation.clusters import Clustering, Influence, correlate_within
 from ebox.evaluation.influence import trace_auprc, trace_auroc
 from ebox.evaluation.intervals import bound_auprc, bound_auroc, count_degrees, find_quantile, solve_score
-from ebox.evaluation.metrics import METRIC_NAMES, auprc, auroc, compute_metrics
+from ebox.evaluation.metrics import METRIC_NAMES, auprc, compute_metrics
 from machine import describe_machine, keep
 
 TRIALS = 2000
@@ -95,7 +95,8 @@ def bound_all(targets: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> di
     """Each candidate's interval of one sample."""
     positives, negatives = scores[targets], scores[~targets]
     clusters, alone = Clustering.of(targets, labels), Clustering.of(targets)
-    area, precision = auroc(targets, scores), auprc(targets, scores)
+    found = compute_metrics(targets, scores)
+    area, precision = found["auroc"], found["auprc"]
     of_area, of_precision = trace_auroc(positives, negatives), trace_auprc(positives, negatives)
     return {
         "auroc": bound_auroc(area, positives, negatives, clusters),
@@ -120,8 +121,8 @@ def cover(
     bound: Callable[..., dict[str, tuple[float, float]]],
     design: tuple[int, int, int],
     area: float,
-    shape: str,
     trials: int,
+    shape: str = "normal",
 ) -> dict[str, Any]:
     """The share of trials whose interval holds the truth, by what is bounded."""
     generator = np.random.default_rng([*design, round(area * 100)])
@@ -132,7 +133,7 @@ def cover(
             held.setdefault(name, []).append(low <= truth[name.split(",")[0]] <= high)
     return {
         "positives": design[0], "negatives": design[1], "group": design[2], "auroc": area, "shape": shape,
-        "trials": trials, "held": {name: round(float(np.mean(each)), 4) for name, each in held.items()},
+        "trials": trials, "shares": {name: round(float(np.mean(each)), 4) for name, each in held.items()},
     }  # fmt: skip
 
 
@@ -163,14 +164,30 @@ def compare_equals(design: tuple[int, int, int], area: float, trials: int) -> di
             p_values[metric].append(1.0 if p_value is None else p_value)
     return {
         "positives": design[0], "negatives": design[1], "group": design[2], "auroc": area, "trials": trials,
-        "below_0.05": {metric: round(float(np.mean(np.array(each) < 0.05)), 4) for metric, each in p_values.items()},
+        "shares": {metric: round(float(np.mean(np.array(each) < 0.05)), 4) for metric, each in p_values.items()},
     }  # fmt: skip
 
 
-def summarise(rows: list[dict[str, Any]], key: str) -> dict[str, list[float]]:
+def cover_rare(design: tuple[int, int, int], area: float, odds: float, trials: int) -> dict[str, Any]:
+    """The share of trials whose interval of the AUPRC at other odds holds the truth."""
+    generator, held = np.random.default_rng([8, *design, round(area * 100)]), []
+    truth = find_truth((1, round(odds), 1), area, "normal")["auprc"]
+    for _ in range(trials):
+        targets, scores, labels = draw(generator, design, area)
+        factor = odds * design[0] / design[1]
+        influence = trace_auprc(scores[targets], scores[~targets], factor)
+        low, high = bound_auprc(auprc(targets, scores, factor), influence, odds, Clustering.of(targets, labels))
+        held.append(low <= truth <= high)
+    name = f"auprc at 1:{odds:.0f} from {design[1]} negatives"
+    return {"design": design, "auroc": area, "trials": trials, "shares": {name: round(float(np.mean(held)), 4)}}
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     """Least and greatest share by what was measured."""
-    names = dict.fromkeys(name for row in rows for name in row[key])
-    return {name: [f(row[key][name] for row in rows) for f in (min, max)] for name in names}
+    names = dict.fromkeys(name for row in rows for name in row["shares"])
+    return {
+        name: [f(row["shares"][name] for row in rows if name in row["shares"]) for f in (min, max)] for name in names
+    }
 
 
 def main() -> None:
@@ -179,30 +196,35 @@ def main() -> None:
     few = min(trials, FEW_TRIALS)
     designs = list(iter_designs())
     facts: dict[str, Any] = {"trials": trials, "within_groups": WITHIN, "least_clusters": MIN_CLUSTERS}
-    parts = {
-        "normal": [cover(bound_all, design, area, "normal", trials) for design in designs for area in AUROCS],
-        "as_many_negatives": [
-            cover(bound_all, design, area, "normal", few) for design in iter_designs(1) for area in AUROCS
-        ],
-        "exponential": [cover(bound_all, design, area, "exponential", few) for design in designs for area in AUROCS],
-        "metrics": [
-            cover(bound_metrics, design, area, "normal", few)
+    rare = [((200, 1000, 1), odds) for odds in (100.0, 1000.0)] + [
+        ((1000, 10_000, 1), odds) for odds in (100.0, 1000.0)
+    ]
+    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "normal": lambda: [cover(bound_all, design, area, trials) for design in designs for area in AUROCS],
+        "equals": lambda: [compare_equals(design, area, few) for design in designs for area in AUROCS[::2]],
+        "metrics": lambda: [
+            cover(bound_metrics, design, area, few // 2)
             for design in ((50, 250, 1), (200, 1000, 10))
             for area in (0.8, 0.95)
         ],
-        "equals": [compare_equals(design, area, trials) for design in designs for area in AUROCS[::2]],
+        "rare": lambda: [cover_rare(design, area, odds, few) for design, odds in rare for area in (0.9, 0.99)],
+        "exponential": lambda: [
+            cover(bound_all, design, area, few, "exponential") for design in designs for area in AUROCS
+        ],
+        "as_many_negatives": lambda: [
+            cover(bound_all, design, area, few) for design in iter_designs(1) for area in AUROCS
+        ],
     }
-    for part, rows in parts.items():
-        facts[part] = summarise(rows, "below_0.05" if part == "equals" else "held")
-        facts[f"{part}_rows"] = rows
-    for part in parts:
+    for part, measure in parts.items():
+        rows = measure()
+        facts[part], facts[f"{part}_rows"] = summarise(rows), rows
         print(part)
         for name, (least, most) in facts[part].items():
-            print(f"  {name:<45} {least:.3f} to {most:.3f}")
+            print(f"  {name:<45} {least:.3f} to {most:.3f}", flush=True)
+        if trials >= TRIALS:
+            keep("coverage", facts)
     assert set(METRIC_NAMES) <= set(facts["metrics"])
     print(describe_machine())
-    if trials >= TRIALS:
-        keep("coverage", facts)
 
 
 if __name__ == "__main__":

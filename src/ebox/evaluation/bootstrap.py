@@ -238,9 +238,9 @@ def compare_scores(
 
 
 def _find_p(ratio: float, degrees: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    return float(2.0 * t.sf(abs(ratio), max(degrees, 1.0)))
+    return float(2.0 * stdtr(max(degrees, 1.0), -abs(ratio)))
 
 
 def _resample(

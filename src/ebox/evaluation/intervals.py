@@ -20,9 +20,9 @@ Ends = tuple[float, float]
 
 def find_quantile(degrees: float) -> float:
     """Student's t for the two tails of the interval."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.5 + CONFIDENCE / 2.0, max(degrees, 1.0)))
+    return float(stdtrit(max(degrees, 1.0), 0.5 + CONFIDENCE / 2.0))
 
 
 def count_degrees(variances: Ends, sizes: Ends) -> float:

@@ -144,7 +144,9 @@ def _measure_balanced(
             model: {"threshold": thresholds[model], "metrics": None, "reason": reason} for model in scores.probabilities
         }
     num_positive = int(np.count_nonzero(scores.targets))
-    samples = _bootstrap(scores, thresholds, config, num_positive / (len(scores.targets) - num_positive))
+    # None of the metrics that need resamples is among them.
+    few = config.model_copy(update={"num_bootstrap": 1})
+    samples = _bootstrap(scores, thresholds, few, num_positive / (len(scores.targets) - num_positive))
     return {
         model: {
             "threshold": thresholds[model],
