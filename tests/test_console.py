@@ -47,8 +47,8 @@ def test_too_few_to_measure_are_told_without_intervals() -> None:
     test = {**TEST, "metrics": metrics, "no_interval": few}
     told = describe_metrics({"tracks": [{"track": "TAL1", "splits": {"test": test}, "baselines": {}}]})
     assert "  auroc    0.5000\n" in told
-    assert "no intervals: There are 2 independent positives" in told
-    assert "needs at least 15 of each" in told
+    assert "no intervals: Independent positives: 2, independent negatives: 40" in told
+    assert "needs 15 of each or more" in told
 
 
 def test_a_track_that_was_not_measured_says_why() -> None:

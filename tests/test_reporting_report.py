@@ -308,6 +308,32 @@ def test_the_verdict_follows_the_intervals(
     assert ("in AUPRC better and in AUROC worse" in title) == (verdict == "mixed")
 
 
+def test_the_page_says_what_happens_where_positives_are_rarer(run_folder: Path) -> None:
+    text = _text(write_report(run_folder).read_text(encoding="utf-8"))
+    assert "Where positives are rarer." in text
+    assert "1 : 1,000" in text
+    assert "At no more than 10 % false calls" in text
+    assert "0.970; finds 80.0 %" in text
+    assert "2,250 validation negatives are too few to promise at most 10 % false calls" in text
+    # log(0.001 / 0.999) - log(0.25 / 0.75)
+    assert "5.81 is added to the log-odds (natural logarithm): 0.5 becomes 0.0030" in text
+
+
+def test_a_run_too_small_to_measure_has_no_headline_of_numbers(run_folder: Path) -> None:
+    evaluation = json.loads((run_folder / "evaluation.json").read_text())
+    test = evaluation["tracks"][0]["splits"]["test"]
+    test["no_interval"] = {"code": "few_clusters", "positive": 3, "negative": 90, "needed": 15}
+    for entry in test["metrics"].values():
+        entry["low"] = entry["high"] = None
+    _change(run_folder, "evaluation.json", evaluation)
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    top = _text(page[page.index("<h1>") : page.index("</h1>")])
+    assert "Too few independent test sequences to say anything" in top
+    result = page[page.index('<div id="result">') : page.index('<section id="question"')]
+    assert "Independent positives: 3, independent negatives: 90" in _text(result)
+    assert "AUROC" not in _text(result)
+
+
 def test_too_few_to_measure_have_no_verdict_and_the_sentence_says_how_many_are_needed() -> None:
     track = make_evaluation()["tracks"][0]
     test = track["splits"]["test"]
@@ -320,8 +346,8 @@ def test_too_few_to_measure_have_no_verdict_and_the_sentence_says_how_many_are_n
     headline = make_headline(track, 6)
     assert headline["verdict"] == "few"
     (sentence,) = headline["sentences"]
-    assert "3 independent positives and 90 independent negatives" in say(sentence)
-    assert "needs at least 15 of each" in say(sentence)
+    assert "Independent positives: 3, independent negatives: 90" in say(sentence)
+    assert "needs 15 of each or more" in say(sentence)
 
 
 def test_the_headline_knows_of_test_sequences_that_trained(run_folder: Path) -> None:

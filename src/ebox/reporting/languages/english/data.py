@@ -119,8 +119,8 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "repeats": "repeats: {num:,} examples of {of} equal an earlier one of {of}",
     "conflicts": "conflict: {num:,} sequences of {of} stand there with both labels",
     "conflicts_dropped": "{num:,} records dropped: the same sequence stands there with both labels",
-    "few_to_measure": "few: {of} holds {positive:,} independent positives and {negative:,} independent negatives "
-    "(families and overlapping loci count once), and with fewer than {needed} of each nothing can be concluded from it",
+    "few_to_measure": "{of} is too small to conclude anything from: independent positives {positive:,}, independent "
+    "negatives {negative:,} (families and overlapping loci count once), where at least {needed} of each are needed",
     "few_made": "{num:,} {kind} negatives made, {wanted:,} wanted",
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
     "gc_logistic baseline",

@@ -40,9 +40,9 @@ def _tell_comparison(result: Mapping[str, Any]) -> str:
 
 def _tell_few(found: Mapping[str, Any]) -> str:
     return (
-        f"There are {found['positive']:,} independent positives and {found['negative']:,} independent negatives "
-        "(families and overlapping loci count once), and an interval, a comparison or a verdict needs at least "
-        f"{found['needed']} of each. Give more sequences, or a larger share of them to this split."
+        f"Independent positives: {found['positive']:,}, independent negatives: {found['negative']:,} (families and "
+        f"overlapping loci count once). An interval, a comparison or a verdict needs {found['needed']} of each or "
+        "more. Give more sequences, or a larger share of them to this split."
     )
 
 
