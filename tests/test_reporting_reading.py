@@ -124,6 +124,7 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
             },
         },
         "share": 0.25,
+        "shift": -5.808,
         "curves": curves,
         "calibration": [
             {

@@ -20,6 +20,7 @@ from ebox.evaluation.baselines import (
     fit_gc_logistic,
     fit_kmer_logistic,
 )
+from ebox.evaluation.prevalence import shift_log_odds
 from ebox.evaluation.split_metrics import (
     MODEL,
     SplitScores,
@@ -159,14 +160,20 @@ def _evaluate_track(
         "splits": {split: sections[split][MODEL] for split in splits},
         "baselines": baselines,
         "comparison": compare_with_best(samples),
-        "share": _find_share(validation),
+        **_describe_share(validation, config.prevalence),
         **describe_figures(test),
     }
 
 
-def _find_share(validation: SplitScores) -> float | None:
-    """The share of positives for which probabilities hold: that of validation, which calibrates and chooses."""
-    return None if validation.why_undefined() is not None else round(float(validation.targets.mean()), 9)
+def _describe_share(validation: SplitScores, prevalence: float | None) -> dict[str, float | None]:
+    """The share of positives for which probabilities hold, and what the stated prevalence adds to the logits.
+
+    The share is that of validation, which calibrates the network and chooses its threshold.
+    """
+    if validation.why_undefined() is not None:
+        return {"share": None, "shift": None}
+    share = float(validation.targets.mean())
+    return {"share": share, "shift": None if prevalence is None else round(shift_log_odds(share, prevalence), 6)}
 
 
 def _select_split(

@@ -102,7 +102,7 @@ def evaluate(
     facts["command"] = find_command(command)
     facts["seen_in_training"] = None if is_own else _count_seen(folder, dataset)
     suffix = "" if is_own else f"-{dataset.path.resolve().name}"
-    shifts = _find_shifts(facts, settings.prevalence)
+    shifts = {track["track"]: track["shift"] for track in facts["tracks"] if track["shift"] is not None}
     _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), dataset, logits, held_out, shifts)
     if is_own:
         _write_filters(folder / run_folder.FILTERS, model, dataset, progress)
@@ -140,14 +140,6 @@ def _check_fits(data: Dataset, length_bp: int, tracks: tuple[str, ...]) -> None:
         raise InputError(
             f"has the tracks {', '.join(data.tracks)}; the model gives {', '.join(tracks)}", file=data.path
         )
-
-
-def _find_shifts(facts: Mapping[str, Any], prevalence: float | None) -> dict[str, float]:
-    """What a stated prevalence adds to the logits of each track; nothing where none is stated or known."""
-    from ebox.evaluation.prevalence import shift_log_odds
-
-    shares = {track["track"]: track["share"] for track in facts["tracks"] if track["share"] is not None}
-    return {} if prevalence is None else {name: shift_log_odds(share, prevalence) for name, share in shares.items()}
 
 
 def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slice, shifts: Mapping[str, float]) -> None:

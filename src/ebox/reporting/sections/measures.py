@@ -8,7 +8,6 @@ from typing import Any
 
 from ebox.drawing.charts import IntervalRow, Line, interval_chart, line_chart, make_axis, strip_chart, unit_axis
 from ebox.drawing.numbers import MODEL, format_interval, format_number
-from ebox.evaluation.prevalence import shift_log_odds
 from ebox.reporting.languages import Language
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
@@ -49,13 +48,12 @@ def collect(files: RunFiles) -> dict[str, Any]:
     return {"tracks": tracks}
 
 
-def _shift(share: float | None, prevalence: float | None) -> dict[str, float] | None:
+def _describe_shift(track: Mapping[str, Any], prevalence: float | None) -> dict[str, Any] | None:
     """What a stated prevalence adds to the log-odds, and what becomes of 0.5."""
-    if share is None or prevalence is None:
+    if track.get("shift") is None:
         return None
-    shift = shift_log_odds(share, prevalence)
-    half = 1.0 / (1.0 + math.exp(-shift))
-    return {"share": share, "prevalence": prevalence, "shift": shift, "half": half}
+    half = 1.0 / (1.0 + math.exp(-track["shift"]))
+    return {"share": track["share"], "prevalence": prevalence, "shift": track["shift"], "half": half}
 
 
 def _describe_track(track: Mapping[str, Any], kmer: int, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +85,7 @@ def _describe_track(track: Mapping[str, Any], kmer: int, config: Mapping[str, An
         "balanced": _get(_get(test, "balanced"), "metrics"),
         "no_interval": test.get("no_interval"),
         "prevalences": test.get("prevalences", []),
-        "shifted": _shift(track.get("share"), config.get("prevalence")),
+        "shifted": _describe_shift(track, config.get("prevalence")),
         "target_fdr": config.get("target_fdr"),
         "comparison": track.get("comparison"),
         "curves": _get(track, "curves"),

@@ -33,7 +33,6 @@ class Because(Code):
     """A reason of an answer."""
 
     UNMEASURED = "unmeasured"
-    FEW_CLUSTERS = "few_clusters"
     AUROC = "auroc"
     COMPARISON = "comparison"
     TOLD_MOTIF = "told_motif"
