@@ -71,6 +71,9 @@ def _make_rare(odds: float) -> dict[str, Any]:
         "prevalence": 1.0 / (1.0 + odds),
         "odds": odds,
         "auprc": _metric(0.9 / odds**0.3),
+        "no_interval": None
+        if odds == 1
+        else {"code": "few_for_odds", "negative": 2700, "needed": 100_000, "odds": odds},
         "calls": {"used": {"threshold": threshold, **calls}, "fdr": unreached if odds > 900 else kept},
     }
 

@@ -312,6 +312,7 @@ def test_the_page_says_what_happens_where_positives_are_rarer(run_folder: Path) 
     text = _text(write_report(run_folder).read_text(encoding="utf-8"))
     assert "Where positives are rarer." in text
     assert "1 : 1,000" in text
+    assert "an interval needs 100,000 independent negatives; there are 2,700" in text
     assert "At no more than 10 % false calls" in text
     assert "0.970; finds 80.0 %" in text
     assert "2,250 validation negatives are too few to promise at most 10 % false calls" in text

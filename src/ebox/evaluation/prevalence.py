@@ -19,6 +19,9 @@ from ebox.storage.notes import Code, note
 
 # Negatives for each positive; a genome has about 1,000.
 ODDS = (1.0, 100.0, 1000.0)
+# Where negatives are rarer than in the sample or more of them than this are there for each of the odds, the interval of
+# the AUPRC holds; with fewer it rests on a handful of negatives (benchmarks/coverage.py, `rare`).
+NEGATIVES_FOR_ODDS = 100.0
 
 
 class Unreached(Code):
@@ -27,6 +30,7 @@ class Unreached(Code):
     FEW_NEGATIVES = "few_negatives"
     FDR_NOT_REACHED = "fdr_not_reached"
     NO_CALLS = "no_calls"
+    FEW_FOR_ODDS = "few_for_odds"
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,13 @@ def measure_at(
         name: {"threshold": dict(threshold), **_measure_calls(positives, negatives, clusters, odds, threshold)}
         for name, threshold in thresholds.items()
     }
-    return {"odds": odds, "auprc": _describe(value, ends, clusters), "calls": calls}
+    found = _describe(value, ends, clusters)
+    needed = NEGATIVES_FOR_ODDS * odds
+    if factor <= 1.0 + 1e-9 or clusters.num_clusters["negative"] >= needed:
+        return {"odds": odds, "auprc": found, "no_interval": None, "calls": calls}
+    about = {"negative": clusters.num_clusters["negative"], "needed": math.ceil(needed), "odds": odds}
+    unknown = {**found, "low": None, "high": None}
+    return {"odds": odds, "auprc": unknown, "no_interval": note(Unreached.FEW_FOR_ODDS, about), "calls": calls}
 
 
 def _measure_calls(

@@ -158,6 +158,7 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "few_negatives": _tell_few_negatives,
     "fdr_not_reached": _tell_unreached,
     "no_calls": "nothing is called",
+    "few_for_odds": "an interval needs {needed:,} independent negatives; there are {negative:,}",
     "kmer_too_long": "sequences of {length_bp} bp hold no {kmer}-mers",
     "no_motif_fits": "none of {num_motifs} motifs fits into sequences of {length_bp} bp",
     "one_class": "positive and negative examples are needed, and in the {in} split there is one class only",
