@@ -8,7 +8,25 @@ from ebox.cli.console import Display, note, say
 from ebox.verbs.evaluate import describe_metrics
 
 METRICS = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("auroc", "auprc", "accuracy", "mcc")}
-TEST = {"num_examples": 20, "num_positive": 10, "metrics": METRICS, "reason": None}
+RARE = [
+    {
+        "odds": odds,
+        "auprc": {"value": 0.5 / odds},
+        "calls": {
+            "used": {"precision": {"value": 0.1}, "reason": None},
+            "fdr": {"threshold": {"value": kept}, "sensitivity": {"value": 0.25}, "reason": None},
+        },
+    }
+    for odds, kept in ((1.0, 0.75), (1000.0, None))
+]
+TEST = {
+    "prevalences": RARE,
+    "num_examples": 20,
+    "num_positive": 10,
+    "metrics": METRICS,
+    "reason": None,
+    "no_interval": None,
+}
 
 
 def test_a_baseline_that_was_not_fitted_says_why() -> None:
@@ -19,6 +37,18 @@ def test_a_baseline_that_was_not_fitted_says_why() -> None:
     told = describe_metrics({"tracks": [{"track": "TAL1", "splits": {"test": TEST}, "baselines": baselines}]})
     assert "against best_pwm: not fitted: none of 3 motifs fits into sequences of 8 bp" in told
     assert "against gc_logistic: AUROC 0.5000, AUPRC 0.5000" in told
+    assert "positives are 1:1: AUPRC 0.5000, precision 0.1000; at 0.7500 sensitivity 0.2500\n" in told
+    assert "positives are 1:1,000: AUPRC 0.0005, precision 0.1000\n" in told
+
+
+def test_too_few_to_measure_are_told_without_intervals() -> None:
+    few = {"code": "few_clusters", "positive": 2, "negative": 40, "needed": 15}
+    metrics = {name: {"value": 0.5, "low": None, "high": None} for name in METRICS}
+    test = {**TEST, "metrics": metrics, "no_interval": few}
+    told = describe_metrics({"tracks": [{"track": "TAL1", "splits": {"test": test}, "baselines": {}}]})
+    assert "  auroc    0.5000\n" in told
+    assert "no intervals: Independent positives: 2, independent negatives: 40" in told
+    assert "needs 15 of each or more" in told
 
 
 def test_a_track_that_was_not_measured_says_why() -> None:

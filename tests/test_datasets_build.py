@@ -102,6 +102,28 @@ def test_a_sequence_that_is_its_own_shuffle_keeps_its_positive(tmp_path: Path) -
     assert "60 shuffled negatives made, 61 wanted" in [say(warning) for warning in dataset.quality["warnings"]]
 
 
+def test_splits_too_small_to_measure_are_warned_of_with_how_many_are_needed(tmp_path: Path) -> None:
+    sequences = _letters(180)
+    positives = _fasta(tmp_path / "p.fa", [*sequences[:150], *(sequences[0][:-1] + base for base in "ACGT")])
+    dataset = build_dataset(SHUFFLED, tmp_path / "out", DatasetSources(positives=positives))
+    by_split = dataset.quality["clusters"]["by_split"]
+    table = dataset.examples
+    for name, counts in by_split.items():
+        of_split = table.filter(table["split"] == name)
+        for label, is_positive in (("positive", True), ("negative", False)):
+            chosen = of_split.filter((of_split["kind"] == "positive") == is_positive)
+            assert counts[label] == chosen["cluster"].n_unique()
+    few = {name for name in ("validation", "test") if min(by_split[name].values()) < 15}
+    warned = [warning for warning in dataset.quality["warnings"] if warning["code"] == "few_to_measure"]
+    assert {warning["of"] for warning in warned} == few
+    tiny = build_dataset(
+        SHUFFLED, tmp_path / "tiny", DatasetSources(positives=_fasta(tmp_path / "t.fa", sequences[:40]))
+    )
+    told = [say(warning) for warning in tiny.quality["warnings"]]
+    assert any("test is too small to conclude anything from: independent positives " in words for words in told)
+    assert any("at least 15 of each are needed" in words for words in told)
+
+
 def test_mixed_lengths_are_cropped_and_short_ones_dropped(tmp_path: Path) -> None:
     sequences = _letters(60)
     mixed = [*sequences, "GG" + sequences[0][::-1] + "CC", "ACGT"]
@@ -349,7 +371,7 @@ def test_a_kill_while_writing_leaves_the_old_dataset(tmp_path: Path) -> None:
         from pathlib import Path
         from ebox.datasets import build, writing
         from ebox.datasets.sources import DatasetSources
-        from ebox.settings.sections import DataConfig
+        from ebox.settings.data import DataConfig
         writing._write_dropped = lambda path, log: os.kill(os.getpid(), signal.SIGKILL)
         build.build_dataset(DataConfig(seed=1), Path({str(tmp_path / "out")!r}),
                             DatasetSources(positives=Path({str(positives)!r})), overwrite=True)

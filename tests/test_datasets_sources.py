@@ -120,7 +120,7 @@ import os, signal, sys
 from pathlib import Path
 from ebox.datasets import build, writing
 from ebox.datasets.sources import DatasetSources
-from ebox.settings.sections import DataConfig
+from ebox.settings.data import DataConfig
 writing._write_dropped = lambda path, log: os.kill(os.getpid(), signal.SIGKILL)
 p, n, out = map(Path, sys.argv[1:])
 build.build_dataset(DataConfig(), out, DatasetSources(positives=p, negatives=(n,)))

@@ -43,7 +43,10 @@ def make_dataset(
         for (name, size), start in zip(sizes.items(), starts, strict=False)
     }
     tracks = [f"track{index}" for index in range(targets.shape[1])]
-    table = {name: [None] * len(kinds) for name in EXAMPLE_COLUMNS} | {"kind": kinds}
+    table = {name: [None] * len(kinds) for name in EXAMPLE_COLUMNS} | {
+        "kind": kinds,
+        "cluster": list(range(len(kinds))),
+    }
     polars.DataFrame(table).write_parquet(folder / "examples.parquet")
     manifest = {"tracks": tracks, "splits": splits, "fingerprint": "abc", "num_examples": len(kinds)}
     return Dataset(folder, manifest, DataConfig(), codes, targets)
@@ -97,6 +100,8 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
         "splits",
         "baselines",
         "comparison",
+        "share",
+        "shift",
         "curves",
         "calibration",
         "histogram",
@@ -200,11 +205,12 @@ def test_model_is_compared_with_the_baseline_that_validation_prefers(tmp_path: P
     (track,) = evaluate(dataset, logits, CONFIG)["tracks"]
     comparison = track["comparison"]
     assert comparison["baseline"] == "kmer_logistic"
-    assert (comparison["split"], comparison["num_bootstrap"]) == ("test", 100)
+    assert comparison["split"] == "test"
     test = {name: section["splits"]["test"]["metrics"] for name, section in track["baselines"].items()}
-    difference = track["splits"]["test"]["metrics"]["auroc"]["value"] - test["kmer_logistic"]["auroc"]["value"]
-    assert comparison["difference"]["value"] == pytest.approx(difference, abs=2e-6)
-    assert comparison["p_value"] < 0.05
+    for metric in ("auroc", "auprc"):
+        difference = track["splits"]["test"]["metrics"][metric]["value"] - test["kmer_logistic"][metric]["value"]
+        assert comparison["tests"][metric]["difference"]["value"] == pytest.approx(difference, abs=2e-6)
+        assert comparison["tests"][metric]["p_value"] < 0.05
     assert set(track["curves"]["roc"]) == {"model", "gc_logistic", "kmer_logistic"}
 
 

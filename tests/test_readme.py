@@ -26,7 +26,7 @@ def _commands() -> list[str]:
     return [line for line in lines if line.startswith("ebox ")]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small files under the README's names."""
     folder = tmp_path_factory.mktemp("readme")

@@ -68,8 +68,8 @@ def test_words_for_numbers() -> None:
     assert numbers.format_number(None) == numbers.format_number(math.nan) == "\N{EN DASH}"
     assert numbers.format_number(-0.25, 2) == "\N{MINUS SIGN}0.25"
     assert numbers.format_seconds(7384) == "2 h 03 min"
-    assert numbers.format_p(0.001998, 1000) == "p ≤ 0.002"
-    assert numbers.format_p(0.034, 1000) == "p = 0.034"
+    assert numbers.format_p(0.000998) == "p < 0.001"
+    assert numbers.format_p(0.034) == "p = 0.034"
     assert english.join_words(["a", "b", "c"]) == "a, b and c"
 
 

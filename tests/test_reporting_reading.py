@@ -63,6 +63,24 @@ def _curves(shift: float) -> tuple[dict[str, list[float]], dict[str, list[float]
     return roc, {"x": true.round(5).tolist(), "y": precision.round(5).tolist()}
 
 
+def _make_rare(odds: float) -> dict[str, Any]:
+    """AUPRC and calls at a prevalence; at 1:1,000 no threshold keeps the false discovery rate."""
+    threshold = {"value": 0.43, "criterion": "accuracy", "split": "validation", "reason": None}
+    calls = {"precision": _metric(1.0 / (1.0 + 0.02 * odds)), "sensitivity": _metric(0.8), "reason": None}
+    few = {"code": "few_negatives", "fdr": 0.1, "num_negative": 2250, "needed": 9000, "odds": odds}
+    unreached = {"threshold": {"value": None}, "precision": None, "sensitivity": None, "reason": few}
+    kept = {"threshold": {**threshold, "value": 0.97, "criterion": "fdr"}, **calls}
+    return {
+        "prevalence": 1.0 / (1.0 + odds),
+        "odds": odds,
+        "auprc": _metric(0.9 / odds**0.3),
+        "no_interval": None
+        if odds == 1
+        else {"code": "few_for_odds", "negative": 2700, "needed": 100_000, "odds": odds},
+        "calls": {"used": {"threshold": threshold, **calls}, "fdr": unreached if odds > 900 else kept},
+    }
+
+
 def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
     """A made-up evaluation.json whose curves and metrics go together roughly."""
     random = np.random.default_rng(seed)
@@ -84,6 +102,8 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
             "shuffled": {"num_examples": 1800, "num_positive": 900, "metrics": _metrics(2.9)},
         },
         "balanced": {"metrics": _metrics(2.3)},
+        "no_interval": None,
+        "prevalences": [_make_rare(odds) for odds in (1.0, 100.0, 1000.0, 999.0)],
     }
     entry = {
         "track": track,
@@ -103,11 +123,14 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
         },
         "comparison": {
             "baseline": "kmer_logistic",
-            "metric": "auroc",
-            "difference": {"value": 0.034, "low": 0.027, "high": 0.041},
-            "p_value": 0.0,
-            "num_bootstrap": 1000,
+            "split": "test",
+            "tests": {
+                metric: {"difference": {"value": 0.034, "low": 0.027, "high": 0.041}, "p_value": 0.0}
+                for metric in ("auroc", "auprc")
+            },
         },
+        "share": 0.25,
+        "shift": -5.808,
         "curves": curves,
         "calibration": [
             {
@@ -124,11 +147,11 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
     }
     return {
         "format": "ebox-evaluation",
-        "format_version": 2,
+        "format_version": 3,
         "ebox_version": "0.1.0",
         "created": "2026-11-23T21:04:05+00:00",
         "dataset": {"path": "dataset", "fingerprint": "ab" * 32, "length_bp": 200},
-        "config": {},
+        "config": {"prevalence": 0.001, "target_fdr": 0.1},
         "tracks": [entry],
         "ceiling": None,
     }
@@ -413,7 +436,7 @@ def test_a_broken_table_of_predictions_is_named(run_folder: Path) -> None:
 
 def test_an_evaluation_of_another_format_is_refused(run_folder: Path) -> None:
     (run_folder / "evaluation.json").write_text(json.dumps({**make_evaluation(), "format_version": 9}))
-    with pytest.raises(InputError, match=r"version 9.*reads version 2\n.*ebox evaluate"):
+    with pytest.raises(InputError, match=r"version 9.*reads version 3\n.*ebox evaluate"):
         read_run_files(run_folder)
 
 

@@ -294,35 +294,83 @@ def test_what_could_not_be_measured_is_said(run_folder: Path) -> None:
     assert "in the train split there is one class only." in _text(page)
 
 
+BETTER, EQUAL, WORSE = (0.01, 0.02), (-0.01, 0.02), (-0.03, -0.02)
+
+
 @pytest.mark.parametrize(
-    ("auroc", "difference", "verdict"),
+    ("auroc", "differences", "verdict"),
     [
-        ({"value": 0.52, "low": 0.49, "high": 0.55}, (0.01, 0.02), "none"),
-        ({"value": 0.9, "low": 0.89, "high": 0.91}, (0.01, 0.02), "better"),
-        ({"value": 0.9, "low": 0.89, "high": 0.91}, (-0.01, 0.02), "equal"),
-        ({"value": 0.9, "low": 0.89, "high": 0.91}, (-0.03, -0.02), "worse"),
+        ({"value": 0.52, "low": 0.49, "high": 0.55}, (BETTER, BETTER), "none"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, (BETTER, BETTER), "better"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, (BETTER, EQUAL), "partly"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, (EQUAL, EQUAL), "equal"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, (EQUAL, WORSE), "worse"),
+        ({"value": 0.9, "low": 0.89, "high": 0.91}, (WORSE, BETTER), "mixed"),
         ({"value": 0.9, "low": 0.89, "high": 0.91}, None, "alone"),
     ],
 )
 def test_the_verdict_follows_the_intervals(
-    auroc: dict[str, float], difference: tuple[float, float] | None, verdict: str
+    auroc: dict[str, float], differences: tuple[tuple[float, float], tuple[float, float]] | None, verdict: str
 ) -> None:
     track = make_evaluation()["tracks"][0]
     track["splits"]["test"]["metrics"]["auroc"] = auroc
     track["comparison"] = None
-    if difference is not None:
-        low, high = difference
-        between = {"value": (low + high) / 2, "low": low, "high": high}
-        track["comparison"] = {
-            "baseline": "kmer_logistic",
-            "metric": "auroc",
-            "difference": between,
-            "p_value": 0.2,
+    if differences is not None:
+        tests = {
+            metric: {"difference": {"value": (low + high) / 2, "low": low, "high": high}, "p_value": 0.2}
+            for metric, (low, high) in zip(("auroc", "auprc"), differences, strict=True)
         }
+        track["comparison"] = {"baseline": "kmer_logistic", "split": "test", "tests": tests}
     headline = make_headline(track, 6)
     assert headline["verdict"] == verdict
     sentences = " ".join(say(sentence) for sentence in headline["sentences"])
-    assert ("which is no more than chance explains" in sentences) == (verdict == "equal")
+    assert ("which is no more than chance explains" in sentences) == (differences is not None and EQUAL in differences)
+    title = say(headline["title"])
+    assert ("in AUROC better" in title) == (verdict == "partly")
+    assert ("in AUPRC better and in AUROC worse" in title) == (verdict == "mixed")
+
+
+def test_the_page_says_what_happens_where_positives_are_rarer(run_folder: Path) -> None:
+    text = _text(write_report(run_folder).read_text(encoding="utf-8"))
+    assert "Where positives are rarer." in text
+    assert "1 : 1,000" in text
+    assert "an interval needs 100,000 independent negatives; there are 2,700" in text
+    assert "At no more than 10 % false calls" in text
+    assert "0.970; finds 80.0 %" in text
+    assert "2,250 validation negatives are too few to promise at most 10 % false calls" in text
+    # log(0.001 / 0.999) - log(0.25 / 0.75)
+    assert "5.81 is added to the log-odds (natural logarithm): 0.5 becomes 0.0030" in text
+
+
+def test_a_run_too_small_to_measure_has_no_headline_of_numbers(run_folder: Path) -> None:
+    evaluation = json.loads((run_folder / "evaluation.json").read_text())
+    test = evaluation["tracks"][0]["splits"]["test"]
+    test["no_interval"] = {"code": "few_clusters", "positive": 3, "negative": 90, "needed": 15}
+    for entry in test["metrics"].values():
+        entry["low"] = entry["high"] = None
+    _change(run_folder, "evaluation.json", evaluation)
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    top = page[page.index("<h1>") : page.index("</h1>")]
+    assert "Too few independent test sequences to say anything" in top
+    result = page[page.index('<div id="result">') : page.index('<section id="question"')]
+    assert "Independent positives: 3, independent negatives: 90" in result
+    assert "AUROC" not in result
+
+
+def test_too_few_to_measure_have_no_verdict_and_the_sentence_says_how_many_are_needed() -> None:
+    track = make_evaluation()["tracks"][0]
+    test = track["splits"]["test"]
+    test["no_interval"] = {"code": "few_clusters", "positive": 3, "negative": 90, "needed": 15}
+    for entry in test["metrics"].values():
+        entry["low"] = entry["high"] = None
+    for entry in track["comparison"]["tests"].values():
+        entry["difference"] |= {"low": None, "high": None}
+        entry["p_value"] = None
+    headline = make_headline(track, 6)
+    assert headline["verdict"] == "few"
+    (sentence,) = headline["sentences"]
+    assert "Independent positives: 3, independent negatives: 90" in say(sentence)
+    assert "needs 15 of each or more" in say(sentence)
 
 
 def test_the_headline_knows_of_test_sequences_that_trained(run_folder: Path) -> None:
@@ -356,10 +404,8 @@ def test_the_settings_shown_are_those_that_were_used(run_folder: Path) -> None:
 def test_a_baseline_that_was_handed_the_planted_motif_is_told_of() -> None:
     track = make_evaluation()["tracks"][0]
     track["baselines"]["best_pwm"]["settings"] = {"motif": "MA0140.3"}
-    track["comparison"] |= {
-        "baseline": "best_pwm",
-        "difference": {"value": -0.02, "low": -0.03, "high": -0.01},
-    }
+    worse = {"difference": {"value": -0.02, "low": -0.03, "high": -0.01}, "p_value": 0.001}
+    track["comparison"] |= {"baseline": "best_pwm", "tests": {"auroc": worse, "auprc": worse}}
     for planted, told in ((["MA0140.3"], True), (["MA0091.2"], False), ([], False)):
         headline = make_headline(track, 6, planted)
         assert headline["verdict"] == "worse"

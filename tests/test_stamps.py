@@ -61,7 +61,7 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
     assert found == {
         "ebox-checkpoint": 2,
         "ebox-dataset": 3,
-        "ebox-evaluation": 2,
+        "ebox-evaluation": 3,
         "ebox-explanation": 3,
         "ebox-filters": 2,
         "ebox-model": 1,

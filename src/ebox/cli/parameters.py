@@ -21,6 +21,7 @@ KINDS: Mapping[str, Any] = {
     "str": str,
     "str | None": str | None,
     "bool": bool,
+    "float | None": float | None,
 }
 # Its choices stand in the settings, which are loaded late.
 PLATFORM = "Platform | None"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from ebox.datasets.clusters import MIN_CLUSTERS, count_clusters, has_enough
 from ebox.datasets.confounding import describe_confounds, list_confounds
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source
 from ebox.datasets.folder import SPLITS
@@ -36,6 +37,7 @@ class Beware(Code):
     NEAR_POSITIVES = "near_positives"
     NEAR_POSITIVES_DROPPED = "near_positives_dropped"
     FEW_MADE = "few_made"
+    FEW_TO_MEASURE = "few_to_measure"
     GC_DIFFERS = "gc_differs"
     GENOME_DIFFERS = "genome_differs"
     N_DIFFERS = "n_differs"
@@ -106,6 +108,7 @@ def report_quality(
             "num_clusters": int((sizes > 0).sum()),
             "num_examples_in_company": int(sizes[sizes > 1].sum()),
             "largest": int(sizes.max(initial=0)),
+            "by_split": _count_by_split(examples, cluster),
         },
         "split": dict(split),
         "num_near_positives": num_near_positives,
@@ -113,6 +116,12 @@ def report_quality(
     }
     report["warnings"] = [*map(dict, log.notes), *_warn(report)]
     return report
+
+
+def _count_by_split(examples: Examples, cluster: Int64[np.ndarray, " example"]) -> dict[str, dict[str, int]]:
+    """How many clusters of each class each split holds."""
+    parts = {name: examples.split == number for number, name in enumerate(SPLITS)}
+    return {name: count_clusters(cluster[part], examples.is_positive[part]) for name, part in parts.items()}
 
 
 def _describe_source(examples: Examples, number: int, source: Source) -> dict[str, Any]:
@@ -150,6 +159,7 @@ def _warn(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a reader of the report should know, as notes."""
     return [
         *_warn_of_leaks(report["audit"]),
+        *_warn_of_few(report["clusters"]["by_split"]),
         *_warn_of_repeats(report["audit"]),
         *_warn_of_gc(report["kinds"]),
         *_warn_of_confounds(report),
@@ -188,6 +198,12 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             if share > KMER_WARNING:
                 about = {"label": label, "of": name, "in": shared["in"]}
                 yield note(Beware.LEAK_KMERS, {**about, "share": share, "kmer_bp": shared["kmer_bp"]})
+
+
+def _warn_of_few(by_split: Mapping[str, Mapping[str, int]]) -> Iterator[dict[str, Any]]:
+    for name in ("validation", "test"):
+        if not has_enough(by_split[name]):
+            yield note(Beware.FEW_TO_MEASURE, {"of": name, **by_split[name], "needed": MIN_CLUSTERS})
 
 
 def _warn_of_repeats(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -35,12 +35,11 @@ def format_interval(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
     return f"{format_number(entry['low'], digits)} to {format_number(entry['high'], digits)}"
 
 
-def format_p(value: Real | None, num_bootstrap: int | None) -> str:
-    """A two-sided p value; a bootstrap of n resamples can't show less than 2 / (n + 1)."""
-    floor = 0.001 if num_bootstrap is None else 2.0 / (num_bootstrap + 1)
+def format_p(value: Real | None) -> str:
+    """A two-sided p value, down to 0.001."""
     if value is None:
         return "p unknown"
-    return f"p ≤ {floor:.1g}" if value <= floor * 1.001 else f"p = {value:.2g}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
 def format_seconds(seconds: Real | None) -> str:

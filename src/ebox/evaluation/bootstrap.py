@@ -1,87 +1,148 @@
-"""Bootstrap intervals of metrics, and the paired test of two models on the same examples."""
+"""Intervals of metrics, and the paired test of two models on the same examples; whole clusters are the units."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ebox.errors import InputError
+from ebox.evaluation.clusters import Clustering, Influence, Labels
+from ebox.evaluation.influence import Values, trace_auprc, trace_auroc
+from ebox.evaluation.intervals import (
+    Ends,
+    bound_auprc,
+    bound_auroc,
+    bound_calls,
+    bound_mean,
+    bound_share,
+    count_degrees,
+    find_quantile,
+    solve_score,
+)
 from ebox.evaluation.metrics import METRIC_NAMES, Ranking, Scores, Targets, rank_scores, weigh_metrics
 from ebox.storage.names import MODEL
 
-CONFIDENCE = 0.95
-# Weights of one chunk of resamples: 4 million counts of 8 bytes.
-CHUNK_COUNTS = 4_000_000
+# Metrics that have no formula for their variance.
+RESAMPLED = ("calibration_error", "recall_at_10_fdr", "recall_at_50_fdr")
+AT_HALF = ("accuracy", "mcc")
+ComparedMetric = Literal["auroc", "auprc"]
 
 
 @dataclass(frozen=True)
 class MetricResult:
-    """A metric with its bootstrap 95 % interval."""
+    """A metric with its 95 % interval; the ends are None where there are too few clusters for one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, float | None]:
         """The three numbers by name."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Difference of a metric between two models on the same examples, first minus second."""
+    """Difference of a metric between two models on the same examples, first minus second.
+
+    Interval and p-value are None where there are too few clusters.
+    """
 
     metric: str
     difference: MetricResult
-    p_value: float
-    num_bootstrap: int
+    p_value: float | None
 
 
 @dataclass(frozen=True)
 class BootstrapResult:
-    """Metrics of one model: of the sample, and of each resample."""
+    """Metrics of one model, and what their intervals are made from: scores, clusters, and resamples of three."""
 
     values: dict[str, float]
-    resampled: dict[str, Float[np.ndarray, " resamples"]]
+    ranking: Ranking
+    positives: Values
+    negatives: Values
+    clusters: Clustering
+    negative_factor: float = 1.0
+    resampled: dict[str, Float[np.ndarray, " resamples"]] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Ends:
+        """Of all positives, and of all negatives."""
+        return float(len(self.positives)), len(self.negatives) * float(self.negative_factor)
+
+    @cached_property
+    def influences(self) -> dict[str, Influence]:
+        """By how much each example moves the two metrics of order."""
+        return {
+            "auroc": trace_auroc(self.positives, self.negatives),
+            "auprc": trace_auprc(self.positives, self.negatives, self.negative_factor),
+        }
+
+    @cached_property
+    def ends(self) -> dict[str, Ends]:
+        """Of every interval; nothing where there are too few clusters."""
+        if not self.clusters.has_enough:
+            return {}
+        odds = self.weights[1] / self.weights[0]
+        return {
+            "auroc": bound_auroc(self.values["auroc"], self.positives, self.negatives, self.clusters),
+            "auprc": bound_auprc(self.values["auprc"], self.influences["auprc"], odds, self.clusters),
+            **_bound_features(self.ranking, self.values["brier"], self.weights, self.clusters),
+            **{
+                name: _bound_drawn(name, self.values[name], drawn, self.clusters)
+                for name, drawn in self.resampled.items()
+            },
+        }
 
     def interval(self, metric: str) -> MetricResult:
-        """The metric with its percentile interval (Efron and Tibshirani 1993, chapter 13), which contains the value.
-
-        The noise of resampling looks like miscalibration, so the calibration errors of the resamples are too high: they
-        are shifted down so that their mean is the value.
-        """
-        value, resampled = self.values[metric], self.resampled[metric]
-        if metric == "calibration_error":
-            resampled = np.clip(resampled - (resampled.mean() - value), 0.0, 1.0)
-        return _find_interval(value, resampled)
+        """The metric with its interval, which contains the value."""
+        value, ends = self.values[metric], self.ends.get(metric)
+        if ends is None:
+            return MetricResult(value, None, None)
+        least = -1.0 if metric.startswith("mcc") else 0.0
+        return MetricResult(value, max(min(ends[0], value), least), min(max(ends[1], value), 1.0))
 
     def intervals(self) -> dict[str, MetricResult]:
         """Every metric with its interval."""
         return {metric: self.interval(metric) for metric in self.values}
 
+    def ranks_like(self, other: BootstrapResult) -> bool:
+        """Whether both models put the examples into the same order, with the same ties."""
+        pairs = [np.concatenate([one.positives, one.negatives]) for one in (self, other)]
+        first, second = (np.unique(scores, return_inverse=True)[1] for scores in pairs)
+        return bool(np.array_equal(first, second))
+
 
 def bootstrap_metrics(
-    targets: Targets, probabilities: Scores, threshold: float = 0.5, *, num_bootstrap: int = 1000, seed: int = 0
+    targets: Targets,
+    probabilities: Scores,
+    threshold: float = 0.5,
+    *,
+    clusters: Labels | None = None,
+    num_bootstrap: int = 1000,
+    seed: int = 0,
 ) -> dict[str, MetricResult]:
-    """Every metric of METRIC_NAMES with its 95 % interval, from resamples stratified by class.
+    """Every metric of METRIC_NAMES with its 95 % interval.
 
     Args:
         targets: True for a positive.
         probabilities: Of each example.
         threshold: A probability at or above it is called positive.
+        clusters: Label of the cluster of each example; None: each example is one.
         num_bootstrap: How many resamples.
         seed: For the resamples.
 
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
-    results = bootstrap_models(
-        targets, {MODEL: probabilities}, {MODEL: threshold}, num_bootstrap=num_bootstrap, seed=seed
-    )
+    models, thresholds = {MODEL: probabilities}, {MODEL: threshold}
+    results = bootstrap_models(targets, models, thresholds, clusters=clusters, num_bootstrap=num_bootstrap, seed=seed)
     return results[MODEL].intervals()
 
 
@@ -90,56 +151,65 @@ def bootstrap_models(
     probabilities: Mapping[str, Scores],
     thresholds: Mapping[str, float],
     *,
+    clusters: Labels | None = None,
     num_bootstrap: int = 1000,
     seed: int = 0,
     negative_factor: float = 1.0,
 ) -> dict[str, BootstrapResult]:
-    """Bootstrap several models on the same resamples of the same examples.
+    """Measure several models on the same examples, with intervals.
+
+    With fewer than `datasets.clusters.MIN_CLUSTERS` clusters of a class there are no intervals.
 
     Args:
         targets: True for a positive.
         probabilities: Of each model, by name.
         thresholds: Of each model; a probability at or above it is called positive.
-        num_bootstrap: How many resamples; each has the same number of positives and of negatives as the sample.
+        clusters: Label of the cluster of each example, such as a family or overlapping loci; None: each example is one.
+        num_bootstrap: How many resamples.
         seed: The same seed gives the same resamples for all models.
         negative_factor: Weight of all negatives; positives / negatives gives the metrics of a 1:1 sample.
 
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
+    if num_bootstrap < 1:
+        raise InputError(f"num_bootstrap is {num_bootstrap}, and at least one resample is needed")
     rankings = {name: rank_scores(targets, scores, thresholds[name]) for name, scores in probabilities.items()}
-    num_positive = int(np.count_nonzero(targets))
-    num_negative = len(targets) - num_positive
-    once = np.ones((1, num_positive), np.int64), np.ones((1, num_negative), np.int64)
-    sample = _weigh_all(rankings, *once, negative_factor)
-    chunks = [
-        _weigh_all(rankings, *weights, negative_factor)
-        for weights in iter_resamples(num_positive, num_negative, num_bootstrap, seed)
-    ]
-    return {
-        name: BootstrapResult(
-            values={metric: float(sample[name][metric][0]) for metric in METRIC_NAMES},
-            resampled={metric: np.concatenate([chunk[name][metric] for chunk in chunks]) for metric in METRIC_NAMES},
-        )
-        for name in rankings
-    }
+    grouping = Clustering.of(targets, clusters)
+    resampled = {name: dict[str, Float[np.ndarray, " resamples"]]() for name in rankings}
+    if grouping.has_enough:
+        resampled = _resample(rankings, grouping, num_bootstrap, seed, negative_factor)
+    found: dict[str, BootstrapResult] = {}
+    for name, ranking in rankings.items():
+        scores = probabilities[name].astype(np.float64)
+        parts = scores[targets], scores[~targets]
+        found[name] = _measure(ranking, parts, grouping, float(negative_factor), resampled[name])
+    return found
 
 
-def compare_models(first: BootstrapResult, second: BootstrapResult, metric: str) -> ComparisonResult:
-    """Test on the same resamples whether two models differ in a metric, in either direction.
+def compare_models(first: BootstrapResult, second: BootstrapResult, metric: ComparedMetric) -> ComparisonResult:
+    """Test whether two models differ in a metric, in either direction (DeLong 1988, clusters: Obuchowski 1997).
 
-    The p-value is twice the smaller share of resamples on either side of no difference. The sample itself is counted on
-    both sides, so that the p-value is never below 2 / (num_bootstrap + 1).
+    The difference over its standard error is held against Student's t, whose degrees of freedom follow from the number
+    of clusters. Where both models rank perfectly nothing varies, and the ends follow from those of the two (Zou and
+    Donner 2008).
     """
-    differences = first.resampled[metric] - second.resampled[metric]
-    num_bootstrap = len(differences)
-    num_smaller_side = min(np.count_nonzero(differences <= 0.0), np.count_nonzero(differences >= 0.0))
-    return ComparisonResult(
-        metric=metric,
-        difference=_find_interval(first.values[metric] - second.values[metric], differences),
-        p_value=float(min(1.0, 2.0 * (num_smaller_side + 1) / (num_bootstrap + 1))),
-        num_bootstrap=num_bootstrap,
-    )
+    value, clusters = first.values[metric] - second.values[metric], first.clusters
+    if not clusters.has_enough:
+        return ComparisonResult(metric, MetricResult(value, None, None), None)
+    if first.ranks_like(second):
+        return ComparisonResult(metric, MetricResult(0.0, 0.0, 0.0), 1.0)
+    found = clusters.weigh(first.influences[metric] - second.influences[metric])
+    # The jackknife's factor; it keeps few clusters from being too sure.
+    error = math.sqrt(found.total * min(clusters.sizes) / (min(clusters.sizes) - 1.0))
+    degrees = count_degrees((found.of_positives, found.of_negatives), clusters.sizes)
+    if error < 1e-12:
+        (low, high), (other_low, other_high) = first.ends[metric], second.ends[metric]
+        own, other = first.values[metric], second.values[metric]
+        down, up = math.hypot(own - low, other_high - other), math.hypot(high - own, other - other_low)
+        return ComparisonResult(metric, MetricResult(value, value - down, value + up), 1.0)
+    half = find_quantile(degrees) * error
+    return ComparisonResult(metric, MetricResult(value, value - half, value + half), _find_p(value / error, degrees))
 
 
 def compare_scores(
@@ -147,68 +217,113 @@ def compare_scores(
     first: Scores,
     second: Scores,
     *,
-    metric: Literal["auroc", "auprc"] = "auroc",
-    num_bootstrap: int = 1000,
-    seed: int = 0,
+    metric: ComparedMetric = "auroc",
+    clusters: Labels | None = None,
 ) -> ComparisonResult:
-    """Paired bootstrap test of two score vectors on the same examples; the difference is first minus second.
+    """Paired test of two score vectors on the same examples; the difference is first minus second.
 
     Args:
         targets: True for a positive.
         first: Scores of the first model.
         second: Scores of the second model.
         metric: The metric that is compared.
-        num_bootstrap: How many resamples.
-        seed: For the resamples.
+        clusters: Label of the cluster of each example; None: each example is one.
 
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
     scores, thresholds = {"first": first, "second": second}, {"first": 0.5, "second": 0.5}
-    results = bootstrap_models(targets, scores, thresholds, num_bootstrap=num_bootstrap, seed=seed)
+    # None of the resampled metrics is looked at.
+    results = bootstrap_models(targets, scores, thresholds, clusters=clusters, num_bootstrap=1)
     return compare_models(results["first"], results["second"], metric)
 
 
-def iter_resamples(
-    num_positive: int, num_negative: int, num_bootstrap: int, seed: int
-) -> Iterator[tuple[Int[np.ndarray, "resamples positives"], Int[np.ndarray, "resamples negatives"]]]:
-    """Chunks of resamples stratified by class: how often each positive and each negative was drawn.
+def _find_p(ratio: float, degrees: float) -> float:
+    from scipy.special import stdtr
 
-    Args:
-        num_positive: Positives in the sample and in each resample.
-        num_negative: The same for negatives.
-        num_bootstrap: Resamples in all chunks; at least one.
-        seed: For the draws.
-    """
-    if num_bootstrap < 1:
-        raise InputError(f"num_bootstrap is {num_bootstrap}, and at least one resample is needed")
-    generator = np.random.Generator(np.random.Philox(seed))
-    chunk = max(1, CHUNK_COUNTS // (num_positive + num_negative))
-    for start in range(0, num_bootstrap, chunk):
-        rows = min(chunk, num_bootstrap - start)
-        yield _draw_counts(generator, rows, num_positive), _draw_counts(generator, rows, num_negative)
+    return float(2.0 * stdtr(max(degrees, 1.0), -abs(ratio)))
 
 
-def _draw_counts(generator: np.random.Generator, rows: int, size: int) -> Int[np.ndarray, "rows size"]:
-    drawn = generator.integers(size, size=(rows, size)) + np.arange(rows)[:, None] * size
-    counts = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
-    # Counts are small, and sorting int16 takes a third of the time.
-    return counts.astype(np.int16)
-
-
-def _weigh_all(
-    rankings: Mapping[str, Ranking],
-    positive_weights: Int[np.ndarray, "resamples positives"],
-    negative_weights: Int[np.ndarray, "resamples negatives"],
-    negative_factor: float,
+def _resample(
+    rankings: Mapping[str, Ranking], clusters: Clustering, num_bootstrap: int, seed: int, negative_factor: float
 ) -> dict[str, dict[str, Float[np.ndarray, " resamples"]]]:
+    chunks = [
+        {name: weigh_metrics(one, *weights, negative_factor=negative_factor) for name, one in rankings.items()}
+        for weights in clusters.iter_resamples(num_bootstrap, seed)
+    ]
     return {
-        name: weigh_metrics(ranking, positive_weights, negative_weights, negative_factor=negative_factor)
-        for name, ranking in rankings.items()
+        name: {metric: np.concatenate([chunk[name][metric] for chunk in chunks]) for metric in RESAMPLED}
+        for name in rankings
     }
 
 
-def _find_interval(value: float, resampled: Float[np.ndarray, " resamples"]) -> MetricResult:
-    tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(resampled, [tail, 1.0 - tail])
-    return MetricResult(value, min(float(low), value), max(float(high), value))
+def _measure(
+    ranking: Ranking,
+    scores: tuple[Values, Values],
+    clusters: Clustering,
+    negative_factor: float,
+    resampled: dict[str, Float[np.ndarray, " resamples"]],
+) -> BootstrapResult:
+    """The values of the sample, with what intervals need."""
+    once = tuple(np.ones((1, len(part)), np.int64) for part in scores)
+    sample = weigh_metrics(ranking, once[0], once[1], negative_factor=negative_factor)
+    values = {metric: float(sample[metric][0]) for metric in METRIC_NAMES}
+    return BootstrapResult(values, ranking, *scores, clusters, negative_factor, resampled)
+
+
+def _bound_features(ranking: Ranking, brier: float, weights: Ends, clusters: Clustering) -> dict[str, Ends]:
+    """The metrics of calls at both thresholds, and the Brier score."""
+    positive, negative = np.empty_like(ranking.positive_features), np.empty_like(ranking.negative_features)
+    positive[ranking.positive_order] = ranking.positive_features
+    negative[ranking.negative_order] = ranking.negative_features
+    at_threshold, at_half = (
+        bound_called(positive[:, column], negative[:, column], weights, clusters) for column in (0, 1)
+    )
+    share = weights[0] / sum(weights)
+    of_positive, of_negative = (errors - errors.mean() for errors in (positive[:, 2], negative[:, 2]))
+    influence = Influence(share * of_positive, (1.0 - share) * of_negative)
+    return {
+        **at_threshold,
+        **{f"{name}_at_0.5": at_half[name] for name in AT_HALF},
+        "brier": bound_mean(brier, influence, clusters),
+    }
+
+
+def bound_called(
+    called_positives: Float[np.ndarray, " positives"],
+    called_negatives: Float[np.ndarray, " negatives"],
+    weights: Ends,
+    clusters: Clustering,
+) -> dict[str, Ends]:
+    """Intervals of all metrics of calls.
+
+    Args:
+        called_positives: 1 for each positive that is called, else 0.
+        called_negatives: The same for the negatives.
+        weights: Of all positives, and of all negatives.
+        clusters: Those of the examples.
+    """
+    right = 1.0 - called_negatives
+    shares = float(called_positives.mean()), float(right.mean())
+    ends = bound_share(called_positives, clusters.positive), bound_share(right, clusters.negative)
+    return bound_calls(shares, ends, weights)
+
+
+def _bound_drawn(metric: str, value: float, drawn: Float[np.ndarray, " resamples"], clusters: Clustering) -> Ends:
+    """Percentiles of the resamples, wider for few clusters (Hesterberg 2015), and never of no width.
+
+    The noise of resampling looks like miscalibration, so the calibration errors of the resamples are too high: they are
+    shifted down so that their mean is the value. A recall has at least the
+    interval of a share with this number of clusters.
+    """
+    from scipy.special import ndtr
+
+    num = min(clusters.sizes)
+    if metric == "calibration_error":
+        drawn = np.clip(drawn - (drawn.mean() - value), 0.0, 1.0)
+    tail = float(ndtr(-find_quantile(num - 1.0) * math.sqrt(num / (num - 1.0))))
+    low, high = (float(end) for end in np.quantile(drawn, [tail, 1.0 - tail]))
+    if metric == "calibration_error" and low < high:
+        return low, high
+    least = solve_score(value, lambda q: q * (1.0 - q) / num, find_quantile(num - 1.0))
+    return min(low, least[0]), max(high, least[1])

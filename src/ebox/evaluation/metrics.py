@@ -156,9 +156,12 @@ def auroc(targets: Targets, scores: Scores) -> float:
     return compute_metrics(targets, scores)["auroc"]
 
 
-def auprc(targets: Targets, scores: Scores) -> float:
-    """Area under the precision-recall curve as average precision: no interpolation, ties taken together."""
-    return compute_metrics(targets, scores)["auprc"]
+def auprc(targets: Targets, scores: Scores, negative_factor: float = 1.0) -> float:
+    """Area under the precision-recall curve as average precision: no interpolation, ties taken together.
+
+    With `negative_factor` negatives weigh more: 200 gives that of 1:1,000 from a sample of 1:5.
+    """
+    return compute_metrics(targets, scores, negative_factor=negative_factor)["auprc"]
 
 
 def recall_at_fdr(targets: Targets, scores: Scores, fdr: float) -> float:

@@ -23,11 +23,13 @@ from ebox.evaluation.baselines import (
 )
 from ebox.evaluation.gapped_kmers import fit_gapped_kmer_logistic
 from ebox.evaluation.motif_hits import Screen, fit_best_pwm, fit_motif_logistic
+from ebox.evaluation.prevalence import shift_log_odds
 from ebox.evaluation.split_metrics import (
     SplitScores,
     choose_threshold_of,
     compare_with_best,
     describe_figures,
+    measure_prevalences,
     measure_split,
     squash,
 )
@@ -149,6 +151,9 @@ def _evaluate_track(
     for split, scores in splits.items():
         report.step(f"measuring {name} on {split}")
         sections[split], samples[split] = measure_split(scores, thresholds, balanced, config)
+    rare = measure_prevalences(validation, test, thresholds, config)
+    for model, section in sections["test"].items():
+        section["prevalences"] = rare[model]
     for model, section in baselines.items():
         if model in thresholds:
             section["threshold"] = thresholds[model]
@@ -159,8 +164,20 @@ def _evaluate_track(
         "splits": {split: sections[split][MODEL] for split in splits},
         "baselines": baselines,
         "comparison": compare_with_best(samples),
+        **_describe_share(validation, config.prevalence),
         **describe_figures(test),
     }
+
+
+def _describe_share(validation: SplitScores, prevalence: float | None) -> dict[str, float | None]:
+    """The share of positives for which probabilities hold, and what the stated prevalence adds to the logits.
+
+    The share is that of validation, which calibrates the network and chooses its threshold.
+    """
+    if validation.why_undefined() is not None:
+        return {"share": None, "shift": None}
+    share = float(validation.targets.mean())
+    return {"share": share, "shift": None if prevalence is None else round(shift_log_odds(share, prevalence), 6)}
 
 
 def _select_split(
@@ -176,7 +193,8 @@ def _select_split(
             file=dataset.path,
             remedy="predict the whole split; where the training diverged, lower train.learning_rate",
         )
-    return SplitScores(rows, targets, kinds, {MODEL: squash(chosen)})
+    clusters = dataset.examples["cluster"].to_numpy()[rows].astype(np.int64)
+    return SplitScores(rows, targets, kinds, clusters, {MODEL: squash(chosen)})
 
 
 def _find_known(

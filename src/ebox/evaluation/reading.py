@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebox.errors import InputError
+from ebox.evaluation.prevalence import shift_log_odds
 from ebox.storage import run_folder
 from ebox.storage.stamps import EVALUATION, read_stamped
 
@@ -15,10 +16,31 @@ CALL_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a network was measured: the threshold of each track (None without an evaluation), and the strands."""
+    """How a network was measured: the threshold of each track (None without an evaluation), and the strands.
+
+    `shares` are the shares of positives for which the probabilities of each track hold, `prevalence` the one stated.
+    """
 
     thresholds: tuple[float | None, ...]
     both_strands: bool
+    shares: tuple[float | None, ...] = ()
+    prevalence: float | None = None
+
+    def find_shifts(self, prevalence: float | None, run: Path) -> tuple[float | None, ...]:
+        """What another prevalence adds to the logits of each track; None for a track whose share is not known.
+
+        Raises:
+            InputError: a prevalence, and no track whose share is known.
+        """
+        if prevalence is None:
+            return tuple(None for _ in self.thresholds)
+        if not any(share is not None for share in self.shares):
+            raise InputError(
+                "probabilities at a prevalence need the share of positives for which they hold, and it isn't known",
+                file=run,
+                remedy=f"measure first, with validation sequences of both classes: `ebox evaluate {run}`",
+            )
+        return tuple(None if share is None else shift_log_odds(share, prevalence) for share in self.shares)
 
     def call_threshold(self, track: int) -> float:
         """The probability from which sequences are called; 0.5 without an evaluation."""
@@ -37,7 +59,12 @@ def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:
         return Protocol(tuple(None for _ in tracks), both_strands=True)
     facts = read_stamped(path, EVALUATION)
     try:
-        found = {entry["track"]: entry["threshold"]["value"] for entry in facts["tracks"]}
-        return Protocol(tuple(found[track] for track in tracks), bool(facts["config"]["both_strands"]))
+        found = {entry["track"]: entry for entry in facts["tracks"]}
+        return Protocol(
+            tuple(found[track]["threshold"]["value"] for track in tracks),
+            bool(facts["config"]["both_strands"]),
+            tuple(found[track]["share"] for track in tracks),
+            facts["config"]["prevalence"],
+        )
     except (KeyError, TypeError):
         raise InputError("is not an evaluation of this model", file=path, remedy=EVALUATION.remedy) from None

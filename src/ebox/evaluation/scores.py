@@ -29,7 +29,8 @@ class ScoresResult:
     """Scores of sequences, one row for each.
 
     `logits` are of the best window where a sequence is longer than the network reads. `windows` is the 0-based start of
-    that window; negative where the sequence was padded.
+    that window; negative where the sequence was padded. `shifts` are what a stated prevalence adds to the logits of
+    each track; None where that isn't known.
     """
 
     names: tuple[str, ...]
@@ -42,11 +43,21 @@ class ScoresResult:
     num_padded: int
     num_windowed: int
     path: Path | None = None
+    shifts: tuple[float | None, ...] = ()
+    prevalence: float | None = None
 
     @property
     def probabilities(self) -> Float[np.ndarray, "sequence track"]:
         """Sigmoid of the logits."""
         return squash(self.logits)
+
+    @property
+    def probabilities_at_prevalence(self) -> Float[np.ndarray, "sequence track"] | None:
+        """Sigmoid of the logits moved to the stated prevalence (Saerens 2002); None where none is stated."""
+        if self.prevalence is None:
+            return None
+        shifts = [np.nan if shift is None else shift for shift in self.shifts]
+        return squash(self.logits.astype(np.float64) + np.array(shifts))
 
     @property
     def calls(self) -> Int8[np.ndarray, "sequence track"]:
@@ -109,7 +120,8 @@ def write_scores(result: ScoresResult, out: Path, *, overwrite: bool = True) -> 
     header = ["name", "length_bp"]
     for track in result.tracks:
         header += [f"{track}_window_start", f"{track}_logit", f"{track}_probability", f"{track}_call"]
-    probabilities, calls = result.probabilities, result.calls
+        header += [] if result.prevalence is None else [f"{track}_probability_at_prevalence"]
+    probabilities, calls, moved = result.probabilities, result.calls, result.probabilities_at_prevalence
     with publish_file(out, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write("\t".join(header) + "\n")
         for row, name in enumerate(result.names):
@@ -121,6 +133,8 @@ def write_scores(result: ScoresResult, out: Path, *, overwrite: bool = True) -> 
                     f"{probabilities[row, column]:.6f}",
                     "" if calls[row, column] < 0 else str(calls[row, column]),
                 ]
+                if moved is not None:
+                    cells.append("" if np.isnan(moved[row, column]) else f"{moved[row, column]:.3g}")
             stream.write("\t".join(cells) + "\n")
 
 

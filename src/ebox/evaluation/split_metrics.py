@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from ebox.evaluation.bootstrap import BootstrapResult, bootstrap_models, compare_models
+from ebox.datasets.clusters import MIN_CLUSTERS, count_clusters, has_enough
+from ebox.evaluation.bootstrap import BootstrapResult, ComparedMetric, bootstrap_models, compare_models
+from ebox.evaluation.clusters import Clustering
 from ebox.evaluation.curves import bin_calibration, count_scores, trace_pr, trace_roc
+from ebox.evaluation.prevalence import Labelled, choose_at, list_prevalences, measure_at
 from ebox.evaluation.thresholds import Criterion, choose_threshold
 from ebox.settings.reading import EvaluationConfig
 from ebox.storage.names import MODEL
@@ -18,6 +21,8 @@ from ebox.storage.notes import Code, note
 
 # On a 1:1 sample the AUROC, sensitivity and specificity are what they are on all examples.
 BALANCED_METRICS = ("auprc", "accuracy", "mcc")
+# The verdict on a network needs both.
+COMPARED: tuple[ComparedMetric, ...] = ("auroc", "auprc")
 
 
 class Unmeasured(Code):
@@ -28,6 +33,12 @@ class Unmeasured(Code):
     NO_POSITIVES = "no_positives"
 
 
+class NoInterval(Code):
+    """Why metrics have no interval, and a comparison no p-value."""
+
+    FEW_CLUSTERS = "few_clusters"
+
+
 @dataclass(frozen=True)
 class SplitScores:
     """The examples of one split with a known target of one track, and their probabilities from each model."""
@@ -35,12 +46,25 @@ class SplitScores:
     rows: Int64[np.ndarray, " examples"]
     targets: Bool[np.ndarray, " examples"]
     kinds: np.ndarray
+    clusters: Int64[np.ndarray, " examples"]
     probabilities: dict[str, np.ndarray]
 
     def take(self, chosen: Bool[np.ndarray, " examples"]) -> SplitScores:
         """The chosen examples."""
         probabilities = {name: values[chosen] for name, values in self.probabilities.items()}
-        return SplitScores(self.rows[chosen], self.targets[chosen], self.kinds[chosen], probabilities)
+        rows, targets, kinds = self.rows[chosen], self.targets[chosen], self.kinds[chosen]
+        return SplitScores(rows, targets, kinds, self.clusters[chosen], probabilities)
+
+    @property
+    def num_clusters(self) -> dict[str, int]:
+        """How many clusters hold a positive, and how many a negative."""
+        return count_clusters(self.clusters, self.targets)
+
+    def why_no_interval(self) -> dict[str, Any] | None:
+        """A note that says how many clusters there are and how many are needed, or None where there are enough."""
+        num_clusters = self.num_clusters
+        enough = has_enough(num_clusters)
+        return None if enough else note(NoInterval.FEW_CLUSTERS, {**num_clusters, "needed": MIN_CLUSTERS})
 
     def why_undefined(self) -> dict[str, Any] | None:
         """A note that says why no metric can be given, or None where all can."""
@@ -81,7 +105,7 @@ def measure_split(
         of_kind = scores.take(scores.targets | (scores.kinds == kind))
         parts = sections if len(kinds) == 1 else _measure(of_kind, thresholds, config)[0]
         for model, part in parts.items():
-            keys = ("num_examples", "num_positive", "metrics", "reason")
+            keys = ("num_examples", "num_positive", "num_clusters", "metrics", "reason", "no_interval")
             sections[model].setdefault("by_kind", {})[str(kind)] = {key: part[key] for key in keys}
     for model, part in _measure_balanced(scores, balanced, config).items():
         sections[model].setdefault("by_kind", {})
@@ -100,8 +124,10 @@ def _measure(
         model: {
             "num_examples": len(scores.targets),
             "num_positive": int(np.count_nonzero(scores.targets)),
+            "num_clusters": scores.num_clusters,
             "metrics": _describe_metrics(samples[model]) if model in samples else None,
             "reason": scores.why_undefined(),
+            "no_interval": scores.why_no_interval(),
         }
         for model in scores.probabilities
     }
@@ -118,7 +144,9 @@ def _measure_balanced(
             model: {"threshold": thresholds[model], "metrics": None, "reason": reason} for model in scores.probabilities
         }
     num_positive = int(np.count_nonzero(scores.targets))
-    samples = _bootstrap(scores, thresholds, config, num_positive / (len(scores.targets) - num_positive))
+    # None of the metrics that need resamples is among them.
+    few = config.model_copy(update={"num_bootstrap": 1})
+    samples = _bootstrap(scores, thresholds, few, num_positive / (len(scores.targets) - num_positive))
     return {
         model: {
             "threshold": thresholds[model],
@@ -139,13 +167,14 @@ def _bootstrap(
         scores.targets,
         scores.probabilities,
         {model: thresholds[model]["value"] for model in scores.probabilities},
+        clusters=scores.clusters,
         num_bootstrap=config.num_bootstrap,
         seed=config.seed,
         negative_factor=negative_factor,
     )
 
 
-def _describe_metrics(sample: BootstrapResult) -> dict[str, dict[str, float]]:
+def _describe_metrics(sample: BootstrapResult) -> dict[str, dict[str, float | None]]:
     return {name: _round(result.to_json()) for name, result in sample.intervals().items()}
 
 
@@ -155,15 +184,50 @@ def compare_with_best(samples: Mapping[str, dict[str, BootstrapResult]]) -> dict
     if not candidates or MODEL not in samples["test"]:
         return None
     best = max(candidates, key=lambda name: samples["validation"][name].values["auroc"])
-    result = compare_models(samples["test"][MODEL], samples["test"][best], "auroc")
+    own, other = samples["test"][MODEL], samples["test"][best]
+    results = {metric: compare_models(own, other, metric) for metric in COMPARED}
     return {
         "baseline": best,
-        "metric": result.metric,
         "split": "test",
-        "difference": _round(result.difference.to_json()),
-        "p_value": round(result.p_value, 6),
-        "num_bootstrap": result.num_bootstrap,
+        "tests": {
+            metric: {
+                "difference": _round(result.difference.to_json()),
+                "p_value": None if result.p_value is None else float(f"{result.p_value:.3g}"),
+            }
+            for metric, result in results.items()
+        },
     }
+
+
+def measure_prevalences(
+    validation: SplitScores,
+    test: SplitScores,
+    thresholds: Mapping[str, dict[str, Any]],
+    config: EvaluationConfig,
+) -> dict[str, list[dict[str, Any]]]:
+    """For each model what it would do on test where positives are as rare as in `list_prevalences`.
+
+    Args:
+        validation: The split that chooses thresholds; without both classes there is only the one in use.
+        test: The split that is measured; without both classes there is nothing.
+        thresholds: Those in use, of each model.
+        config: The stated prevalence, the target false discovery rate and the criterion.
+    """
+    if test.why_undefined() is not None:
+        return {model: [] for model in test.probabilities}
+    of_test = Clustering.of(test.targets, test.clusters)
+    can_choose = validation.why_undefined() is None
+    found: dict[str, list[dict[str, Any]]] = {}
+    for model, values in test.probabilities.items():
+        found[model] = []
+        for prevalence, odds in list_prevalences(config.prevalence).items():
+            chosen: dict[str, dict[str, Any]] = {"used": thresholds[model]}
+            if can_choose:
+                known = Labelled(validation.targets, validation.probabilities[model])
+                chosen |= choose_at(known, odds, config.threshold, config.target_fdr)
+            measured = measure_at(Labelled(test.targets, values), of_test, odds, chosen)
+            found[model].append({"prevalence": prevalence, **_round(measured)})
+    return found
 
 
 def describe_figures(test: SplitScores) -> dict[str, Any]:
@@ -187,5 +251,8 @@ def squash(logits: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.where(logits >= 0, 1.0, small) / (1.0 + small)
 
 
-def _round(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: value if isinstance(value, int) else round(value, 6) for name, value in values.items()}
+def _round(value: Any) -> Any:
+    """The same facts with every broken number rounded."""
+    if isinstance(value, Mapping):
+        return {name: _round(each) for name, each in value.items()}
+    return round(value, 6) if isinstance(value, float) else value

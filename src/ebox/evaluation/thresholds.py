@@ -12,11 +12,19 @@ from ebox.evaluation.metrics import Scores, Targets, check_scores, weigh_calls
 Criterion = Literal["accuracy", "balanced_accuracy", "mcc"]
 
 
-def choose_threshold(targets: Targets, probabilities: Scores, criterion: Criterion = "accuracy") -> float:
+def choose_threshold(
+    targets: Targets, probabilities: Scores, criterion: Criterion = "accuracy", negative_factor: float = 1.0
+) -> float:
     """The threshold that maximises the criterion; an example at or above it is called positive.
 
     Candidates are the midpoints between neighbouring probabilities, one below all and one above all; of equally good
     candidates the nearest to 0.5 is chosen.
+
+    Args:
+        targets: True for a positive.
+        probabilities: Of each example.
+        criterion: What is maximised.
+        negative_factor: Weight of all negatives.
 
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
@@ -24,11 +32,37 @@ def choose_threshold(targets: Targets, probabilities: Scores, criterion: Criteri
     check_scores(targets, probabilities)
     levels, level_of_example = np.unique(probabilities.astype(np.float64), return_inverse=True)
     positives_below = _count_below(level_of_example[targets], len(levels))
-    negatives_below = _count_below(level_of_example[~targets], len(levels))
+    negatives_below = _count_below(level_of_example[~targets], len(levels)) * negative_factor
     scores = _score_calls(positives_below, negatives_below, criterion)
     candidates = _place_between(levels)
     best = np.flatnonzero(scores >= scores.max() - 1e-12)
     return float(candidates[best[np.argmin(np.abs(candidates[best] - 0.5))]])
+
+
+def find_fdr_threshold(
+    targets: Targets, probabilities: Scores, fdr: float, negative_factor: float = 1.0
+) -> float | None:
+    """The lowest threshold at which at most a share `fdr` of the calls is expected to be false; None where none is.
+
+    One negative more than was found counts as called, so that the promise holds on other data, too (Barber and Candès
+    2015); with too few negatives no threshold can keep it.
+
+    Args:
+        targets: True for a positive.
+        probabilities: Of each example.
+        fdr: The greatest share of false calls.
+        negative_factor: Weight of all negatives.
+
+    Raises:
+        InputError: one class only, a score that is not finite, or lengths that differ.
+    """
+    check_scores(targets, probabilities)
+    levels, level_of_example = np.unique(probabilities.astype(np.float64), return_inverse=True)
+    below = [_count_below(level_of_example[part], len(levels)) for part in (targets, ~targets)]
+    found, false = (part[-1] - part[:-1] for part in below)
+    false = (false + 1.0) * negative_factor
+    kept = np.flatnonzero(false <= (fdr + 1e-12) * (found + false))
+    return float(_place_between(levels)[kept[0]]) if len(kept) else None
 
 
 def _count_below(levels: np.ndarray, num_levels: int) -> Float[np.ndarray, " candidates"]:

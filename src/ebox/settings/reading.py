@@ -14,14 +14,13 @@ from pydantic import ValidationError
 
 from ebox.errors import InputError, suggest
 from ebox.progress import PathLike
+from ebox.settings.data import DataConfig, NegativeKind
 from ebox.settings.fields import Settings
 from ebox.settings.sections import (
     Config,
-    DataConfig,
     EvaluationConfig,
     ExplanationConfig,
     ModelConfig,
-    NegativeKind,
     ParallelConfig,
     TrainConfig,
 )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VERB = Verb(
     "evaluate",
     arguments={"run": "RUN"},
-    settings=("parallel.platform", "parallel.devices"),
+    settings=("evaluation.prevalence", "evaluation.target_fdr", "parallel.platform", "parallel.devices"),
     of_run="evaluation",
 )
 
@@ -38,8 +38,8 @@ class EvaluationResult:
     path: Path
     facts: dict[str, Any]
 
-    def metric(self, name: str, *, split: str = "test", track: int = 0) -> tuple[float, float, float]:
-        """Value and ends of the 95 % interval of a metric, such as `auroc`."""
+    def metric(self, name: str, *, split: str = "test", track: int = 0) -> tuple[float, float | None, float | None]:
+        """Value and ends of the 95 % interval of a metric, such as `auroc`; None for ends that it does not have."""
         entry = self.facts["tracks"][track]["splits"][split]["metrics"][name]
         return entry["value"], entry["low"], entry["high"]
 
@@ -101,7 +101,8 @@ def evaluate(
     facts["command"] = find_command(command)
     facts["seen_in_training"] = None if is_own else _count_seen(related, dataset)
     suffix = "" if is_own else f"-{dataset.path.resolve().name}"
-    _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), dataset, logits, held_out)
+    shifts = {track["track"]: track["shift"] for track in facts["tracks"] if track["shift"] is not None}
+    _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), dataset, logits, held_out, shifts)
     if is_own:
         _write_filters(folder / run_folder.FILTERS, model, dataset, progress)
     path = _with_suffix(folder / run_folder.EVALUATION, suffix)
@@ -148,8 +149,8 @@ def _check_fits(data: Dataset, length_bp: int, tracks: tuple[str, ...]) -> None:
         )
 
 
-def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slice) -> None:
-    """Publish the held-out predictions as a table."""
+def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slice, shifts: Mapping[str, float]) -> None:
+    """Publish the held-out predictions as a table; `shifts` give a column for the stated prevalence."""
     import numpy as np
     import polars as pl
 
@@ -164,6 +165,8 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
             pl.Series(f"logit_{track}", values),
             pl.Series(f"probability_{track}", squash(values)),
         ]
+        if track in shifts:
+            columns.append(pl.Series(f"probability_at_prevalence_{track}", squash(values + shifts[track])))
     # Through memory, so that a full disk raises our error and not one of the library.
     buffer = io.BytesIO()
     table.with_columns(columns).write_parquet(buffer)
@@ -216,6 +219,9 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
             continue
         for name in ("auroc", "auprc", "accuracy", "mcc"):
             lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
+        if test["no_interval"] is not None:
+            lines.append(f"  no intervals: {say(test['no_interval'])}")
+        lines += [f"  where positives are 1:{_describe_rare(entry)}" for entry in test["prevalences"]]
         lines += [f"  against {name}: {_describe_baseline(entry)}" for name, entry in track["baselines"].items()]
     seen = facts.get("seen_in_training")
     if seen is not None and seen["num_examples"]:
@@ -235,7 +241,21 @@ def _describe_baseline(baseline: Mapping[str, Any]) -> str:
     return f"AUROC {metrics['auroc']['value']:.4f}, AUPRC {metrics['auprc']['value']:.4f}"
 
 
+def _describe_rare(entry: Mapping[str, Any]) -> str:
+    """AUPRC at a prevalence, the precision of the calls, and the threshold for the false discovery rate."""
+    from ebox.reporting.languages.english import say
+
+    used, kept = entry["calls"]["used"], entry["calls"].get("fdr")
+    told = f"{entry['odds']:,.4g}: AUPRC {entry['auprc']['value']:.4f}"
+    told += f", {say(used['reason'])}" if used["reason"] else f", precision {used['precision']['value']:.4f}"
+    if kept is None or kept["threshold"]["value"] is None:
+        return told
+    return f"{told}; at {kept['threshold']['value']:.4f} sensitivity {kept['sensitivity']['value']:.4f}"
+
+
 def _describe_metric(metric: Mapping[str, Any]) -> str:
     if metric["value"] is None:
         return "undefined"
+    if metric["low"] is None:
+        return f"{metric['value']:.4f}"
     return f"{metric['value']:.4f}  (95 % interval {metric['low']:.4f} to {metric['high']:.4f})"

@@ -25,6 +25,7 @@ def predict(
     *,
     bed: PathLike | None = None,
     genome: PathLike | None = None,
+    prevalence: float | None = None,
     platform: Platform | None = None,
     overwrite: bool = False,
     progress: Progress = quiet,
@@ -41,12 +42,15 @@ def predict(
         bed: Places to score in its stead: BED; needs a genome.
         genome: The genome of --bed: FASTA, plain or bgzip.
         out: Tab-separated file to write, packed if its name ends in .gz; - is standard output; none: only the result.
+        prevalence: Share of positives among such sequences, for probabilities that hold there, in a column of their
+            own; none: that which the evaluation stated, if it did.
         platform: What computes; none: the best on this machine.
         overwrite: Replace a file at --out.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
-        InputError: no model, sequences that can't be read, or a file at `out` that may not be replaced.
+        InputError: no model, sequences that can't be read, a file at `out` that may not be replaced, or a prevalence
+            for a network that was not measured.
     """
     from ebox.evaluation.reading import read_protocol
     from ebox.evaluation.scores import score_sequences, write_scores
@@ -59,13 +63,18 @@ def predict(
         given = {"sequences": fasta, "places": bed, "genome": genome}
         inputs = {what: path for what, path in given.items() if path is not None}
         check_output(out, overwrite=overwrite, inputs=inputs)
-    sequences = open_query(fasta, bed, genome)
-    parallel = {} if platform is None else {"platform": platform}
-    mesh = make_mesh(find_local_devices(make_config({"parallel": parallel}).parallel))
     protocol = read_protocol(Path(run), model.tracks)
+    stated = {} if prevalence is None else {"evaluation": {"prevalence": prevalence}}
+    parallel = {} if platform is None else {"parallel": {"platform": platform}}
+    config = make_config({**parallel, **stated})
+    prevalence = protocol.prevalence if prevalence is None else prevalence
+    shifts = protocol.find_shifts(prevalence, Path(run))
+    sequences = open_query(fasta, bed, genome)
+    mesh = make_mesh(find_local_devices(config.parallel))
     result = score_sequences(
         model, sequences, protocol.thresholds, mesh, both_strands=protocol.both_strands, progress=progress
     )
+    result = replace(result, shifts=shifts, prevalence=prevalence)
     if out is None:
         return result
     write_scores(result, Path(out), overwrite=overwrite)
@@ -91,4 +100,6 @@ def describe(result: ScoresResult) -> str:
                 f"  {track}: {int((calls == 1).sum()):,} of {int((calls >= 0).sum()):,} called at probability "
                 f"{threshold:.3f} or more"
             )
+    if result.prevalence is not None:
+        lines.append(f"  probabilities at a prevalence of {result.prevalence:g} are in a column of their own")
     return "\n".join(lines if result.path is None else [*lines, f"predictions: {result.path}"])

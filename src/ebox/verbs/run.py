@@ -35,7 +35,7 @@ The last one makes its negatives by shuffling. --train, --validation and --test 
 """
 VERB = Verb(
     "run",
-    settings=("data", "train", "parallel"),
+    settings=("data", "train", "parallel", "evaluation.prevalence", "evaluation.target_fdr"),
     hidden=("simulation",),
     epilog=_EXAMPLES,
 )

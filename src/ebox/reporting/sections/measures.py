@@ -32,7 +32,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
     calibrated = {entry["track"]: entry for entry in calibrations}
     tracks = [
         {
-            **_describe_track(track, files.kmer),
+            **_describe_track(track, files.kmer, files.evaluation.get("config", {})),
             "calibrated": calibrated.get(track["track"]),
             "mistakes": files.mistakes.get(str(track["track"])),
         }
@@ -41,7 +41,15 @@ def collect(files: RunFiles) -> dict[str, Any]:
     return {"tracks": tracks}
 
 
-def _describe_track(track: Mapping[str, Any], kmer: int) -> dict[str, Any]:
+def _describe_shift(track: Mapping[str, Any], prevalence: float | None) -> dict[str, Any] | None:
+    """What a stated prevalence adds to the log-odds, and what becomes of 0.5."""
+    if track.get("shift") is None:
+        return None
+    half = 1.0 / (1.0 + math.exp(-track["shift"]))
+    return {"share": track["share"], "prevalence": prevalence, "shift": track["shift"], "half": half}
+
+
+def _describe_track(track: Mapping[str, Any], kmer: int, config: Mapping[str, Any]) -> dict[str, Any]:
     test = track["splits"]["test"]
     splits, by_kind = describe_splits(track)
     baselines = track.get("baselines", {})
@@ -68,6 +76,10 @@ def _describe_track(track: Mapping[str, Any], kmer: int) -> dict[str, Any]:
         "splits": splits,
         "by_kind": by_kind,
         "balanced": _get(_get(test, "balanced"), "metrics"),
+        "no_interval": test.get("no_interval"),
+        "prevalences": test.get("prevalences", []),
+        "shifted": _describe_shift(track, config.get("prevalence")),
+        "target_fdr": config.get("target_fdr"),
         "comparison": track.get("comparison"),
         "curves": _get(track, "curves"),
         "calibration": [] if track.get("calibration") is None else track["calibration"],

@@ -20,7 +20,10 @@ class Verdict(Code):
     UNKNOWN = "verdict_unknown"
     NONE = "verdict_none"
     ALONE = "verdict_alone"
+    FEW = "verdict_few"
     BETTER = "verdict_better"
+    PARTLY = "verdict_partly"
+    MIXED = "verdict_mixed"
     EQUAL = "verdict_equal"
     TOLD = "verdict_told"
     WORSE = "verdict_worse"
@@ -56,9 +59,11 @@ def make_headline(
 ) -> dict[str, Any]:
     """The verdict on one track, with its title and its reasons as notes.
 
-    The verdict is "unknown" for a track without metrics, and "none" where the interval of the AUROC reaches down to
-    0.5. Else it depends on the interval of the paired difference to the best baseline: "better", "worse", "equal"
-    where the interval holds 0, "alone" where there is no baseline.
+    The verdict is "unknown" for a track without metrics, "few" where the test split is too small for an interval, and
+    "none" where the interval of the AUROC reaches down to 0.5. Else it depends on the intervals of the paired
+    differences to the best baseline, in AUROC and in AUPRC: "better" or "worse" where both say so, or one ("partly",
+    "worse") and the other holds 0; "mixed" where they contradict each other, "equal" where both hold 0, "alone" where
+    there is no baseline.
 
     Args:
         track: One track of evaluation.json.
@@ -71,6 +76,9 @@ def make_headline(
     if not is_measured(track):
         why = note(Because.UNMEASURED, {"reason": test.get("reason")})
         return {**name, "verdict": "unknown", "title": note(Verdict.UNKNOWN, name), "sentences": [why]}
+    if test.get("no_interval") is not None:
+        few = Verdict.FEW.removeprefix("verdict_")
+        return {**name, "verdict": few, "title": note(Verdict.FEW, name), "sentences": [test["no_interval"]]}
     auroc, comparison = test["metrics"]["auroc"], track.get("comparison")
     sizes = {key: test.get(key) for key in ("num_examples", "num_positive")}
     ends = {key: auroc.get(key) for key in ("value", "low", "high")}
@@ -82,26 +90,27 @@ def make_headline(
         because.append(note(Because.TOLD_MOTIF, {"motif": motif}))
     if "accuracy" in test["metrics"]:
         because.append(note(Because.ACCURACY, _weigh_accuracy(test)))
-    verdict = _judge(auroc, comparison)
-    title = note(Verdict.TOLD if verdict is Verdict.WORSE and motif is not None else verdict, name)
+    verdict, metric = _judge(auroc, comparison)
+    title = note(Verdict.TOLD if verdict is Verdict.WORSE and motif is not None else verdict, {**name, **metric})
     word = verdict.removeprefix("verdict_")
     return {**name, "verdict": word, "title": title, "sentences": because, "auroc": auroc, **sizes}
 
 
 def _compare(track: Mapping[str, Any], comparison: Mapping[str, Any], kmer: int | None) -> dict[str, Any]:
     """The best baseline, its value, and whether the difference is larger than chance explains."""
-    name, metric, difference = comparison["baseline"], comparison.get("metric", "auroc"), comparison["difference"]
+    name = comparison["baseline"]
     baseline = track.get("baselines", {}).get(name, {}).get("splits", {}).get("test", {}).get("metrics")
-    return {
-        "baseline": name,
-        "kmer": kmer,
-        "metric": metric,
-        "value": None if baseline is None else baseline.get(metric, {}).get("value"),
-        "difference": difference,
-        "is_sure": difference["low"] > 0 or difference["high"] < 0,
-        "p_value": comparison.get("p_value"),
-        "num_bootstrap": comparison.get("num_bootstrap"),
+    value = None if baseline is None else baseline.get("auroc", {}).get("value")
+    tests = {
+        metric: {**test, "is_sure": _find_side(test["difference"]) != 0} for metric, test in comparison["tests"].items()
     }
+    return {"baseline": name, "kmer": kmer, "value": value, "tests": tests}
+
+
+def _find_side(difference: Mapping[str, Any]) -> int:
+    """1 where the network is surely better, -1 where it is surely worse, else 0."""
+    low, high = difference.get("low"), difference.get("high")
+    return 0 if low is None or high is None else int(low > 0) - int(high < 0)
 
 
 def _weigh_accuracy(test: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,16 +131,22 @@ def _find_told_motif(
     return motif if motif in planted else None
 
 
-def _judge(auroc: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> Verdict:
+def _judge(auroc: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> tuple[Verdict, dict[str, str]]:
+    """The verdict, and the metric that it rests on where it is one of the two."""
     low = auroc.get("low")
     if (auroc["value"] if low is None else low) <= 0.5:
-        return Verdict.NONE
+        return Verdict.NONE, {}
     if comparison is None:
-        return Verdict.ALONE
-    difference = comparison["difference"]
-    if difference["low"] > 0:
-        return Verdict.BETTER
-    return Verdict.WORSE if difference["high"] < 0 else Verdict.EQUAL
+        return Verdict.ALONE, {}
+    sides = {metric: _find_side(test["difference"]) for metric, test in comparison["tests"].items()}
+    better, worse = ([metric for metric, side in sides.items() if side == sign] for sign in (1, -1))
+    if better and worse:
+        return Verdict.MIXED, {"better": better[0], "worse": worse[0]}
+    if worse:
+        return Verdict.WORSE, {}
+    if not better:
+        return Verdict.EQUAL, {}
+    return (Verdict.BETTER, {}) if len(better) == len(sides) else (Verdict.PARTLY, {"better": better[0]})
 
 
 READS = (run_folder.EVALUATION, run_folder.QUALITY, run_folder.SIMULATION)

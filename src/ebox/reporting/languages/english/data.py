@@ -175,6 +175,8 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "their 16-mers, with a positive (data.drop_near_positives = false keeps them)",
     "conflicts_dropped": "{num:,} records dropped: the same sequence stands there with both labels",
     "few_made": _tell_few_made,
+    "few_to_measure": "{of} is too small to conclude anything from: independent positives {positive:,}, independent "
+    "negatives {negative:,} (families and overlapping loci count once), where at least {needed} of each are needed",
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
     "gc_logistic baseline",
     "genome_differs": "{num:,} of {of:,} records of {source} that were compared are not the genome at the place that "

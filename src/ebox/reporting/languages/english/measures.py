@@ -24,16 +24,51 @@ def _tell_auroc(result: Mapping[str, Any]) -> str:
 
 
 def _tell_comparison(result: Mapping[str, Any]) -> str:
-    difference, value = result["difference"], result["value"]
-    reached = "stands beside it"
-    if value is not None and result["metric"] == "auroc":
-        reached = f"does so {format_number(100 * value, 1)} times"
+    value = result["value"]
+    reached = "stands beside it" if value is None else f"does so {format_number(100 * value, 1)} times"
+    told: list[str] = []
+    for metric, test in result["tests"].items():
+        interval = format_interval(test["difference"])
+        told.append(
+            f"{'T' if not told else 't'}he difference in {name_metric(metric)} is "
+            f"{format_number(test['difference']['value'])} (95 % interval {interval}; {format_p(test['p_value'])}), "
+            f"which is {'more' if test['is_sure'] else 'no more'} than chance explains"
+        )
+    baseline = name_baseline(result["baseline"], result["kmer"])
+    return f"The baseline that did best on validation data, {baseline}, {reached}. {'; '.join(told)}."
+
+
+def _tell_few(found: Mapping[str, Any]) -> str:
     return (
-        f"The baseline that did best on validation data, {name_baseline(result['baseline'], result['kmer'])}, "
-        f"{reached}. The difference in {result['metric'].upper()} is {format_number(difference['value'])} (95 % "
-        f"interval {format_interval(difference)}; {format_p(result['p_value'], result['num_bootstrap'])}), which is "
-        f"{'more' if result['is_sure'] else 'no more'} than chance explains."
+        f"Independent positives: {found['positive']:,}, independent negatives: {found['negative']:,} (families and "
+        f"overlapping loci count once). An interval, a comparison or a verdict needs {found['needed']} of each or "
+        "more. Give more sequences, or a larger share of them to this split."
     )
+
+
+def _title_verdict(template: str) -> Callable[[Mapping[str, Any]], str]:
+    def tell(title: Mapping[str, Any]) -> str:
+        return template.format(
+            **{key: name_metric(str(value)) if key != "track" else value for key, value in title.items()}
+        )
+
+    return tell
+
+
+def _promise(found: Mapping[str, Any]) -> str:
+    """What a threshold for a false discovery rate would keep."""
+    return f"at most {format_percent(found['fdr'], 0)} false calls at 1 positive to {found['odds']:,.4g} negatives"
+
+
+def _tell_few_negatives(found: Mapping[str, Any]) -> str:
+    return (
+        f"{found['num_negative']:,} validation negatives are too few to promise {_promise(found)}: "
+        f"{found['needed']:,} are needed"
+    )
+
+
+def _tell_unreached(found: Mapping[str, Any]) -> str:
+    return f"no threshold gives {_promise(found)} on validation"
 
 
 def _tell_accuracy(result: Mapping[str, Any]) -> str:
@@ -120,6 +155,11 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "no_examples": "no examples",
     "no_negatives": "no negatives",
     "no_positives": "no positives",
+    "few_clusters": _tell_few,
+    "few_negatives": _tell_few_negatives,
+    "fdr_not_reached": _tell_unreached,
+    "no_calls": "nothing is called",
+    "few_for_odds": "an interval needs {needed:,} independent negatives; there are {negative:,}",
     "kmer_too_long": "sequences of {length_bp} bp hold no {kmer}-mers",
     "no_motif_fits": "none of {num_motifs} motifs fits into sequences of {length_bp} bp",
     "one_class": "positive and negative examples are needed, and in the {in} split there is one class only",
@@ -137,6 +177,9 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "verdict_none": "The network does not tell “{track}” sequences from the others",
     "verdict_alone": TELLS,
     "verdict_better": f"{TELLS}, and better than the best baseline",
+    "verdict_few": "Too few independent test sequences to say anything about “{track}”",
+    "verdict_partly": _title_verdict(f"{TELLS}, and in {{better}} better than the best baseline"),
+    "verdict_mixed": _title_verdict(f"{TELLS}, in {{better}} better and in {{worse}} worse than a baseline"),
     "verdict_equal": f"{TELLS}, but not measurably better than a baseline",
     "verdict_told": f"{TELLS}, but the planted motif itself does better",
     "verdict_worse": f"{TELLS}, but worse than a simple baseline",
@@ -156,8 +199,8 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "limit_binding": "A sequence called positive is like those that were positive in the data given, in the cells and "
     "under the conditions in which they were measured. That says nothing about effect on a gene, and little about "
     "other cells. Errors in the labels also cap every score.",
-    "limit_one_run": "The intervals come from drawing the test sequences again. They hold neither the spread between "
-    "training runs with other seeds nor that between laboratories.",
+    "limit_one_run": "The intervals say what another draw of test sequences, by families and loci, would change. They "
+    "hold neither the spread between training runs with other seeds nor that between laboratories.",
     "limit_spent_once": "These numbers are fair only if no setting was chosen by looking at them. Choosing among runs "
     "by their test scores makes the best of them look better than it is.",
     "limit_likeness": "A filter that resembles a known motif fires on sequences like it. It does not prove which "

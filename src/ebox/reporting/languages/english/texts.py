@@ -25,8 +25,7 @@ TEXTS: dict[str, dict[str, Any]] = {
         "positive": "{num} positive",
         "time": "Training time",
         "parameters": "{num} parameters",
-        "intervals": "Small ranges are 95 % intervals throughout, from drawing the test sequences again with "
-        "replacement.",
+        "intervals": "Small ranges are 95 % intervals throughout. Families and overlapping loci count once in them.",
         "tracks_label": "Result of every track",
         "tracks": "<b>Every track.</b> Test split.",
         "track": "Track",
@@ -131,6 +130,17 @@ TEXTS: dict[str, dict[str, Any]] = {
         "negatives": "Negatives",
         "balanced": "All, as if 1 : 1",
         "balanced_note": "as many negatives as positives, with a threshold for that",
+        "rare_label": "What it would do where positives are rarer",
+        "rare": "<b>Where positives are rarer.</b> The same test scores, with negatives weighted as if there were so "
+        "many for each positive. Thresholds were chosen on validation.",
+        "odds": "Positives to negatives",
+        "stated": "stated",
+        "used": "Precision at the threshold in use",
+        "best": "At the best threshold",
+        "fdr": "At no more than {fdr} false calls",
+        "found": "{threshold}; finds {sensitivity}",
+        "shifted": "A probability holds where {share} of the sequences are positive, as in validation. For a "
+        "prevalence of {prevalence}, {shift} is added to the log-odds (natural logarithm): 0.5 becomes {half}.",
         "validation": "On the validation split, which was used to choose the model and the threshold and is therefore "
         "a little too hopeful: {metrics}.",
         "scores": "Where the scores lie",

@@ -1,0 +1,71 @@
+"""The settings of a dataset: how examples are cut, made, cleaned, split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ebox.settings.fields import Fraction, Positive, PositiveInt, Seed, Settings, setting, shared_seed
+
+NegativeKind = Literal["given", "shuffled", "matched"]
+
+
+class DataConfig(Settings):
+    """How sequences become clean examples with labels and splits."""
+
+    track: str = setting("bound", "Name of what the positives have in common.", min_length=1)
+    length_bp: PositiveInt | None = setting(
+        None,
+        "Length of every example; none: the most common length that 19 of 20 sequences reach, 200 for peaks.",
+        flag="--length",
+    )
+    negatives: tuple[NegativeKind, ...] | None = setting(
+        None,
+        "Kinds of negatives; none: given if a file is given, matched if a genome is given, else shuffled.",
+        flag="--negative-kinds",
+    )
+    negative_ratio: Positive = setting(1.0, "Shuffled or matched negatives made for each positive.")
+    balance_given: bool = setting(False, "Draw one given negative for each positive; false: keep all given negatives.")
+    drop_near_positives: bool = setting(
+        True, "Drop given negatives that share half their place, or more than half their 16-mers, with a positive."
+    )
+    max_n_fraction: Fraction = setting(0.1, "Examples with a larger share of N than this are dropped.")
+    gc_tolerance: Fraction = setting(0.02, "Greatest difference in GC of a matched negative.")
+    min_peak_distance_bp: Annotated[int, Field(ge=0)] = setting(
+        500, "Least distance of a matched negative from any peak."
+    )
+    split: Literal["auto", "random", "chromosome"] = setting(
+        "auto",
+        "How the splits are made; auto: by chromosome if every example has coordinates, else random and stratified.",
+        flag="--split",
+    )
+    split_fractions: tuple[Positive, Positive, Positive] = setting(
+        (0.7, 0.2, 0.1), "Train, validation and test shares of a random split."
+    )
+    validation_chroms: tuple[str, ...] = setting(("chr2", "chr10"), "Chromosomes of the validation split.")
+    test_chroms: tuple[str, ...] = setting(("chr1", "chr8", "chr9"), "Chromosomes of the test split.")
+    max_similarity: Fraction = setting(
+        0.5,
+        "Sequences that share more than this of their k-mers are kept on one side of a random split; 1: none are, "
+        "relatives neither.",
+    )
+    keep_families: bool = setting(
+        True,
+        "Keep relatives (80 % identity over half the window) on one side of a random split, and count them as one "
+        "where an interval is estimated.",
+    )
+    clean_given_splits: bool = setting(
+        False,
+        "If the splits are given: drop from train what is repeated, or is also in validation or test.",
+    )
+    seed: Seed = shared_seed()
+
+    @model_validator(mode="after")
+    def _check_split(self) -> DataConfig:
+        if abs(sum(self.split_fractions) - 1.0) > 1e-6:
+            raise ValueError(f"split_fractions sum to {sum(self.split_fractions):g}, not to 1")
+        both = sorted(set(self.validation_chroms) & set(self.test_chroms))
+        if both:
+            raise ValueError(f"{', '.join(both)} is in validation_chroms and in test_chroms")
+        return self
