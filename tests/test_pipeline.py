@@ -23,7 +23,6 @@ from ebox.evaluation.windows import plan_windows
 from ebox.sequences import SimulationConfig, draw_simulation, read_fasta, write_fasta, write_simulation
 from ebox.settings.reading import Config, make_config
 from ebox.storage.publishing import claim_folder
-from ebox.verbs.demo import demo_simulation
 from ebox.verbs.evaluate import describe_metrics, evaluate
 from ebox.verbs.predict import predict
 from ebox.verbs.report import report
@@ -392,12 +391,6 @@ def test_a_missing_model_says_what_to_do(tmp_path: Path):
     for function in (evaluate, report):
         with pytest.raises(InputError):
             function(tmp_path / "absent")
-
-
-def test_the_demo_is_a_task_with_a_known_ceiling():
-    config = demo_simulation()
-    assert config.num_positives >= 1000
-    assert len(config.motifs) == 2
 
 
 def test_filters_read_back_are_those_of_the_file(finished: RunResult):

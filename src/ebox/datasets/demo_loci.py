@@ -76,22 +76,23 @@ def _choose(genome: Genome, bound: Intervals, unbound: Intervals, out: Path) -> 
     if bound.name is None or bound.score is None:
         raise InputError("lacks the experiment or the score", file=bound.source, remedy="give BED of 5 columns")
     taken: set[int] = set()
-    codes = _cut(genome, bound)
-    order = sorted(range(len(bound)), key=lambda row: (-bound.score[row], _name(bound, row)))
+    codes, scores = _cut(genome, bound), bound.score.tolist()
+    order = sorted(range(len(bound)), key=lambda row: (-scores[row], _name(bound, row)))
     shares = Counter(bound.name.tolist())
     wanted = {name: round(NUM_BOUND * count / len(bound)) for name, count in shares.items()}
-    rows = _take(codes, order, bound.name.tolist(), wanted, taken)
-    names = [f"{_name(bound, row)} experiment={bound.name[row]} score={bound.score[row]:g}" for row in rows]
-    write_fasta(out / BOUND, names, codes[rows])
+    rows = _take(bound, codes, order, bound.name.tolist(), wanted, taken)
     strata = Counter(_strata(bound.take(np.array(rows)), codes[rows]))
-    codes = _cut(genome, unbound)
+    others = _cut(genome, unbound)
     order = sorted(range(len(unbound)), key=lambda row: sha256(_name(unbound, row).encode()).digest())
     wanted = {stratum: NUM_UNBOUND_EACH * count for stratum, count in strata.items()}
-    rows = _take(codes, order, _strata(unbound, codes), wanted, taken)
-    write_fasta(out / UNBOUND, [_name(unbound, row) for row in rows], codes[rows])
+    chosen = _take(unbound, others, order, _strata(unbound, others), wanted, taken)
+    names = [f"{_name(bound, row)} experiment={bound.name[row]} score={scores[row]:g}" for row in rows]
+    write_fasta(out / BOUND, names, codes[rows])
+    write_fasta(out / UNBOUND, [_name(unbound, row) for row in chosen], others[chosen])
 
 
 def _take(
+    places: Intervals,
     codes: UInt8[np.ndarray, "locus length"],
     order: Sequence[int],
     strata: Sequence[str],
@@ -109,6 +110,13 @@ def _take(
                 taken |= words
                 left[strata[row]] -= 1
                 rows.append(row)
+    stratum = next(iter(+left), None)
+    if stratum is not None:
+        raise InputError(
+            f"has too few candidates: {left[stratum]} more of {stratum} are needed",
+            file=places.source,
+            remedy="give more candidates",
+        )
     return sorted(rows)
 
 
