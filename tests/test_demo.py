@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import processes
+from demo_pictures import draw_motif, draw_roc
 from ebox.datasets import demo_loci
 from ebox.datasets.demo_loci import BOUND, UNBOUND, make_demo_loci, open_demo_loci
 from ebox.datasets.kmers import long_kmer_hashes
@@ -25,6 +29,7 @@ from ebox.settings.reading import DataConfig
 from ebox.verbs import demo as verb
 from ebox.verbs.demo import demo, demo_simulation
 
+ROOT = Path(__file__).parents[1]
 DATA = Path(demo_loci.__file__).parent / "data"
 
 
@@ -170,16 +175,21 @@ def _filter(text: str, like: Resemblance | None) -> FilterMotif:
 )
 def test_the_motif_found_stands_above_the_known_one_base_for_base(strand: str, offset: int, known: str):
     like = Resemblance("MA0035.5", "GATA1", 0.9, 6, strand, offset)
-    _, network, below, *_ = verb._describe_motif([_filter("TTTTTTTT", None), _filter("ACGTACGTAC", like)])
-    shift = max(0, -offset)
-    assert network.startswith(f"  network  {' ' * shift}ACGTACGTAC  in 80 % of bound loci, in 20 % of unbound ones")
-    assert below.startswith(f"  known    {known}  GATA1 (MA0035.5 of JASPAR")
-    assert ("the other strand" in below) == (strand == "-")
+    _, found, below = verb._describe_motifs(verb.choose_finds([_filter("TTTTTTTT", None), _filter("ACGTACGTAC", like)]))
+    shift = " " * max(0, -offset)
+    assert found.startswith(f"  filter 3   {shift}ACGTACGTAC ")
+    assert found.endswith("in 80 % of bound loci, in 20 % of unbound ones")
+    assert below.startswith(f"  known      {known} ")
+    assert below.endswith(f"GATA1 (MA0035.5 of JASPAR{', other strand' if strand == '-' else ''}), correlation 0.90")
 
 
-def test_a_filter_like_nothing_known_is_said_to_be_that():
-    assert "like no motif that ebox carries" in "\n".join(verb._describe_motif([_filter("ACGTACGTAC", None)]))
-    assert "No filter" in "\n".join(verb._describe_motif([]))
+def test_one_filter_is_shown_for_each_known_motif_and_none_that_is_like_nothing():
+    likes = [None, *(Resemblance(name, name, 0.9, 6, "+", 0) for name in ("A", "A", "B", "C", "D", "E"))]
+    filters = [replace(_filter("ACGTACGTAC", like), index=number) for number, like in enumerate(likes)]
+    assert [motif.index for motif in verb.choose_finds(filters)] == [1, 3, 4, 5]
+    assert verb._describe_motifs(verb.choose_finds(filters[:1])) == [
+        "No filter of the network is like a motif that ebox carries."
+    ]
 
 
 @pytest.mark.slow
@@ -194,11 +204,17 @@ def test_the_demo_on_real_loci_beats_the_baselines_and_finds_the_composite_motif
     assert auroc["low"] > 0.9
     assert auroc["value"] > baselines["kmer_logistic"] + 0.005
     assert auroc["low"] > max(baselines["gc_logistic"], baselines["best_pwm"])
+    stated = re.search(r"AUROC (0\.\d+) \(", (ROOT / "README.md").read_text())
+    assert stated is not None
+    assert auroc["value"] == pytest.approx(float(stated[1]), abs=0.01)
     assert 0.45 < baselines["gc_logistic"] < 0.55
-    like = next(motif.resembles for motif in read_filters(folder) if motif.resembles is not None)
+    like = verb.choose_finds(read_filters(folder))[0].resembles
+    assert like is not None
     assert like.name.upper() == "GATA1::TAL1"
     assert like.correlation > 0.9
     assert "GEO GSE25000" in done.stdout
     assert f"{like.name} ({like.id} of JASPAR" in done.stdout
     assert "Logo of filter" in (folder / "report.html").read_text()
     assert not (folder / "simulation.json").exists()
+    for svg in (draw_motif(folder), draw_roc((folder / "report.html").read_text())):
+        ElementTree.fromstring(svg)

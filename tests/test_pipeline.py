@@ -363,6 +363,24 @@ def test_an_empty_folder_that_a_killed_build_left_is_built_anew_by_a_resumed_run
     assert len(open_dataset(tmp_path / "run" / "dataset")) > 2400
 
 
+def test_a_run_on_other_sequences_drops_the_best_possible_result_of_simulated_ones(
+    simulation: Path, sources: DatasetSources, tmp_path: Path
+):
+    def stop(stage: str) -> None:
+        if stage == "train":
+            raise KeyboardInterrupt
+
+    ceiling = tmp_path / "run" / "simulation.json"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", sources, _config(), simulation=simulation / "simulation.json", on_stage=stop)
+    assert ceiling.is_file()
+    shutil.copy(simulation / "positives.fa", tmp_path / "others.fa")
+    others = replace(sources, positives=tmp_path / "others.fa")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", others, _config(), overwrite=True, on_stage=stop)
+    assert not ceiling.exists()
+
+
 def test_windows_cover_every_base():
     windows = plan_windows([10, 100, 101, 437], 100)
     for owner, length in enumerate([10, 100, 101, 437]):
