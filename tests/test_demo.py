@@ -18,6 +18,7 @@ import processes
 from demo_pictures import draw_motif, draw_roc
 from ebox.datasets import demo_loci
 from ebox.datasets.demo_loci import BOUND, UNBOUND, make_demo_loci, open_demo_loci
+from ebox.datasets.folder import open_dataset
 from ebox.datasets.kmers import long_kmer_hashes
 from ebox.errors import InputError
 from ebox.explanation.filters import FilterMotif, Resemblance, read_filters
@@ -165,6 +166,24 @@ def test_a_demo_replaces_only_a_demo(tmp_path: Path):
     assert [path.name for path in mine.iterdir()] == ["request.json"]
 
 
+def test_a_real_demo_after_a_simulated_one_leaves_nothing_of_that(tmp_path: Path):
+    folder = _run_folder(tmp_path / "demo", "/elsewhere/simulation/positives.fa")
+    (folder / "simulation").mkdir()
+    (folder / "simulation.json").write_text("{}")
+
+    def stop(stage: str) -> None:
+        if stage == "train":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo(folder, on_stage=stop)
+    assert sorted(path.name for path in folder.iterdir()) == ["dataset", "request.json"]
+    quality = open_dataset(folder / "dataset").quality
+    assert (quality["num_examples"], quality["num_positive"]) == (6000, 2000)
+    assert quality["split"]["mode"] == "chromosome"
+    assert (quality["dropped"], quality["warnings"]) == ({}, [])
+
+
 def _filter(text: str, like: Resemblance | None) -> FilterMotif:
     matrix = np.eye(4)[["ACGT".index(letter) for letter in text]]
     return FilterMotif(3, matrix, 100, 0.8, 0.2, 1.0, like)
@@ -178,7 +197,7 @@ def test_the_motif_found_stands_above_the_known_one_base_for_base(strand: str, o
     _, found, below = verb._describe_motifs(verb.choose_finds([_filter("TTTTTTTT", None), _filter("ACGTACGTAC", like)]))
     shift = " " * max(0, -offset)
     assert found.startswith(f"  filter 3   {shift}ACGTACGTAC ")
-    assert found.endswith("in 80 % of bound loci, in 20 % of unbound ones")
+    assert found.endswith("in 80 % of positives, in 20 % of negatives")
     assert below.startswith(f"  known      {known} ")
     assert below.endswith(f"GATA1 (MA0035.5 of JASPAR{', other strand' if strand == '-' else ''}), correlation 0.90")
 

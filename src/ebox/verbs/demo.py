@@ -149,17 +149,19 @@ def demo_simulation() -> SimulationConfig:
 # What a biologist wants to know before the numbers, by whether the sequences were simulated.
 ABOUT: Mapping[bool, tuple[str, ...]] = {
     False: (
-        "Data: 2,000 loci of 200 bp that TAL1 binds in Jurkat and erythroid cells (ChIP-seq, GEO GSE25000, hg19), and",
-        "4,000 unbound ones with the same GC content on the same chromosomes. Chromosomes 1, 8 and 9 are the test.",
+        "Positives: 2,000 loci of 200 bp that TAL1 binds in Jurkat and erythroid cells (ChIP-seq, GEO GSE25000, hg19).",
+        "Negatives: 4,000 unbound ones with the same GC content, on the same chromosomes.",
+        "Chromosomes 1, 8 and 9 are the test: the network never saw them.",
     ),
     True: (
-        "Data: 4,000 simulated sequences with an E-box and a GATA site 5 to 10 bp apart, and as many without; also",
-        "shuffled ones. The report says how good any method could be on them.",
+        "Positives: 4,000 simulated sequences with an E-box and a GATA site 5 to 10 bp apart.",
+        "Negatives: 4,000 without, and 2,000 shuffled positives.",
+        "The report says how good any method can be on them.",
     ),
 }
 AUROC = (
-    "AUROC: how often a bound locus scores above an unbound one; 0.5 is chance, 1 is perfect. The network against the",
-    "best hit of a known motif (best_pwm), GC content alone, and counts of words of 6 bases (kmer_logistic):",
+    "AUROC: how often a positive scores above a negative; 0.5 is chance, 1 is perfect. The network against the best",
+    "hit of a known motif (best_pwm), GC content alone, and counts of words of 6 bases (kmer_logistic):",
 )
 
 
@@ -184,7 +186,9 @@ def choose_finds(filters: Sequence[FilterMotif]) -> list[FilterMotif]:
 def _describe_motifs(finds: Sequence[FilterMotif]) -> list[str]:
     if not finds:
         return ["No filter of the network is like a motif that ebox carries."]
-    lines = ["What the network looks for, above the known motifs that are like it (the report has the logos):"]
+    lines = [
+        "What the network looks for, how often in validation sequences, and below it the known motif most like it:"
+    ]
     return lines + [line for motif in finds if motif.resembles for line in _describe_motif(motif, motif.resembles)]
 
 
@@ -200,7 +204,7 @@ def _describe_motif(motif: FilterMotif, like: Resemblance) -> list[str]:
     known = f"{' ' * max(0, like.offset_bp)}{known}"
     width = max(len(found), len(known))
     return [
-        f"  filter {motif.index:<3} {found:<{width}}  in {100 * motif.share_positive:.0f} % of bound loci, in "
-        f"{100 * motif.share_negative:.0f} % of unbound ones",
+        f"  filter {motif.index:<3} {found:<{width}}  in {100 * motif.share_positive:.0f} % of positives, in "
+        f"{100 * motif.share_negative:.0f} % of negatives",
         f"  known      {known:<{width}}  {like.name} ({like.id} of JASPAR{strand}), correlation {like.correlation:.2f}",
     ]
