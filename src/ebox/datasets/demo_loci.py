@@ -48,7 +48,7 @@ def make_demo_loci(genome: Path, out: Path, bound: Path | None = None, unbound: 
     The rule. Bound: of each experiment (column 4) the loci with the highest peak score (column 5), as many as its share
     of all candidates, 2,000 in all. Unbound: two for each bound locus, on the same chromosome and of the same GC
     content in steps of 5 %, in the order of the SHA-256 of their names. A locus with an N, or that shares 18 bases in a
-    row on either strand with one that was taken before, is passed over: no two are relatives, in one split or in two.
+    row on either strand with one that was taken before, is passed over, so that all but distant relatives are left out.
 
     Args:
         genome: hg19 as FASTA, or pieces of it named `chrom:start-end` (0-based, half-open), each a locus.
