@@ -92,6 +92,26 @@ def test_the_shipped_places_and_a_genome_give_the_same_bytes(tmp_path: Path):
     assert _same(tmp_path)
 
 
+def test_another_genome_is_refused(tmp_path: Path):
+    _write_pieces(tmp_path / "pieces.fa", (DATA / BOUND, DATA / UNBOUND))
+    text = (tmp_path / "pieces.fa").read_text()
+    name, sequence = text.splitlines()[:2]
+    (tmp_path / "pieces.fa").write_text(text.replace(sequence, sequence[::-1], 1))
+    with pytest.raises(InputError, match=f"{name[1:]}.*differs from the shipped sequence at 1 of 2,000 places"):
+        demo_loci.main([str(tmp_path / "pieces.fa"), str(tmp_path)])
+    assert not (tmp_path / BOUND).exists()
+
+
+def test_the_program_takes_both_files_of_candidates_or_none(tmp_path: Path):
+    with pytest.raises(InputError, match="only one file of candidates"):
+        make_demo_loci(tmp_path / "genome.fa", tmp_path, tmp_path / "bound.bed")
+    done = processes.run(
+        processes.python("import runpy; runpy.run_module('ebox.datasets.demo_loci', run_name='__main__')"), ends=2
+    )
+    assert "2 or 4 paths are needed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_the_rule_chooses_the_shipped_loci_from_all_candidates(real_data: Path, tmp_path: Path):

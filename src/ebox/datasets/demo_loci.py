@@ -57,19 +57,37 @@ def make_demo_loci(genome: Path, out: Path, bound: Path | None = None, unbound: 
         unbound: Candidates; None: as for `bound`.
 
     Raises:
-        InputError: a place that the genome lacks, or too few candidates.
+        InputError: a place that the genome lacks, another genome, one file of candidates, or too few of them.
     """
+    if (bound is None) != (unbound is None):
+        raise InputError(
+            "only one file of candidates is given", remedy="give the bound and the unbound ones, or neither"
+        )
     with Genome(genome) as opened:
         if bound is None or unbound is None:
-            with open_demo_loci() as shipped:
-                for path in (shipped.positives, *shipped.negatives):
-                    assert path is not None
-                    loci = read_fasta(path)
-                    places = parse_locations(loci)
-                    assert places is not None
-                    write_fasta(out / path.name, loci.names, _cut(opened, places))
-            return
-        _choose(opened, read_bed(bound), read_bed(unbound), out)
+            _cut_shipped(opened, out)
+        else:
+            _choose(opened, read_bed(bound), read_bed(unbound), out)
+
+
+def _cut_shipped(genome: Genome, out: Path) -> None:
+    with open_demo_loci() as shipped:
+        paths = [path for path in (shipped.positives, *shipped.negatives) if path is not None]
+        sets = {path.name: read_fasta(path) for path in paths}
+    # Each is checked before one is written.
+    for loci in sets.values():
+        places = parse_locations(loci)
+        assert places is not None
+        other = np.flatnonzero((_cut(genome, places) != loci.matrix(LENGTH_BP)).any(axis=1))
+        if len(other):
+            raise InputError(
+                f"differs from the shipped sequence at {len(other):,} of {len(loci):,} places, first here",
+                file=genome.path,
+                record=loci.names[other[0]],
+                remedy="give hg19",
+            )
+    for name, loci in sets.items():
+        write_fasta(out / name, loci.names, loci)
 
 
 def _choose(genome: Genome, bound: Intervals, unbound: Intervals, out: Path) -> None:
@@ -138,5 +156,16 @@ def _cut(genome: Genome, places: Intervals) -> UInt8[np.ndarray, "locus length"]
     return genome.fetch_windows(chroms, starts, LENGTH_BP)
 
 
+def main(words: list[str]) -> None:
+    """Make the files; the words are those after the name of the program."""
+    if len(words) not in (2, 4):
+        raise InputError("2 or 4 paths are needed", remedy="GENOME OUT, or GENOME OUT BOUND.bed UNBOUND.bed")
+    make_demo_loci(*map(Path, words))
+
+
 if __name__ == "__main__":
-    make_demo_loci(*map(Path, sys.argv[1:]))
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
