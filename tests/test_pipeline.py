@@ -24,7 +24,6 @@ from ebox.sequences import SimulationConfig, draw_simulation, read_fasta, write_
 from ebox.settings.reading import Config, make_config
 from ebox.storage.publishing import claim_folder
 from ebox.verbs.build import describe as describe_dataset
-from ebox.verbs.demo import demo_simulation
 from ebox.verbs.evaluate import describe_metrics, evaluate
 from ebox.verbs.predict import predict
 from ebox.verbs.report import report
@@ -386,6 +385,24 @@ def test_an_empty_folder_that_a_killed_build_left_is_built_anew_by_a_resumed_run
     assert len(open_dataset(tmp_path / "run" / "dataset")) > 2400
 
 
+def test_a_run_on_other_sequences_drops_the_best_possible_result_of_simulated_ones(
+    simulation: Path, sources: DatasetSources, tmp_path: Path
+):
+    def stop(stage: str) -> None:
+        if stage == "train":
+            raise KeyboardInterrupt
+
+    ceiling = tmp_path / "run" / "simulation.json"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", sources, _config(), simulation=simulation / "simulation.json", on_stage=stop)
+    assert ceiling.is_file()
+    shutil.copy(simulation / "positives.fa", tmp_path / "others.fa")
+    others = replace(sources, positives=tmp_path / "others.fa")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", others, _config(), overwrite=True, on_stage=stop)
+    assert not ceiling.exists()
+
+
 def test_windows_cover_every_base():
     windows = plan_windows([10, 100, 101, 437], 100)
     for owner, length in enumerate([10, 100, 101, 437]):
@@ -414,12 +431,6 @@ def test_a_missing_model_says_what_to_do(tmp_path: Path):
     for function in (evaluate, report):
         with pytest.raises(InputError):
             function(tmp_path / "absent")
-
-
-def test_the_demo_is_a_task_with_a_known_ceiling():
-    config = demo_simulation()
-    assert config.num_positives >= 1000
-    assert len(config.motifs) == 2
 
 
 def test_filters_read_back_are_those_of_the_file(finished: RunResult):

@@ -109,6 +109,9 @@ def run(
                 clear_run(folder)
         if simulation is not None:
             write_json(folder / run_folder.SIMULATION, read_stamped(simulation, SIMULATION))
+        elif not resume:
+            # That of an earlier run would lend its best possible result to these sequences.
+            (folder / run_folder.SIMULATION).unlink(missing_ok=True)
     training = None
     if resume and (folder / run_folder.TRAINING).exists():
         _check_trained(folder, dataset, config)

@@ -131,8 +131,8 @@ TEXTS: dict[str, dict[str, Any]] = {
         "balanced": "All, as if 1 : 1",
         "balanced_note": "as many negatives as positives, with a threshold for that",
         "rare_label": "What it would do where positives are rarer",
-        "rare": "<b>Where positives are rarer.</b> The same test scores, with negatives weighted as if there were so "
-        "many for each positive. Thresholds were chosen on validation.",
+        "rare": "<b>Where positives are rarer.</b> The same test scores, with negatives weighted as if there were that "
+        "number for each positive. Thresholds were chosen on validation.",
         "odds": "Positives to negatives",
         "stated": "stated",
         "used": "Precision at the threshold in use",
