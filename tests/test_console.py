@@ -26,6 +26,7 @@ TEST = {
     "metrics": METRICS,
     "reason": None,
     "no_interval": None,
+    "relatives": None,
 }
 
 

@@ -266,3 +266,39 @@ def test_the_ceiling_is_passed_through(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"baselines": ()})
     ceiling = {"auroc": {"value": 0.988, "low": 0.987, "high": 0.989}}
     assert evaluate(dataset, logits, config, ceiling=ceiling)["ceiling"] == ceiling
+
+
+def measure_with_relatives(folder: Path, share: float, gain: float) -> dict:
+    """Evaluate where a share of the test negatives are relatives of train, and score lower by `gain` than others."""
+    dataset, logits = draw_dataset(folder)
+    part = dataset.rows("test")
+    related = np.zeros(len(dataset), dtype=bool)
+    negatives = np.flatnonzero(np.asarray(dataset.targets[part, 0]) == 0) + part.start
+    related[negatives[: round(share * len(negatives))]] = True
+    logits[related] -= np.float32(gain)
+    return evaluate(dataset, logits, CONFIG, related=related)["tracks"][0]
+
+
+def test_the_stricter_figures_are_taken_where_relatives_flatter(tmp_path: Path):
+    track = measure_with_relatives(tmp_path, share=0.5, gain=5.0)
+    test = track["splits"]["test"]
+    found = test["relatives"]
+    assert found["taken"] == "without"
+    assert found["with"]["num_examples"] - found["without"]["num_examples"] == found["num_relatives"]
+    auroc = found["with"]["metrics"]["auroc"]
+    assert auroc["value"] - found["without"]["metrics"]["auroc"]["value"] > (auroc["high"] - auroc["low"]) / 2
+    for key in ("num_examples", "num_positive", "num_clusters", "metrics"):
+        assert test[key] == found["without"][key]
+    assert track["baselines"]["gc_logistic"]["splits"]["test"]["relatives"]["taken"] == "without"
+
+
+def test_relatives_that_change_little_stay_and_are_told(tmp_path: Path):
+    track = measure_with_relatives(tmp_path, share=0.2, gain=0.0)
+    test = track["splits"]["test"]
+    assert test["relatives"]["taken"] == "with"
+    assert test["metrics"] == test["relatives"]["with"]["metrics"]
+    assert test["metrics"] != test["relatives"]["without"]["metrics"]
+
+
+def test_without_relatives_nothing_is_said_of_them(tmp_path: Path):
+    assert measure_with_relatives(tmp_path, share=0.0, gain=0.0)["splits"]["test"]["relatives"] is None

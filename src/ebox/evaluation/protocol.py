@@ -31,6 +31,7 @@ from ebox.evaluation.split_metrics import (
     describe_figures,
     measure_prevalences,
     measure_split,
+    part_relatives,
     squash,
 )
 from ebox.progress import Progress, quiet
@@ -52,6 +53,7 @@ def evaluate(
     *,
     motif_files: Sequence[str | os.PathLike[str]] = (),
     ceiling: Mapping[str, Any] | None = None,
+    related: Bool[np.ndarray, " examples"] | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Measure logits, and baselines fitted on the training split, on the validation and test splits.
@@ -63,6 +65,7 @@ def evaluate(
         motif_files: Files of more motifs (MEME, JASPAR, HOMER or HOCOMOCO) for the best PWM hit, beside
             `config.motifs`.
         ceiling: The result of the exact likelihood ratio on simulated data; copied into the facts.
+        related: Which examples have a relative in the training of the network; none: what the dataset says.
         progress: Called with the stage, the number of steps done and the number in all.
 
     Returns:
@@ -81,7 +84,8 @@ def evaluate(
         )
     motifs = gather_motifs(config, motif_files)
     report = _Report(progress, len(dataset.tracks) * (len(config.baselines) + len(EVALUATED_SPLITS)))
-    tracks = [_evaluate_track(dataset, logits, track, config, motifs, report) for track in range(expected[1])]
+    related = dataset.examples["relative"].is_not_null().to_numpy() if related is None else related
+    tracks = [_evaluate_track(dataset, logits, track, config, motifs, related, report) for track in range(expected[1])]
     _check_measured(dataset, tracks)
     facts = {
         "dataset": {"path": str(dataset.path), "fingerprint": dataset.fingerprint, "length_bp": dataset.length_bp},
@@ -138,6 +142,7 @@ def _evaluate_track(
     track: int,
     config: EvaluationConfig,
     motifs: Sequence[Motif],
+    related: Bool[np.ndarray, " examples"],
     report: _Report,
 ) -> dict[str, Any]:
     """One element of `tracks`."""
@@ -147,6 +152,8 @@ def _evaluate_track(
     validation, test = splits["validation"], splits["test"]
     thresholds = {model: choose_threshold_of(validation, model, config.threshold) for model in test.probabilities}
     balanced = {model: choose_threshold_of(validation, model, "balanced_accuracy") for model in test.probabilities}
+    test, relatives = part_relatives(test, related[test.rows], thresholds, config)
+    splits["test"] = test
     sections, samples = {}, {}
     for split, scores in splits.items():
         report.step(f"measuring {name} on {split}")
@@ -154,6 +161,7 @@ def _evaluate_track(
     rare = measure_prevalences(validation, test, thresholds, config)
     for model, section in sections["test"].items():
         section["prevalences"] = rare[model]
+        section["relatives"] = relatives.get(model)
     for model, section in baselines.items():
         if model in thresholds:
             section["threshold"] = thresholds[model]

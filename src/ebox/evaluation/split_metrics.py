@@ -113,6 +113,49 @@ def measure_split(
     return sections, samples
 
 
+def part_relatives(
+    test: SplitScores,
+    related: Bool[np.ndarray, " examples"],
+    thresholds: Mapping[str, dict[str, Any]],
+    config: EvaluationConfig,
+) -> tuple[SplitScores, dict[str, dict[str, Any]]]:
+    """Measure the test split with and without the relatives of training examples, and choose what the figures are of.
+
+    They are of all examples, unless the AUROC of the network without relatives is lower by more than half the width of
+    the interval with them.
+
+    Args:
+        test: The examples of the split.
+        related: Which of them have a relative in training.
+        thresholds: Of each model, from `choose_threshold_of`.
+        config: Number of resamples, and the seed.
+
+    Returns:
+        The examples that the figures are of, and for each model `num_relatives`, the sections `with` and `without`
+        them, and `taken`, the one that was chosen; no models where there are no relatives.
+    """
+    if not related.any():
+        return test, {}
+    without = test.take(~related)
+    sections = {name: _measure(part, thresholds, config)[0] for name, part in (("with", test), ("without", without))}
+    taken = "without" if _flatters(sections["with"][MODEL], sections["without"][MODEL]) else "with"
+    num = int(related.sum())
+    facts = {
+        model: {"num_relatives": num, **{name: part[model] for name, part in sections.items()}, "taken": taken}
+        for model in test.probabilities
+    }
+    return without if taken == "without" else test, facts
+
+
+def _flatters(whole: Mapping[str, Any], without: Mapping[str, Any]) -> bool:
+    """Whether relatives raise the AUROC by more than half the width of its interval, if it has one."""
+    if whole["metrics"] is None or without["metrics"] is None:
+        return False
+    auroc = whole["metrics"]["auroc"]
+    half = 0.0 if auroc["low"] is None else (auroc["high"] - auroc["low"]) / 2.0
+    return bool(auroc["value"] - without["metrics"]["auroc"]["value"] > half)
+
+
 def _measure(
     scores: SplitScores, thresholds: Mapping[str, dict[str, Any]], config: EvaluationConfig
 ) -> tuple[dict[str, dict[str, Any]], dict[str, BootstrapResult]]:

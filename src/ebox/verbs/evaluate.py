@@ -97,7 +97,7 @@ def evaluate(
     )
     related = None if is_own else _mark_related(folder, dataset, progress)
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
-    facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, progress=progress)
+    facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, related=related, progress=progress)
     facts["command"] = find_command(command)
     facts["seen_in_training"] = None if is_own else _count_seen(related, dataset)
     suffix = "" if is_own else f"-{dataset.path.resolve().name}"
@@ -219,6 +219,8 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
             continue
         for name in ("auroc", "auprc", "accuracy", "mcc"):
             lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
+        if test["relatives"] is not None:
+            lines.append(f"  {say(test['relatives'], 'test_relatives')}")
         if test["no_interval"] is not None:
             lines.append(f"  no intervals: {say(test['no_interval'])}")
         lines += [f"  where positives are 1:{_describe_rare(entry)}" for entry in test["prevalences"]]
@@ -226,8 +228,8 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
     seen = facts.get("seen_in_training")
     if seen is not None and seen["num_examples"]:
         lines.append(
-            f"note: {seen['num_examples']:,} of these {seen['of']:,} test sequences, or their reverse complements, "
-            "trained this network: the figures are too good"
+            f"note: {seen['num_examples']:,} of these {seen['of']:,} test sequences, or relatives of them, trained "
+            "this network"
         )
     return "\n".join(lines)
 

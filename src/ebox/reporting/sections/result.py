@@ -34,6 +34,7 @@ class Because(Code):
 
     UNMEASURED = "unmeasured"
     AUROC = "auroc"
+    RELATIVES = "test_relatives"
     COMPARISON = "comparison"
     TOLD_MOTIF = "told_motif"
     ACCURACY = "accuracy"
@@ -82,7 +83,12 @@ def make_headline(
     auroc, comparison = test["metrics"]["auroc"], track.get("comparison")
     sizes = {key: test.get(key) for key in ("num_examples", "num_positive")}
     ends = {key: auroc.get(key) for key in ("value", "low", "high")}
+    relatives = test.get("relatives")
+    if relatives is not None and relatives["taken"] == "without":
+        num_seen = 0
     because = [note(Because.AUROC, {**ends, **sizes, "num_seen": num_seen})]
+    if relatives is not None:
+        because.append(note(Because.RELATIVES, relatives))
     if comparison is not None:
         because.append(note(Because.COMPARISON, _compare(track, comparison, kmer)))
     motif = _find_told_motif(track, comparison, planted)

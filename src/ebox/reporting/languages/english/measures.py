@@ -38,6 +38,25 @@ def _tell_comparison(result: Mapping[str, Any]) -> str:
     return f"The baseline that did best on validation data, {baseline}, {reached}. {'; '.join(told)}."
 
 
+def _tell_relatives(found: Mapping[str, Any]) -> str:
+    whole, without = found["with"], found["without"]
+    of = f"{found['num_relatives']:,} of {whole['num_examples']:,} test sequences have a relative in training"
+    if without["metrics"] is None or whole["metrics"] is None:
+        return f"{of}, and too few are left to measure without them: the figures may be too good."
+    values = {
+        name: join_words(
+            [
+                f"{name_metric(metric)} {format_number(part['metrics'][metric]['value'])}"
+                for metric in ("auroc", "auprc")
+            ]
+        )
+        for name, part in (("with", whole), ("without", without))
+    }
+    if found["taken"] == "without":
+        return f"{of}. They flatter, so all figures here are without them; with them: {values['with']}."
+    return f"{of}. Without them: {values['without']}."
+
+
 def _tell_few(found: Mapping[str, Any]) -> str:
     return (
         f"Independent positives: {found['positive']:,}, independent negatives: {found['negative']:,} (families and "
@@ -156,6 +175,7 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "no_negatives": "no negatives",
     "no_positives": "no positives",
     "few_clusters": _tell_few,
+    "test_relatives": _tell_relatives,
     "few_negatives": _tell_few_negatives,
     "fdr_not_reached": _tell_unreached,
     "no_calls": "nothing is called",
