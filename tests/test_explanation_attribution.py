@@ -44,6 +44,9 @@ NETWORKS = {
     ),
 }
 SOME = [name if name in ("default", "evidence") else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+# The same for what takes longest to compile.
+FEW = [name if name in ("one layer", "evidence") else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+QUICK_METHODS = [pytest.param(name, marks=pytest.mark.slow) if name == "saturation" else name for name in METHODS]
 QUICK = ExplanationConfig(num_references=4, batch_size=8)
 # Compiling for eight devices takes long, and where devices are not the question it tells nothing.
 ONE = make_mesh(jax.devices()[:1])
@@ -76,7 +79,7 @@ def mutate_naively(network: Network, codes: np.ndarray, both_strands: bool) -> n
     return predict(network, changed.reshape(-1, length), both_strands=both_strands).reshape(count, length, 4, -1)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", FEW)
 def test_rules_of_propagation_change_no_output(name: str):
     network = network_of(name)
     inputs = one_hot(jnp.asarray(draw(6)))
@@ -87,7 +90,7 @@ def test_rules_of_propagation_change_no_output(name: str):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", FEW)
 def test_changes_from_their_reach_equal_whole_passes(name: str):
     network, codes = network_of(name), draw(3)
     (_, result) = next(iter_batches(network, SaturationJob(1, True), lambda rows: (codes[rows],), 3, mesh=ONE))
@@ -151,7 +154,7 @@ def explain_plainly(network: Network, codes: np.ndarray) -> np.ndarray:
     return slopes - slopes.mean(axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", FEW)
 def test_the_gradient_is_the_networks_own_where_nothing_is_cut(name: str):
     network, codes = network_of(name), draw(4)
     config = QUICK.model_copy(update={"both_strands": False})
@@ -191,7 +194,7 @@ def test_a_site_past_the_cut_of_the_exponential_still_counts():
     assert not found[12:].any()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK_METHODS)
 def test_both_strands_are_explained_alike(method: str):
     network, codes = network_of("default"), draw(4)
     there = attribute(network, codes, QUICK, 0, method=method)
@@ -201,7 +204,7 @@ def test_both_strands_are_explained_alike(method: str):
         np.testing.assert_allclose(back.hypothetical[:, ::-1, ::-1], there.hypothetical, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK_METHODS)
 def test_an_n_gets_nothing(method: str):
     codes = draw(3)
     codes[:, 20:30] = 4

@@ -293,7 +293,7 @@ def test_prediction_reads_any_length_and_calls_by_the_threshold(finished: RunRes
     there = predict(finished.folder, bed=tmp_path / "p.bed", genome=tmp_path / "g.fa")
     np.testing.assert_allclose(there.logits[:, 0], result.logits[:4, 0], rtol=1e-5)
     assert there.names[1] == "p1::chr1:80-160(.)"
-    with pytest.raises(InputError, match="is the file of the sequences"):
+    with pytest.raises(InputError, match="is the file of the genome"):
         predict(finished.folder, bed=tmp_path / "p.bed", genome=tmp_path / "g.fa", out=tmp_path / "g.fa")
     (tmp_path / "b.fa").write_text(">long\n" + "".join("ACGTN"[c] for c in long) + "\n>short\nACGT\n")
     other = predict(finished.folder, tmp_path / "b.fa")

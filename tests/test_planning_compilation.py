@@ -19,12 +19,13 @@ from ebox.models.architectures import build_model
 from ebox.models.network import count_parameters
 from ebox.models.normalisation import GATHERED_DEVICES
 from ebox.planning.compilation import ChipMemory, CompilationResult, StepShape, compile_train_step
-from ebox.planning.examination import TopologyResult, examine_topology
+from ebox.planning.examination import TopologyNote, TopologyResult, examine_topology
 from ebox.planning.hardware import SLICES
 from ebox.planning.isolation import compile_for_topology
 from ebox.planning.topologies import parse_topology
 from ebox.reporting.languages import english
 from ebox.settings.reading import Config, read_config
+from ebox.storage.notes import note
 from ebox.training.step import NUM_SIGNALS
 from ebox.verbs.doctor import describe_topology
 
@@ -112,6 +113,7 @@ def test_operations_fall_with_the_share_of_a_chip():
     assert one.flops > 2 * 2 * 16 * 200 * 15 * 4 * 8
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide_is_padded_and_said():
     result = examine_topology("cpu:3", config=read_config(overrides=SMALL))
     assert result.compilation.batch_per_chip == 6
@@ -132,13 +134,14 @@ def test_facts_come_back_from_json_unchanged():
 def test_a_step_larger_than_a_chip_is_said_not_to_fit():
     memory = ChipMemory(arguments=15 * 10**9, outputs=3 * 10**9, shared=2 * 10**9, temporaries=2 * 10**8, code=0)
     compilation = replace(compiled("cpu:2", *SMALL), memory=memory)
-    result = TopologyResult(parse_topology("v5e:2x2"), compilation, 200, ("take more chips",))
+    assumed = note(TopologyNote.ASSUMED_DATA, {"length_bp": 200})
+    result = TopologyResult(parse_topology("v5e:2x2"), compilation, 200, (assumed,))
     assert memory.total == 16_200_000_000
     assert not result.fits
     assert not DoctorResult((), result).healthy
     words = describe_topology(result)
     assert "101.25% of 16 GB: DOES NOT FIT" in words
-    assert "note: take more chips" in words
+    assert "note: examples of 200 bp and one track were assumed" in words
     assert TopologyResult(parse_topology("v6e:2x2"), compilation, 200, ()).fits
     # The roofline is the slower of computing and of moving bytes.
     compute, moving = (replace(compilation, flops=flops, accessed_bytes=8.19e8) for flops in (1.97e12, 1e6))
@@ -245,6 +248,7 @@ def test_the_real_step_compiles_for_gpus_exchanges_its_gradient_and_fits(name: s
         check_real_step(result, topology.chip.memory_bytes)
 
 
+@pytest.mark.slow
 def test_planning_uses_the_shapes_of_the_dataset(tmp_path: Path):
     from ebox.datasets.build import build_dataset
     from ebox.datasets.sources import DatasetSources

@@ -86,7 +86,7 @@ def _run_commands(place: Path, commands: Sequence[str]) -> None:
 
 def test_the_program_runs(place: Path):
     program = "\n".join(_blocks("python"))
-    quick = '["train.max_steps=20", "model.num_filters=8", "evaluation.num_bootstrap=100"]'
+    quick = '["train.max_steps=20", "model.num_filters=8", "evaluation.baselines=[]"]'
     program = program.replace('["train.epochs=12"]', quick).replace("runs/tal1", "runs/python")
     assert quick in program
     done = processes.run(processes.python(program), cwd=place)

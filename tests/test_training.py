@@ -185,6 +185,7 @@ def test_the_planted_motif_is_learned(tmp_path: Path):
     assert validations[-1]["auroc"] > 0.9
 
 
+@pytest.mark.slow
 def test_an_unknown_target_has_no_influence(tmp_path: Path):
     data = planted(tracks=2)
     data.targets[:, 1] = 255

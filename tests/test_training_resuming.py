@@ -75,7 +75,8 @@ def _moments(optimiser: Any) -> float:
     return _largest(adam.mu)
 
 
-@pytest.mark.parametrize("parallel", [pytest.param(LOCAL, marks=pytest.mark.slow), DELAYED], ids=["local", "delayed"])
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [LOCAL, DELAYED], ids=["local", "delayed"])
 def test_an_interrupted_group_goes_on_to_the_same_model(parallel: dict[str, Any], tmp_path: Path):
     config = small_config(parallel, checkpoint_every_steps=8, max_steps=30)
     whole = fit_small(tmp_path / "whole", config, 2)

@@ -103,6 +103,7 @@ def test_compressed_training_stays_near_the_exact_one(exchange: str):
         pytest.param({"sync": "local", "local_steps": 3}, marks=pytest.mark.slow, id="local"),
     ],
 )
+@pytest.mark.slow
 def test_an_accelerator_that_runs_whole_chunks_drops_what_lies_past_their_end(parallel: dict[str, Any]):
     counted = _train(_config(**parallel), 2, steps=10, chunk_steps=4)
     whole = _train(_config(**parallel), 2, steps=10, chunk_steps=4, whole_chunks=True)
@@ -127,6 +128,7 @@ def test_local_workers_part_and_meet():
             assert _difference(rows, state.network) == 0.0
 
 
+@pytest.mark.slow
 def test_a_meeting_of_plain_local_workers_is_the_mean_of_their_networks():
     apart, met = _train(_config(sync="local", local_steps=7), 4), _train(_config(sync="local", local_steps=6), 4)
     rows = apart.states[5].carried.network
@@ -137,6 +139,7 @@ def test_a_meeting_of_plain_local_workers_is_the_mean_of_their_networks():
         np.testing.assert_allclose(merged.running.variance, spread, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_local_workers_meet_at_the_end_whatever_the_number_of_steps():
     assert STEPS % 7
     assert _rows_are_alike(_train(_config(sync="local", local_steps=7), 2).states[-1].carried.network)
@@ -156,6 +159,7 @@ def test_outer_momentum_goes_further_the_same_way():
     assert distance(eager) > 1.2 * distance(plain)
 
 
+@pytest.mark.slow
 def test_a_delayed_gradient_arrives_one_step_late():
     settings = {"weight_decay": 0.0, "ema_decay": 0.0}
     delayed, prompt = _train(_config(settings, sync="delayed"), 2), _train(_config(settings), 2)
