@@ -27,6 +27,7 @@ PACKAGES = (
     "modisco-lite",
     "memelite",
     "cosmic-ray",
+    "parasail",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,32 @@ def test_negatives_are_taken_as_places_with_a_genome(
     assert (by_source["peaks.bed"]["on_summits"], by_source["peaks.bed"]["on_middles"]) == (0, len(places(100)))
     said = describe(data)
     assert f"{len(places(600))} windows of far.bed around summits, 0 around middles" in said
+
+
+def test_negatives_keep_away_from_the_peaks_of_other_sets(
+    genome: Path, contigs: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    peaks, negatives = put_bed(tmp_path / "p.bed", places(100)), put_bed(tmp_path / "n.bed", places(600))
+    # Another set has peaks on the negatives of chr1, on all positives, and on places of its own.
+    others = [place for place in places(600) if place[0] == "chr1"] + places(100) + places(850, 50)
+    sources = DatasetSources(
+        peaks=peaks, genome=genome, negatives=(negatives,), avoid=(put_bed(tmp_path / "other.bed", others),)
+    )
+    config = DataConfig(
+        length_bp=100, negatives=("given", "matched"), min_peak_distance_bp=20, split="random", gc_tolerance=0.5
+    )
+    data = build_dataset(config, tmp_path / "d", sources)
+    assert data.quality["dropped"] == {"avoided": 11}
+    assert data.quality["kinds"]["positive"]["num_examples"] == len(places(100))
+    table = data.examples.filter(data.examples["kind"] != "positive")
+    for chrom, start, kind in table.select("chrom", "start", "kind").iter_rows():
+        least = 20 if kind == "matched" else 0
+        near = [end - start for other, first, end in others if other == chrom and first < start + 100 + least]
+        assert all(distance <= -least for distance in near)
+    assert [source["role"] for source in data.manifest["sources"]].count("avoid") == 1
+    with pytest.raises(InputError, match=r"shares no chromosome with the examples.*\n.*--avoid"):
+        wrong = put_bed(tmp_path / "wrong.bed", [("1", 5, 50)])
+        build_dataset(config, tmp_path / "e", replace(sources, avoid=(wrong,)))
 
 
 def test_negatives_as_places_go_with_positives_as_sequences(

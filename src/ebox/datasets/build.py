@@ -13,6 +13,7 @@ from jaxtyping import Int64
 
 from ebox.datasets.audit import AuditResult, audit_splits
 from ebox.datasets.cleaning import (
+    drop_avoided,
     drop_blacklisted,
     drop_made_repeats,
     drop_near_positives,
@@ -26,7 +27,7 @@ from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatena
 from ebox.datasets.families import link_relatives
 from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
-from ebox.datasets.quality import Beware
+from ebox.datasets.quality import REGION_ROLES, Beware
 from ebox.datasets.reading import (
     PEAK_LENGTH_BP,
     check_lengths,
@@ -235,6 +236,10 @@ def _clean(build: _Build, examples: Examples) -> Examples:
         blacklist = build.open_blacklist()
         if blacklist is not None:
             examples = drop_blacklisted(examples, blacklist, build.log)
+        for path in build.files.avoid:
+            # Matched negatives keep away from them, too.
+            build.bound.append(build.read_intervals(path, "avoid"))
+            examples = drop_avoided(examples, build.bound[-1], build.log)
         examples = drop_unknown(examples, build.config.max_n_fraction, build.log)
         examples = drop_repeats(examples, build.log)
     build.progress("cleaning", 1, 1)
@@ -265,7 +270,7 @@ def _check_classes(build: _Build, examples: Examples) -> None:
             remedy=_shorten(build) or "check that this file holds the bound sequences, and that no file is given twice",
         )
     if positive.all() and not build.made_kinds:
-        examined = [source.path for source in build.log.sources if source.role not in ("genome", "blacklist")]
+        examined = [source.path for source in build.log.sources if source.role not in REGION_ROLES]
         raise InputError(
             f"there are positives only, no negatives{dropped}",
             file=examined[-1],

@@ -125,20 +125,37 @@ def drop_blacklisted(examples: Examples, blacklist: Intervals, log: DropLog) -> 
     Raises:
         InputError: no example is on a chromosome of the blacklist.
     """
+    bad = _find_in(examples, blacklist, "--blacklist")
+    log.add_examples(examples, bad, Dropped.BLACKLISTED, "")
+    return _without(examples, bad)
+
+
+def drop_avoided(examples: Examples, peaks: Intervals, log: DropLog) -> Examples:
+    """Drop negatives whose place overlaps a peak of another set.
+
+    Raises:
+        InputError: no example is on a chromosome of the peaks.
+    """
+    bad = _find_in(examples, peaks, "--avoid")
+    bad = bad[~examples.is_positive[bad]]
+    log.add_examples(examples, bad, Dropped.AVOIDED, "")
+    return _without(examples, bad)
+
+
+def _find_in(examples: Examples, regions: Intervals, option: str) -> Int64[np.ndarray, " row"]:
+    """The examples whose place overlaps a region of a file, which was given with `option`."""
     from ebox.sequences.intervals import overlaps_any
 
     placed = np.flatnonzero(examples.has_place)
-    if not np.isin(examples.chrom[placed], blacklist.chrom).any():
+    if not np.isin(examples.chrom[placed], regions.chrom).any():
         raise InputError(
             "shares no chromosome with the examples, so it would have no effect"
             if len(placed)
             else "can't be used: no example has coordinates",
-            file=blacklist.source,
-            remedy="check the names of the chromosomes (chr1 or 1) and the genome build, or leave --blacklist out",
+            file=regions.source,
+            remedy=f"check the names of the chromosomes (chr1 or 1) and the genome build, or leave {option} out",
         )
-    bad = placed[overlaps_any(places_of(examples, placed), blacklist)]
-    log.add_examples(examples, bad, Dropped.BLACKLISTED, "")
-    return _without(examples, bad)
+    return placed[overlaps_any(places_of(examples, placed), regions)]
 
 
 def find_near_positives(

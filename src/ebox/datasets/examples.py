@@ -154,6 +154,7 @@ def places_of(examples: Examples, rows: Int64[np.ndarray, " row"]) -> Intervals:
 class Dropped(Code):
     """Why a record did not become an example."""
 
+    AVOIDED = "avoided"
     BLACKLISTED = "blacklisted"
     CONFLICTING = "conflicting_labels"
     DUPLICATE = "duplicate"

@@ -21,6 +21,8 @@ GC_WARNING = 0.05
 LEAK_WARNING = 0.01
 KMER_WARNING = 0.1
 LOSS_WARNING = 0.2
+# Roles of files that hold no examples.
+REGION_ROLES = ("genome", "blacklist", "avoid")
 
 
 class Beware(Code):
@@ -260,7 +262,7 @@ def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield note(Beware.NEAR_POSITIVES, {"num": near})
     if near := report["dropped"].get(Dropped.NEAR_POSITIVE, 0):
         yield note(Beware.NEAR_POSITIVES_DROPPED, {"num": near})
-    records = sum(source["records"] for source in report["sources"] if source["role"] not in ("genome", "blacklist"))
+    records = sum(source["records"] for source in report["sources"] if source["role"] not in REGION_ROLES)
     dropped = sum(num for reason, num in report["dropped"].items() if reason != Dropped.NOT_DRAWN)
     if dropped > LOSS_WARNING * records:
         yield note(Beware.MANY_DROPPED, {"num": dropped, "records": records})

@@ -27,6 +27,7 @@ class DatasetSources:
     peaks: Path | None = None
     genome: Path | None = None
     blacklist: Path | None = None
+    avoid: tuple[Path, ...] = ()
     table: Path | None = None
     splits: Mapping[str, Path] = field(default_factory=dict)
 
@@ -37,6 +38,7 @@ def read_sources(
     peaks: PathLike | None = None,
     genome: PathLike | None = None,
     blacklist: PathLike | None = None,
+    avoid: Sequence[PathLike] = (),
     table: PathLike | None = None,
     train: PathLike | None = None,
     validation: PathLike | None = None,
@@ -50,6 +52,7 @@ def read_sources(
         peaks: Peaks: BED or narrowPeak; needs a genome.
         genome: Genome: FASTA, plain or bgzip.
         blacklist: Regions to leave out: BED.
+        avoid: Peaks of another set, from which negatives are kept away: BED.
         table: CSV or TSV with the columns sequence and label.
         train: Table of a given train split; needs those of validation and test.
         validation: Table of a given validation split.
@@ -59,7 +62,7 @@ def read_sources(
     splits = {"train": train, "validation": validation, "test": test}
     found: dict[str, Any] = {name: Path(path) for name, path in one.items() if path is not None}
     given = {name: Path(path) for name, path in splits.items() if path is not None}
-    return DatasetSources(**found, negatives=tuple(map(Path, negatives)), splits=given)
+    return DatasetSources(**found, negatives=tuple(map(Path, negatives)), avoid=tuple(map(Path, avoid)), splits=given)
 
 
 def check_sources(sources: DatasetSources) -> None:
@@ -91,7 +94,7 @@ def check_sources(sources: DatasetSources) -> None:
         if missing or unknown:
             problem = f"the {missing[0]} table is missing" if missing else f"there is no split {unknown[0]!r}"
             raise InputError(problem, remedy=f"give one table for each of {', '.join(SPLITS)}")
-    unused = [name for name in ("genome", "blacklist") if sources.splits and getattr(sources, name) is not None]
+    unused = [name for name in ("genome", "blacklist", "avoid") if sources.splits and getattr(sources, name)]
     if unused:
         raise InputError(
             f"--{unused[0]} can't be used with given splits, which are kept as they are",
@@ -117,7 +120,7 @@ def check_apart(sources: DatasetSources, out: Path) -> None:
     inputs = [path for path in single if path is not None]
     # Unlike Path.resolve, realpath does not raise on a loop of links; the reader reports it.
     place = Path(os.path.realpath(out))
-    for path in (*inputs, *sources.negatives, *sources.splits.values()):
+    for path in (*inputs, *sources.negatives, *sources.avoid, *sources.splits.values()):
         real = Path(os.path.realpath(path))
         if place == real or place in real.parents:
             raise InputError(

@@ -136,6 +136,7 @@ def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
 
     files = {name: fact(path) for name, path in sources.splits.items()}
     files |= {f"negatives {number}": fact(path) for number, path in enumerate(sources.negatives)}
+    files |= {f"avoid {number}": fact(path) for number, path in enumerate(sources.avoid)}
     for name in ("positives", "peaks", "genome", "blacklist", "table"):
         path = getattr(sources, name)
         if path is not None:

@@ -149,6 +149,7 @@ def _tell_n(note: Mapping[str, Any]) -> str:
 
 DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     # Why a record was dropped.
+    "avoided": "on a peak of another set",
     "blacklisted": "blacklisted",
     "conflicting_labels": "conflicting labels",
     "duplicate": "duplicate",
