@@ -16,6 +16,7 @@ WIDTH = 440.0
 FIGURE_WIDTH = 7.0
 IntervalRow = tuple[str, str, Real, Real, Real, str]
 _LABEL_GAP = 15.0
+_KEY_PITCH, _KEY_INDENT = 18.0, 28.0
 _CHARACTER_WIDTH = 8.2  # of the label type as a phone shows it, 13.5 px and bold, in a wide face
 
 
@@ -119,13 +120,15 @@ def line_chart(
         y: The vertical axis.
         title: What the chart shows, in one sentence, for people who can't see it.
         height: Of the drawing; its width is 440.
-        key: Put the labels in two columns above the plot, where no line can reach them, instead of at the
-            right end of each line.
+        key: Put the labels above the plot, where no line can reach them, instead of at the right end of each line; in
+            two columns where they are short enough, else in one, which makes the chart higher.
         diagonal: Draw the line where x equals y.
     """
     longest = max((len(line.label) for line in lines), default=0)
     right = WIDTH - (12.0 if key else 14.0 + longest * _CHARACTER_WIDTH)
-    top = 14.0 + (18.0 * ((len(lines) + 1) // 2) if key else 0.0)
+    columns = 2 if _KEY_INDENT + longest * _CHARACTER_WIDTH < (right - 52.0) / 2 else 1
+    top = 14.0 + (_KEY_PITCH * -(-len(lines) // columns) if key else 0.0)
+    height += top - 14.0 - _KEY_PITCH * -(-len(lines) // 2) if key else 0.0
     # Room for the label of the axis and its longest number.
     left = max(52.0, 28.0 + FIGURE_WIDTH * max(len(label) for label in y.tick_labels))
     frame = Frame(left, top, right, height - 42.0, x, y)
@@ -134,7 +137,7 @@ def line_chart(
         (x0, y0), (x1, y1) = frame.at(0, 0), frame.at(1, 1)
         parts.append(f'<path class="reference" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>')
     parts += [_draw_line(frame, line) for line in reversed(lines)]
-    parts.append(_draw_key(frame, lines) if key else _label_ends(frame, lines))
+    parts.append(_draw_key(frame, lines, columns) if key else _label_ends(frame, lines))
     return _wrap(name, title, height, parts)
 
 
@@ -293,15 +296,15 @@ def _draw_band(frame: Frame, line: Line) -> str:
     return f'<path class="interval-band" d="M{path}Z"/>'
 
 
-def _draw_key(frame: Frame, lines: Sequence[Line]) -> str:
+def _draw_key(frame: Frame, lines: Sequence[Line], columns: int) -> str:
     """Labels above the plot, in the order of the lines, each after a short piece of its line."""
     parts = []
     for number, line in enumerate(lines):
-        x = frame.left + (frame.right - frame.left) / 2 * (number % 2)
-        y = 12.0 + 18.0 * (number // 2)
+        x = frame.left + (frame.right - frame.left) / columns * (number % columns)
+        y = 12.0 + _KEY_PITCH * (number // columns)
         parts.append(
             f'<g class="series {escape(line.style)}"><path class="line" d="M{x:.1f} {y - 4:.1f}h22"/>'
-            f'<text class="row-label" x="{x + 28:.1f}" y="{y:.1f}">{escape(line.label)}</text></g>'
+            f'<text class="row-label" x="{x + _KEY_INDENT:.1f}" y="{y:.1f}">{escape(line.label)}</text></g>'
         )
     return "".join(parts)
 
