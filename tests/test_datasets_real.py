@@ -66,7 +66,11 @@ def test_tal1_is_split_by_chromosome(tal1: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "repeats", "test_in_train"), [(0, 8, 0), (1, 0, 1), (2, 185, 0), (3, 20, 1), (4, 3789, 0)]
+    ("number", "repeats", "test_in_train"),
+    [
+        (3, 20, 1),
+        *(pytest.param(*facts, marks=pytest.mark.slow) for facts in ((0, 8, 0), (1, 0, 1), (2, 185, 0), (4, 3789, 0))),
+    ],
 )
 def test_the_known_repeats_of_gue_are_found(
     real_data: Path, tmp_path: Path, number: int, repeats: int, test_in_train: int

@@ -114,7 +114,9 @@ def do_all(operations: Iterable[Operation], values: np.ndarray) -> np.ndarray:
     return values
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "even widths" else name for name in NETWORKS]
+)
 def test_the_pass_is_what_its_operations_say(name: str):
     network, codes = moved_network(NETWORKS[name]), np.random.default_rng(0).integers(0, 5, (4, 61)).astype(np.uint8)
     inputs = one_hot(jnp.asarray(codes))

@@ -90,7 +90,7 @@ def check_real_step(result: CompilationResult, memory_bytes: int) -> None:
     assert result.memory.arguments > 4 * result.gradient_bytes
 
 
-@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("devices", [2, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 8))])
 def test_the_exchange_on_cpu_devices_is_the_gradient_in_float32(devices: int):
     config = read_config(overrides=SMALL)
     result = compile_train_step(make_mesh(jax.local_devices()[:devices]), config, SHAPE)
@@ -126,6 +126,7 @@ def test_a_batch_that_does_not_divide_is_padded_and_said():
     assert result.sent_bytes == pytest.approx(result.exchanged_bytes * 4 / 3)
 
 
+@pytest.mark.slow
 def test_facts_come_back_from_json_unchanged():
     result = compiled("cpu:2", *SMALL)
     assert CompilationResult.from_facts(result.facts()) == result

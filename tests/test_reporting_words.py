@@ -141,6 +141,7 @@ def test_a_sentence_in_facts_is_found():
     assert list(iter_sentences(facts)) == ["reason: validation has no positives"]
 
 
+@pytest.mark.slow
 def test_every_note_of_a_run_is_said_in_words(run: Path):
     codes = {code.value for code in list_codes()}
     notes = [note for name in FACTS for note in iter_notes(json.loads((run / name).read_text()))]

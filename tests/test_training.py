@@ -41,7 +41,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return fit_small(tmp_path_factory.mktemp("alone"), small_config(mutation_rate=0.01, ema_decay=0.9))
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow), 8])
+@pytest.mark.parametrize("devices", [2, *(pytest.param(number, marks=pytest.mark.slow) for number in (4, 8))])
 def test_one_and_many_devices_give_the_same_model(devices: int, alone: TrainingResult, tmp_path: Path):
     many = fit_small(tmp_path, small_config(mutation_rate=0.01, ema_decay=0.9), devices)
     # As the certificate measures it: all parameters as one vector (9e-8 here). Of a single array of few small numbers
@@ -165,6 +165,7 @@ def test_bfloat16_stays_near_float32(tmp_path: Path):
     assert largest_difference(exact.network.motifs.convolution, short.network.motifs.convolution) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_run_resumed_on_more_devices_stays_close(alone: TrainingResult, tmp_path: Path):
     config = small_config(checkpoint_every_steps=8, mutation_rate=0.01, ema_decay=0.9)
 

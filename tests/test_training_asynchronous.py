@@ -166,6 +166,7 @@ def test_one_worker_that_is_never_late_gives_the_model_of_one_device(data: Datas
     assert served.communication["staleness"] == {"bound": 0, "mean": 0.0, "max": 0}
 
 
+@pytest.mark.slow
 def test_workers_of_unequal_speed_share_the_work_by_their_speed(data: Dataset, tmp_path: Path):
     config = _config(sync="async", cluster="local", staleness=6)
     result = _fit(data, tmp_path / "run", config, _pool(data, [1.0, 1.0, 5.0]))

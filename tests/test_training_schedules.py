@@ -293,6 +293,7 @@ def test_other_numbers_of_devices_go_on_from_what_was_carried(sync: str):
         assert _difference(before, after) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_signals_of_all_devices_are_added():
     signals = np.zeros((4, NUM_SIGNALS), np.float32)
     signals[2, STOP] = 1.0
