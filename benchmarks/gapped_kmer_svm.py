@@ -1,7 +1,7 @@
 """A gapped k-mer SVM beside the baseline on gapped k-mers: real TAL1, bound against matched, split by chromosome.
 
-    python -m venv /tmp/gkm && /tmp/gkm/bin/python -m pip install gkmsvm-lite
-    python benchmarks/gapped_kmer_svm.py --program /tmp/gkm/bin/gkmsvm --train 2000
+    python -m venv FOLDER && FOLDER/bin/python -m pip install gkmsvm-lite
+    python benchmarks/gapped_kmer_svm.py --program FOLDER/bin/gkmsvm --train 2000
 
 The SVM (LS-GKM's kernel with its default settings: words of 11 of which 7 count, up to 3 mismatches) takes time with
 the square of its training examples, so it gets a sample, half of each class; the baselines get the same and then all.
