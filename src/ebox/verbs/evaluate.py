@@ -95,11 +95,13 @@ def evaluate(
         mesh=make_mesh(find_local_devices(parallel)),
         progress=progress,
     )
-    related = None if is_own else _mark_related(folder, dataset, progress)
+    seen = None if is_own else _mark_related(folder, dataset, progress)
+    # Of another dataset its own column says nothing of this network; without the training data nothing is known.
+    related = None if is_own else np.zeros(len(dataset), dtype=bool) if seen is None else seen
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
     facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, related=related, progress=progress)
     facts["command"] = find_command(command)
-    facts["seen_in_training"] = None if is_own else _count_seen(related, dataset)
+    facts["seen_in_training"] = None if is_own else _count_seen(seen, dataset)
     suffix = "" if is_own else f"-{dataset.path.resolve().name}"
     shifts = {track["track"]: track["shift"] for track in facts["tracks"] if track["shift"] is not None}
     _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), dataset, logits, held_out, shifts)
