@@ -44,6 +44,7 @@ def audit_splits(
     max_similarity: float,
     seed: int,
     *,
+    index: SketchIndex | None = None,
     suspects: Bool[np.ndarray, " example"] | None = None,
     progress: Progress = quiet,
 ) -> AuditResult:
@@ -53,10 +54,11 @@ def audit_splits(
         examples: With their splits assigned.
         max_similarity: Share of k-mers above which two sequences count as nearly the same.
         seed: For the sample of rows in the 31-mer check.
+        index: Sketch index of the same examples; none: made here.
         suspects: Rows that may have relatives in another split; none: all.
         progress: Called with the stage.
     """
-    index = index_sketches(examples.codes)
+    index = index_sketches(examples.codes) if index is None else index
     suspects = np.ones(len(examples), dtype=bool) if suspects is None else suspects
     repeats = find_repeats(examples.codes)
     pairs, relative = [], np.full(len(examples), -1, dtype=np.int64)

@@ -37,7 +37,7 @@ from ebox.datasets.reading import (
     read_peaks,
     read_source,
 )
-from ebox.datasets.similarity import cluster_similar, index_sketches
+from ebox.datasets.similarity import SketchIndex, cluster_similar, index_sketches
 from ebox.datasets.sources import (
     DatasetSources,
     check_apart,
@@ -87,6 +87,7 @@ class _Build:
     genome: Genome | None = None
     blacklist: Intervals | None = None
     bound: list[Intervals] = field(default_factory=list)
+    sketched: tuple[np.ndarray, SketchIndex] | None = None
 
     def given_kinds(self) -> list[int]:
         return list(range(1, len(self.kinds) - len(self.made_kinds)))
@@ -99,6 +100,13 @@ class _Build:
                 raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
             self.genome = Genome(self.files.genome)
         return self.genome
+
+    def sketch(self, codes: np.ndarray) -> SketchIndex:
+        """The sketch index of these codes, made once while they stay the same."""
+        if self.sketched is None or self.sketched[0] is not codes:
+            self.sketched = None
+            self.sketched = (codes, index_sketches(codes, self.progress))
+        return self.sketched[1]
 
     def close(self) -> None:
         if self.genome is not None:
@@ -253,7 +261,7 @@ def _part_from_positives(build: _Build, examples: Examples) -> Examples:
     rows = np.flatnonzero(~examples.is_positive)
     if not len(rows) or len(rows) == len(examples):
         return examples
-    index = index_sketches(examples.codes, build.progress)
+    index = build.sketch(examples.codes)
     if build.files.negatives and build.config.drop_near_positives:
         return drop_near_positives(examples, rows, index, build.log)
     build.num_near_positives = len(find_near_positives(examples, rows, index)[0])
@@ -340,9 +348,8 @@ def _split(
 ) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any], AuditResult]:
     """Assign the splits, find the clusters that a random split keeps whole and the families in each split, audit."""
     config = build.config
-    index = index_sketches(examples.codes, build.progress)
+    index = build.sketch(examples.codes)
     cluster = link_examples(examples, cluster_similar(examples.codes, config.max_similarity, index, build.progress))
-    del index
     mode = "given" if build.files.splits else choose_split(examples, config.split)
     # With a limit of 1 nothing is kept together, whatever it is.
     join_families = config.keep_families and config.max_similarity < 1.0
@@ -365,7 +372,10 @@ def _split(
     if mode != "random" and join_families:
         held_out = [np.flatnonzero(examples.split == number) for number in (1, 2)]
         cluster, num_cut, _ = link_relatives(examples.codes, cluster, held_out, build.progress)
-    audit = audit_splits(examples, config.max_similarity, config.seed, suspects=suspects, progress=build.progress)
+    index = build.sketch(examples.codes)
+    audit = audit_splits(
+        examples, config.max_similarity, config.seed, index=index, suspects=suspects, progress=build.progress
+    )
     why = explain_split(examples, config.split, mode)
     return examples, cluster, {**_describe_split(config, mode), **why, "num_cut_links": num_cut}, audit
 
