@@ -221,3 +221,17 @@ def test_a_random_split_keeps_families_whole(tmp_path: Path) -> None:
     assert free.examples["relative"].is_not_null().sum() > 100
     warned = next(warning for warning in free.quality["warnings"] if warning["code"] == "leak_relative")
     assert warned["num"] > 0.9 * warned["num_examples"]
+
+
+def test_sources_read_in_parts_give_the_same_relatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = np.concatenate([draw(300), substitute(draw(300), 0.1)])
+    rows = np.arange(600)
+    wanted = {tuple(sorted(pair)) for pair in find_pairs(codes, rows)}
+    assert wanted == {(row, row + 300) for row in range(300)}
+    monkeypatch.setattr("ebox.datasets.relatives.MAX_PLACES", 70 * LENGTH)
+    assert {tuple(sorted(pair)) for pair in find_pairs(codes, rows)} == wanted
+
+
+def find_pairs(codes: np.ndarray, rows: np.ndarray) -> list[tuple[int, int]]:
+    found = find_relatives(codes, rows, rows)
+    return list(zip(found.query.tolist(), found.source.tolist(), strict=True))

@@ -47,7 +47,7 @@ def kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP
     hashes = _mix(np.minimum(forward, reverse))
     # The one k-mer whose hash is NO_KMER gets the next lower hash: one collision among 4^16.
     np.minimum(hashes, NO_KMER - np.uint32(1), out=hashes)
-    _blank_unknown(codes, kmer_bp, hashes)
+    blank_unknown(codes, kmer_bp, hashes)
     return hashes
 
 
@@ -55,7 +55,7 @@ def long_kmer_hashes(codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = 31
     """The canonical k-mer of up to 31 bases at each position, as 62 bits; all ones for a k-mer with an N."""
     forward, reverse = strand_kmers(codes, kmer_bp, np.dtype(np.uint64))
     hashes: np.ndarray = np.minimum(forward, reverse)
-    _blank_unknown(codes, kmer_bp, hashes)
+    blank_unknown(codes, kmer_bp, hashes)
     return hashes
 
 
@@ -166,7 +166,7 @@ def _mix(values: UInt32[np.ndarray, "*axes"]) -> UInt32[np.ndarray, "*axes"]:
     return values
 
 
-def _blank_unknown(codes: np.ndarray, kmer_bp: int, hashes: np.ndarray) -> None:
+def blank_unknown(codes: np.ndarray, kmer_bp: int, hashes: np.ndarray) -> None:
     """Set the hash of every k-mer with an N to all ones."""
     rows = np.flatnonzero((codes > 3).any(axis=1))
     if not len(rows):

@@ -5,13 +5,19 @@ Two sequences are relatives where at least half the window aligns with at least 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from ebox.datasets.seeds import NUM_CANDIDATES, Candidates, concatenate_candidates, index_seeds, iter_candidates
+from ebox.datasets.seeds import (
+    MAX_PLACES,
+    NUM_CANDIDATES,
+    Candidates,
+    concatenate_candidates,
+    index_seeds,
+    iter_candidates,
+)
 from ebox.progress import Progress, quiet
 from ebox.sequences.alignment import align, spell_first, spell_second
 from ebox.sequences.codes import reverse_complement
@@ -46,18 +52,22 @@ def find_relatives(
     Args:
         codes: The sequences.
         queries: Rows to find relatives of; a row is never its own relative.
-        sources: Rows where relatives are sought. Where they are the queries, each pair is aligned once.
+        sources: Rows where relatives are sought. Where they are the queries, each pair is aligned once; of sources of
+            more than two billion bases, which are read in parts, up to eight relatives are found in each part.
         progress: Called with the number of queries done.
     """
     parts: list[Candidates] = []
     if not len(queries) or not len(sources):
         none = np.empty(0, dtype=np.int64)
         return Relatives(none, none, np.empty(0), none)
-    index = index_seeds(codes, sources)
-    for done, candidates in iter_candidates(codes, None if queries is sources else queries, index):
-        parts.append(candidates)
-        progress("looking for candidates of relatives", done, len(queries))
-    del index
+    at_once = max(1, MAX_PLACES // codes.shape[1])
+    for start in range(0, len(sources), at_once):
+        index = index_seeds(codes, sources[start : start + at_once])
+        is_whole = queries is sources and at_once >= len(sources)
+        for done, candidates in iter_candidates(codes, None if is_whole else queries, index):
+            parts.append(candidates)
+            progress("looking for candidates of relatives", done, len(queries))
+        del index
     pairs = concatenate_candidates(parts)
     asked, number = np.unique(pairs.query, return_counts=True)
     crowded = asked[number >= NUM_CANDIDATES]
@@ -69,22 +79,14 @@ def find_relatives(
 def _align_pairs(codes: np.ndarray, pairs: Candidates, progress: Progress) -> Float64[np.ndarray, " pair"]:
     """The identity of each pair of relatives, NaN for the others."""
     least = max(1, round(MIN_SHARE * codes.shape[1]))
-
-    def measure(block: slice) -> list[float]:
-        return [
-            _measure_identity(codes[query], codes[source], flipped, least)
-            for query, source, flipped in zip(
-                pairs.query[block].tolist(), pairs.source[block].tolist(), pairs.flipped[block].tolist(), strict=True
-            )
-        ]
-
-    blocks = [slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(pairs.query), _PAIRS_AT_ONCE)]
-    identity: list[float] = []
-    with ThreadPoolExecutor(1) as pool:
-        for part in pool.map(measure, blocks):
-            identity += part
-            progress("aligning relatives", len(identity), len(pairs.query))
-    return np.array(identity, dtype=np.float64)
+    identity = np.empty(len(pairs.query))
+    each = zip(pairs.query.tolist(), pairs.source.tolist(), pairs.flipped.tolist(), strict=True)
+    for number, (query, source, flipped) in enumerate(each):
+        if number % _PAIRS_AT_ONCE == 0:
+            progress("aligning relatives", number, len(identity))
+        identity[number] = _measure_identity(codes[query], codes[source], flipped, least)
+    progress("aligning relatives", len(identity), len(identity))
+    return identity
 
 
 def _measure_identity(query: np.ndarray, source: np.ndarray, flipped: bool, min_columns: int) -> float:

@@ -15,11 +15,13 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
-from ebox.datasets.kmers import is_new, iter_rows, strand_kmers
+from ebox.datasets.kmers import NO_KMER, blank_unknown, is_new, iter_rows, strand_kmers
 
 MIN_WORD_BP, MAX_WORD_BP = 11, 15
 # Words of a long index: more are thinned out, so that two million sequences of 200 bp need 0.3 GB.
 MAX_WORDS = 40_000_000
+# Bases of an index: with more, the numbers that pairs of places are sorted by don't fit 64 bits.
+MAX_PLACES = 1 << 31
 PLACES_OF_WORD = 32
 NUM_CANDIDATES = 8
 # Indels move a pair off its diagonal; a pair within one band of this width is on one diagonal.
@@ -69,7 +71,7 @@ class Candidates:
 
 
 def index_seeds(codes: UInt8[np.ndarray, "example length"], rows: Int64[np.ndarray, " source"]) -> SeedIndex:
-    """Index the words of the sequences at `rows`. Memory: 8 bytes a kept word."""
+    """Index the words of the sequences at `rows`, of MAX_PLACES bases at most. Memory: 8 bytes a kept word."""
     length = codes.shape[1]
     num_words = len(rows) * max(1, length - MIN_WORD_BP + 1)
     word_bp = MIN_WORD_BP
@@ -79,8 +81,6 @@ def index_seeds(codes: UInt8[np.ndarray, "example length"], rows: Int64[np.ndarr
     sample = min(1 << 32, int((1 << 32) * (MAX_WORDS / num_words)))
     ranked = np.random.default_rng(0x5EED).permutation(rows)
     width = length - word_bp + 1
-    if len(ranked) * width > 1 << 32:
-        raise ValueError(f"{len(ranked)} sequences of {length} bp are more than an index holds")
     return SeedIndex(word_bp, sample, width, ranked, _list_all(codes, ranked, word_bp, sample, width))
 
 
@@ -137,12 +137,8 @@ def _list_words(
     chosen = codes[rows]
     forward, reverse = strand_kmers(chosen, word_bp, np.dtype(np.uint32))
     words = np.minimum(forward, reverse)
-    kept = words * _SCRAMBLE <= np.uint32(sample - 1)
-    if (chosen > 3).any():
-        known = np.zeros((len(rows), chosen.shape[1] + 1), dtype=np.int32)
-        np.cumsum(chosen > 3, axis=1, out=known[:, 1:])
-        kept &= known[:, word_bp:] == known[:, :-word_bp]
-    at = np.flatnonzero(kept)
+    blank_unknown(chosen, word_bp, words)
+    at = np.flatnonzero((words * _SCRAMBLE <= np.uint32(sample - 1)) & (words != NO_KMER))
     place = (at + first_rank * width).astype(np.uint64)
     words, turned = words.ravel()[at], (reverse < forward).ravel()[at]
     return (words.astype(np.uint64) << _WORD_BITS) | (place << _ONE) | turned
