@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 from ebox.datasets.cleaning import RepeatsResult, find_repeats
 from ebox.datasets.examples import Examples
 from ebox.datasets.folder import SPLITS
-from ebox.datasets.kmers import is_new, iter_rows, long_kmer_hashes
+from ebox.datasets.kmers import KMER_BASES, is_new, iter_rows, long_kmer_hashes
 from ebox.datasets.relatives import find_relatives
 from ebox.datasets.similarity import SketchIndex, index_sketches, similar_across
 from ebox.datasets.splits import factorize
@@ -220,7 +220,7 @@ def _share_long_kmer(
     """Whether each of `rows` shares a k-mer with a row of `train`; exact, train is read in blocks."""
     width = codes.shape[1] - kmer_bp + 1
     kmers = np.empty((len(rows), width), dtype=np.uint64)
-    for block in iter_rows(len(rows), codes.shape[1]):
+    for block in iter_rows(len(rows), codes.shape[1], KMER_BASES):
         kmers[block] = long_kmer_hashes(codes[rows[block]], kmer_bp)
     # Lookups in sorted order read memory in order: 10 times faster than in the order of the rows.
     order = np.argsort(kmers, axis=None)
@@ -245,8 +245,8 @@ def _mark_seen(
     seen = np.zeros(len(wanted), dtype=bool)
     waiting: list[np.ndarray] = []
     num_waiting = 0
-    for block in iter_rows(len(train), codes.shape[1]):
-        kmers = long_kmer_hashes(codes[train[block]], kmer_bp).ravel()
+    for block in iter_rows(len(train), codes.shape[1], KMER_BASES):
+        kmers = long_kmer_hashes(codes[train[block]], kmer_bp).ravel(order="K")
         waiting.append(kmers[table[_address(kmers, bits)]])
         num_waiting += len(waiting[-1])
         if num_waiting > _LOOKUPS_AT_ONCE:

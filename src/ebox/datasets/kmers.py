@@ -14,6 +14,8 @@ SKETCH_SIZE = 16
 NO_KMER = np.uint32(0xFFFFFFFF)
 # With blocks of this number of bases the temporary arrays of a step stay in cache.
 _BLOCK_BASES = 1 << 16
+# K-mers are made for a column of many sequences at once.
+KMER_BASES = 1 << 20
 # Just under 32 MB, the largest block whose release raises glibc's thresholds for returning memory to the system.
 _HEAP_BYTES = 31 << 20
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
@@ -63,7 +65,7 @@ def distinct_kmers(
     codes: UInt8[np.ndarray, "batch length"], kmer_bp: int = KMER_BP
 ) -> UInt32[np.ndarray, "batch kmer"]:
     """The k-mer hashes of each row, sorted, with repeats and k-mers with N replaced by NO_KMER."""
-    hashes = kmer_hashes(codes, kmer_bp)
+    hashes = np.ascontiguousarray(kmer_hashes(codes, kmer_bp))
     hashes.sort(axis=1)
     hashes[:, 1:][hashes[:, 1:] == hashes[:, :-1]] = NO_KMER
     return hashes
@@ -79,7 +81,7 @@ def sketch_sequences(
     """
     num, length = codes.shape
     sketches = np.full((num, size), NO_KMER, dtype=np.uint32)
-    for block in iter_rows(num, length):
+    for block in iter_rows(num, length, KMER_BASES):
         hashes = distinct_kmers(codes[block], kmer_bp)
         kept = min(size, hashes.shape[1])
         if kept < hashes.shape[1]:
@@ -125,36 +127,32 @@ def distinct(values: UInt64[np.ndarray, " value"]) -> UInt64[np.ndarray, " disti
 
 
 def strand_kmers(codes: np.ndarray, kmer_bp: int, dtype: np.dtype[np.unsignedinteger]) -> tuple[np.ndarray, np.ndarray]:
-    """K-mers of both strands at each position, as numbers of two bits a base."""
-    if not 1 <= kmer_bp <= min(codes.shape[1], dtype.itemsize * 4):
-        raise ValueError(f"k-mers of {kmer_bp} in sequences of {codes.shape[1]}")
-    base = (codes & 3).astype(dtype)
-    # Words of 1, 2, 4, 8 … bases at each position; then words of k bases, joined from them by the bits of k.
-    forward, reverse, width = base, base ^ dtype.type(3), 1
-    parts = {1: (forward, reverse)}
-    while width * 2 <= kmer_bp:
-        forward, reverse = _join(parts[width], width, parts[width], width)
-        width *= 2
-        parts[width] = (forward, reverse)
-    joined, total = parts[width], width
-    while total < kmer_bp:
-        width = 1 << ((kmer_bp - total).bit_length() - 1)
-        joined = _join(joined, total, parts[width], width)
-        total += width
-    return joined
+    """K-mers of both strands at each position, as numbers of two bits a base.
 
-
-def _join(
-    left: tuple[np.ndarray, np.ndarray], left_bp: int, right: tuple[np.ndarray, np.ndarray], right_bp: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Join words of left_bp bases with the words of right_bp bases that follow them, on both strands."""
-    num = left[0].shape[1] - right_bp
-    kind = left[0].dtype.type
-    forward = left[0][:, :num] << kind(2 * right_bp)
-    forward |= right[0][:, left_bp : left_bp + num]
-    reverse = right[1][:, left_bp : left_bp + num] << kind(2 * left_bp)
-    reverse |= left[1][:, :num]
-    return forward, reverse
+    Each position is made from the one before it, for all sequences at once: 4 times faster than position by position
+    for blocks of KMER_BASES. So the arrays lie in memory position by position: their transposes are contiguous.
+    """
+    num, length = codes.shape
+    if not 1 <= kmer_bp <= min(length, dtype.itemsize * 4):
+        raise ValueError(f"k-mers of {kmer_bp} in sequences of {length}")
+    kind = dtype.type
+    two, top, low = kind(2), kind(2 * (kmer_bp - 1)), kind(4**kmer_bp - 1)
+    bases = np.ascontiguousarray(codes.T) & 3
+    strands = np.empty((2, length - kmer_bp + 1, num), dtype)
+    forward, reverse, base = np.zeros(num, dtype), np.zeros(num, dtype), np.empty(num, dtype)
+    for end in range(length):
+        # The first words are not whole; the place of the first whole one holds them meanwhile.
+        joined, joined_reverse = strands[:, max(0, end - kmer_bp + 1)]
+        base[:] = bases[end]
+        np.left_shift(forward, two, out=joined)
+        joined |= base
+        joined &= low
+        base ^= kind(3)
+        base <<= top
+        np.right_shift(reverse, two, out=joined_reverse)
+        joined_reverse |= base
+        forward, reverse = joined, joined_reverse
+    return strands[0].T, strands[1].T
 
 
 def _mix(values: UInt32[np.ndarray, "*axes"]) -> UInt32[np.ndarray, "*axes"]:

@@ -8,14 +8,14 @@ compared with the same few of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
-from ebox.datasets.kmers import NO_KMER, blank_unknown, is_new, iter_rows, strand_kmers
+from ebox.datasets.kmers import KMER_BASES, NO_KMER, blank_unknown, is_new, iter_rows, strand_kmers
 
 MIN_WORD_BP, MAX_WORD_BP = 11, 15
 # Words of a long index: more are thinned out, so that two million sequences of 200 bp need 0.3 GB.
@@ -30,7 +30,9 @@ _BAND_BP = 64
 _AROUND_BP, _ALIKE = 30, 0.5
 _COLUMNS = ("query", "source", "flipped", "shared", "query_at", "source_at")
 _WORDS_AT_ONCE = 1 << 23
-_HITS_AT_ONCE = 1 << 23
+_HITS_AT_ONCE = 1 << 21
+# 64 MB: the system takes back at once what is freed of so large arrays.
+_CHUNK_ENTRIES = 1 << 23
 # Multiplied by this odd number, words spread evenly over 32 bits (Fibonacci hashing, Knuth).
 _SCRAMBLE = np.uint32(0x9E3779B9)
 _ONE, _WORD_BITS, _LOW = np.uint64(1), np.uint64(33), np.uint64(0xFFFFFFFF)
@@ -119,15 +121,43 @@ def _list_all(
     codes: np.ndarray, rows: np.ndarray, word_bp: int, sample: int, width: int
 ) -> UInt64[np.ndarray, " entry"]:
     """The entries of some rows, whose ranks are their order here: sorted, each word once a row."""
-    parts = [
-        _list_words(codes, rows[block], block.start, word_bp, sample, width)
-        for block in iter_rows(len(rows), codes.shape[1])
-    ]
-    entries = np.concatenate([np.empty(0, np.uint64), *parts])
-    del parts
+    blocks = iter_rows(len(rows), codes.shape[1], KMER_BASES)
+    entries = _gather(_list_words(codes, rows[block], block.start, word_bp, sample, width) for block in blocks)
     entries.sort()
-    rank = _place(entries) // np.uint64(width)
-    return entries[is_new(entries >> _WORD_BITS) | is_new(rank)]
+    # Neighbours of one word and one row differ by less than twice the width.
+    near = _find_near(entries, np.uint64(2 * width))
+    again, before = entries[near], entries[near - 1]
+    is_same = (again >> _WORD_BITS) == (before >> _WORD_BITS)
+    is_same &= _place(again) // np.uint64(width) == _place(before) // np.uint64(width)
+    return np.delete(entries, near[is_same]) if is_same.any() else entries
+
+
+def _gather(parts: Iterable[UInt64[np.ndarray, " part"]]) -> UInt64[np.ndarray, " entry"]:
+    """All parts in order; while they are put together, hardly more memory than they need at the end."""
+    chunks, waiting = [], [np.empty(0, np.uint64)]
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) > _CHUNK_ENTRIES:
+            chunks.append(np.concatenate(waiting))
+            waiting = []
+    chunks.append(np.concatenate([np.empty(0, np.uint64), *waiting]))
+    del waiting
+    entries = np.empty(sum(map(len, chunks)), np.uint64)
+    stop = len(entries)
+    while chunks:
+        chunk = chunks.pop()
+        entries[stop - len(chunk) : stop] = chunk
+        stop -= len(chunk)
+    return entries
+
+
+def _find_near(entries: UInt64[np.ndarray, " entry"], most: np.uint64) -> Int64[np.ndarray, " near"]:
+    """Where a sorted entry is less than `most` above the one before it, in blocks to save memory."""
+    parts = [np.empty(0, np.int64)]
+    for start in range(1, len(entries), _CHUNK_ENTRIES):
+        stop = min(len(entries), start + _CHUNK_ENTRIES)
+        parts.append(np.flatnonzero(entries[start:stop] - entries[start - 1 : stop - 1] < most) + start)
+    return np.concatenate(parts)
 
 
 def _list_words(
@@ -138,9 +168,11 @@ def _list_words(
     forward, reverse = strand_kmers(chosen, word_bp, np.dtype(np.uint32))
     words = np.minimum(forward, reverse)
     blank_unknown(chosen, word_bp, words)
-    at = np.flatnonzero((words * _SCRAMBLE <= np.uint32(sample - 1)) & (words != NO_KMER))
-    place = (at + first_rank * width).astype(np.uint64)
-    words, turned = words.ravel()[at], (reverse < forward).ravel()[at]
+    # Position by position, as they lie in memory.
+    at = np.flatnonzero(((words * _SCRAMBLE <= np.uint32(sample - 1)) & (words != NO_KMER)).T)
+    position, row = np.divmod(at, len(rows))
+    place = ((row + first_rank) * width + position).astype(np.uint64)
+    words, turned = words.T.ravel()[at], (reverse < forward).T.ravel()[at]
     return (words.astype(np.uint64) << _WORD_BITS) | (place << _ONE) | turned
 
 
@@ -164,10 +196,11 @@ class _Places:
 
 def _find_runs(index: SeedIndex) -> _Places:
     """The places of the words of the index in sequences of lower rank, so that each pair is met once."""
-    is_first = is_new(index.entries >> _WORD_BITS)
-    again = np.flatnonzero(~is_first)
-    starts = np.flatnonzero(is_first)
-    begin = starts[np.searchsorted(starts, again, side="right") - 1]
+    again = _find_near(index.entries, _ONE << _WORD_BITS)
+    again = again[index.entries[again] >> _WORD_BITS == index.entries[again - 1] >> _WORD_BITS]
+    # Those of one word follow each other, after its first place.
+    heads = np.flatnonzero(is_new(again - np.arange(len(again))))
+    begin = np.repeat(again[heads] - 1, np.diff(np.append(heads, len(again))))
     return _Places(index.entries[again], begin, np.minimum(again - begin, PLACES_OF_WORD)).sort()
 
 
@@ -253,16 +286,32 @@ def _group(index: SeedIndex, queries: Int64[np.ndarray, " query"], places: _Plac
 
 def _extend(codes: np.ndarray, pairs: Candidates, word_bp: int) -> Bool[np.ndarray, " pair"]:
     """Whether the sequences agree around a shared word, with no gap, more than strangers do that share this word."""
-    alike = np.zeros(len(pairs.query), dtype=bool)
+    alike, length = np.zeros(len(pairs.query), dtype=bool), codes.shape[1]
+    steps = np.arange(-_AROUND_BP, _AROUND_BP + 1, dtype=np.int32)
     # The word itself agrees in any case; half its length on either side of the middle is left out.
-    steps = np.arange(-_AROUND_BP, _AROUND_BP + 1)
-    steps = steps[np.abs(steps) > word_bp // 2]
-    for block in iter_rows(len(alike), len(steps)):
-        sign = np.where(pairs.flipped[block], -1, 1)[:, None]
-        here, there = pairs.query_at[block, None] + steps, pairs.source_at[block, None] + steps * sign
-        inside = (here >= 0) & (here < codes.shape[1]) & (there >= 0) & (there < codes.shape[1])
-        left = codes[pairs.query[block, None], np.where(inside, here, 0)]
-        right = codes[pairs.source[block, None], np.where(inside, there, 0)]
-        right = np.where(sign < 0, 3 - right, right)
+    beside = np.abs(steps) > word_bp // 2
+    for block in iter_rows(len(alike), len(steps), KMER_BASES):
+        pair = pairs.take(np.arange(block.start, block.stop))
+        low = np.maximum(-pair.query_at, np.where(pair.flipped, pair.source_at - length + 1, -pair.source_at))
+        high = np.minimum(length - pair.query_at, np.where(pair.flipped, pair.source_at + 1, length - pair.source_at))
+        inside = (steps >= low.astype(np.int32)[:, None]) & (steps < high.astype(np.int32)[:, None]) & beside
+        left = _cut_windows(codes, pair.query * length + pair.query_at - _AROUND_BP, len(steps))
+        right = _cut_windows(codes, pair.source * length + pair.source_at - _AROUND_BP, len(steps))
+        right[pair.flipped] = 3 - right[pair.flipped, ::-1]
         alike[block] = ((left == right) & (left < 4) & inside).sum(axis=1) >= _ALIKE * inside.sum(axis=1)
     return alike
+
+
+def _cut_windows(
+    codes: UInt8[np.ndarray, "example length"], start: Int64[np.ndarray, " window"], width: int
+) -> UInt8[np.ndarray, "window width"]:
+    """`width` codes from each place on, counted over all sequences; what lies beyond these is anything."""
+    flat = codes.reshape(-1)
+    if len(flat) < width:
+        return flat.take(start[:, None] + np.arange(width), mode="clip")
+    # Whole windows are copied, 4 times as fast as base by base.
+    windows = np.lib.stride_tricks.sliding_window_view(flat, width)
+    cut = windows[np.clip(start, 0, len(windows) - 1)]
+    beyond = np.flatnonzero((start < 0) | (start >= len(windows)))
+    cut[beyond] = flat.take(start[beyond, None] + np.arange(width), mode="clip")
+    return cut

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8, UInt32, UInt64
 
-from ebox.datasets.kmers import KMER_BP, NO_KMER, distinct, distinct_kmers, is_new, iter_rows, sketch_sequences
+from ebox.datasets.kmers import (
+    KMER_BASES,
+    KMER_BP,
+    NO_KMER,
+    distinct,
+    distinct_kmers,
+    is_new,
+    iter_rows,
+    sketch_sequences,
+)
 from ebox.progress import Progress, quiet
 
 # Buckets up to this size are compared all against all.
@@ -75,7 +84,7 @@ def similarity(
     """
     kmer_bp = min(kmer_bp, codes.shape[1])
     result = np.zeros(len(first))
-    for block in iter_rows(len(first), codes.shape[1]):
+    for block in iter_rows(len(first), codes.shape[1], KMER_BASES):
         left = distinct_kmers(codes[first[block]], kmer_bp)
         right = distinct_kmers(codes[second[block]], kmer_bp)
         larger = np.maximum((left != NO_KMER).sum(axis=1), (right != NO_KMER).sum(axis=1))
