@@ -219,7 +219,7 @@ def count_kmers(codes: Codes, kmer: int, columns: Int64[np.ndarray, " words"]) -
 
     num_columns = int(columns.max()) + 1
     parts = []
-    for block in iter_rows(*codes.shape, KMER_BASES):
+    for block in iter_rows(len(codes), codes.shape[1], KMER_BASES):
         words = long_kmer_hashes(codes[block], kmer)
         is_known = words < len(columns)
         row_ends = np.concatenate([[0], np.cumsum(is_known.sum(axis=1))])
@@ -234,7 +234,7 @@ def sum_kmer_weights(codes: Codes, kmer: int, weights: Float[np.ndarray, " words
     """Sum of the weights of a sequence's k-mers; k-mers with an N get one more word, whose weight is 0."""
     table = np.append(weights, 0.0)
     sums = np.empty(len(codes), np.float64)
-    for block in iter_rows(*codes.shape, KMER_BASES):
+    for block in iter_rows(len(codes), codes.shape[1], KMER_BASES):
         words = np.minimum(long_kmer_hashes(codes[block], kmer), np.uint64(len(weights)))
         sums[block] = table[words.astype(np.int64)].sum(axis=1)
     return sums
