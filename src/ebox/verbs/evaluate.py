@@ -124,9 +124,9 @@ def _add_seeds(folder: Path, facts: Mapping[str, Any], config: Config, progress:
     alone = config.evaluation.model_copy(update={"baselines": ()})
     config = config.model_copy(update={"evaluation": alone})
     found, tracks = run_folder.find_seeds(folder), {}
-    for number, (seed, place) in enumerate(found.items()):
-        progress("measuring other seeds", number, len(found))
+    for number, (seed, place) in enumerate(found.items(), start=1):
         tracks[seed] = evaluate(place, config=config, progress=progress, command=facts["command"]).facts["tracks"]
+        progress("measuring other seeds", number, len(found))
     own = read_config(folder / run_folder.CONFIG).train.seed
     for number, track in enumerate(facts["tracks"]):
         track["seeds"] = describe_spread(track, {seed: other[number] for seed, other in tracks.items()}, own)
