@@ -280,7 +280,7 @@ def test_another_seed_is_a_training_of_its_own_and_its_spread_stands_beside_the_
     words = f"{auroc['mean']:.4f} ± {auroc['sd']:.4f}"
     assert f"Over 2 seeds, mean ± standard deviation: AUROC {words}, AUPRC" in describe_metrics(result.evaluation.facts)
     page = result.report.read_text()
-    assert f"<small>seeds {words}</small>" in page
+    assert f"<small>{words}</small>" in page
     assert "with seeds 0 and 1." in page
     assert "One training run" in finished.report.read_text()
     assert "One training run" not in page

@@ -235,7 +235,7 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "limit_one_run": "The intervals say what another draw of test sequences, by families and loci, would change. They "
     "hold neither the spread between training runs with other seeds nor that between laboratories.",
     "limit_seeds": "The intervals say what another draw of test sequences, by families and loci, would change; the "
-    "± beside them says what another seed of the training would. Neither holds the spread between "
+    "± over several seeds says what another training would. Neither holds the spread between "
     "laboratories.",
     "limit_spent_once": "These numbers are fair only if no setting was chosen by looking at them. Choosing among runs "
     "by their test scores makes the best of them look better than it is.",

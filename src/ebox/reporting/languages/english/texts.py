@@ -26,7 +26,6 @@ TEXTS: dict[str, dict[str, Any]] = {
         "time": "Training time",
         "parameters": "{num} parameters",
         "intervals": "Small ranges are 95 % intervals throughout. Families and overlapping loci count once in them.",
-        "seeds": "seeds {spread}",
         "spread": "Below them, mean ± standard deviation over {num} trainings on the same data, with seeds {seeds}.",
         "tracks_label": "Result of every track",
         "tracks": "<b>Every track.</b> Test split.",
