@@ -179,6 +179,13 @@ def test_lengths_that_vary_keep_most_of_the_sequences(tmp_path: Path):
         (["run", "--out", "r"], "positives"),
         (["run", "--out", "r", "--peaks", "p.bed"], "--genome"),
         (["run", "--out", "r", "--positives", "absent.fa"], "absent.fa"),
+        (["run", "--out", "r", "--positives", "absent.fa", "--seeds", "0"], "give a whole number from 1 on"),
+        (
+            ["run", "--out", "r", "--positives", "absent.fa", "--seeds", "three"],
+            "'--seeds': 'three' is not a whole number",
+        ),
+        (["train", "absent", "--out", "r", "--epochs", "ten"], "'--epochs': 'ten' is not a number"),
+        (["run", "--out", "r", "--positives", "absent.fa", "--seed", "4294967295", "--seeds", "2"], "a lower --seed"),
         (["run", "--out", "r", "--positives", "."], "folder"),
         (["run", "--out", "r", "--positives", "absent.fa", "--set", "train.epoch=2"], "did you mean 'train.epochs'"),
         (["run", "--out", "r", "--positives", "absent.fa", "--config", "absent.toml"], "absent.toml"),

@@ -1,3 +1,4 @@
+import io
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,14 @@ def test_a_baseline_that_was_not_fitted_says_why() -> None:
     assert "positives are 1:1,000: AUPRC 0.0005, precision 0.1000\n" in told
 
 
+def test_the_spread_over_seeds_stands_below_the_intervals() -> None:
+    spread = {"values": [0.945, 0.949], "mean": 0.947, "sd": 0.0028, "min": 0.945, "max": 0.949}
+    seeds = {"code": "seeds", "seeds": [0, 1], "metrics": dict.fromkeys(METRICS, spread)}
+    told = describe_metrics({"tracks": [{"track": "T", "splits": {"test": TEST}, "baselines": {}, "seeds": seeds}]})
+    line = "Over 2 seeds, mean ± standard deviation: AUROC 0.9470 ± 0.0028, AUPRC 0.9470 ± 0.0028, "
+    assert f"0.4000 to 0.6000)\n  {line}Accuracy 0.9470 ± 0.0028, MCC 0.9470 ± 0.0028.\n" in told
+
+
 def test_too_few_to_measure_are_told_without_intervals() -> None:
     few = {"code": "few_clusters", "positive": 2, "negative": 40, "needed": 15}
     metrics = {name: {"value": 0.5, "low": None, "high": None} for name in METRICS}
@@ -66,6 +75,20 @@ def test_streams_that_were_closed_are_written_to_in_vain(monkeypatch: pytest.Mon
         display.progress("cleaning", 1, 1)
     say("done")
     note("done")
+
+
+def test_a_bar_that_begins_again_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Display() as display:
+        for done in (0, 8, 2):
+            display.progress("training", done, 8)
+        assert display._bars is not None
+        (bar,) = display._bars.tasks
+        assert (bar.completed, bar.finished) == (2, False)
 
 
 def test_what_is_done_all_at_once_shows_the_time_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,9 @@ from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
 from ebox.evaluation.windows import plan_windows
 from ebox.sequences import SimulationConfig, draw_simulation, read_fasta, write_fasta, write_simulation
-from ebox.settings.reading import Config, make_config
+from ebox.settings.reading import Config, EvaluationConfig, make_config, read_config
 from ebox.storage.publishing import claim_folder
+from ebox.storage.run_folder import clear_run
 from ebox.verbs.build import describe as describe_dataset
 from ebox.verbs.evaluate import describe_metrics, evaluate
 from ebox.verbs.predict import predict
@@ -55,6 +56,10 @@ def _config(**train: Any) -> Config:
             "evaluation": {"num_bootstrap": 100},
         }
     )
+
+
+def _without_baselines() -> Config:
+    return _config().model_copy(update={"evaluation": EvaluationConfig(baselines=(), num_bootstrap=100)})
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +229,107 @@ def test_an_overwrite_that_is_cut_off_in_the_build_leaves_the_run_and_is_not_res
     assert _contents(folder) == before
     with pytest.raises(InputError, match="other data"):
         run(folder, other, _config(), resume=True)
+
+
+@pytest.fixture(scope="module")
+def seeded(
+    finished: RunResult, sources: DatasetSources, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunResult, list[str], list[tuple[int, int]]]:
+    """A finished run, resumed for one more seed; the stages, and how many seeds were told to be trained."""
+    folder, _ = _copy(finished, tmp_path_factory.mktemp("seeded"))
+    stages: list[str] = []
+    told: list[tuple[int, int]] = []
+
+    def tell(phrase: str, done: int, total: int) -> None:
+        if phrase == "training seeds":
+            told.append((done, total))
+
+    result = run(folder, sources, _without_baselines(), resume=True, seeds=2, on_stage=stages.append, progress=tell)
+    return result, stages, told
+
+
+def test_another_seed_is_a_training_of_its_own_and_its_spread_stands_beside_the_interval(
+    finished: RunResult, seeded: tuple[RunResult, list[str], list[tuple[int, int]]]
+):
+    result, stages, told = seeded
+    assert stages == ["train, seed 2 of 2", "evaluate", "report"]
+    assert told == [(1, 2), (2, 2)]
+    other = result.folder / "seeds" / "1"
+    assert sorted(os.listdir(result.folder / "seeds")) == ["1"]
+    assert read_config(other / "config.toml").train.seed == 1
+    assert read_config(other / "config.toml").data.seed == 0
+    assert not (other / "dataset").exists()
+    assert (other / "model" / "tensors.safetensors").read_bytes() != (
+        finished.folder / "model" / "tensors.safetensors"
+    ).read_bytes()
+    before, track = finished.evaluation.facts["tracks"][0], result.evaluation.facts["tracks"][0]
+    measured = json.loads((other / "evaluation.json").read_text())["tracks"][0]
+    assert measured["baselines"] == {}
+    assert before["seeds"] is measured["seeds"] is None
+    assert {name: part["metrics"] for name, part in track["splits"].items()} == {
+        name: part["metrics"] for name, part in before["splits"].items()
+    }
+    assert track["seeds"]["seeds"] == [0, 1]
+    for name in ("auroc", "auprc", "accuracy", "mcc"):
+        found = track["seeds"]["metrics"][name]
+        assert found["values"] == [part["splits"]["test"]["metrics"][name]["value"] for part in (before, measured)]
+        assert found["mean"] == pytest.approx(np.mean(found["values"]), abs=1e-6)
+        assert found["sd"] == pytest.approx(abs(found["values"][0] - found["values"][1]) / np.sqrt(2), abs=1e-6)
+        assert [found["min"], found["max"]] == sorted(found["values"])
+    auroc = track["seeds"]["metrics"]["auroc"]
+    words = f"{auroc['mean']:.4f} ± {auroc['sd']:.4f}"
+    assert f"Over 2 seeds, mean ± standard deviation: AUROC {words}, AUPRC" in describe_metrics(result.evaluation.facts)
+    page = result.report.read_text()
+    assert f"<small>{words}</small>" in page
+    assert "with seeds 0 and 1." in page
+    assert "One training run" in finished.report.read_text()
+    assert "One training run" not in page
+
+
+def test_other_seeds_are_measured_again_with_the_run_and_are_found_where_it_was_moved(
+    seeded: tuple[RunResult, list[str], list[tuple[int, int]]], tmp_path: Path
+):
+    folder = tmp_path / "moved"
+    shutil.copytree(seeded[0].folder, folder)
+    for place in (folder, folder / "seeds" / "1"):
+        facts = json.loads((place / "dataset.json").read_text())
+        (place / "dataset.json").write_text(json.dumps({**facts, "path": str(tmp_path / "gone")}))
+    again = evaluate(folder, config=_without_baselines()).facts["tracks"][0]
+    assert again["seeds"] == seeded[0].evaluation.facts["tracks"][0]["seeds"]
+
+
+def test_a_run_that_is_cut_off_in_a_seed_goes_on_there_with_as_many(
+    finished: RunResult, sources: DatasetSources, tmp_path: Path
+):
+    folder, before = _copy(finished, tmp_path)
+    stages: list[str] = []
+
+    def stop(stage: str) -> None:
+        stages.append(stage)
+        raise KeyboardInterrupt
+
+    for seeds in (3, None, 1):
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, sources, _config(), resume=True, seeds=seeds, on_stage=stop)
+        kept = json.loads((folder / "request.json").read_text())
+        assert kept.get("seeds") == (None if seeds == 1 else [0, 1, 2])
+    assert stages == ["train, seed 2 of 3", "train, seed 2 of 3", "evaluate"]
+    assert _contents(folder) == before
+
+
+def test_a_new_training_in_a_folder_removes_the_other_seeds(tmp_path: Path):
+    for name in ("environment.json", "seeds/1/training.json", "mine.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    clear_run(tmp_path)
+    assert os.listdir(tmp_path) == ["mine.txt"]
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 2**32 + 1])
+def test_what_is_no_number_of_seeds_is_refused_and_nothing_written(seeds: int, sources: DatasetSources, tmp_path: Path):
+    with pytest.raises(InputError, match=r"whole number from 1 on|give a lower --seed, or fewer --seeds"):
+        run(tmp_path / "run", sources, _config(), seeds=seeds)
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_best_possible_result_is_only_that_of_its_own_task(simulation: Path, tmp_path: Path):

@@ -21,6 +21,7 @@ from ebox.verbs.verb import Verb
 HELP = "Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds."
 # The callbacks of a verb, and what shows their calls.
 SHOWN = {"progress": "progress", "on_entry": "entry", "on_stage": "stage", "on_text": "text"}
+NUMBERS: Mapping[Any, str] = {int: "a whole number", float: "a number"}
 
 
 def list_verbs() -> dict[str, tuple[Verb, ModuleType]]:
@@ -109,11 +110,16 @@ def _call(function: Callable[..., Any], parts: list[Part], given: Mapping[str, A
 
 def _make_parameter(option: Option) -> inspect.Parameter:
     about: Any
-    kind, metavar, parser = option.kind, option.metavar, None
+    parser: Callable[[str], Any] | None = None
+    kind, metavar = option.kind, option.metavar
     choices = [choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal for choice in get_args(part)]
     if choices:
         # Typer's own message has no nearest choice, and names an error of a library.
         kind, metavar, parser = str | None, f"<{'|'.join(choices)}>", partial(_choose, choices)
+    number = next((part for part in (kind, *get_args(kind)) if part in NUMBERS), None)
+    if number is not None:
+        # Typer's own message does not say what was found.
+        metavar, parser = metavar or f"<{number.__name__}>", partial(_read_number, number)
     if option.is_argument:
         about = typer.Argument(help=option.help, metavar=option.name)
     else:
@@ -135,6 +141,14 @@ def _choose(choices: Sequence[str], word: str) -> str:
         listed = ", ".join(map(repr, choices))
         raise typer.BadParameter(f"{word!r} is not one of {listed}{suggest(word, choices)}")
     return word
+
+
+def _read_number(kind: type[int] | type[float], word: str) -> int | float:
+    """The number that a word says."""
+    try:
+        return kind(word)
+    except ValueError:
+        raise typer.BadParameter(f"{word!r} is not {NUMBERS[kind]}") from None
 
 
 def _read_opening(function: Callable[..., Any]) -> str:

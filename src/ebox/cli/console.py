@@ -131,7 +131,11 @@ class Display:
         assert self._bars is not None
         if phrase not in self._tasks:
             self._tasks[phrase] = self._bars.add_task(phrase, total=total, facts=facts)
-        self._bars.update(self._tasks[phrase], completed=done, total=total, facts=facts)
+        task = self._tasks[phrase]
+        if done < next(each.completed for each in self._bars.tasks if each.id == task):
+            # The same stage began again: the time left follows from its own speed.
+            self._bars.reset(task)
+        self._bars.update(task, completed=done, total=total, facts=facts)
 
 
 def _describe(entry: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ KINDS: Mapping[str, Any] = {
     "str": str,
     "str | None": str | None,
     "bool": bool,
+    "int | None": int | None,
     "float | None": float | None,
 }
 # Its choices stand in the settings, which are loaded late.

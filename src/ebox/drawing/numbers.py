@@ -35,6 +35,11 @@ def format_interval(entry: Mapping[str, Any] | None, digits: int = 3) -> str:
     return f"{format_number(entry['low'], digits)} to {format_number(entry['high'], digits)}"
 
 
+def format_spread(entry: Mapping[str, Any], digits: int = 4) -> str:
+    """A mean and its standard deviation."""
+    return f"{format_number(entry['mean'], digits)} ± {format_number(entry['sd'], digits)}"
+
+
 def format_p(value: Real | None) -> str:
     """A two-sided p value, down to 0.001."""
     if value is None:

@@ -172,6 +172,7 @@ def _evaluate_track(
         "splits": {split: sections[split][MODEL] for split in splits},
         "baselines": baselines,
         "comparison": compare_with_best(samples),
+        "seeds": None,
         **_describe_share(validation, config.prevalence),
         **describe_figures(test),
     }

@@ -134,6 +134,7 @@ def _list_filters(language: Language) -> dict[str, Callable[..., Any]]:
         "count": numbers.format_count,
         "percent": numbers.format_percent,
         "interval": numbers.format_interval,
+        "spread": numbers.format_spread,
         "seconds": numbers.format_seconds,
         "continued": continue_command,
         "capital": capitalise,

@@ -15,7 +15,9 @@ Positive = Annotated[float, Field(gt=0.0)]
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# Seeds are below it.
+SEED_END = 2**32
+Seed = Annotated[int, Field(ge=0, lt=SEED_END)]
 
 
 def setting(

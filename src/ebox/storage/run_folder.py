@@ -11,11 +11,11 @@ from typing import Any
 
 from ebox.errors import InputError
 from ebox.storage import stamps
-from ebox.storage.publishing import explain_disk_errors, publish_file
+from ebox.storage.publishing import explain_disk_errors, publish_file, read_json
 from ebox.storage.stamps import read_stamped
 
 CONFIG = "config.toml"
-# The settings that the dataset of a run was built with.
+# The sources and settings that the dataset of a run was built with, and the seeds where several were asked for.
 REQUEST = "request.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
@@ -35,6 +35,8 @@ REPORT_FACTS = "report.json"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 DATASET_FOLDER = "dataset"
+# The trainings with other seeds than that of the run: a run folder for each, named by its seed.
+SEEDS = "seeds"
 # The folder of `ebox explain`, and its files.
 EXPLANATION = "explanation"
 EXPLANATION_FACTS = "explanation.json"
@@ -50,6 +52,7 @@ LOGS = "logs"
 
 # The files of a training and of later commands; the last one marks a folder as a run folder.
 OWN_FILES = (
+    SEEDS,
     METRICS,
     TRAINING,
     DATASET,
@@ -78,6 +81,13 @@ def check_run_folder(path: Path) -> None:
             else "train one with `ebox train`"
         )
         raise InputError(state, file=path, remedy=remedy)
+
+
+def find_seeds(run: Path) -> dict[int, Path]:
+    """The run folders of the other seeds that were asked for and are trained, by their seeds."""
+    request = read_json(run / REQUEST) if (run / REQUEST).is_file() else {}
+    places = {seed: run / SEEDS / str(seed) for seed in request.get("seeds", [])}
+    return {seed: place for seed, place in places.items() if (place / TRAINING).exists()}
 
 
 def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:

@@ -81,8 +81,9 @@ def evaluate(
 
     folder = Path(run)
     model = load_model(folder)
-    settings = (read_config(folder / run_folder.CONFIG) if config is None else config).evaluation
-    parallel = ParallelConfig() if config is None else config.parallel
+    if config is None:
+        config = read_config(folder / run_folder.CONFIG).model_copy(update={"parallel": ParallelConfig()})
+    settings = config.evaluation
     dataset, is_own = open_dataset_of(folder, data)
     _check_fits(dataset, model.length_bp, model.tracks)
     held_out = slice(dataset.rows("validation").start, dataset.rows("test").stop)
@@ -92,7 +93,7 @@ def evaluate(
         dataset.codes[held_out],
         both_strands=settings.both_strands,
         batch_size=settings.batch_size,
-        mesh=make_mesh(find_local_devices(parallel)),
+        mesh=make_mesh(find_local_devices(config.parallel)),
         progress=progress,
     )
     seen = None if is_own else _mark_related(folder, dataset, progress)
@@ -107,9 +108,28 @@ def evaluate(
     _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), dataset, logits, held_out, shifts)
     if is_own:
         _write_filters(folder / run_folder.FILTERS, model, dataset, progress)
+        _add_seeds(folder, facts, config, progress)
     path = _with_suffix(folder / run_folder.EVALUATION, suffix)
     write_json(path, facts)
     return EvaluationResult(path, facts)
+
+
+def _add_seeds(folder: Path, facts: Mapping[str, Any], config: Config, progress: Progress) -> None:
+    """Measure the trainings with other seeds in the same way, and put the spread of all into the facts."""
+    from ebox.evaluation.spread import describe_spread
+    from ebox.settings.reading import read_config
+    from ebox.storage import run_folder
+
+    # The baselines are of the data, and the same for every seed.
+    alone = config.evaluation.model_copy(update={"baselines": ()})
+    config = config.model_copy(update={"evaluation": alone})
+    found, tracks = run_folder.find_seeds(folder), {}
+    for number, (seed, place) in enumerate(found.items(), start=1):
+        tracks[seed] = evaluate(place, config=config, progress=progress, command=facts["command"]).facts["tracks"]
+        progress("measuring other seeds", number, len(found))
+    own = read_config(folder / run_folder.CONFIG).train.seed
+    for number, track in enumerate(facts["tracks"]):
+        track["seeds"] = describe_spread(track, {seed: other[number] for seed, other in tracks.items()}, own)
 
 
 def _mark_related(folder: Path, data: Dataset, progress: Progress) -> np.ndarray | None:
@@ -221,6 +241,8 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
             continue
         for name in ("auroc", "auprc", "accuracy", "mcc"):
             lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
+        if track.get("seeds") is not None:
+            lines.append(f"  {say(track['seeds'])}")
         if test["relatives"] is not None:
             lines.append(f"  {say(test['relatives'], 'test_relatives')}")
         if test["no_interval"] is not None:

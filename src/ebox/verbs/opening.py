@@ -25,8 +25,12 @@ def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bo
     if dataset is not None:
         data = open_dataset(Path(dataset), verify="full")
         return data, data.fingerprint == facts["fingerprint"]
-    beside = folder / run_folder.DATASET_FOLDER
-    place = beside if beside.is_dir() else Path(facts["path"])
+    kept, whole = Path(facts["path"]), folder.resolve()
+    places = [folder / run_folder.DATASET_FOLDER, kept]
+    if whole.parent.name == run_folder.SEEDS:
+        # A training with another seed lies in the run that holds the dataset, and is moved with it.
+        places.append(whole.parents[1] / run_folder.DATASET_FOLDER)
+    place = next((place for place in places if place.is_dir()), kept)
     if not place.is_dir():
         raise InputError("the dataset of this run is gone", file=place, remedy="give its folder with --data")
     data = open_dataset(place, verify="full")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
 from ebox.progress import OnEntry, OnStage, OnText, PathLike, Progress, quiet
 from ebox.storage.publishing import claim_folder, read_json, write_json
-from ebox.storage.run_folder import REQUEST, clear_run
+from ebox.storage.run_folder import REQUEST, SEEDS, clear_run
 from ebox.storage.stamps import SIMULATION, read_stamped
 from ebox.verbs.build import build
 from ebox.verbs.build import describe as describe_dataset
@@ -56,6 +57,7 @@ def run(
     sources: DatasetSources,
     config: Config | None = None,
     *,
+    seeds: int | None = None,
     simulation: PathLike | None = None,
     motifs: Sequence[PathLike] = (),
     resume: bool = False,
@@ -72,6 +74,8 @@ def run(
         out: Folder to write; the dataset goes into its folder `dataset`.
         sources: Where the examples come from.
         config: The settings; none: the defaults.
+        seeds: How many networks to train on the dataset, with `train.seed` (--seed) and the numbers after it. The
+            first is the run itself; the report gives the spread of all. none: one, or with --resume as many as before.
         simulation: The `simulation.json` of simulated sequences, for the best possible result in the report.
         motifs: MEME, JASPAR, HOMER or HOCOMOCO file for the baselines on motifs, beside all that are known. Other
             motifs alone: --set evaluation.motifs=['MA0139.2'].
@@ -92,6 +96,7 @@ def run(
 
     config = Config() if config is None else config
     folder = Path(out)
+    chosen = _choose_seeds(folder, config, seeds, resume=resume)
     _check_early(sources, config, motifs)
     dataset = folder / run_folder.DATASET_FOLDER
     simulation = find_simulation(sources, config) if simulation is None else simulation
@@ -101,7 +106,7 @@ def run(
         if not (resume and is_dataset(dataset)):
             on_stage("build")
             again = overwrite or resume
-            with _request_kept(folder, _request(sources, config)):
+            with _request_kept(folder, _with_seeds(_request(sources, config), chosen)):
                 made = build(dataset, sources, config, overwrite=again, progress=progress, command=command)
             on_text(describe_dataset(made))
             # Only now: if the build fails, the earlier run is still whole.
@@ -112,15 +117,26 @@ def run(
         elif not resume:
             # That of an earlier run would lend its best possible result to these sequences.
             (folder / run_folder.SIMULATION).unlink(missing_ok=True)
-    training = None
-    if resume and (folder / run_folder.TRAINING).exists():
-        _check_trained(folder, dataset, config)
-    else:
-        on_stage("train")
-        training = train(
-            dataset, folder, config, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command
-        )
+
+    def train_seed(number: int) -> TrainingResult | None:
+        """Train the network of a seed, unless a resumed run has it."""
+        place, own = _find_place(folder, chosen, number), _with_seed(config, chosen[number])
+        if resume and (place / run_folder.TRAINING).exists():
+            _check_trained(place, dataset, own)
+            return None
+        many = len(chosen)
+        on_stage("train" if many == 1 else f"train, seed {number + 1} of {many}")
+        tell = progress if many > 1 else quiet
+        tell("training seeds", number, many)
+        result = train(dataset, place, own, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command)
+        tell("training seeds", number + 1, many)
+        return result
+
+    training = train_seed(0)
     with claim_folder(folder):
+        _keep_seeds(folder, _request(sources, config), chosen)
+        for number in range(1, len(chosen)):
+            train_seed(number)
         on_stage("evaluate")
         evaluation = evaluate(folder, config=config, motifs=motifs, progress=progress, command=command)
         on_stage("report")
@@ -142,6 +158,51 @@ def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
         if path is not None:
             files[name] = fact(path)
     return {"files": files, "names": list(sources.negative_names), "data": config.data.model_dump(mode="json")}
+
+
+def _choose_seeds(folder: Path, config: Config, asked: int | None, *, resume: bool) -> list[int]:
+    """The seeds to train with, that of the run first.
+
+    Raises:
+        InputError: not a number of seeds, or more than there are from that of the run on.
+    """
+    from ebox.settings.fields import SEED_END
+
+    if asked is None:
+        kept = read_json(folder / REQUEST).get("seeds", []) if resume and (folder / REQUEST).is_file() else []
+        asked = max(1, len(kept))
+    if not isinstance(asked, Integral) or asked < 1:
+        raise InputError(f"--seeds {asked} is not how many networks to train", remedy="give a whole number from 1 on")
+    first = config.train.seed
+    if first + asked > SEED_END:
+        raise InputError(
+            f"there are no {asked:,} seeds from {first:,} on; the last one is {SEED_END - 1:,}",
+            remedy="give a lower --seed, or fewer --seeds",
+        )
+    return list(range(first, first + asked))
+
+
+def _find_place(folder: Path, seeds: Sequence[int], number: int) -> Path:
+    """The run folder of a seed: the first is the run itself."""
+    return folder / SEEDS / str(seeds[number]) if number else folder
+
+
+def _with_seed(config: Config, seed: int) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+
+
+def _with_seeds(request: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """A request with the seeds, where there are several."""
+    data = {key: value for key, value in request.items() if key != "seeds"}
+    return {**data, "seeds": list(seeds)} if len(seeds) > 1 else data
+
+
+def _keep_seeds(folder: Path, request: Mapping[str, Any], seeds: Sequence[int]) -> None:
+    """Keep which seeds were asked for: only these are measured, and a later --resume goes on with them."""
+    place = folder / REQUEST
+    kept = read_json(place) if place.is_file() else request
+    if _with_seeds(kept, seeds) != kept:
+        write_json(place, _with_seeds(kept, seeds))
 
 
 def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathLike]) -> None:
@@ -217,7 +278,7 @@ def _check_request(folder: Path, sources: DatasetSources, config: Config, *, res
     place = folder / REQUEST
     if not (resume and place.exists()):
         return
-    if read_json(place) != json.loads(json.dumps(_request(sources, config))):
+    if _with_seeds(read_json(place), ()) != json.loads(json.dumps(_request(sources, config))):
         raise InputError(
             "this folder was begun with other data or other data settings",
             file=place,

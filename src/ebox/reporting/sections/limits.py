@@ -24,6 +24,7 @@ class Limit(Code):
     SIMULATED = "limit_simulated"
     BINDING = "limit_binding"
     ONE_RUN = "limit_one_run"
+    SEEDS = "limit_seeds"
     SPENT_ONCE = "limit_spent_once"
     LIKENESS = "limit_likeness"
 
@@ -37,7 +38,9 @@ def collect(files: RunFiles) -> dict[str, Any]:
         limits += [note(Limit.SPLIT, {"mode": describe_split(files)["mode"]}), note(Limit.BINDING)]
     else:
         limits.append(note(Limit.SIMULATED))
-    return {"limits": [*limits, note(Limit.ONE_RUN), note(Limit.SPENT_ONCE), note(Limit.LIKENESS)]}
+    several = any(track.get("seeds") is not None for track in files.tracks)
+    limits.append(note(Limit.SEEDS if several else Limit.ONE_RUN))
+    return {"limits": [*limits, note(Limit.SPENT_ONCE), note(Limit.LIKENESS)]}
 
 
 def _weigh_odds(test: Mapping[str, Any]) -> dict[str, float] | None:

@@ -77,6 +77,7 @@ def _describe_track(track: Mapping[str, Any], kmer: int, config: Mapping[str, An
         "by_kind": by_kind,
         "balanced": _get(_get(test, "balanced"), "metrics"),
         "no_interval": test.get("no_interval"),
+        "seeds": track.get("seeds"),
         "prevalences": test.get("prevalences", []),
         "shifted": _describe_shift(track, config.get("prevalence")),
         "target_fdr": config.get("target_fdr"),

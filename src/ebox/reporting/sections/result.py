@@ -89,6 +89,8 @@ def make_headline(
     because = [note(Because.AUROC, {**ends, **sizes, "num_seen": num_seen})]
     if relatives is not None:
         because.append(note(Because.RELATIVES, relatives))
+    if track.get("seeds") is not None:
+        because.append(track["seeds"])
     if comparison is not None:
         because.append(note(Because.COMPARISON, _compare(track, comparison, kmer)))
     motif = _find_told_motif(track, comparison, planted)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ebox.drawing.numbers import format_count, format_interval, format_number, format_p, format_percent
+from ebox.drawing.numbers import (
+    format_count,
+    format_interval,
+    format_number,
+    format_p,
+    format_percent,
+    format_spread,
+)
 from ebox.reporting.languages.english.names import explain_kind, join_words, name_baseline, name_kind, name_metric
 
 
@@ -55,6 +62,11 @@ def _tell_relatives(found: Mapping[str, Any]) -> str:
     if found["taken"] == "without":
         return f"{of}. They flatter, so all figures here are without them; with them: {values['with']}."
     return f"{of}. Without them: {values['without']}."
+
+
+def _tell_seeds(found: Mapping[str, Any]) -> str:
+    told = [f"{name_metric(metric)} {format_spread(entry)}" for metric, entry in found["metrics"].items()]
+    return f"Over {len(found['seeds'])} seeds, mean ± standard deviation: {', '.join(told)}."
 
 
 def _tell_few(found: Mapping[str, Any]) -> str:
@@ -175,6 +187,7 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "no_negatives": "no negatives",
     "no_positives": "no positives",
     "few_clusters": _tell_few,
+    "seeds": _tell_seeds,
     "test_relatives": _tell_relatives,
     "few_negatives": _tell_few_negatives,
     "fdr_not_reached": _tell_unreached,
@@ -221,6 +234,9 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "other cells. Errors in the labels also cap every score.",
     "limit_one_run": "The intervals say what another draw of test sequences, by families and loci, would change. They "
     "hold neither the spread between training runs with other seeds nor that between laboratories.",
+    "limit_seeds": "The intervals say what another draw of test sequences, by families and loci, would change; the "
+    "± over several seeds says what another training would. Neither holds the spread between "
+    "laboratories.",
     "limit_spent_once": "These numbers are fair only if no setting was chosen by looking at them. Choosing among runs "
     "by their test scores makes the best of them look better than it is.",
     "limit_likeness": "A filter that resembles a known motif fires on sequences like it. It does not prove which "
@@ -231,6 +247,7 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "title_limit_simulated": "Simulated sequences are tidier than real ones",
     "title_limit_binding": "Binding is not function",
     "title_limit_one_run": "One training run",
+    "title_limit_seeds": "Two spreads, and not a third",
     "title_limit_spent_once": "The test split is spent once",
     "title_limit_likeness": "Likeness is not identity",
 }

@@ -26,6 +26,7 @@ TEXTS: dict[str, dict[str, Any]] = {
         "time": "Training time",
         "parameters": "{num} parameters",
         "intervals": "Small ranges are 95 % intervals throughout. Families and overlapping loci count once in them.",
+        "spread": "Below them, mean ± standard deviation over {num} trainings on the same data, with seeds {seeds}.",
         "tracks_label": "Result of every track",
         "tracks": "<b>Every track.</b> Test split.",
         "track": "Track",
