@@ -17,7 +17,7 @@ class Verb:
             that of the verb.
         arguments: Parameters without a flag, each with its name in the help.
         settings: Sections of the settings, or single settings, whose flags the verb takes.
-        of_run: The section of a finished run's settings that it may change; None: it reads no run's settings.
+        of_run: The sections of a finished run's settings that it may change; none: it reads no run's settings.
         options: Options with another name than their parameter, such as `{"dataset": "--for"}`.
         needed: Parameters that have a default in Python but are required on the command line.
         hidden: Parameters that are no options on the command line.
@@ -29,7 +29,7 @@ class Verb:
     function: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
-    of_run: str | None = None
+    of_run: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     needed: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
