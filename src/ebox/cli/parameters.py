@@ -133,7 +133,7 @@ def _spread(verb: Verb, name: str, reader: Callable[..., Any], *, is_needed: boo
     """A parameter that a function makes from several options; None where it is not needed and none was given."""
     texts = read_args(reader)
     every = inspect.signature(reader).parameters
-    parameters = {each: parameter for each, parameter in every.items() if each not in verb.hidden}
+    parameters = {each: parameter for each, parameter in every.items() if each not in verb.without}
     options = tuple(_make_option(verb, parameter, texts[each]) for each, parameter in parameters.items())
 
     def make(given: Mapping[str, Any]) -> Any:
@@ -158,12 +158,14 @@ def _make_settings(verb: Verb) -> Part:
     text = f"One setting, such as {example}; repeatable."
     chosen = Option("overrides", "--set", list[str] | None, text, metavar=STAND_INS["--set"])
     if verb.of_run:
-        sections = verb.of_run
-        return Part(
-            "config",
-            (*options, chosen),
-            lambda given: read_run_settings(given["run"], sections, given["overrides"] or (), read_flags(flags, given)),
-        )
+
+        def make(given: Mapping[str, Any]) -> Any:
+            # Those of data are for files that are given here.
+            has_data = any(given.get(name) for name in ("positives", "peaks", "table"))
+            sections = [section for section in verb.of_run if section != "data" or has_data]
+            return read_run_settings(given["run"], sections, given["overrides"] or (), read_flags(flags, given))
+
+        return Part("config", (*options, chosen), make)
     file = Option(
         "config",
         "--config",

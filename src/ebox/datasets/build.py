@@ -294,7 +294,9 @@ def _check_classes(build: _Build, examples: Examples) -> None:
         raise InputError(
             f"there are positives only, no negatives{dropped}",
             file=examined[-1],
-            remedy=_shorten(build) or 'give --negatives, or let ebox make them: --set data.negatives=["shuffled"]',
+            remedy=_shorten(build)
+            or f"{'give rows with label 0' if build.files.table else 'give --negatives'}, or let ebox make them: "
+            '--set data.negatives=["shuffled"]',
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,4 +174,6 @@ def _join(trained: Dataset | None, other: Dataset, related: np.ndarray) -> Datas
     splits = {name: {"start": edges[at], "stop": edges[at + 1]} for at, name in enumerate(SPLITS)}
     manifest = {"tracks": list(other.tracks), "splits": splits, "fingerprint": other.fingerprint}
     table = polars.concat(parts, how="vertical_relaxed")
-    return Dataset(other.path, manifest, other.config, np.concatenate(codes), np.concatenate(targets), table)
+    return Dataset(
+        Path(os.path.abspath(other.path)), manifest, other.config, np.concatenate(codes), np.concatenate(targets), table
+    )

@@ -56,6 +56,7 @@ def evaluate(
     *,
     motif_files: Sequence[str | os.PathLike[str]] = (),
     ceiling: Mapping[str, Any] | None = None,
+    related: Bool[np.ndarray, " examples"] | None = None,
     kept: Mapping[str, Kept] | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def evaluate(
         motif_files: Files of more motifs (MEME, JASPAR, HOMER or HOCOMOCO) for the best PWM hit, beside
             `config.motifs`.
         ceiling: The result of the exact likelihood ratio on simulated data; copied into the facts.
+        related: Which examples have a relative in the training of the network; none: what the dataset says.
         kept: For each track what an earlier evaluation chose, for a dataset without validation examples.
         progress: Called with the stage, the number of steps done and the number in all.
 
@@ -87,7 +89,7 @@ def evaluate(
         )
     motifs = gather_motifs(config, motif_files)
     report = _Report(progress, len(dataset.tracks) * (len(config.baselines) + len(EVALUATED_SPLITS)))
-    related = dataset.examples["relative"].is_not_null().to_numpy()
+    related = dataset.examples["relative"].is_not_null().to_numpy() if related is None else related
     kept = {} if kept is None else kept
     tracks = [
         _evaluate_track(dataset, logits, track, config, motifs, related, kept.get(name), report)

@@ -186,6 +186,9 @@ def read_run_settings(
         allowed = " and ".join(f"{section}.…" for section in sections)
         raise InputError(f"--set {other[0]!r} can't change a trained network", remedy=f"only {allowed} can be set here")
     given = {} if flags is None else flags
+    odd = [key for key in given if key.partition(".")[0] not in (*sections, "parallel")]
+    if odd:
+        raise InputError(f"{odd[0]} can't change a trained network, nor its data", remedy="leave it out")
     own = {key: value for key, value in given.items() if key.partition(".")[0] in sections}
     devices = {key: value for key, value in given.items() if key.startswith("parallel.")}
     file = Path(run) / run_folder.CONFIG

@@ -42,7 +42,7 @@ VERB = Verb(
     ),
     of_run=("evaluation", "data"),
     # Every example is test.
-    hidden=("train", "validation", "test"),
+    without=("train", "validation", "test"),
     epilog=_EXAMPLES,
 )
 
@@ -125,6 +125,7 @@ def evaluate(
     facts |= {
         "command": find_command(command),
         "seen_in_training": found.count_seen(),
+        "files": list(found.files),
         "chosen_on": found.chosen_on,
         "quality": found.quality,
         "test_reads": count_read(folder, dataset.hash_split("test"), found.name),

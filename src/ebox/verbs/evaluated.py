@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ebox.errors import InputError
 from ebox.progress import PathLike, Progress
 from ebox.storage.notes import Code
-from ebox.storage.publishing import read_json
+from ebox.storage.stamps import EVALUATION, read_stamped
 from ebox.verbs.opening import open_dataset_of
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ class ChosenOn(Code):
 class Evaluated:
     """The examples with all three splits; what is other than those of the run is named.
 
-    `name` is None for the run's own dataset. `quality` and `log` are those of a build from sources.
+    `name` is None and `files` are none for the run's own dataset. `quality` and `log` are those of a build from
+    sources.
     """
 
     dataset: Dataset
     name: str | None = None
+    files: tuple[str, ...] = ()
     chosen_on: ChosenOn | None = None
     kept: dict[str, Kept] | None = None
     quality: dict[str, Any] | None = None
@@ -96,9 +98,9 @@ def find_evaluated(
             raise InputError("--name is for other data than those of the run", remedy="leave --name out")
         return Evaluated(dataset)
     place = dataset.path.resolve()
-    name = _check_name(run, place.name if name is None else name, place)
-    trained = _find_trained(run)
-    return _describe(run, name, take_test(trained, dataset, progress))
+    files = (str(place),)
+    name = _check_name(run, place.name if name is None else name, files)
+    return _describe(run, name, files, take_test(_find_trained(run), dataset, progress))
 
 
 def _read_sources(
@@ -124,18 +126,20 @@ def _read_sources(
             f"data.length_bp is {config.length_bp}, and the network reads {model.length_bp} bp",
             remedy="leave data.length_bp out",
         )
-    name = _check_name(run, _make_name(head) if name is None else name, Path(os.path.abspath(head)))
+    files = tuple(os.path.abspath(path) for path in (head, *sources.negatives))
+    name = _check_name(run, _make_name(head) if name is None else name, files)
     config = choose_made(config, sources, run_folder.read_dataset(run)["kinds"])
     config = config.model_copy(update={"length_bp": model.length_bp, "track": model.tracks[0]})
-    return _describe(run, name, read_other(config, sources, _find_trained(run), path=head, progress=progress))
+    found = read_other(config, sources, _find_trained(run), path=head, progress=progress)
+    return _describe(run, name, files, found)
 
 
-def _describe(run: Path, name: str, found: OtherData) -> Evaluated:
+def _describe(run: Path, name: str, files: tuple[str, ...], found: OtherData) -> Evaluated:
     from ebox.evaluation.reading import read_kept
 
-    if found.is_known:
-        return Evaluated(found.dataset, name, ChosenOn.TRAINING_DATA, quality=found.quality, log=found.log)
-    return Evaluated(found.dataset, name, ChosenOn.EVALUATION, read_kept(run), found.quality, found.log)
+    chosen_on = ChosenOn.TRAINING_DATA if found.is_known else ChosenOn.EVALUATION
+    kept = None if found.is_known else read_kept(run)
+    return Evaluated(found.dataset, name, files, chosen_on, kept, found.quality, found.log)
 
 
 def _find_head(sources: DatasetSources) -> Path:
@@ -167,24 +171,26 @@ def _make_name(head: Path) -> str:
     return name
 
 
-def _check_name(run: Path, name: str, place: Path) -> str:
-    """The name of other data, if no evaluation of data at another place has it."""
+def _check_name(run: Path, name: str, files: tuple[str, ...]) -> str:
+    """The name of other data, if no evaluation of other files has it."""
     from ebox.storage import run_folder
 
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{name!r} can't be the name of an evaluation: letters, digits and _ . + - can",
-            file=place,
+            file=files[0],
             remedy="give one: --name NAME",
         )
     earlier = run / run_folder.name_other(run_folder.EVALUATION, name)
     if not earlier.exists():
         return name
-    facts = read_json(earlier)
-    found = facts["dataset"]["path"] if isinstance(facts, dict) and "dataset" in facts else None
-    if found is None or Path(os.path.abspath(found)).resolve() != place.resolve():
+    try:
+        found = read_stamped(earlier, EVALUATION).get("files")
+    except InputError:
+        found = None
+    if found != list(files):
         raise InputError(
-            f"is the evaluation of {'other data' if found is None else found}, and has the same name",
+            f"is the evaluation of {' and '.join(found) if found else 'other data'}, and would be replaced",
             file=earlier,
             remedy="give another name: --name NAME",
         )

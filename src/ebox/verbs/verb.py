@@ -21,6 +21,7 @@ class Verb:
         options: Options with another name than their parameter, such as `{"dataset": "--for"}`.
         needed: Parameters that have a default in Python but are required on the command line.
         hidden: Parameters that are no options on the command line.
+        without: Options that this verb does not take, of a parameter that is made from several.
         epilog: Text below the options, printed unchanged.
         exit_code: Gives the exit code for a result.
     """
@@ -33,6 +34,7 @@ class Verb:
     options: Mapping[str, str] = field(default_factory=dict)
     needed: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     epilog: str | None = None
     exit_code: Callable[[Any], int] = lambda result: 0
 
