@@ -51,8 +51,8 @@ def _letters(dataset: Dataset, rows: slice) -> list[str]:
 
 def test_what_was_trained_on_is_marked_by_sequence_relative_and_place(trained: Dataset, tmp_path: Path):
     old, new = _letters(trained, trained.rows("train")), _draw(40, 7)
-    # A copy, a relative with one base in ten changed, and the place of an example under the other way to name it.
-    changed = [("ACGT"["CGTA".index(base)] if at % 10 == 5 else base) for at, base in enumerate(old[1])]
+    # A copy, a relative with three bases changed, and the place of an example under the other way to name it.
+    changed = [("ACGT"["CGTA".index(base)] if at % 20 == 5 else base) for at, base in enumerate(old[1])]
     row = trained.examples.row(2, named=True)
     asked = [old[0], "".join(changed), *new]
     places = [f"chr{row['chrom']}:{row['start'] + 20}-{row['end'] + 20}" if at == 2 else f"x{at}" for at in range(42)]

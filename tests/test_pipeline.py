@@ -110,11 +110,7 @@ def test_the_main_job_finds_the_planted_motif_and_reports_it(finished: RunResult
 def test_a_run_folder_holds_what_the_formats_say(finished: RunResult):
     text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
     for file in finished.folder.iterdir():
-        assert (
-            f"`{file.name}" in text
-            or file.name == "dataset"
-            or any(f"-{name}." in file.name for name in ("other", "same"))
-        ), file.name
+        assert f"`{file.name}" in text or file.name == "dataset" or "-other" in file.name, file.name
     facts = json.loads((finished.folder / "training.json").read_text())
     assert facts["steps"] == finished.training.steps
     for key in facts:
@@ -177,7 +173,7 @@ def test_files_of_others_are_not_replaced(finished: RunResult, tmp_path: Path):
 
 def _quick(folder: Path, *overrides: str) -> Config:
     """The settings of a run with one baseline and few resamples."""
-    quick = ("evaluation.baselines=['gc_logistic']", "evaluation.num_bootstrap=20")
+    quick = ("evaluation.baselines=['gc_logistic']", "evaluation.num_bootstrap=100")
     return read_run_settings(folder, ("evaluation", "data"), [*quick, *overrides])
 
 
@@ -223,13 +219,13 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for label, name in ((1, "positives.fa"), (0, "negatives.fa")):
         codes = read_fasta(folder / "s" / name).matrix(90)
         rows += ["".join("ACGT"[code] for code in row) + f",{label}" for row in codes]
-    (folder / "other.csv").write_text("\n".join([*rows, rows[1], "ACGT,0"]) + "\n")
+    (folder / "strangers.csv").write_text("\n".join([*rows, rows[1], "ACGT,0"]) + "\n")
     return folder
 
 
 def test_every_row_of_a_table_is_test_in_one_step(finished: RunResult, others: Path, tmp_path: Path):
     folder, before = _copy(finished, tmp_path)
-    asked = read_sources(table=others / "other.csv")
+    asked = read_sources(table=others / "strangers.csv")
     result = evaluate(folder, sources=asked, config=_quick(folder))
     test, theirs = result.facts["tracks"][0]["splits"]["test"], json.loads(before["evaluation.json"])["tracks"][0]
     assert (test["num_examples"], test["num_positive"]) == (150, 60)
@@ -242,11 +238,11 @@ def test_every_row_of_a_table_is_test_in_one_step(finished: RunResult, others: P
         assert words in said
     assert "validation" not in said
     after = _contents(folder)
-    new = {"evaluation-other.json", "predictions-other.parquet", "dropped-other.tsv"}
+    new = {"evaluation-strangers.json", "predictions-strangers.parquet", "dropped-strangers.tsv"}
     assert set(after) == {*before, *new}
     assert {name for name in before if before[name] != after[name]} == {"test_reads.json"}
-    assert len((folder / "dropped-other.tsv").read_text().splitlines()) == 3
-    table = polars.read_parquet(folder / "predictions-other.parquet")
+    assert len((folder / "dropped-strangers.tsv").read_text().splitlines()) == 3
+    table = polars.read_parquet(folder / "predictions-strangers.parquet")
     assert (table["split"].unique().to_list(), table.height) == (["test"], 150)
     again = evaluate(folder, sources=asked, config=_quick(folder), name="same")
     assert again.facts["test_reads"]["num_reads"] == 2
@@ -258,7 +254,7 @@ def test_other_sequences_without_what_they_need_are_refused_with_a_remedy_that_w
 ):
     folder, before = _copy(finished, tmp_path)
     (tmp_path / "short.fa").write_text(">a\nACGTACGT\n")
-    positives, table = others / "s" / "positives.fa", others / "other.csv"
+    positives, table = others / "s" / "positives.fa", others / "strangers.csv"
     (tmp_path / "one.csv").write_text("".join(table.read_text().splitlines(keepends=True)[:61]))
     cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({"table": tmp_path / "one.csv"}, {}, r"positives only, no negatives\n.*rows with label 0"),
@@ -286,7 +282,7 @@ def test_without_its_training_data_a_network_keeps_its_threshold_and_has_no_base
     folder, before = _copy(finished, tmp_path)
     shutil.rmtree(folder / "dataset")
     (folder / "dataset.json").write_text(before["dataset.json"].decode().replace(str(finished.folder), str(tmp_path)))
-    facts = evaluate(folder, sources=read_sources(table=others / "other.csv"), config=_quick(folder)).facts
+    facts = evaluate(folder, sources=read_sources(table=others / "strangers.csv"), config=_quick(folder)).facts
     track, theirs = facts["tracks"][0], json.loads(before["evaluation.json"])["tracks"][0]
     assert (track["threshold"], track["share"]) == (theirs["threshold"], theirs["share"])
     assert track["baselines"]["gc_logistic"]["reason"] == {"code": "no_training_data"}
