@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from ebox.datasets.folder import Dataset
 from ebox.datasets.other import choose_made, read_other, take_test
 from ebox.datasets.sources import DatasetSources, read_sources
 from ebox.errors import InputError
-from ebox.settings.reading import DataConfig
+from ebox.settings.reading import Config, DataConfig, write_config
 from ebox.storage import run_folder
-from ebox.storage.publishing import read_json
+from ebox.storage.publishing import read_json, write_json
 from ebox.storage.reads import count_read
 from ebox.verbs import build as build_verb
 from ebox.verbs import evaluate as evaluate_verb
@@ -122,6 +123,31 @@ def test_evaluate_takes_the_files_of_build_but_no_splits():
     nothing = {option.parameter: None for option in files[evaluate_verb].options}
     assert make(nothing) is None
     assert make({**nothing, "table": Path("t.csv")}) == read_sources(table="t.csv")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"negative_kinds": "shuffled"}, "data.negatives can't change a trained network, nor its data"),
+        ({"overrides": ["data.seed=1"]}, r"can't change a trained network\n.*only evaluation"),
+    ],
+)
+def test_settings_of_data_are_for_files_that_are_given(
+    given: dict[str, Any], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run_folder, "check_run_folder", lambda path: None)
+    parts = list_parts(evaluate_verb.VERB, evaluate_verb.evaluate)
+    settings = next(part for part in parts if part.parameter == "config")
+    nothing = {option.parameter: None for part in parts for option in part.options}
+    with pytest.raises(InputError, match=problem):
+        settings.make({**nothing, "run": tmp_path, **given})
+    write_config(Config(data=DataConfig(negatives=("given",), max_n_fraction=0.3)), tmp_path / run_folder.CONFIG)
+    # The dataset may have been built with other settings than the training says.
+    manifest = {"path": "d", "fingerprint": "a", "kinds": [], "config": CONFIG.model_dump(mode="json")}
+    write_json(tmp_path / run_folder.DATASET, manifest)
+    read = settings.make({**nothing, "run": tmp_path, "table": Path("t.csv"), **given}).data
+    changed = {"negatives": ("shuffled",) if "negative_kinds" in given else None, "seed": int("overrides" in given)}
+    assert read == CONFIG.model_copy(update=changed)
 
 
 def test_each_measuring_of_the_same_test_examples_counts(tmp_path: Path):
