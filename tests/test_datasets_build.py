@@ -372,7 +372,7 @@ def test_a_kill_while_writing_leaves_the_old_dataset(tmp_path: Path) -> None:
         from ebox.datasets import build, writing
         from ebox.datasets.sources import DatasetSources
         from ebox.settings.data import DataConfig
-        writing._write_dropped = lambda path, log: os.kill(os.getpid(), signal.SIGKILL)
+        writing.write_dropped = lambda path, log: os.kill(os.getpid(), signal.SIGKILL)
         build.build_dataset(DataConfig(seed=1), Path({str(tmp_path / "out")!r}),
                             DatasetSources(positives=Path({str(positives)!r})), overwrite=True)
     """

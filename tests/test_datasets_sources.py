@@ -121,7 +121,7 @@ from pathlib import Path
 from ebox.datasets import build, writing
 from ebox.datasets.sources import DatasetSources
 from ebox.settings.data import DataConfig
-writing._write_dropped = lambda path, log: os.kill(os.getpid(), signal.SIGKILL)
+writing.write_dropped = lambda path, log: os.kill(os.getpid(), signal.SIGKILL)
 p, n, out = map(Path, sys.argv[1:])
 build.build_dataset(DataConfig(), out, DatasetSources(positives=p, negatives=(n,)))
 """

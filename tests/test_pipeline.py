@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 
 import processes
 from ebox.datasets.folder import open_dataset
-from ebox.datasets.sources import DatasetSources
+from ebox.datasets.sources import DatasetSources, read_sources
 from ebox.errors import InputError
 from ebox.evaluation.windows import plan_windows
 from ebox.sequences import SimulationConfig, draw_simulation, read_fasta, write_fasta, write_simulation
-from ebox.settings.reading import Config, EvaluationConfig, make_config, read_config
+from ebox.settings.reading import Config, EvaluationConfig, make_config, read_config, read_run_settings
 from ebox.storage.publishing import claim_folder
 from ebox.storage.run_folder import clear_run
 from ebox.verbs.build import describe as describe_dataset
+from ebox.verbs.evaluate import describe as describe_evaluation
 from ebox.verbs.evaluate import describe_metrics, evaluate
 from ebox.verbs.predict import predict
 from ebox.verbs.report import report
@@ -173,6 +175,12 @@ def test_files_of_others_are_not_replaced(finished: RunResult, tmp_path: Path):
     assert (tmp_path / "config.toml").read_text() == "# mine"
 
 
+def _quick(folder: Path, *overrides: str) -> Config:
+    """The settings of a run with one baseline and few resamples."""
+    quick = ("evaluation.baselines=['gc_logistic']", "evaluation.num_bootstrap=100")
+    return read_run_settings(folder, ("evaluation", "data"), [*quick, *overrides])
+
+
 def test_evaluating_another_dataset_leaves_the_run_as_it_is(
     finished: RunResult, sources: DatasetSources, tmp_path: Path
 ):
@@ -181,7 +189,7 @@ def test_evaluating_another_dataset_leaves_the_run_as_it_is(
     before = (finished.folder / "evaluation.json").read_bytes()
     other = make_config({"data": {"negatives": ["given"], "seed": 5, "track": "TAL1"}})
     build(tmp_path / "other", sources, other)
-    result = evaluate(finished.folder, tmp_path / "other")
+    result = evaluate(finished.folder, tmp_path / "other", _quick(finished.folder))
     assert result.path.name == "evaluation-other.json"
     assert (finished.folder / "evaluation.json").read_bytes() == before
     # The same sequences, split by another seed: most of its test sequences trained this network.
@@ -192,7 +200,116 @@ def test_evaluating_another_dataset_leaves_the_run_as_it_is(
     assert seen == {"num_examples": shared, "of": data.rows("test").stop - data.rows("test").start}
     assert shared > 0.5 * seen["of"]
     assert f"{shared:,} of these" in describe_metrics(result.facts)
+    # The network and its baseline were chosen on the same data: those of the run.
+    ours, theirs = result.facts["tracks"][0], json.loads(before)["tracks"][0]
+    assert ours["threshold"] == theirs["threshold"]
+    assert ours["baselines"]["gc_logistic"]["threshold"] == theirs["baselines"]["gc_logistic"]["threshold"]
+    assert result.facts["chosen_on"] == "chosen_on_training_data"
     assert json.loads(before)["seen_in_training"] is None
+    build(tmp_path / "b" / "other", sources, other)
+    with pytest.raises(InputError, match=r"evaluation-other\.json: is the evaluation of .*would be replaced"):
+        evaluate(finished.folder, tmp_path / "b" / "other", _quick(finished.folder))
+    with pytest.raises(InputError, match="leave --name out"):
+        evaluate(finished.folder, name="mine")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of sequences of the same kind, a little longer than those of the run."""
+    folder = tmp_path_factory.mktemp("others")
+    config = SimulationConfig(motifs=("MA0140.3",), length_bp=90, num_positives=60, num_negatives=90, seed=3)
+    write_simulation(draw_simulation(config), folder / "s")
+    rows = ["sequence,label"]
+    for label, name in ((1, "positives.fa"), (0, "negatives.fa")):
+        codes = read_fasta(folder / "s" / name).matrix(90)
+        rows += ["".join("ACGT"[code] for code in row) + f",{label}" for row in codes]
+    (folder / "strangers.csv").write_text("\n".join([*rows, rows[1], "ACGT,0"]) + "\n")
+    return folder
+
+
+def test_every_row_of_a_table_is_test_in_one_step(finished: RunResult, others: Path, tmp_path: Path):
+    folder, before = _copy(finished, tmp_path)
+    asked = read_sources(table=others / "strangers.csv")
+    result = evaluate(folder, sources=asked, config=_quick(folder))
+    test, theirs = result.facts["tracks"][0]["splits"]["test"], json.loads(before["evaluation.json"])["tracks"][0]
+    assert (test["num_examples"], test["num_positive"]) == (150, 60)
+    assert list(test["by_kind"]) == ["given"]
+    assert result.metric("auroc")[0] > 0.85
+    assert result.facts["tracks"][0]["threshold"] == theirs["threshold"]
+    assert result.facts["seen_in_training"] == {"num_examples": 0, "of": 150}
+    said = describe_evaluation(result)
+    for words in ("150 examples of 80 bp", "dropped, duplicate: 1", "dropped, too short: 1", "of the training data of"):
+        assert words in said
+    assert "validation" not in said
+    after = _contents(folder)
+    new = {"evaluation-strangers.json", "predictions-strangers.parquet", "dropped-strangers.tsv"}
+    assert set(after) == {*before, *new}
+    assert {name for name in before if before[name] != after[name]} == {"test_reads.json"}
+    assert len((folder / "dropped-strangers.tsv").read_text().splitlines()) == 3
+    table = polars.read_parquet(folder / "predictions-strangers.parquet")
+    assert (table["split"].unique().to_list(), table.height) == (["test"], 150)
+    again = evaluate(folder, sources=asked, config=_quick(folder), name="same")
+    assert again.facts["test_reads"]["num_reads"] == 2
+    assert "were measured 2 times" in describe_metrics(again.facts)
+
+
+def test_other_sequences_without_what_they_need_are_refused_with_a_remedy_that_works(
+    finished: RunResult, others: Path, tmp_path: Path
+):
+    folder, before = _copy(finished, tmp_path)
+    (tmp_path / "short.fa").write_text(">a\nACGTACGT\n")
+    positives, table = others / "s" / "positives.fa", others / "strangers.csv"
+    (tmp_path / "one.csv").write_text("".join(table.read_text().splitlines(keepends=True)[:61]))
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({"table": tmp_path / "one.csv"}, {}, r"positives only, no negatives\n.*rows with label 0"),
+        ({"positives": tmp_path / "short.fa"}, {}, "the network reads 80 bp"),
+        ({"negatives": [positives]}, {}, "give one of --positives, --peaks or --table"),
+        ({"table": tmp_path / "absent.csv"}, {}, "there is no such file"),
+        ({"table": table}, {"data": folder / "dataset"}, "--data is a dataset folder"),
+        ({"table": table}, {"name": "../evaluation"}, "can't be the name"),
+        ({"table": table}, {"name": ""}, "can't be the name"),
+        ({"table": table}, {"config": _quick(folder, "data.length_bp=60")}, "the network reads 80 bp"),
+        (dict.fromkeys(("train", "validation", "test"), table), {}, "every example is test here"),
+    ]
+    for files, options, problem in cases:
+        with pytest.raises(InputError, match=problem):
+            evaluate(folder, sources=read_sources(**files), **options)
+    assert _contents(folder) == before
+    # The run had shuffled negatives beside given ones: those can be made for positives alone.
+    made = evaluate(folder, sources=read_sources(positives=positives), config=_quick(folder))
+    assert set(made.facts["tracks"][0]["splits"]["test"]["by_kind"]) == {"shuffled"}
+
+
+def test_without_its_training_data_a_network_keeps_its_threshold_and_has_no_baselines(
+    finished: RunResult, others: Path, tmp_path: Path
+):
+    folder, before = _copy(finished, tmp_path)
+    shutil.rmtree(folder / "dataset")
+    (folder / "dataset.json").write_text(before["dataset.json"].decode().replace(str(finished.folder), str(tmp_path)))
+    facts = evaluate(folder, sources=read_sources(table=others / "strangers.csv"), config=_quick(folder)).facts
+    track, theirs = facts["tracks"][0], json.loads(before["evaluation.json"])["tracks"][0]
+    assert (track["threshold"], track["share"]) == (theirs["threshold"], theirs["share"])
+    assert track["baselines"]["gc_logistic"]["reason"] == {"code": "no_training_data"}
+    assert track["comparison"] is None
+    assert track["splits"]["validation"]["reason"] == {"code": "no_examples"}
+    # That nothing is known of relatives is not the same as that there are none.
+    assert facts["seen_in_training"] is None
+    assert facts["chosen_on"] == "chosen_on_evaluation"
+    said = describe_metrics(facts)
+    assert "not fitted: the training data of the network are gone" in said
+    assert "whether these sequences trained it is not known" in said
+
+
+def test_a_training_that_begins_again_forgets_what_was_measured(finished: RunResult, tmp_path: Path):
+    folder, _ = _copy(finished, tmp_path)
+    reads = json.loads((folder / "test_reads.json").read_text())["tests"]
+    assert reads[0]["num_reads"] >= 1
+    (folder / "evaluation-mine.json").write_text("{}")
+    (folder / "notes-mine.json").write_text("{}")
+    clear_run(folder)
+    left = {path.name for path in folder.iterdir()}
+    assert not {"test_reads.json", "evaluation-mine.json", "evaluation.json"} & left
+    assert "notes-mine.json" in left
 
 
 def _copy(finished: RunResult, tmp_path: Path) -> tuple[Path, dict[str, bytes]]:

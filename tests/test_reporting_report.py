@@ -387,6 +387,15 @@ def test_the_headline_knows_of_test_sequences_that_trained(run_folder: Path) -> 
     assert "which played no part in training" not in text
 
 
+@pytest.mark.parametrize(("num", "words"), [(1, "was read once."), (3, "was read 3 times."), (None, "")])
+def test_the_page_says_how_often_the_test_split_was_read(run_folder: Path, num: int | None, words: str) -> None:
+    if num is not None:
+        _change(run_folder, "evaluation.json", {**make_evaluation(), "test_reads": {"num_reads": num}})
+    page = _text(write_report(run_folder).read_text())
+    told = f"With this network the test split {words}"
+    assert told in page if words else "the test split was read" not in page
+
+
 def test_the_settings_shown_are_those_that_were_used(run_folder: Path) -> None:
     evaluation = json.loads((run_folder / "evaluation.json").read_text())
     evaluation["config"] |= {"threshold": "mcc", "baselines": []}

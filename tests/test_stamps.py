@@ -69,6 +69,7 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-report": 3,
         "ebox-scaling": 1,
         "ebox-simulation": 2,
+        "ebox-test-reads": 1,
     }
 
 

@@ -96,10 +96,10 @@ def _iter_parts(verb: Verb, parameters: Mapping[str, inspect.Parameter], texts: 
         annotation = str(parameter.annotation)
         if annotation in KINDS or annotation == PLATFORM:
             yield Part(name, (_make_option(verb, parameter, texts[name]),), itemgetter(name))
-        elif annotation == "DatasetSources":
+        elif annotation in ("DatasetSources", "DatasetSources | None"):
             from ebox.datasets.sources import read_sources
 
-            yield _spread(verb, name, read_sources)
+            yield _spread(verb, name, read_sources, is_needed=annotation == "DatasetSources")
         elif annotation == "SimulationConfig":
             from ebox.sequences.simulation import read_simulation_config
 
@@ -130,14 +130,17 @@ def _find_kind(annotation: str) -> Any:
     return Platform | None
 
 
-def _spread(verb: Verb, name: str, reader: Callable[..., Any]) -> Part:
-    """A parameter that a function makes from several options."""
+def _spread(verb: Verb, name: str, reader: Callable[..., Any], *, is_needed: bool = True) -> Part:
+    """A parameter that a function makes from several options; None where it is not needed and none was given."""
     texts = read_args(reader)
-    parameters = inspect.signature(reader).parameters
+    every = inspect.signature(reader).parameters
+    parameters = {each: parameter for each, parameter in every.items() if each not in verb.without}
     options = tuple(_make_option(verb, parameter, texts[each]) for each, parameter in parameters.items())
 
     def make(given: Mapping[str, Any]) -> Any:
         chosen = {each: given[each] for each in parameters}
+        if not is_needed and not any(chosen.values()):
+            return None
         return reader(**{each: value for each, value in chosen.items() if value is not None})
 
     return Part(name, options, make)
@@ -152,16 +155,18 @@ def _make_settings(verb: Verb) -> Part:
     options = [
         Option(flag.parameter, flag.name, flag.annotation | None, flag.help, metavar=flag.metavar) for flag in flags
     ]
-    example = "train.epochs=20" if verb.of_run is None else f"{verb.of_run}.seed=1"
+    example = f"{verb.of_run[0]}.seed=1" if verb.of_run else "train.epochs=20"
     text = f"One setting, such as {example}; repeatable."
     chosen = Option("overrides", "--set", list[str] | None, text, metavar=STAND_INS["--set"])
-    if verb.of_run is not None:
-        section = verb.of_run
-        return Part(
-            "config",
-            (*options, chosen),
-            lambda given: read_run_settings(given["run"], section, given["overrides"] or (), read_flags(flags, given)),
-        )
+    if verb.of_run:
+
+        def make(given: Mapping[str, Any]) -> Any:
+            # Those of data are for files that are given here.
+            has_data = any(given.get(name) for name in ("positives", "peaks", "table"))
+            sections = [section for section in verb.of_run if section != "data" or has_data]
+            return read_run_settings(given["run"], sections, given["overrides"] or (), read_flags(flags, given))
+
+        return Part("config", (*options, chosen), make)
     file = Option(
         "config",
         "--config",

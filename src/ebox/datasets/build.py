@@ -27,7 +27,7 @@ from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatena
 from ebox.datasets.families import link_relatives
 from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
-from ebox.datasets.quality import REGION_ROLES, Beware
+from ebox.datasets.quality import REGION_ROLES, describe_losses
 from ebox.datasets.reading import (
     PEAK_LENGTH_BP,
     check_lengths,
@@ -50,6 +50,7 @@ from ebox.datasets.sources import (
 from ebox.datasets.splits import (
     check_splits,
     choose_split,
+    describe_split,
     draw_balanced,
     explain_split,
     link_examples,
@@ -81,6 +82,8 @@ class _Build:
     made_kinds: tuple[str, ...]
     progress: Progress
     kinds: list[str]
+    # False for a network, which reads one length.
+    has_free_length: bool = True
     log: DropLog = field(default_factory=DropLog)
     made: dict[str, dict[str, int]] = field(default_factory=dict)
     num_near_positives: int = 0
@@ -158,23 +161,32 @@ def build_dataset(
         InputError: input that can't be read, files that don't go together, or a split without a class; then
             nothing is written at `out`.
     """
-    check_sources(sources)
-    made_kinds = choose_kinds(config, sources)
+    build = start_build(config, sources, progress)
     check_apart(sources, Path(out))
     check_absent(Path(out), overwrite=overwrite, mark=MANIFEST)
-    build = _Build(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
     with claim_folder(Path(out)):
         _publish(build, Path(out), overwrite=overwrite, command=command)
     return open_dataset(out)
 
 
-def _publish(build: _Build, out: Path, *, overwrite: bool, command: Sequence[str]) -> None:
-    """Make the examples, and write them whole."""
+def start_build(config: DataConfig, sources: DatasetSources, progress: Progress) -> _Build:
+    """Begin a build; raise InputError where its files or settings don't belong together."""
+    check_sources(sources)
+    made_kinds = choose_kinds(config, sources)
+    return _Build(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
+
+
+def gather_examples(build: _Build) -> Examples:
+    """Read and clean the examples of a build, and add the negatives that are made."""
     try:
-        examples = _add_negatives(build, _clean(build, _read(build)))
+        return _add_negatives(build, _clean(build, _read(build)))
     finally:
         build.close()
-    examples, cluster, split, audit = _split(build, examples)
+
+
+def _publish(build: _Build, out: Path, *, overwrite: bool, command: Sequence[str]) -> None:
+    """Make the examples, and write them whole."""
+    examples, cluster, split, audit = _split(build, gather_examples(build))
     build.progress("writing the dataset", 0, 1)
     with publish_folder(out, overwrite=overwrite, mark=MANIFEST) as folder:
         write_dataset(
@@ -282,7 +294,9 @@ def _check_classes(build: _Build, examples: Examples) -> None:
         raise InputError(
             f"there are positives only, no negatives{dropped}",
             file=examined[-1],
-            remedy=_shorten(build) or 'give --negatives, or let ebox make them: --set data.negatives=["shuffled"]',
+            remedy=_shorten(build)
+            or f"{'give rows with label 0' if build.files.table else 'give --negatives'}, or let ebox make them: "
+            '--set data.negatives=["shuffled"]',
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
         raise InputError(
@@ -295,6 +309,8 @@ def _shorten(build: _Build) -> str | None:
     """The remedy where a length that was asked for drops records; None where none was too short."""
     if build.config.length_bp is None or not build.log.counts[Dropped.TOO_SHORT]:
         return None
+    if not build.has_free_length:
+        return f"the network reads {build.config.length_bp} bp: give sequences of that length or longer"
     lengths = [int(row[4].split()[0].partition("=")[2]) for row in build.log.rows if row[3] == Dropped.TOO_SHORT]
     return f"--length {int(np.quantile(lengths, 0.05, method='lower'))} keeps most of the sequences that are too short"
 
@@ -368,7 +384,7 @@ def _split(
         build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "")
         keep = np.setdiff1d(np.arange(len(examples)), out)
         examples, cluster, suspects = examples.take(keep), cluster[keep], suspects[keep]
-    check_splits(examples, config, mode, _describe_losses(build.log), cluster=cluster)
+    check_splits(examples, config, mode, describe_losses(build.log), cluster=cluster)
     if mode != "random" and join_families:
         held_out = [np.flatnonzero(examples.split == number) for number in (1, 2)]
         cluster, num_cut, _ = link_relatives(examples.codes, cluster, held_out, build.progress)
@@ -377,23 +393,4 @@ def _split(
         examples, config.max_similarity, config.seed, index=index, suspects=suspects, progress=build.progress
     )
     why = explain_split(examples, config.split, mode)
-    return examples, cluster, {**_describe_split(config, mode), **why, "num_cut_links": num_cut}, audit
-
-
-def _describe_losses(log: DropLog) -> str:
-    """What was dropped, and what lies where the genome has nothing, in words."""
-    lacking = [
-        f"{each['num']:,} records on chromosomes that the genome lacks, such as {', '.join(each['chroms'])}"
-        for each in log.notes
-        if each["code"] == Beware.UNKNOWN_CHROMS
-    ]
-    return ", ".join([*([log.describe()] if log.counts else []), *lacking])
-
-
-def _describe_split(config: DataConfig, mode: str) -> dict[str, Any]:
-    if mode == "random":
-        return {"mode": mode, "fractions": list(config.split_fractions), "seed": config.seed}
-    if mode == "chromosome":
-        chroms = {"validation": list(config.validation_chroms), "test": list(config.test_chroms)}
-        return {"mode": mode, "chroms": chroms}
-    return {"mode": mode, "cleaned": config.clean_given_splits}
+    return examples, cluster, {**describe_split(config, mode), **why, "num_cut_links": num_cut}, audit

@@ -59,6 +59,8 @@ class Dataset:
     config: DataConfig
     codes: UInt8[np.ndarray, "example length"]
     targets: UInt8[np.ndarray, "example track"]
+    # Of a dataset that stands in no folder.
+    table: polars.DataFrame | None = None
 
     def __len__(self) -> int:
         return int(self.codes.shape[0])
@@ -92,7 +94,7 @@ class Dataset:
     @cached_property
     def examples(self) -> polars.DataFrame:
         """The table of examples, one row each, in the order of `codes`."""
-        return _read_examples(self.path / "examples.parquet", len(self))
+        return _read_examples(self.path / "examples.parquet", len(self)) if self.table is None else self.table
 
     @cached_property
     def kinds(self) -> np.ndarray:
@@ -103,6 +105,15 @@ class Dataset:
     def quality(self) -> dict[str, Any]:
         """The quality report."""
         return dict(read_json(self.path / "quality.json"))
+
+    def hash_split(self, split: str) -> str:
+        """SHA-256 over the codes and targets of a split."""
+        rows = self.rows(split)
+        digest = hashlib.sha256(f"{rows.stop - rows.start} {self.length_bp}".encode())
+        for array in (self.codes, self.targets):
+            for start in range(rows.start, rows.stop, _CHUNK_ROWS):
+                digest.update(np.ascontiguousarray(array[start : min(start + _CHUNK_ROWS, rows.stop)]).data)
+        return digest.hexdigest()
 
     def is_positive(self, track: int = 0) -> Bool[np.ndarray, " example"]:
         """Whether the target of a track is 1, for each example."""

@@ -58,7 +58,7 @@ def write_dataset(
     _write_examples(
         folder / "examples.parquet", examples, order, kinds, log.sources, gc, n_fraction, cluster, audit.relative
     )
-    _write_dropped(folder / "dropped.tsv", log)
+    write_dropped(folder / "dropped.tsv", log)
     quality = report_quality(
         examples,
         kinds,
@@ -160,7 +160,8 @@ def _take_text(names: Sequence[str], index: np.ndarray) -> Any:
     return polars.Series(list(names), dtype=polars.String).gather(index.astype(np.uint32))
 
 
-def _write_dropped(path: Path, log: DropLog) -> None:
+def write_dropped(path: Path, log: DropLog) -> None:
+    """Write the records that became no example, one a line."""
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write("source\tline\trecord\treason\tdetail\n")
         for source, line, record, reason, detail in log.rows:

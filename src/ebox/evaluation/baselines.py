@@ -47,6 +47,7 @@ class Unfitted(Code):
 
     KMER_TOO_LONG = "kmer_too_long"
     NO_MOTIF_FITS = "no_motif_fits"
+    NO_TRAINING_DATA = "no_training_data"
     ONE_CLASS = "one_class"
 
 

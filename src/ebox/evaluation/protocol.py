@@ -16,6 +16,7 @@ from ebox.errors import InputError
 from ebox.evaluation.baselines import (
     BaselineResult,
     LabelledCodes,
+    Unfitted,
     UnfittedError,
     fit_confound_logistic,
     fit_gc_logistic,
@@ -24,6 +25,7 @@ from ebox.evaluation.baselines import (
 from ebox.evaluation.gapped_kmers import fit_gapped_kmer_logistic
 from ebox.evaluation.motif_hits import Screen, fit_best_pwm, fit_motif_logistic
 from ebox.evaluation.prevalence import shift_log_odds
+from ebox.evaluation.reading import Kept
 from ebox.evaluation.split_metrics import (
     SplitScores,
     choose_threshold_of,
@@ -38,6 +40,7 @@ from ebox.progress import Progress, quiet
 from ebox.sequences.motifs import Motif, find_motif, load_known_motifs, read_motifs
 from ebox.settings.reading import EvaluationConfig
 from ebox.storage.names import MODEL
+from ebox.storage.notes import note
 from ebox.storage.stamps import EVALUATION, stamped
 
 # Negatives of one track that are positives of another.
@@ -54,6 +57,7 @@ def evaluate(
     motif_files: Sequence[str | os.PathLike[str]] = (),
     ceiling: Mapping[str, Any] | None = None,
     related: Bool[np.ndarray, " examples"] | None = None,
+    kept: Mapping[str, Kept] | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Measure logits, and baselines fitted on the training split, on the validation and test splits.
@@ -66,6 +70,7 @@ def evaluate(
             `config.motifs`.
         ceiling: The result of the exact likelihood ratio on simulated data; copied into the facts.
         related: Which examples have a relative in the training of the network; none: what the dataset says.
+        kept: For each track what an earlier evaluation chose, for a dataset without validation examples.
         progress: Called with the stage, the number of steps done and the number in all.
 
     Returns:
@@ -85,7 +90,11 @@ def evaluate(
     motifs = gather_motifs(config, motif_files)
     report = _Report(progress, len(dataset.tracks) * (len(config.baselines) + len(EVALUATED_SPLITS)))
     related = dataset.examples["relative"].is_not_null().to_numpy() if related is None else related
-    tracks = [_evaluate_track(dataset, logits, track, config, motifs, related, report) for track in range(expected[1])]
+    kept = {} if kept is None else kept
+    tracks = [
+        _evaluate_track(dataset, logits, track, config, motifs, related, kept.get(name), report)
+        for track, name in enumerate(dataset.tracks)
+    ]
     _check_measured(dataset, tracks)
     facts = {
         "dataset": {"path": str(dataset.path), "fingerprint": dataset.fingerprint, "length_bp": dataset.length_bp},
@@ -131,8 +140,8 @@ def _check_measured(dataset: Dataset, tracks: Sequence[Mapping[str, Any]]) -> No
             f"the test split can't be measured: {tracks[0]['track']} has "
             f"{tests[0]['reason']['code'].replace('_', ' ')} there",
             file=dataset.path,
-            remedy="build the dataset with a test split that holds positives and negatives"
-            " (data.test_chroms, data.split_fractions)",
+            remedy="give test data that hold positives and negatives; in a dataset data.test_chroms and "
+            "data.split_fractions say what is test",
         )
 
 
@@ -143,6 +152,7 @@ def _evaluate_track(
     config: EvaluationConfig,
     motifs: Sequence[Motif],
     related: Bool[np.ndarray, " examples"],
+    kept: Kept | None,
     report: _Report,
 ) -> dict[str, Any]:
     """One element of `tracks`."""
@@ -152,6 +162,8 @@ def _evaluate_track(
     validation, test = splits["validation"], splits["test"]
     thresholds = {model: choose_threshold_of(validation, model, config.threshold) for model in test.probabilities}
     balanced = {model: choose_threshold_of(validation, model, "balanced_accuracy") for model in test.probabilities}
+    if kept is not None:
+        thresholds[MODEL], balanced[MODEL] = dict(kept.threshold), dict(kept.balanced)
     test, relatives = part_relatives(test, related[test.rows], thresholds, config)
     splits["test"] = test
     sections, samples = {}, {}
@@ -173,20 +185,21 @@ def _evaluate_track(
         "baselines": baselines,
         "comparison": compare_with_best(samples),
         "seeds": None,
-        **_describe_share(validation, config.prevalence),
+        **_describe_share(validation, kept, config.prevalence),
         **describe_figures(test),
     }
 
 
-def _describe_share(validation: SplitScores, prevalence: float | None) -> dict[str, float | None]:
+def _describe_share(validation: SplitScores, kept: Kept | None, prevalence: float | None) -> dict[str, float | None]:
     """The share of positives for which probabilities hold, and what the stated prevalence adds to the logits.
 
     The share is that of validation, which calibrates the network and chooses its threshold.
     """
-    if validation.why_undefined() is not None:
-        return {"share": None, "shift": None}
-    share = float(validation.targets.mean())
-    return {"share": share, "shift": None if prevalence is None else round(shift_log_odds(share, prevalence), 6)}
+    share = None if kept is None else kept.share
+    if validation.why_undefined() is None:
+        share = float(validation.targets.mean())
+    shift = None if share is None or prevalence is None else round(shift_log_odds(share, prevalence), 6)
+    return {"share": share, "shift": shift}
 
 
 def _select_split(
@@ -230,6 +243,11 @@ def _add_baselines(
 ) -> dict[str, dict[str, Any]]:
     """Fit each baseline, add its probabilities to the splits, and describe it or say why there is none."""
     rows, targets, _ = _find_known(dataset, track, "train")
+    if not len(rows):
+        reason = note(Unfitted.NO_TRAINING_DATA)
+        return {
+            name: {"description": None, "settings": {}, "reason": reason, "splits": {}} for name in config.baselines
+        }
     train = LabelledCodes(_take_codes(dataset, rows), targets)
     codes = {split: _take_codes(dataset, scores.rows) for split, scores in splits.items()}
     validation = LabelledCodes(codes["validation"], splits["validation"].targets)

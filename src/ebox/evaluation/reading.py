@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ebox.errors import InputError
 from ebox.evaluation.prevalence import shift_log_odds
@@ -46,6 +48,29 @@ class Protocol:
         """The probability from which sequences are called; 0.5 without an evaluation."""
         threshold = self.thresholds[track]
         return CALL_THRESHOLD if threshold is None else threshold
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an earlier evaluation chose for one track on validation: thresholds, and the share of positives there."""
+
+    threshold: Mapping[str, Any]
+    balanced: Mapping[str, Any]
+    share: float | None
+
+
+def read_kept(run: Path) -> dict[str, Kept]:
+    """What the evaluation of a run chose for each track, for use without its validation data; empty without one.
+
+    Raises:
+        InputError: an evaluation of another format or version.
+    """
+    path = run / run_folder.EVALUATION
+    tracks = read_stamped(path, EVALUATION)["tracks"] if path.exists() else []
+    return {
+        entry["track"]: Kept(entry["threshold"], entry["splits"]["test"]["balanced"]["threshold"], entry["share"])
+        for entry in tracks
+    }
 
 
 def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:

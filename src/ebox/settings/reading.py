@@ -65,12 +65,19 @@ def read_config(
         InputError: not TOML, an unknown key (the nearest is suggested), or a value that is not allowed.
     """
     values = {} if path is None else _read_toml(Path(path))
+    return _change(values, overrides, {} if flags is None else flags, path)
+
+
+def _change(
+    values: dict[str, Any], overrides: Iterable[str], flags: Mapping[str, Any], file: str | os.PathLike[str] | None
+) -> Config:
+    """Apply overrides and then flags to nested settings."""
     for override in overrides:
         _apply_override(values, override)
-    for key, value in (flags or {}).items():
+    for key, value in flags.items():
         section, _, name = key.partition(".")
         _section(values, section)[name] = value
-    return make_config(values, file=path)
+    return make_config(values, file=file)
 
 
 def read_config_text(text: str) -> Config:
@@ -157,29 +164,38 @@ def describe_settings(config: Config) -> str:
 
 
 def read_run_settings(
-    run: PathLike, section: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+    run: PathLike, sections: Sequence[str], overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> Config:
-    """The settings of a finished run, with changes in one section, and with the devices to use now.
+    """The settings of a finished run, with changes in some sections, and with the devices to use now.
+
+    Where `data` may be changed, for other data than those of the training, its settings are those of the dataset of the
+    run, but for the kinds of negatives, which depend on the files that are given.
 
     Args:
         run: A run folder.
-        section: The section that may be changed.
+        sections: The sections that may be changed.
         overrides: Each `section.key=value`.
-        flags: Values by `section.key`, in the section or in `parallel`.
+        flags: Values by `section.key`, in the sections or in `parallel`.
 
     Raises:
         InputError: no trained model, or an override of another section.
     """
     run_folder.check_run_folder(Path(run))
-    other = [text for text in overrides if not text.strip().startswith(f"{section}.")]
+    other = [text for text in overrides if text.strip().partition(".")[0] not in sections]
     if other:
-        raise InputError(
-            f"--set {other[0]!r} can't change a trained network", remedy=f"only {section}.… can be set here"
-        )
+        allowed = " and ".join(f"{section}.…" for section in sections)
+        raise InputError(f"--set {other[0]!r} can't change a trained network", remedy=f"only {allowed} can be set here")
     given = {} if flags is None else flags
-    own = {key: value for key, value in given.items() if key.startswith(f"{section}.")}
+    odd = [key for key in given if key.partition(".")[0] not in (*sections, "parallel")]
+    if odd:
+        raise InputError(f"{odd[0]} can't change a trained network, nor its data", remedy="leave it out")
+    own = {key: value for key, value in given.items() if key.partition(".")[0] in sections}
     devices = {key: value for key, value in given.items() if key.startswith("parallel.")}
-    settings = read_config(Path(run) / run_folder.CONFIG, overrides, own)
+    file = Path(run) / run_folder.CONFIG
+    values = _read_toml(file)
+    if "data" in sections:
+        values["data"] = {**run_folder.read_dataset(Path(run))["config"], "negatives": None}
+    settings = _change(values, overrides, own, file)
     return settings.model_copy(update={"parallel": read_config(None, (), devices).parallel})
 
 

@@ -63,7 +63,7 @@ def _is_of_run(place: Path) -> bool:
     """Whether a file is one that a run folder is made of, at any depth."""
     kept = {*run_folder.OWN_FILES, run_folder.DATASET_FOLDER, run_folder.EXPLANATION, run_folder.REQUEST}
     return any(
-        place.relative_to(folder).parts[0] in kept
+        place.relative_to(folder).parts[0] in kept or place in run_folder.list_others(folder)
         for folder in place.parents
         if (folder / run_folder.ENVIRONMENT).is_file()
     )

@@ -25,7 +25,11 @@ QUALITY = "quality.json"
 SIMULATION = "simulation.json"
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.parquet"
+# Only of other data: the records that became no example.
+DROPPED = "dropped.tsv"
 FILTERS = "filters.json"
+# How often the test split of the run, and other data, were measured.
+TEST_READS = "test_reads.json"
 # The certificate of `ebox doctor --parity --out RUN/parity.json`; not part of the training, so never cleared.
 PARITY = "parity.json"
 # The measurements of `ebox doctor --scaling --out RUN/scaling.json`; never cleared either.
@@ -60,6 +64,7 @@ OWN_FILES = (
     EVALUATION,
     PREDICTIONS,
     FILTERS,
+    TEST_READS,
     REPORT,
     REPORT_FACTS,
     CHECKPOINTS,
@@ -67,6 +72,10 @@ OWN_FILES = (
     CONFIG,
     ENVIRONMENT,
 )
+
+
+# Of these there may be more, for other data, each with the name of the data.
+OTHERS = (EVALUATION, PREDICTIONS, DROPPED)
 
 
 def check_run_folder(path: Path) -> None:
@@ -88,6 +97,29 @@ def find_seeds(run: Path) -> dict[int, Path]:
     request = read_json(run / REQUEST) if (run / REQUEST).is_file() else {}
     places = {seed: run / SEEDS / str(seed) for seed in request.get("seeds", [])}
     return {seed: place for seed, place in places.items() if (place / TRAINING).exists()}
+
+
+def read_dataset(run: Path) -> dict[str, Any]:
+    """Read the manifest of the dataset that a run was trained on.
+
+    Raises:
+        InputError: it is missing, or not a manifest.
+    """
+    facts = read_json(run / DATASET)
+    if not isinstance(facts, dict) or not {"path", "fingerprint", "config", "kinds"} <= set(facts):
+        raise InputError("does not name a dataset", file=run / DATASET, remedy="train again")
+    return facts
+
+
+def name_other(file: str, name: str) -> str:
+    """The name of a file of the evaluation on other data, such as `evaluation-NAME.json`."""
+    stem, dot, ending = file.partition(".")
+    return f"{stem}-{name}{dot}{ending}"
+
+
+def list_others(folder: Path) -> list[Path]:
+    """The files of evaluations on other data."""
+    return [path for file in OTHERS for path in sorted(folder.glob(name_other(file, "*")))]
 
 
 def read_explanation(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -138,8 +170,8 @@ class MetricsLog:
 
 def clear_run(folder: Path) -> None:
     """Remove the files of training, evaluation and report from a run folder; the mark of a run folder goes last."""
-    for name in (EXPLANATION, EXPLANATION_WORK, SIMULATION, *OWN_FILES):
-        path = folder / name
+    others = list_others(folder)
+    for path in (*others, *(folder / name for name in (EXPLANATION, EXPLANATION_WORK, SIMULATION, *OWN_FILES))):
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebox.progress import PathLike, Progress, quiet
+from ebox.storage.names import SPLITS
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -54,15 +55,23 @@ def describe(data: Dataset) -> str:
     """Counts by split and kind, what was dropped and why, and the warnings."""
     from ebox.reporting.languages import find_language
 
-    say, quality = find_language().say, data.quality
+    split = find_language().say({"chroms": None, "fractions": None, **data.quality["split"]}, "split")
+    told = describe_examples(data.quality, SPLITS, f"  split: {split}")
+    return "\n".join([told, f"  fingerprint {data.fingerprint[:16]}", f"dataset: {data.path}"])
+
+
+def describe_examples(quality: Mapping[str, Any], splits: Sequence[str], *more: str) -> str:
+    """The counts of a quality report by kind in some splits, more lines, what was dropped and why, and the warnings."""
+    from ebox.reporting.languages import find_language
+
+    say = find_language().say
+    widths = {split: max(10, len(split) + 2) for split in splits}
     lines = [f"{quality['num_examples']:,} examples of {quality['length_bp']} bp, {quality['num_positive']:,} positive"]
-    lines.append(f"  {'kind':<24}{'train':>10}{'validation':>12}{'test':>10}")
+    lines.append(f"  {'kind':<24}" + "".join(f"{split:>{width}}" for split, width in widths.items()))
     for kind, counts in quality["kinds"].items():
-        lines.append(f"  {kind:<24}{counts['train']:>10,}{counts['validation']:>12,}{counts['test']:>10,}")
+        lines.append(f"  {kind:<24}" + "".join(f"{counts[split]:>{width},}" for split, width in widths.items()))
     lines += [f"  {say(source, 'centres')}" for source in quality["sources"] if source.get("on_summits") is not None]
-    lines.append(f"  split: {say({'chroms': None, 'fractions': None, **quality['split']}, 'split')}")
-    for reason, count in quality["dropped"].items():
-        lines.append(f"  dropped, {say(reason)}: {count:,}")
+    lines += more
+    lines += [f"  dropped, {say(reason)}: {count:,}" for reason, count in quality["dropped"].items()]
     lines += [f"  beware: {say(warning)}" for warning in quality["warnings"]]
-    lines.append(f"  fingerprint {data.fingerprint[:16]}")
-    return "\n".join([*lines, f"dataset: {data.path}"])
+    return "\n".join(lines)

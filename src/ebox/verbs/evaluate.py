@@ -8,26 +8,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.publishing import find_command, publish_file, write_json
+from ebox.storage.reads import count_read
+from ebox.storage.run_folder import name_other
 from ebox.storage.stamps import SIMULATION_OF_RUN, read_stamped
-from ebox.verbs.opening import open_dataset_of
+from ebox.verbs.build import describe_examples
+from ebox.verbs.evaluated import Evaluated, find_evaluated
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ebox.datasets.folder import Dataset
+    from ebox.datasets.sources import DatasetSources
     from ebox.models.files import LoadedModel
     from ebox.settings.reading import Config
 
-
+_EXAMPLES = """Examples, for other data than those of the run; every example is test:
+  ebox evaluate runs/tal1 --table other.csv
+  ebox evaluate runs/tal1 --positives bound.fa --negatives unbound.fa
+  ebox evaluate runs/tal1 --peaks peaks.bed --genome hg38.fa
+"""
 VERB = Verb(
     "evaluate",
     arguments={"run": "RUN"},
-    settings=("evaluation.prevalence", "evaluation.target_fdr", "parallel.platform", "parallel.devices"),
-    of_run="evaluation",
+    settings=(
+        "data.negatives",
+        "evaluation.prevalence",
+        "evaluation.target_fdr",
+        "parallel.platform",
+        "parallel.devices",
+    ),
+    of_run=("evaluation", "data"),
+    # Every example is test.
+    without=("train", "validation", "test"),
+    epilog=_EXAMPLES,
 )
 
 
@@ -49,43 +65,50 @@ def evaluate(
     data: PathLike | None = None,
     config: Config | None = None,
     *,
+    sources: DatasetSources | None = None,
+    name: str | None = None,
     motifs: Sequence[PathLike] = (),
     progress: Progress = quiet,
     command: Sequence[str] | None = None,
 ) -> EvaluationResult:
     """Measure a trained network on held-out sequences, beside the baselines.
 
+    On other data (--data, or files of which every example is test) thresholds and baselines are those of the run's own
+    training data, and examples that trained the network are measured apart.
+
     Args:
         run: Run folder with a trained model.
-        data: Dataset folder; that of the run when left out. The evaluation on another dataset is written beside that
-            of the run, under the name of the dataset's folder. Its threshold is chosen on that dataset's own
-            validation split, and its test sequences that trained this network are counted.
-        config: The settings, of which `evaluation` and `parallel` are used; none: those of the run, with the devices
-            of this machine.
+        data: Dataset folder, of which the test split is measured; that of the run when left out.
+        config: The settings, of which `evaluation` and `parallel` are used, and for sources `data`; none: those of the
+            run, with the devices of this machine.
+        sources: Files of which every example is test, instead of a dataset.
+        name: Name of the evaluation on other data, which is written beside that of the run; none: that of the folder or
+            file.
         motifs: MEME, JASPAR, HOMER or HOCOMOCO file for the baselines on motifs, beside all that are known. Other
             motifs alone: --set evaluation.motifs=['MA0139.2'].
         progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep; none: that of this process, where it is one of ebox.
 
     Raises:
-        InputError: no model, no dataset, or a dataset of another length or other tracks.
+        InputError: no model, no dataset, a dataset of another length or other tracks, or sources that can't be read or
+            measured.
     """
     import numpy as np
 
+    from ebox.datasets.writing import write_dropped
     from ebox.evaluation.inference import predict as predict_logits
     from ebox.evaluation.protocol import evaluate as measure
     from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_model
-    from ebox.settings.reading import ParallelConfig, read_config
+    from ebox.settings.reading import read_run_settings
     from ebox.storage import run_folder
 
     folder = Path(run)
     model = load_model(folder)
-    if config is None:
-        config = read_config(folder / run_folder.CONFIG).model_copy(update={"parallel": ParallelConfig()})
+    config = read_run_settings(folder, VERB.of_run) if config is None else config
     settings = config.evaluation
-    dataset, is_own = open_dataset_of(folder, data)
-    _check_fits(dataset, model.length_bp, model.tracks)
+    found = find_evaluated(folder, model, data, sources, name, config.data, progress)
+    dataset = found.dataset
     held_out = slice(dataset.rows("validation").start, dataset.rows("test").stop)
     logits = np.full((len(dataset), len(model.tracks)), np.nan, np.float32)
     logits[held_out] = predict_logits(
@@ -96,20 +119,27 @@ def evaluate(
         mesh=make_mesh(find_local_devices(config.parallel)),
         progress=progress,
     )
-    seen = None if is_own else _mark_related(folder, dataset, progress)
-    # Of another dataset its own column says nothing of this network; without the training data nothing is known.
-    related = None if is_own else np.zeros(len(dataset), dtype=bool) if seen is None else seen
+    is_own = found.name is None
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
-    facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, related=related, progress=progress)
-    facts["command"] = find_command(command)
-    facts["seen_in_training"] = None if is_own else _count_seen(seen, dataset)
-    suffix = "" if is_own else f"-{dataset.path.resolve().name}"
+    facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, kept=found.kept, progress=progress)
+    facts |= {
+        "command": find_command(command),
+        "seen_in_training": found.count_seen(),
+        "files": list(found.files),
+        "chosen_on": found.chosen_on,
+        "quality": found.quality,
+        "test_reads": count_read(folder, dataset.hash_split("test"), found.name),
+    }
     shifts = {track["track"]: track["shift"] for track in facts["tracks"] if track["shift"] is not None}
-    _write_predictions(_with_suffix(folder / run_folder.PREDICTIONS, suffix), dataset, logits, held_out, shifts)
+    written = held_out if is_own else dataset.rows("test")
+    _write_predictions(_name(folder, run_folder.PREDICTIONS, found), dataset, logits, written, shifts)
     if is_own:
         _write_filters(folder / run_folder.FILTERS, model, dataset, progress)
         _add_seeds(folder, facts, config, progress)
-    path = _with_suffix(folder / run_folder.EVALUATION, suffix)
+    if found.log is not None:
+        with publish_file(_name(folder, run_folder.DROPPED, found)) as temporary:
+            write_dropped(temporary, found.log)
+    path = _name(folder, run_folder.EVALUATION, found)
     write_json(path, facts)
     return EvaluationResult(path, facts)
 
@@ -132,43 +162,8 @@ def _add_seeds(folder: Path, facts: Mapping[str, Any], config: Config, progress:
         track["seeds"] = describe_spread(track, {seed: other[number] for seed, other in tracks.items()}, own)
 
 
-def _mark_related(folder: Path, data: Dataset, progress: Progress) -> np.ndarray | None:
-    """For another dataset which of its examples this network has seen; None where its own dataset is missing."""
-    import numpy as np
-
-    from ebox.datasets.seen import find_seen
-
-    try:
-        own, _ = open_dataset_of(folder, None)
-    except InputError:
-        return None
-    held_out = slice(data.rows("validation").start, data.rows("test").stop)
-    related = np.zeros(len(data), dtype=bool)
-    related[held_out] = find_seen(own, data, held_out, progress)
-    return related
-
-
-def _count_seen(related: np.ndarray | None, data: Dataset) -> dict[str, int] | None:
-    """How many test sequences of another dataset this network has seen."""
-    if related is None:
-        return None
-    test = related[data.rows("test")]
-    return {"num_examples": int(test.sum()), "of": len(test)}
-
-
-def _with_suffix(path: Path, suffix: str) -> Path:
-    return path.with_name(f"{path.stem}{suffix}{path.suffix}")
-
-
-def _check_fits(data: Dataset, length_bp: int, tracks: tuple[str, ...]) -> None:
-    if data.length_bp != length_bp:
-        raise InputError(
-            f"holds sequences of {data.length_bp} bp; the model was trained on {length_bp} bp", file=data.path
-        )
-    if data.tracks != tracks:
-        raise InputError(
-            f"has the tracks {', '.join(data.tracks)}; the model gives {', '.join(tracks)}", file=data.path
-        )
+def _name(folder: Path, file: str, found: Evaluated) -> Path:
+    return folder / (file if found.name is None else name_other(file, found.name))
 
 
 def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slice, shifts: Mapping[str, float]) -> None:
@@ -221,8 +216,10 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
 
 
 def describe(result: EvaluationResult) -> str:
-    """The test metrics of each track beside the baselines, and the path of the evaluation."""
-    return f"{describe_metrics(result.facts)}\nevaluation: {result.path}"
+    """What other data hold, the test metrics of each track beside the baselines, and the path of the evaluation."""
+    quality = result.facts["quality"]
+    told = [] if quality is None else [describe_examples(quality, ("test",))]
+    return "\n".join([*told, describe_metrics(result.facts), f"evaluation: {result.path}"])
 
 
 def describe_metrics(facts: Mapping[str, Any]) -> str:
@@ -255,6 +252,11 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
             f"note: {seen['num_examples']:,} of these {seen['of']:,} test sequences, or relatives of them, trained "
             "this network"
         )
+    if facts.get("chosen_on") is not None:
+        lines.append(f"note: {say(facts['chosen_on'])}")
+    reads = facts.get("test_reads")
+    if reads is not None and reads["num_reads"] > 1:
+        lines.append(f"note: {say(reads, 'test_reads')}")
     return "\n".join(lines)
 
 

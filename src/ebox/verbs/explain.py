@@ -23,7 +23,7 @@ VERB = Verb(
     "explain",
     arguments={"run": "RUN"},
     settings=("explanation", "parallel.platform", "parallel.devices"),
-    of_run="explanation",
+    of_run=("explanation",),
 )
 
 

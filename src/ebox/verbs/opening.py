@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ebox.errors import InputError
 from ebox.progress import PathLike
-from ebox.storage.publishing import read_json
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
@@ -19,9 +18,7 @@ def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bo
     from ebox.datasets.folder import open_dataset
     from ebox.storage import run_folder
 
-    facts = read_json(folder / run_folder.DATASET)
-    if not isinstance(facts, dict) or not {"path", "fingerprint"} <= set(facts):
-        raise InputError("does not name a dataset", file=folder / run_folder.DATASET, remedy="train again")
+    facts = run_folder.read_dataset(folder)
     if dataset is not None:
         data = open_dataset(Path(dataset), verify="full")
         return data, data.fingerprint == facts["fingerprint"]

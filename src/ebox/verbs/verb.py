@@ -17,10 +17,11 @@ class Verb:
             that of the verb.
         arguments: Parameters without a flag, each with its name in the help.
         settings: Sections of the settings, or single settings, whose flags the verb takes.
-        of_run: The section of a finished run's settings that it may change; None: it reads no run's settings.
+        of_run: The sections of a finished run's settings that it may change; none: it reads no run's settings.
         options: Options with another name than their parameter, such as `{"dataset": "--for"}`.
         needed: Parameters that have a default in Python but are required on the command line.
         hidden: Parameters that are no options on the command line.
+        without: Options that this verb does not take, of a parameter that is made from several.
         epilog: Text below the options, printed unchanged.
         exit_code: Gives the exit code for a result.
     """
@@ -29,10 +30,11 @@ class Verb:
     function: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
-    of_run: str | None = None
+    of_run: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     needed: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     epilog: str | None = None
     exit_code: Callable[[Any], int] = lambda result: 0
 

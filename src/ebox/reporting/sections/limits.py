@@ -34,13 +34,15 @@ def collect(files: RunFiles) -> dict[str, Any]:
     kinds = [kind for kind in files.dataset.get("kinds", []) if kind != "positive"]
     odds = _weigh_odds(files.tracks[0]["splits"]["test"])
     limits = [note(Limit.NEGATIVES, {"kinds": kinds}), *([] if odds is None else [note(Limit.ODDS, odds)])]
+    reads = files.evaluation.get("test_reads")
+    spent = note(Limit.SPENT_ONCE, {"num_reads": None if reads is None else reads["num_reads"]})
     if files.get(run_folder.SIMULATION) is None:
         limits += [note(Limit.SPLIT, {"mode": describe_split(files)["mode"]}), note(Limit.BINDING)]
     else:
         limits.append(note(Limit.SIMULATED))
     several = any(track.get("seeds") is not None for track in files.tracks)
     limits.append(note(Limit.SEEDS if several else Limit.ONE_RUN))
-    return {"limits": [*limits, note(Limit.SPENT_ONCE), note(Limit.LIKENESS)]}
+    return {"limits": [*limits, spent, note(Limit.LIKENESS)]}
 
 
 def _weigh_odds(test: Mapping[str, Any]) -> dict[str, float] | None:

@@ -175,6 +175,17 @@ def _limit_split(limit: Mapping[str, Any]) -> str:
     return told.get(limit["mode"], given)
 
 
+def _limit_spent_once(limit: Mapping[str, Any]) -> str:
+    told = (
+        "These numbers are fair only if no setting was chosen by looking at them. Choosing among runs by their test "
+        "scores makes the best of them look better than it is."
+    )
+    if limit["num_reads"] is None:
+        return told
+    times = "once" if limit["num_reads"] == 1 else f"{limit['num_reads']:,} times"
+    return f"{told} With this network the test split was read {times}."
+
+
 def _title_split(limit: Mapping[str, Any]) -> str:
     told = {"chromosome": "Whole chromosomes were held out", "random": "A random split flatters"}
     return told.get(limit["mode"], "The split was given")
@@ -196,6 +207,7 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "kmer_too_long": "sequences of {length_bp} bp hold no {kmer}-mers",
     "no_motif_fits": "none of {num_motifs} motifs fits into sequences of {length_bp} bp",
     "one_class": "positive and negative examples are needed, and in the {in} split there is one class only",
+    "no_training_data": "the training data of the network are gone",
     "few_of_a_class": "validation has fewer than {least} examples of a class",
     "no_better_than_chance": "the network ranks validation no better than chance",
     # What a baseline is.
@@ -237,8 +249,12 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "limit_seeds": "The intervals say what another draw of test sequences, by families and loci, would change; the "
     "± over several seeds says what another training would. Neither holds the spread between "
     "laboratories.",
-    "limit_spent_once": "These numbers are fair only if no setting was chosen by looking at them. Choosing among runs "
-    "by their test scores makes the best of them look better than it is.",
+    "limit_spent_once": _limit_spent_once,
+    # Of an evaluation, in the console.
+    "chosen_on_training_data": "thresholds and baselines are those of the training data of the network",
+    "chosen_on_evaluation": "the training data of the network are gone or have changed: thresholds are those of its "
+    "earlier evaluation, there are no baselines, and whether these sequences trained it is not known",
+    "test_reads": "these test sequences were measured {num_reads:,} times with this network",
     "limit_likeness": "A filter that resembles a known motif fires on sequences like it. It does not prove which "
     "protein binds there: families of factors share motifs.",
     "title_limit_negatives": "The negatives set the difficulty",

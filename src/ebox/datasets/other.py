@@ -1,0 +1,179 @@
+"""Data that a network is measured on and was not trained for: every example is test, or the test split of a dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ebox.datasets.build import gather_examples, start_build
+from ebox.datasets.cleaning import measure_gc, measure_n
+from ebox.datasets.examples import DropLog, Examples
+from ebox.datasets.families import link_relatives
+from ebox.datasets.folder import SPLITS, Dataset
+from ebox.datasets.quality import report_quality
+from ebox.datasets.seen import audit_against, find_seen
+from ebox.datasets.similarity import cluster_similar
+from ebox.datasets.sources import DatasetSources
+from ebox.datasets.splits import link_examples
+from ebox.errors import InputError
+from ebox.progress import Progress, quiet
+from ebox.settings.reading import DataConfig
+
+# What an evaluation reads of the table of examples.
+_COLUMNS = ("name", "kind", "split", "chrom", "start", "end", "cluster", "relative")
+_MADE = ("shuffled", "matched")
+
+
+@dataclass(frozen=True)
+class OtherData:
+    """The training and validation splits of a network with test examples of other data.
+
+    `is_known` says whether the training data are there: without them there are no examples of these two splits, and
+    nothing is known of relatives. `quality` and `log` are those of a build; None for a dataset that was built before.
+    """
+
+    dataset: Dataset
+    is_known: bool
+    quality: dict[str, Any] | None = None
+    log: DropLog | None = None
+
+
+def choose_made(config: DataConfig, sources: DatasetSources, trained_kinds: Sequence[str]) -> DataConfig:
+    """The settings with the negatives that are made for sources: none beside given ones, else those of the training.
+
+    Args:
+        config: Settings; `negatives` stay as they are where they are set.
+        sources: The files.
+        trained_kinds: The kinds of the dataset of the network.
+
+    Raises:
+        InputError: there are no negatives, and those of the training were given.
+    """
+    if config.negatives is not None:
+        return config
+    if sources.negatives or sources.table is not None:
+        return config.model_copy(update={"negatives": ("given",)})
+    made = tuple(kind for kind in _MADE if kind in trained_kinds)
+    if not made:
+        raise InputError(
+            "there are no negatives, and those of the training were given in a file, so none can be made like them",
+            file=sources.positives if sources.peaks is None else sources.peaks,
+            remedy="give --negatives FILE, or have others made: --negative-kinds shuffled",
+        )
+    return config.model_copy(update={"negatives": made})
+
+
+def read_other(
+    config: DataConfig, sources: DatasetSources, trained: Dataset | None, *, path: Path, progress: Progress = quiet
+) -> OtherData:
+    """Read, clean and label sources as `build_dataset` does; every example is test.
+
+    Args:
+        config: How to clean; with the length and the track of the network.
+        sources: The files.
+        trained: The dataset of the network; None where it is gone.
+        path: The file that the others belong to.
+        progress: Called with the stage, the number done and the number in all.
+
+    Raises:
+        InputError: input that can't be read, files that don't go together, or examples of one class only.
+    """
+    build = start_build(config, sources, progress)
+    build.has_free_length = False
+    examples = gather_examples(build)
+    examples = replace(examples, split=np.full(len(examples), SPLITS.index("test"), dtype=np.int8))
+    cluster = _cluster(examples, config, progress)
+    audit = audit_against(trained, examples, progress)
+    gc, n_fraction = measure_gc(examples.codes), measure_n(examples.codes)
+    quality = report_quality(
+        examples,
+        build.kinds,
+        build.log,
+        gc=gc,
+        n_fraction=n_fraction,
+        cluster=cluster,
+        made=build.made,
+        split={"mode": "test"},
+        num_near_positives=build.num_near_positives,
+        audit=audit.report,
+    )
+    # Of the splits that were trained on, the report of their own dataset tells.
+    quality["warnings"] = [each for each in quality["warnings"] if each.get("of") in (None, "test")]
+    table = _tabulate(examples, build.kinds, cluster)
+    test = _make_dataset(path, config, examples.codes, examples.targets, table, {"test": len(examples)})
+    related = audit.relative[-len(examples) :] >= 0
+    return OtherData(_join(trained, test, related), trained is not None, quality, build.log)
+
+
+def take_test(trained: Dataset | None, other: Dataset, progress: Progress = quiet) -> OtherData:
+    """The test split of another dataset beside the training and validation splits of the network's own."""
+    rows = other.rows("test")
+    num = rows.stop - rows.start
+    related = np.zeros(num, dtype=bool) if trained is None else find_seen(trained, other, rows, progress)
+    return OtherData(_join(trained, other, related), trained is not None)
+
+
+def _cluster(examples: Examples, config: DataConfig, progress: Progress) -> np.ndarray:
+    """Like sequences and families, which count once where an interval is estimated."""
+    cluster = link_examples(examples, cluster_similar(examples.codes, config.max_similarity, progress=progress))
+    if config.keep_families and config.max_similarity < 1.0:
+        cluster, _, _ = link_relatives(examples.codes, cluster, [np.arange(len(examples))], progress)
+    return cluster
+
+
+def _tabulate(examples: Examples, kinds: Sequence[str], cluster: np.ndarray) -> Any:
+    import polars
+
+    placed = examples.has_place
+    columns = {
+        "name": examples.names,
+        "kind": [kinds[number] for number in examples.kind.tolist()],
+        "split": ["test"] * len(examples),
+        "chrom": [chrom if known else None for chrom, known in zip(examples.chrom.tolist(), placed, strict=True)],
+        "start": [at if at >= 0 else None for at in examples.start.tolist()],
+        "end": [at if at >= 0 else None for at in examples.end.tolist()],
+        "cluster": cluster.astype(np.int64),
+    }
+    text = dict.fromkeys(("name", "kind", "split", "chrom"), polars.String)
+    return polars.DataFrame(columns, schema_overrides={**text, "start": polars.Int64, "end": polars.Int64})
+
+
+def _make_dataset(
+    path: Path, config: DataConfig, codes: np.ndarray, targets: np.ndarray, table: Any, sizes: dict[str, int]
+) -> Dataset:
+    """A dataset in memory; its fingerprint is over the codes and targets of its test split."""
+    edges = np.cumsum([0, *(sizes.get(name, 0) for name in SPLITS)]).tolist()
+    splits = {name: {"start": edges[at], "stop": edges[at + 1]} for at, name in enumerate(SPLITS)}
+    manifest = {"tracks": [config.track], "splits": splits, "fingerprint": ""}
+    made = Dataset(path, manifest, config, codes, targets, table)
+    return replace(made, manifest={**manifest, "fingerprint": made.hash_split("test")})
+
+
+def _join(trained: Dataset | None, other: Dataset, related: np.ndarray) -> Dataset:
+    """Train and validation of one dataset and test of another; `related`: which of these have a relative in train."""
+    import polars
+
+    rows = other.rows("test")
+    relative = polars.Series("relative", related).replace_strict({True: 0, False: None}, return_dtype=polars.Int64)
+    columns = [name for name in _COLUMNS if name != "relative"]
+    parts = [other.examples[rows.start : rows.stop].select(columns).with_columns(relative)]
+    codes, targets = [other.codes[rows]], [other.targets[rows]]
+    edge = 0
+    if trained is not None:
+        edge = trained.rows("validation").stop
+        parts.insert(0, trained.examples[:edge].select(_COLUMNS))
+        codes.insert(0, trained.codes[:edge])
+        targets.insert(0, trained.targets[:edge])
+    first = 0 if trained is None else trained.rows("validation").start
+    edges = [0, first, edge, edge + rows.stop - rows.start]
+    splits = {name: {"start": edges[at], "stop": edges[at + 1]} for at, name in enumerate(SPLITS)}
+    manifest = {"tracks": list(other.tracks), "splits": splits, "fingerprint": other.fingerprint}
+    table = polars.concat(parts, how="vertical_relaxed")
+    return Dataset(
+        Path(os.path.abspath(other.path)), manifest, other.config, np.concatenate(codes), np.concatenate(targets), table
+    )
