@@ -298,6 +298,10 @@ def test_without_its_training_data_a_network_keeps_its_threshold_and_has_no_base
     said = describe_metrics(facts)
     assert "not fitted: the training data of the network are gone" in said
     assert "whether these sequences trained it is not known" in said
+    (folder / "evaluation.json").unlink()
+    facts = evaluate(folder, sources=read_sources(table=others / "strangers.csv"), config=_quick(folder)).facts
+    assert (facts["tracks"][0]["threshold"]["value"], facts["chosen_on"]) == (0.5, "chosen_on_nothing")
+    assert "calls are made at 0.5" in describe_metrics(facts)
 
 
 def test_a_training_that_begins_again_forgets_what_was_measured(finished: RunResult, tmp_path: Path):

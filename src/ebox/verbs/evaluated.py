@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ebox.models.files import LoadedModel
     from ebox.settings.reading import DataConfig
 
-_NAME = re.compile(r"[\w+][\w.+-]*")
+# Part of a file name, on every system.
+_NAME = re.compile(r'[^/\\:*?"<>|\x00-\x1f]{1,100}')
 _ENDINGS = re.compile(r"(\.(fa|fasta|fna|fas|txt|csv|tsv|seq|bed|narrowPeak))?(\.(gz|bgz))?$")
 
 
@@ -31,8 +32,9 @@ class ChosenOn(Code):
     """Where the thresholds for other data come from, and what the baselines were fitted to."""
 
     TRAINING_DATA = "chosen_on_training_data"
-    # The training data are gone.
+    # The training data are gone; the network was measured before that, or not.
     EVALUATION = "chosen_on_evaluation"
+    NOTHING = "chosen_on_nothing"
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,9 @@ def _read_sources(
 def _describe(run: Path, name: str, files: tuple[str, ...], found: OtherData) -> Evaluated:
     from ebox.evaluation.reading import read_kept
 
-    chosen_on = ChosenOn.TRAINING_DATA if found.is_known else ChosenOn.EVALUATION
     kept = None if found.is_known else read_kept(run)
+    without = ChosenOn.EVALUATION if kept else ChosenOn.NOTHING
+    chosen_on = ChosenOn.TRAINING_DATA if found.is_known else without
     return Evaluated(found.dataset, name, files, chosen_on, kept, found.quality, found.log)
 
 
@@ -177,7 +180,7 @@ def _check_name(run: Path, name: str, files: tuple[str, ...]) -> str:
 
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} can't be the name of an evaluation: letters, digits and _ . + - can",
+            f"{name!r} can't be the name of an evaluation, which is part of the names of its files",
             file=files[0],
             remedy="give one: --name NAME",
         )
@@ -200,9 +203,13 @@ def _check_name(run: Path, name: str, files: tuple[str, ...]) -> str:
 def _check_fits(data: Dataset, model: LoadedModel) -> None:
     if data.length_bp != model.length_bp:
         raise InputError(
-            f"holds sequences of {data.length_bp} bp; the model was trained on {model.length_bp} bp", file=data.path
+            f"holds sequences of {data.length_bp} bp; the model was trained on {model.length_bp} bp",
+            file=data.path,
+            remedy=f"build it with --length {model.length_bp}, or give its files here: --table, --positives or --peaks",
         )
     if data.tracks != model.tracks:
         raise InputError(
-            f"has the tracks {', '.join(data.tracks)}; the model gives {', '.join(model.tracks)}", file=data.path
+            f"has the tracks {', '.join(data.tracks)}; the model gives {', '.join(model.tracks)}",
+            file=data.path,
+            remedy=f"build it with --set data.track={model.tracks[0]}, if that is what its positives have in common",
         )

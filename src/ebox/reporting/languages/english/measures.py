@@ -191,6 +191,8 @@ def _title_split(limit: Mapping[str, Any]) -> str:
     return told.get(limit["mode"], "The split was given")
 
 
+GONE = "the training data of the network are gone or have changed"
+UNKNOWN = "there are no baselines, and whether these sequences trained it is not known"
 TELLS = "The network tells “{track}” sequences from the others"
 MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     # What could not be measured or fitted.
@@ -252,8 +254,8 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "limit_spent_once": _limit_spent_once,
     # Of an evaluation, in the console.
     "chosen_on_training_data": "thresholds and baselines are those of the training data of the network",
-    "chosen_on_evaluation": "the training data of the network are gone or have changed: thresholds are those of its "
-    "earlier evaluation, there are no baselines, and whether these sequences trained it is not known",
+    "chosen_on_evaluation": f"{GONE}: thresholds are those of its earlier evaluation, {UNKNOWN}",
+    "chosen_on_nothing": f"{GONE}, and it was not measured before: calls are made at 0.5, {UNKNOWN}",
     "test_reads": "these test sequences were measured {num_reads:,} times with this network",
     "limit_likeness": "A filter that resembles a known motif fires on sequences like it. It does not prove which "
     "protein binds there: families of factors share motifs.",
