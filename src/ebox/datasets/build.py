@@ -25,7 +25,7 @@ from ebox.datasets.cleaning import (
 from ebox.datasets.contigs import check_chroms, compare_bases
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
 from ebox.datasets.families import link_relatives
-from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
+from ebox.datasets.folder import MANIFEST, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.quality import REGION_ROLES, Beware
 from ebox.datasets.reading import (
@@ -33,6 +33,7 @@ from ebox.datasets.reading import (
     check_lengths,
     choose_length,
     cut_source,
+    find_label,
     locate_positives,
     read_peaks,
     read_source,
@@ -44,7 +45,7 @@ from ebox.datasets.sources import (
     check_sources,
     choose_given,
     choose_kinds,
-    is_places,
+    list_reads,
     name_kinds,
 )
 from ebox.datasets.splits import (
@@ -197,21 +198,16 @@ def _read(build: _Build) -> Examples:
     """Read all sources and cut them to one length."""
     files, config = build.files, build.config
     raw = []
-    negatives = [(path, kind, is_places(path)) for kind, path in enumerate(files.negatives, start=1)]
-    reads = [
-        *((files.splits[name], name, True, number, 1) for number, name in enumerate(SPLITS) if files.splits),
-        *((path, "table", True, -1, 1) for path in [files.table] if path is not None),
-        *((path, "positives", False, -1, 1) for path in [files.positives] if path is not None),
-        *((path, "negatives", False, -1, kind) for path, kind, holds_places in negatives if not holds_places),
-    ]
-    for number, (path, role, labelled, split, kind) in enumerate(reads):
+    reads, places = list_reads(files)
+    for number, (path, role, split, kind) in enumerate(reads):
         build.progress(f"reading {path.name}", number, len(reads))
+        labelled = find_label(role) is None
         raw.append(read_source(path, role, labelled=labelled, split=split, negative_kind=kind))
     if files.peaks is not None:
         length_bp = PEAK_LENGTH_BP if config.length_bp is None else config.length_bp
         parts = [_read_peaks(build, files.peaks, length_bp, 0)]
     else:
-        length_bp = choose_length([part for part in raw if part.source.role != "negatives"], config.length_bp)
+        length_bp = choose_length([part for part in raw if find_label(part.source.role) != 0], config.length_bp)
         parts = []
     if config.length_bp is None:
         check_lengths(raw, length_bp)
@@ -219,7 +215,7 @@ def _read(build: _Build) -> Examples:
         if "matched" in build.made_kinds:
             build.bound += locate_positives(part)
         parts.append(cut_source(part, length_bp, build.log))
-    parts += [_read_peaks(build, path, length_bp, kind) for path, kind, holds_places in negatives if holds_places]
+    parts += [_read_peaks(build, path, length_bp, kind) for path, kind in places]
     return concatenate(parts)
 
 
@@ -282,13 +278,20 @@ def _check_classes(build: _Build, examples: Examples) -> None:
         raise InputError(
             f"there are positives only, no negatives{dropped}",
             file=examined[-1],
-            remedy=_shorten(build) or 'give --negatives, or let ebox make them: --set data.negatives=["shuffled"]',
+            remedy=_shorten(build) or _ask_for_negatives(build.files),
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
         raise InputError(
             f"{int((~positive).sum()):,} negatives are given, but data.negatives leaves them out",
             remedy='add "given" to data.negatives, or leave the negatives out of the files',
         )
+
+
+def _ask_for_negatives(files: DatasetSources) -> str:
+    if files.splits:
+        return "give tables with both labels, or positives and negatives apart: --train and --train-negatives, ..."
+    more = "rows with label 0" if files.table else "--negatives"
+    return f"give {more}, or let ebox make negatives: --set data.negatives=['shuffled']"
 
 
 def _shorten(build: _Build) -> str | None:

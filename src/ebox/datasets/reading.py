@@ -42,7 +42,7 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1, negat
 
     Args:
         path: FASTA or a table.
-        role: "positives", "negatives", "table" or the name of a split.
+        role: "positives", "negatives", "table", or the name of a split, alone or before "positives" or "negatives".
         labelled: The file must be a table with labels.
         split: Index of the split that the file is for; -1: of none.
         negative_kind: Kind of records with label 0, or of all in a file of negatives; positives have kind 0.
@@ -61,9 +61,14 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1, negat
     return RawSource(Source(str(path), role, len(sequences), digest.hexdigest()), sequences, split, negative_kind)
 
 
+def find_label(role: str) -> int | None:
+    """The label of every record of a file with this role; None: each record has its own."""
+    return {"positives": 1, "negatives": 0}.get(role.rpartition(" ")[2])
+
+
 def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
     """Raise InputError where a file of positives has a label 0, or a file of negatives a label 1."""
-    expected = {"positives": 1, "negatives": 0}.get(role)
+    expected, split = find_label(role), role.rpartition(" ")[0]
     if sequences.labels is None or expected is None:
         return
     wrong = np.flatnonzero(sequences.labels != expected)
@@ -74,7 +79,9 @@ def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
             file=path,
             line=int(sequences.lines[row]),
             record=sequences.names[row],
-            remedy="give a file with both labels as --table",
+            remedy=f"give a file with both labels as --{split}, and no --{split}-negatives"
+            if split
+            else "give a file with both labels as --table",
         )
 
 
@@ -97,7 +104,7 @@ def check_lengths(raw: Sequence[RawSource], length_bp: int) -> None:
     """Raise InputError for a file of negatives most of which are shorter than a length that nobody asked for."""
     for part in raw:
         lengths = part.sequences.lengths
-        if part.source.role == "negatives" and np.median(lengths) < length_bp:
+        if find_label(part.source.role) == 0 and np.median(lengths) < length_bp:
             reached = choose_length([part], None)
             raise InputError(
                 f"{int((lengths < length_bp).sum()):,} of its {len(lengths):,} sequences are shorter than the "
@@ -128,10 +135,8 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
         start = np.where(start >= 0, start + skipped_of_place, -1)
     else:
         start = np.where(start >= 0, start + skipped, -1)
-    if sequences.labels is None or raw.source.role in ("positives", "negatives"):
-        target = np.full(len(kept), int(raw.source.role == "positives"), dtype=np.uint8)
-    else:
-        target = sequences.labels[kept].astype(np.uint8)
+    label = find_label(raw.source.role)
+    target = (np.full(len(sequences), label) if label is not None else sequences.labels)[kept].astype(np.uint8)
     log.sources.append(replace(raw.source, cropped=int((lengths > length_bp).sum())))
     return make_examples(
         _cut_codes(sequences, kept, skipped, length_bp),

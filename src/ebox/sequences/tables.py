@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 
@@ -78,6 +78,8 @@ def parse_table(
     """
     rows = _iter_rows(blocks, source)
     line, header = next(rows, (1, []))
+    if header and header[0].startswith(">"):
+        _refuse_fasta(header[0], source, line)
     sequence_at = _find_column(header, sequence_column, source, line)
     label_at = None
     if labels == "required" or (labels == "optional" and label_column in header):
@@ -115,6 +117,16 @@ def parse_table(
         np.array(lines, np.int64),
         source,
         None if label_at is None else np.array(values, np.float32),
+    )
+
+
+def _refuse_fasta(header: str, source: str, line: int) -> NoReturn:
+    raise InputError(
+        f"looks like FASTA, which has no labels: found {header[:30]!r}, the names of columns expected",
+        file=source,
+        line=line,
+        remedy="give positives and negatives as two files: --positives and --negatives; of given splits --train and "
+        "--train-negatives, --validation and --validation-negatives, --test and --test-negatives",
     )
 
 
