@@ -38,19 +38,23 @@ from ebox.datasets.reading import (
     read_peaks,
     read_source,
 )
+from ebox.datasets.repeats import Repeats
 from ebox.datasets.similarity import SketchIndex, cluster_similar, index_sketches
 from ebox.datasets.sources import (
     DatasetSources,
+    ask_for_negatives,
     check_apart,
     check_sources,
     choose_given,
     choose_kinds,
+    is_matching_repeats,
     list_reads,
     name_kinds,
 )
 from ebox.datasets.splits import (
     check_splits,
     choose_split,
+    describe_split,
     draw_balanced,
     explain_split,
     link_examples,
@@ -83,9 +87,10 @@ class _Build:
     progress: Progress
     kinds: list[str]
     log: DropLog = field(default_factory=DropLog)
-    made: dict[str, dict[str, int]] = field(default_factory=dict)
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
     num_near_positives: int = 0
     genome: Genome | None = None
+    repeats: Repeats | None = None
     blacklist: Intervals | None = None
     bound: list[Intervals] = field(default_factory=list)
     sketched: tuple[np.ndarray, SketchIndex] | None = None
@@ -278,20 +283,13 @@ def _check_classes(build: _Build, examples: Examples) -> None:
         raise InputError(
             f"there are positives only, no negatives{dropped}",
             file=examined[-1],
-            remedy=_shorten(build) or _ask_for_negatives(build.files),
+            remedy=_shorten(build) or ask_for_negatives(build.files),
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
         raise InputError(
             f"{int((~positive).sum()):,} negatives are given, but data.negatives leaves them out",
             remedy='add "given" to data.negatives, or leave the negatives out of the files',
         )
-
-
-def _ask_for_negatives(files: DatasetSources) -> str:
-    if files.splits:
-        return "give tables with both labels, or positives and negatives apart: --train and --train-negatives, ..."
-    more = "rows with label 0" if files.table else "--negatives"
-    return f"give {more}, or let ebox make negatives: --set data.negatives=['shuffled']"
 
 
 def _shorten(build: _Build) -> str | None:
@@ -319,11 +317,15 @@ def _add_negatives(build: _Build, examples: Examples) -> Examples:
         parts.append(made)
     examples = drop_made_repeats(concatenate(parts), len(examples), build.log)
     wanted = max(1, round(len(rows) * build.config.negative_ratio))
+    if build.repeats is not None:
+        build.repeats.measure(examples, build.log)
     for kind in build.made_kinds:
         num = int((examples.kind == build.kinds.index(kind)).sum())
         build.made[kind] = {"wanted": wanted, "made": num}
         if num == 0:
             raise InputError(f"no {kind} negatives could be made for {len(rows):,} positives", remedy=_REMEDIES[kind])
+    if build.repeats is not None and is_matching_repeats(build.config, build.files):
+        build.made["matched"]["repeats"] = build.repeats.describe()
     return examples
 
 
@@ -343,7 +345,13 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
         first = build.log.sources[0]
         check_chroms(positives.chrom, genome, first.path, build.log, said_by="headers")
         compare_bases(positives, genome, first.path, build.log)
-    return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress)
+    regions = None if build.files.repeats is None else build.read_intervals(build.files.repeats, "repeats")
+    repeats = build.repeats = Repeats(genome, regions)
+    is_matching = is_matching_repeats(build.config, build.files)
+    if is_matching:
+        repeats.check(positives, build.log)
+    matched = repeats if is_matching else None
+    return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress, matched)
 
 
 def _split(
@@ -380,7 +388,7 @@ def _split(
         examples, config.max_similarity, config.seed, index=index, suspects=suspects, progress=build.progress
     )
     why = explain_split(examples, config.split, mode)
-    return examples, cluster, {**_describe_split(config, mode), **why, "num_cut_links": num_cut}, audit
+    return examples, cluster, {**describe_split(config, mode), **why, "num_cut_links": num_cut}, audit
 
 
 def _describe_losses(log: DropLog) -> str:
@@ -391,12 +399,3 @@ def _describe_losses(log: DropLog) -> str:
         if each["code"] == Beware.UNKNOWN_CHROMS
     ]
     return ", ".join([*([log.describe()] if log.counts else []), *lacking])
-
-
-def _describe_split(config: DataConfig, mode: str) -> dict[str, Any]:
-    if mode == "random":
-        return {"mode": mode, "fractions": list(config.split_fractions), "seed": config.seed}
-    if mode == "chromosome":
-        chroms = {"validation": list(config.validation_chroms), "test": list(config.test_chroms)}
-        return {"mode": mode, "chroms": chroms}
-    return {"mode": mode, "cleaned": config.clean_given_splits}

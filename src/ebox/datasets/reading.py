@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PEAK_LENGTH_BP = 200
 MAX_SHORT_SHARE = 0.05
+# The name of the length before cutting among what tells the classes apart.
+LENGTH = "length_bp"
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,9 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
         start = np.where(start >= 0, start + skipped_of_place, -1)
     else:
         start = np.where(start >= 0, start + skipped, -1)
-    label = find_label(raw.source.role)
-    target = (np.full(len(sequences), label) if label is not None else sequences.labels)[kept].astype(np.uint8)
+    labels = _label(raw)
+    log.measure(LENGTH, np.where(labels == 1, 0, raw.negative_kind), lengths)
+    target = labels[kept]
     log.sources.append(replace(raw.source, cropped=int((lengths > length_bp).sum())))
     return make_examples(
         _cut_codes(sequences, kept, skipped, length_bp),
@@ -151,6 +154,13 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
         strand=strand,
         split=raw.split,
     )
+
+
+def _label(raw: RawSource) -> UInt8[np.ndarray, " record"]:
+    label = find_label(raw.source.role)
+    if label is None and raw.sequences.labels is not None:
+        return raw.sequences.labels.astype(np.uint8)
+    return np.full(len(raw.sequences), 0 if label is None else label, dtype=np.uint8)
 
 
 def locate_positives(raw: RawSource) -> list[Intervals]:

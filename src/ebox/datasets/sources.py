@@ -28,13 +28,14 @@ class DatasetSources:
     genome: Path | None = None
     blacklist: Path | None = None
     avoid: tuple[Path, ...] = ()
+    repeats: Path | None = None
     table: Path | None = None
     splits: Mapping[str, Path] = field(default_factory=dict)
     split_negatives: Mapping[str, Path] = field(default_factory=dict)
 
     def list_files(self) -> dict[str, Path]:
         """Every input file by what it is."""
-        single = ("positives", "peaks", "genome", "blacklist", "table")
+        single = ("positives", "peaks", "genome", "blacklist", "repeats", "table")
         files = {name: path for name in single if (path := getattr(self, name)) is not None}
         files |= {f"negatives {number}": path for number, path in enumerate(self.negatives)}
         files |= {f"avoid {number}": path for number, path in enumerate(self.avoid)}
@@ -48,6 +49,7 @@ def read_sources(
     genome: PathLike | None = None,
     blacklist: PathLike | None = None,
     avoid: Sequence[PathLike] = (),
+    repeats: PathLike | None = None,
     table: PathLike | None = None,
     train: PathLike | None = None,
     validation: PathLike | None = None,
@@ -65,6 +67,7 @@ def read_sources(
         genome: Genome: FASTA, plain or bgzip.
         blacklist: Regions to leave out: BED.
         avoid: Peaks of another set, from which negatives are kept away: BED.
+        repeats: Repeats of the genome, of which matched negatives take the share of the positives: BED.
         table: CSV or TSV with the columns sequence and label.
         train: A given train split: table as above, or its positives (FASTA); needs those of validation and test.
         validation: A given validation split.
@@ -73,7 +76,8 @@ def read_sources(
         validation_negatives: Negatives of a given validation split, where --validation holds its positives.
         test_negatives: Negatives of a given test split, where --test holds its positives.
     """
-    one = {"positives": positives, "peaks": peaks, "genome": genome, "blacklist": blacklist, "table": table}
+    one = {"positives": positives, "peaks": peaks, "genome": genome, "blacklist": blacklist}
+    one |= {"repeats": repeats, "table": table}
     splits = {"train": train, "validation": validation, "test": test}
     found: dict[str, Any] = {name: Path(path) for name, path in one.items() if path is not None}
     unbound = {"train": train_negatives, "validation": validation_negatives, "test": test_negatives}
@@ -111,7 +115,7 @@ def check_sources(sources: DatasetSources) -> None:
             remedy="give --genome genome.fa",
         )
     _check_given_splits(sources)
-    unused = [name for name in ("genome", "blacklist", "avoid") if sources.splits and getattr(sources, name)]
+    unused = [name for name in ("genome", "blacklist", "avoid", "repeats") if sources.splits and getattr(sources, name)]
     if unused:
         raise InputError(
             f"--{unused[0]} can't be used with given splits, which are kept as they are",
@@ -177,6 +181,14 @@ def is_places(path: Path) -> bool:
     return path.is_file() and is_bed(next(iter_bytes(path, 1 << 16), b""))
 
 
+def ask_for_negatives(files: DatasetSources) -> str:
+    """What to do where files hold positives only."""
+    if files.splits:
+        return "give tables with both labels, or positives and negatives apart: --train and --train-negatives, ..."
+    more = "rows with label 0" if files.table else "--negatives"
+    return f"give {more}, or let ebox make negatives: --set data.negatives=['shuffled']"
+
+
 def check_apart(sources: DatasetSources, out: Path) -> None:
     """Raise InputError when `out` is an input file or a folder that holds one, since writing would remove it."""
     # Unlike Path.resolve, realpath does not raise on a loop of links; the reader reports it.
@@ -213,6 +225,13 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
         )
     if "matched" in made and sources.genome is None:
         raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
+    if (sources.repeats or config.match_repeats) and "matched" not in made:
+        raise InputError(
+            "repeats are to be matched, but no matched negatives are made",
+            file=sources.repeats,
+            remedy="give --genome, and add matched to --negative-kinds (as given,matched); or leave --repeats and "
+            "--match-repeats out",
+        )
     needs_genome = sources.peaks is not None or any(map(is_places, sources.negatives))
     if sources.genome is not None and not needs_genome and "matched" not in made:
         raise InputError(
@@ -221,6 +240,11 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
             remedy="add matched to --negative-kinds (as given,matched), or leave --genome out",
         )
     return made
+
+
+def is_matching_repeats(config: DataConfig, sources: DatasetSources) -> bool:
+    """Whether matched negatives take the share of repeats of the positives, too."""
+    return sources.repeats is not None if config.match_repeats is None else config.match_repeats
 
 
 def choose_given(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]:

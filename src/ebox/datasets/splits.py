@@ -247,3 +247,13 @@ def _remedy(examples: Examples, config: DataConfig, mode: str) -> str:
         f"test_chroms {', '.join(config.test_chroms)}: choose others that the data has, or "
         "--set data.split=random"
     )
+
+
+def describe_split(config: DataConfig, mode: str) -> dict[str, Any]:
+    """The mode of the split and its settings."""
+    if mode == "random":
+        return {"mode": mode, "fractions": list(config.split_fractions), "seed": config.seed}
+    if mode == "chromosome":
+        chroms = {"validation": list(config.validation_chroms), "test": list(config.test_chroms)}
+        return {"mode": mode, "chroms": chroms}
+    return {"mode": mode, "cleaned": config.clean_given_splits}
