@@ -60,7 +60,7 @@ def _build(out: Path, files: dict[str, Path], **settings: Any) -> Dataset:
 
 def _shares(dataset: Dataset) -> tuple[float, float]:
     """The share of repeats of the positives and of the matched negatives, counted from the mask itself."""
-    masks, table = _is_repeat(), dataset.read_examples()
+    masks, table = _is_repeat(), dataset.examples
     rows = zip(table["kind"], table["chrom"], table["start"], strict=True)
     found = [(kind, masks[chrom][start : start + LENGTH].mean()) for kind, chrom, start in rows]
     return tuple(float(np.mean([share for each, share in found if each == kind])) for kind in ("positive", "matched"))
@@ -109,7 +109,7 @@ def test_repeats_of_a_file_may_be_measured_and_not_matched(tmp_path: Path):
 
 
 def test_what_falls_short_is_counted_and_said_with_its_repeats(tmp_path: Path):
-    dataset = _build(tmp_path / "out", _write(tmp_path), match_repeats=True, negative_ratio=8.0)
+    dataset = _build(tmp_path / "out", _write(tmp_path), match_repeats=True, negative_ratio=5.0)
     made = dataset.quality["made"]["matched"]
     assert made["made"] < made["wanted"]
     (told,) = [say(each) for each in dataset.quality["warnings"] if each["code"] == "few_made"]
