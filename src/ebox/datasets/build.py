@@ -27,7 +27,7 @@ from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatena
 from ebox.datasets.families import link_relatives
 from ebox.datasets.folder import MANIFEST, Dataset, hash_file, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
-from ebox.datasets.quality import REGION_ROLES, Beware
+from ebox.datasets.quality import REGION_ROLES, describe_losses
 from ebox.datasets.reading import (
     PEAK_LENGTH_BP,
     check_lengths,
@@ -379,7 +379,7 @@ def _split(
         build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "")
         keep = np.setdiff1d(np.arange(len(examples)), out)
         examples, cluster, suspects = examples.take(keep), cluster[keep], suspects[keep]
-    check_splits(examples, config, mode, _describe_losses(build.log), cluster=cluster)
+    check_splits(examples, config, mode, describe_losses(build.log), cluster=cluster)
     if mode != "random" and join_families:
         held_out = [np.flatnonzero(examples.split == number) for number in (1, 2)]
         cluster, num_cut, _ = link_relatives(examples.codes, cluster, held_out, build.progress)
@@ -389,13 +389,3 @@ def _split(
     )
     why = explain_split(examples, config.split, mode)
     return examples, cluster, {**describe_split(config, mode), **why, "num_cut_links": num_cut}, audit
-
-
-def _describe_losses(log: DropLog) -> str:
-    """What was dropped, and what lies where the genome has nothing, in words."""
-    lacking = [
-        f"{each['num']:,} records on chromosomes that the genome lacks, such as {', '.join(each['chroms'])}"
-        for each in log.notes
-        if each["code"] == Beware.UNKNOWN_CHROMS
-    ]
-    return ", ".join([*([log.describe()] if log.counts else []), *lacking])

@@ -279,3 +279,13 @@ def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     dropped = sum(num for reason, num in report["dropped"].items() if reason != Dropped.NOT_DRAWN)
     if dropped > LOSS_WARNING * records:
         yield note(Beware.MANY_DROPPED, {"num": dropped, "records": records})
+
+
+def describe_losses(log: DropLog) -> str:
+    """What was dropped, and what lies where the genome has nothing, in words."""
+    lacking = [
+        f"{each['num']:,} records on chromosomes that the genome lacks, such as {', '.join(each['chroms'])}"
+        for each in log.notes
+        if each["code"] == Beware.UNKNOWN_CHROMS
+    ]
+    return ", ".join([*([log.describe()] if log.counts else []), *lacking])

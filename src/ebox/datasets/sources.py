@@ -227,7 +227,7 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
         raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
     if (sources.repeats or config.match_repeats) and "matched" not in made:
         raise InputError(
-            "repeats are to be matched, but no matched negatives are made",
+            "the repeats of matched negatives are asked for, but no matched negatives are made",
             file=sources.repeats,
             remedy="give --genome, and add matched to --negative-kinds (as given,matched); or leave --repeats and "
             "--match-repeats out",

@@ -60,7 +60,7 @@ def describe(data: Dataset) -> str:
     for kind, counts in quality["kinds"].items():
         lines.append(f"  {kind:<24}{counts['train']:>10,}{counts['validation']:>12,}{counts['test']:>10,}")
     lines += [f"  {say(source, 'centres')}" for source in quality["sources"] if source.get("on_summits") is not None]
-    lines += [f"  {say(shares)}" for shares in _list_shares(quality)]
+    lines += [f"  {say(shares, 'masked_shares')}" for shares in _list_shares(quality)]
     lines.append(f"  split: {say({'chroms': None, 'fractions': None, **quality['split']}, 'split')}")
     for reason, count in quality["dropped"].items():
         lines.append(f"  dropped, {say(reason)}: {count:,}")
@@ -70,8 +70,8 @@ def describe(data: Dataset) -> str:
 
 
 def _list_shares(quality: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The share of repeats by kind, where it is known; as a note."""
+    """The share of repeats by kind, where it is known."""
     shares = {kind: of["masked"]["mean"] for kind, of in quality["confounds"].items() if "masked" in of}
     if "positive" in shares:
         alone = quality["made"].get("matched", {}).get("repeats", {}).get("by_gc_alone")
-        yield {"code": "masked_shares", "positive": shares.pop("positive"), "kinds": shares, "by_gc_alone": alone}
+        yield {"positive": shares.pop("positive"), "kinds": shares, "by_gc_alone": alone}
