@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import processes
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import SPLITS
 from ebox.datasets.sources import DatasetSources, read_sources
@@ -87,6 +89,28 @@ def test_what_is_not_clear_is_refused_with_a_remedy(tmp_path: Path):
         with pytest.raises(InputError, match=problem):
             _build(tmp_path / "out", **files)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["{}|{}|training", "{} label={}", "{}|{}", "{} {}"])
+def test_labels_in_headers_are_parted_by_the_command_that_is_named(tmp_path: Path, form: str):
+    rows = _rows(80, 3)
+    text = "".join(f">{form.format(f's{number}', number % 2)}\n{row}\n" for number, row in enumerate(rows))
+    (tmp_path / "OLD").write_text(text)
+    with pytest.raises(InputError) as refused:
+        _build(tmp_path / "out", table=tmp_path / "OLD")
+    commands = refused.value.remedy.partition("may name a label: ")[2].split(" and ")
+    for command in commands:
+        processes.run(["sh", "-c", command], cwd=tmp_path)
+    dataset = _build(tmp_path / "out", positives=tmp_path / "POSITIVES", negatives=[tmp_path / "NEGATIVES"])
+    assert dataset.quality["num_positive"] == 40
+    kinds = zip(dataset.examples["name"], dataset.examples["kind"], strict=True)
+    assert all((int(re.findall(r"\d+", name)[0]) % 2 == 1) == (kind == "positive") for name, kind in kinds)
+
+
+def test_places_as_a_given_split_are_refused_with_the_way_to_fasta(tmp_path: Path):
+    (tmp_path / "p.bed").write_text("chr1\t100\t200\nchr1\t300\t400\n")
+    with pytest.raises(InputError, match=r"p.bed, line 1: looks like BED, which has no labels(.|\n)*getfasta"):
+        _build(tmp_path / "out", **dict.fromkeys(SPLITS, tmp_path / "p.bed"))
 
 
 def test_tables_of_positives_alone_are_told_a_remedy_that_is_not_refused(tmp_path: Path):
