@@ -93,9 +93,11 @@ def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
     Where the most common length is longer than that, it is the greatest length that 19 of 20 sequences reach. Shorter
     sequences are dropped, and counted.
     """
-    if length_bp is not None:
-        return length_bp
-    lengths = np.concatenate([part.sequences.lengths for part in raw])
+    return find_length(np.concatenate([part.sequences.lengths for part in raw])) if length_bp is None else length_bp
+
+
+def find_length(lengths: Int64[np.ndarray, " record"]) -> int:
+    """The most common length, or the greatest that 19 of 20 reach where that is shorter."""
     values, counts = np.unique(lengths, return_counts=True)
     common = int(values[::-1][np.argmax(counts[::-1])])
     reached = np.sort(lengths)[int(MAX_SHORT_SHARE * len(lengths))]
@@ -103,17 +105,19 @@ def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
 
 
 def check_lengths(raw: Sequence[RawSource], length_bp: int) -> None:
-    """Raise InputError for a file of negatives most of which are shorter than a length that nobody asked for."""
+    """Raise InputError where most positives or negatives of a file are shorter than a length that nobody asked for."""
     for part in raw:
-        lengths = part.sequences.lengths
-        if find_label(part.source.role) == 0 and np.median(lengths) < length_bp:
-            reached = choose_length([part], None)
-            raise InputError(
-                f"{int((lengths < length_bp).sum()):,} of its {len(lengths):,} sequences are shorter than the "
-                f"positives, of which {length_bp} bp are taken; most of these negatives have {reached} bp",
-                file=part.source.path,
-                remedy=f"--length {reached} takes the central {reached} bp of both; or give longer negatives",
-            )
+        labels = label_records(part)
+        for label, name, others in ((0, "negatives", "positives"), (1, "positives", "others")):
+            lengths = part.sequences.lengths[labels == label]
+            if len(lengths) and np.median(lengths) < length_bp:
+                reached = find_length(lengths)
+                raise InputError(
+                    f"{int((lengths < length_bp).sum()):,} of its {len(lengths):,} {name} are shorter than the "
+                    f"{others}, of which {length_bp} bp are taken; most of these {name} have {reached} bp",
+                    file=part.source.path,
+                    remedy=f"--length {reached} takes the central {reached} bp of both; or give longer {name}",
+                )
 
 
 def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
@@ -137,7 +141,7 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
         start = np.where(start >= 0, start + skipped_of_place, -1)
     else:
         start = np.where(start >= 0, start + skipped, -1)
-    labels = _label(raw)
+    labels = label_records(raw)
     log.measure(LENGTH, np.where(labels == 1, 0, raw.negative_kind), lengths)
     target = labels[kept]
     log.sources.append(replace(raw.source, cropped=int((lengths > length_bp).sum())))
@@ -156,7 +160,8 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
     )
 
 
-def _label(raw: RawSource) -> UInt8[np.ndarray, " record"]:
+def label_records(raw: RawSource) -> UInt8[np.ndarray, " record"]:
+    """The label of each record, by the role of its file or its own."""
     label = find_label(raw.source.role)
     if label is None and raw.sequences.labels is not None:
         return raw.sequences.labels.astype(np.uint8)
