@@ -115,6 +115,9 @@ def test_what_falls_short_is_counted_and_said_with_its_repeats(tmp_path: Path):
     (told,) = [say(each) for each in dataset.quality["warnings"] if each["code"] == "few_made"]
     assert told.startswith(f"{made['made']:,} matched negatives made, {made['wanted']:,} wanted: those of some")
     assert "share of repeats: mean" in told
+    alone = _build(tmp_path / "alone", _write(tmp_path), negative_ratio=30.0)
+    (told,) = [say(each) for each in alone.quality["warnings"] if each["code"] == "few_made"]
+    assert "repeats" not in told
 
 
 def test_repeats_that_are_not_known_are_refused_with_a_remedy(tmp_path: Path):

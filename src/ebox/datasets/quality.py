@@ -260,8 +260,10 @@ def _compare_gc(kinds: Mapping[str, Any], kind: str) -> dict[str, float]:
 
 
 def _compare_masked(report: Mapping[str, Any], kind: str) -> dict[str, float]:
+    """The shares of repeats, where they were matched."""
     both = [report["confounds"][which].get("masked", {}).get("mean") for which in (kind, "positive")]
-    return {} if None in both else {"masked": both[0], "masked_of_positives": both[1]}
+    is_matched = "repeats" in report["made"][kind] and None not in both
+    return {"masked": both[0], "masked_of_positives": both[1]} if is_matched else {}
 
 
 def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -229,7 +229,7 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
         raise InputError(
             "the repeats of matched negatives are asked for, but no matched negatives are made",
             file=sources.repeats,
-            remedy="give --genome, and add matched to --negative-kinds (as given,matched); or leave --repeats and "
+            remedy="give --genome, and beside given negatives --negative-kinds given,matched; or leave --repeats and "
             "--match-repeats out",
         )
     needs_genome = sources.peaks is not None or any(map(is_places, sources.negatives))
