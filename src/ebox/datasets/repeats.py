@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Repeats:
         else:
             check_regions(self._merged, here, self.genome)
             bare = sorted(set(here) - set(self._merged.chrom.tolist()))
-            source = log.sources[-1].name
+            source = Path(self._merged.source).name
         if bare:
             about = {"source": source, "num": sum(here[name] for name in bare), "of": sum(here.values())}
             log.notes.append(note(Beware.NO_REPEATS, about | {"chroms": bare[:_NUM_SHOWN]}))
