@@ -46,6 +46,13 @@ def test_the_verbs_are_these():
     assert sorted(re.findall(r"^  ([a-z]+)  ", help_text.partition("Commands:")[2], re.MULTILINE)) == VERBS
 
 
+def test_an_option_for_one_file_is_refused_where_it_is_given_again(tmp_path: Path):
+    one, other = many(tmp_path / "a.fa", 60, 0), many(tmp_path / "b.fa", 60, 1)
+    message = refused("build", "--positives", one, f"--positives={other}", "--out", tmp_path / "d")
+    assert "--positives takes one file, and is given 2 times" in message
+    assert not (tmp_path / "d").exists()
+
+
 def test_the_list_of_verbs_shows_their_first_sentences():
     told = " ".join(ebox("--help").stdout.split())
     for verb, module in list_verbs().values():

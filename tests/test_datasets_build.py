@@ -324,7 +324,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         ({}, {"positives": positives, "table": table}, "--positives and --table can't be combined"),
         ({}, {"peaks": positives}, "peaks need a genome"),
         ({}, {"table": table, "negatives": (negatives,)}, "--negatives can't be combined with --table"),
-        ({}, {"splits": {"train": table, "test": table}}, "the validation table is missing"),
+        ({}, {"splits": {"train": table, "test": table}}, "the validation split is missing: --validation"),
         ({"negatives": ("given",)}, {"positives": positives}, "no negatives are given"),
         ({"negatives": ("matched",)}, {"positives": positives}, "matched negatives need a genome"),
         ({"negatives": ("shuffled",)}, {"positives": positives, "negatives": (negatives,)}, 'add "given"'),

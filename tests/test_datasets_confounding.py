@@ -9,6 +9,7 @@ import pytest
 
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import Dataset
+from ebox.datasets.reading import LENGTH as LENGTH_BP
 from ebox.datasets.sources import DatasetSources
 from ebox.reporting.languages.english import say
 from ebox.sequences import decode, encode
@@ -42,7 +43,7 @@ def test_classes_of_one_law_are_not_warned_of_and_counted_by_kind(tmp_path: Path
     counted = {kind: values["n"]["num_examples_with_n"] for kind, values in quality["kinds"].items()}
     assert counted == {"positive": 8, "negatives": 6} or counted == {"positive": 8, "given": 6}
     for kind, features in quality["confounds"].items():
-        assert tuple(features) == FEATURES
+        assert tuple(features) == (*FEATURES, LENGTH_BP)
         assert ("auroc" in features["n"]) == (kind != "positive")
 
 
@@ -89,6 +90,38 @@ def test_composition_that_tells_the_classes_apart_is_warned_of(tmp_path: Path, c
     dataset = build(tmp_path, positives, negatives)
     assert code in list_codes(dataset)
     assert all("{" not in say(warning) for warning in dataset.quality["warnings"])
+
+
+def _write_of(path: Path, rows: list[str]) -> Path:
+    path.write_text("".join(f">{path.stem}{number}\n{row}\n" for number, row in enumerate(rows)))
+    return path
+
+
+def _cut(codes: np.ndarray, lengths: list[int]) -> list[str]:
+    return [decode(row[:length]) for row, length in zip(codes, lengths, strict=True)]
+
+
+def test_length_before_cutting_is_counted_by_kind_and_warned_of(tmp_path: Path) -> None:
+    lengths = np.random.default_rng(0).integers(80, 101, NUM).tolist()
+    positives = _write_of(tmp_path / "p.fa", _cut(draw(0), [100] * NUM))
+    short = _write_of(tmp_path / "short.fa", _cut(draw(1), [80] * NUM))
+    long = _write_of(tmp_path / "long.fa", _cut(draw(2), [100] * NUM))
+    mixed = _write_of(tmp_path / "mixed.fa", _cut(draw(3), lengths))
+    sources = DatasetSources(positives=positives, negatives=(short, long, mixed))
+    quality = build_dataset(DataConfig(length_bp=80), tmp_path / "out", sources).quality
+    found = {kind: features[LENGTH_BP]["mean"] for kind, features in quality["confounds"].items()}
+    assert found == {"positive": 100, "short": 80, "long": 100, "mixed": pytest.approx(np.mean(lengths), abs=1e-4)}
+    told = {note["kind"]: say(note) for note in quality["warnings"] if note["code"] == "length_differs"}
+    assert set(told) == {"short", "mixed"}
+    assert "before they were cut to 80 bp (AUROC 1.00; mean 100 and 80 bp)" in told["short"]
+
+
+def test_length_of_a_table_is_counted_by_label(tmp_path: Path) -> None:
+    rows = [*((row, 1) for row in _cut(draw(0), [100] * NUM)), *((row, 0) for row in _cut(draw(1), [90] * NUM))]
+    (tmp_path / "t.csv").write_text("sequence,label\n" + "".join(f"{row},{label}\n" for row, label in rows))
+    dataset = build_dataset(DataConfig(), tmp_path / "out", DatasetSources(table=tmp_path / "t.csv"))
+    assert dataset.quality["confounds"]["given"][LENGTH_BP] == {"mean": 90, "auroc": 1, "num": [NUM, NUM]}
+    assert list_codes(dataset) == {"length_differs"}
 
 
 def test_features_of_known_sequences() -> None:

@@ -278,6 +278,19 @@ def test_overlapping_windows_of_one_locus_are_not_told_to_loosen_the_likeness(
     assert "max_similarity" not in str(caught.value)
 
 
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_class_of_a_table_that_is_shorter_is_named_and_not_dropped_as_a_whole(tmp_path: Path, short: int) -> None:
+    random = np.random.default_rng(9)
+    sizes = [(1 - short, 100)] * 400 + [(short, 80)] * 16
+    rows = [f"{decode(random.integers(0, 4, length, dtype=np.uint8))},{label}\n" for label, length in sizes]
+    (tmp_path / "t.csv").write_text("sequence,label\n" + "".join(rows))
+    sources = DatasetSources(table=tmp_path / "t.csv")
+    name = ("negatives", "positives")[short]
+    with pytest.raises(InputError, match=rf"16 of its 16 {name} are shorter(.|\n)*--length 80 takes the central 80 bp"):
+        build_dataset(DataConfig(), tmp_path / "d", sources)
+    assert len(build_dataset(DataConfig(length_bp=80), tmp_path / "d", sources)) == 416
+
+
 def test_shorter_negatives_are_named_with_the_length_that_works(tmp_path: Path) -> None:
     random = np.random.default_rng(9)
     positives, negatives = tmp_path / "p.fa", tmp_path / "n.fa"
@@ -285,7 +298,7 @@ def test_shorter_negatives_are_named_with_the_length_that_works(tmp_path: Path) 
     write_fasta(negatives, [f"n{row}" for row in range(40)], random.integers(0, 4, (40, 80), dtype=np.uint8))
     sources = DatasetSources(positives=positives, negatives=(negatives,))
     for config, words in (
-        (DataConfig(), r"n\.fa: 40 of its 40 sequences are shorter"),
+        (DataConfig(), r"n\.fa: 40 of its 40 negatives are shorter"),
         (DataConfig(length_bp=100), "no negatives"),
     ):
         with pytest.raises(InputError, match=words) as caught:

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 
 from ebox.datasets.build import build_dataset
+from ebox.datasets.examples import make_examples
 from ebox.datasets.folder import Dataset, open_dataset
+from ebox.datasets.negatives import match_positives
+from ebox.datasets.repeats import Repeats
 from ebox.datasets.sources import DatasetSources
 from ebox.sequences.fasta import read_fasta, write_fasta
+from ebox.sequences.genome import Genome
+from ebox.sequences.intervals import make_intervals
 from ebox.settings.reading import DataConfig
 
 pytestmark = pytest.mark.real_data
@@ -114,3 +119,38 @@ def test_peaks_on_a_piece_of_the_genome_get_matched_and_shuffled_negatives(real_
     gc = [quality["kinds"][kind]["gc"]["mean"] for kind in ("positive", "matched", "shuffled")]
     assert max(gc) - min(gc) < 0.005
     assert all(pair["any"] == 0 for pair in quality["audit"]["between"])
+
+
+@pytest.mark.parametrize("rich", [False, True])
+def test_matched_negatives_of_real_dna_have_the_repeats_of_the_positives(
+    real_data: Path, tmp_path: Path, rich: bool
+) -> None:
+    path = tmp_path / "pieces.fa"
+    path.write_bytes(gzip.decompress((real_data / "genome" / "human_pieces.fa.gz").read_bytes()))
+    with Genome(path) as genome:
+        starts = np.arange(20_000, genome.chroms["chr2"] - 20_000, 1000)
+        repeats = Repeats(genome)
+        shares = repeats.find("chr2").measure(starts, 200)
+        starts = starts[shares > 0.9 if rich else shares < 0.05][:400]
+        places = make_intervals(["chr2"] * len(starts), starts, starts + 200)
+        positives = make_examples(
+            genome.fetch_windows(places.chrom, starts, 200),
+            [""] * len(starts),
+            target=1,
+            kind=0,
+            source=0,
+            chrom=places.chrom,
+            start=starts,
+            end=starts + 200,
+        )
+        means = {}
+        for is_matched in (False, True):
+            config = DataConfig(min_peak_distance_bp=200)
+            made = match_positives(
+                positives, genome, [places], None, config, 1, 0, repeats=repeats if is_matched else None
+            )
+            assert len(made) == len(starts) == 400
+            means[is_matched] = repeats.find("chr2").measure(made.start, 200).mean()
+    wanted = np.mean(shares[shares > 0.9 if rich else shares < 0.05][:400])
+    assert abs(means[True] - wanted) < 0.02
+    assert abs(means[False] - wanted) > 0.25

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -15,7 +16,7 @@ import typer
 import ebox
 from ebox.cli.exits import run_app
 from ebox.cli.parameters import Option, Part, list_parts
-from ebox.errors import suggest
+from ebox.errors import InputError, suggest
 from ebox.verbs.verb import Verb
 
 HELP = "Train convolutional networks on DNA, data-parallel, to find where a transcription factor binds."
@@ -75,6 +76,7 @@ def _make_command(verb: Verb, module: ModuleType) -> Callable[..., None]:
     parts = list_parts(verb, function)
 
     def command(**given: Any) -> None:
+        _check_once(parts, sys.argv[1:])
         result = _call(function, parts, given)
         from ebox.cli import console
         from ebox.storage.targets import is_standard_output
@@ -94,6 +96,17 @@ def _make_command(verb: Verb, module: ModuleType) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _check_once(parts: Sequence[Part], words: Sequence[str]) -> None:
+    """Raise InputError where an option for one file is given again, since only the last would be read."""
+    for option in (option for part in parts for option in part.options):
+        times = sum(word.split("=", 1)[0] == option.name for word in words)
+        if times > 1 and option.kind in (Path, Path | None):
+            raise InputError(
+                f"{option.name} takes one file, and is given {times} times",
+                remedy="give it once; files of one kind can be put into one: cat A B > C",
+            )
 
 
 def _call(function: Callable[..., Any], parts: list[Part], given: Mapping[str, Any]) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ebox.datasets.audit import AuditResult, audit_splits
+from ebox.datasets.build_state import BuildState
 from ebox.datasets.cleaning import (
     drop_avoided,
     drop_blacklisted,
@@ -23,9 +23,9 @@ from ebox.datasets.cleaning import (
     find_near_positives,
 )
 from ebox.datasets.contigs import check_chroms, compare_bases
-from ebox.datasets.examples import DropLog, Dropped, Examples, Source, concatenate, places_of
+from ebox.datasets.examples import Dropped, Examples, concatenate, places_of
 from ebox.datasets.families import link_relatives
-from ebox.datasets.folder import MANIFEST, SPLITS, Dataset, hash_file, open_dataset
+from ebox.datasets.folder import MANIFEST, Dataset, open_dataset
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.quality import REGION_ROLES, describe_losses
 from ebox.datasets.reading import (
@@ -33,18 +33,22 @@ from ebox.datasets.reading import (
     check_lengths,
     choose_length,
     cut_source,
+    find_label,
     locate_positives,
     read_peaks,
     read_source,
 )
-from ebox.datasets.similarity import SketchIndex, cluster_similar, index_sketches
+from ebox.datasets.repeats import Repeats
+from ebox.datasets.similarity import cluster_similar
 from ebox.datasets.sources import (
     DatasetSources,
+    ask_for_negatives,
     check_apart,
     check_sources,
     choose_given,
     choose_kinds,
-    is_places,
+    is_matching_repeats,
+    list_reads,
     name_kinds,
 )
 from ebox.datasets.splits import (
@@ -64,78 +68,12 @@ from ebox.settings.reading import DataConfig
 from ebox.storage.publishing import check_absent, claim_folder, publish_folder
 
 if TYPE_CHECKING:
-    from ebox.sequences.genome import Genome
-    from ebox.sequences.intervals import Intervals
+    pass
 
 _REMEDIES = {
     "shuffled": "give longer or more varied positives, since theirs are equal to their shuffles; or give --negatives",
     "matched": "raise data.gc_tolerance, lower data.min_peak_distance_bp, or choose other negatives",
 }
-
-
-@dataclass
-class _Build:
-    """What the stages of one build share: settings, files, what was read, what was dropped."""
-
-    config: DataConfig
-    files: DatasetSources
-    made_kinds: tuple[str, ...]
-    progress: Progress
-    kinds: list[str]
-    # False for a network, which reads one length.
-    has_free_length: bool = True
-    log: DropLog = field(default_factory=DropLog)
-    made: dict[str, dict[str, int]] = field(default_factory=dict)
-    num_near_positives: int = 0
-    genome: Genome | None = None
-    blacklist: Intervals | None = None
-    bound: list[Intervals] = field(default_factory=list)
-    sketched: tuple[np.ndarray, SketchIndex] | None = None
-
-    def given_kinds(self) -> list[int]:
-        return list(range(1, len(self.kinds) - len(self.made_kinds)))
-
-    def open_genome(self) -> Genome:
-        from ebox.sequences.genome import Genome
-
-        if self.genome is None:
-            if self.files.genome is None:
-                raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
-            self.genome = Genome(self.files.genome)
-        return self.genome
-
-    def sketch(self, codes: np.ndarray) -> SketchIndex:
-        """The sketch index of these codes, made once while they stay the same."""
-        if self.sketched is None or self.sketched[0] is not codes:
-            self.sketched = None
-            self.sketched = (codes, index_sketches(codes, self.progress))
-        return self.sketched[1]
-
-    def close(self) -> None:
-        if self.genome is not None:
-            self.genome.close()
-
-    def read_intervals(self, path: Path, role: str) -> Intervals:
-        """Read a BED file once, and add it to the sources."""
-        from ebox.sequences.intervals import read_bed
-
-        digest = hashlib.sha256()
-        intervals = read_bed(path, on_bytes=digest.update)
-        self.log.sources.append(Source(str(path), role, len(intervals), digest.hexdigest()))
-        return intervals
-
-    def open_blacklist(self) -> Intervals | None:
-        if self.blacklist is None and self.files.blacklist is not None:
-            self.blacklist = self.read_intervals(self.files.blacklist, "blacklist")
-        return self.blacklist
-
-    def add_genome(self) -> int:
-        """Add the genome to the sources where it is not among them yet; return its index there."""
-        genome = self.open_genome()
-        roles = [source.role for source in self.log.sources]
-        if "genome" not in roles:
-            self.log.sources.append(Source(str(genome.path), "genome", len(genome.chroms), hash_file(genome.path)))
-        return [*roles, "genome"].index("genome")
 
 
 def build_dataset(
@@ -169,14 +107,14 @@ def build_dataset(
     return open_dataset(out)
 
 
-def start_build(config: DataConfig, sources: DatasetSources, progress: Progress) -> _Build:
+def start_build(config: DataConfig, sources: DatasetSources, progress: Progress) -> BuildState:
     """Begin a build; raise InputError where its files or settings don't belong together."""
     check_sources(sources)
     made_kinds = choose_kinds(config, sources)
-    return _Build(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
+    return BuildState(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
 
 
-def gather_examples(build: _Build) -> Examples:
+def gather_examples(build: BuildState) -> Examples:
     """Read and clean the examples of a build, and add the negatives that are made."""
     try:
         return _add_negatives(build, _clean(build, _read(build)))
@@ -184,7 +122,7 @@ def gather_examples(build: _Build) -> Examples:
         build.close()
 
 
-def _publish(build: _Build, out: Path, *, overwrite: bool, command: Sequence[str]) -> None:
+def _publish(build: BuildState, out: Path, *, overwrite: bool, command: Sequence[str]) -> None:
     """Make the examples, and write them whole."""
     examples, cluster, split, audit = _split(build, gather_examples(build))
     build.progress("writing the dataset", 0, 1)
@@ -205,25 +143,20 @@ def _publish(build: _Build, out: Path, *, overwrite: bool, command: Sequence[str
     build.progress("writing the dataset", 1, 1)
 
 
-def _read(build: _Build) -> Examples:
+def _read(build: BuildState) -> Examples:
     """Read all sources and cut them to one length."""
     files, config = build.files, build.config
     raw = []
-    negatives = [(path, kind, is_places(path)) for kind, path in enumerate(files.negatives, start=1)]
-    reads = [
-        *((files.splits[name], name, True, number, 1) for number, name in enumerate(SPLITS) if files.splits),
-        *((path, "table", True, -1, 1) for path in [files.table] if path is not None),
-        *((path, "positives", False, -1, 1) for path in [files.positives] if path is not None),
-        *((path, "negatives", False, -1, kind) for path, kind, holds_places in negatives if not holds_places),
-    ]
-    for number, (path, role, labelled, split, kind) in enumerate(reads):
+    reads, places = list_reads(files)
+    for number, (path, role, split, kind) in enumerate(reads):
         build.progress(f"reading {path.name}", number, len(reads))
+        labelled = find_label(role) is None
         raw.append(read_source(path, role, labelled=labelled, split=split, negative_kind=kind))
     if files.peaks is not None:
         length_bp = PEAK_LENGTH_BP if config.length_bp is None else config.length_bp
         parts = [_read_peaks(build, files.peaks, length_bp, 0)]
     else:
-        length_bp = choose_length([part for part in raw if part.source.role != "negatives"], config.length_bp)
+        length_bp = choose_length([part for part in raw if find_label(part.source.role) != 0], config.length_bp)
         parts = []
     if config.length_bp is None:
         check_lengths(raw, length_bp)
@@ -231,11 +164,11 @@ def _read(build: _Build) -> Examples:
         if "matched" in build.made_kinds:
             build.bound += locate_positives(part)
         parts.append(cut_source(part, length_bp, build.log))
-    parts += [_read_peaks(build, path, length_bp, kind) for path, kind, holds_places in negatives if holds_places]
+    parts += [_read_peaks(build, path, length_bp, kind) for path, kind in places]
     return concatenate(parts)
 
 
-def _read_peaks(build: _Build, path: Path, length_bp: int, kind: int) -> Examples:
+def _read_peaks(build: BuildState, path: Path, length_bp: int, kind: int) -> Examples:
     """Read a file of places: peaks (kind 0), or negatives."""
     build.progress(f"reading {path.name}", 0, 1)
     peaks = build.read_intervals(path, "negatives" if kind else "peaks")
@@ -246,7 +179,7 @@ def _read_peaks(build: _Build, path: Path, length_bp: int, kind: int) -> Example
     return examples
 
 
-def _clean(build: _Build, examples: Examples) -> Examples:
+def _clean(build: BuildState, examples: Examples) -> Examples:
     """Drop what can't be learnt from; of given splits only the train split, and only if the settings say so."""
     build.progress("cleaning", 0, 1)
     if build.files.splits:
@@ -268,7 +201,7 @@ def _clean(build: _Build, examples: Examples) -> Examples:
     return examples
 
 
-def _part_from_positives(build: _Build, examples: Examples) -> Examples:
+def _part_from_positives(build: BuildState, examples: Examples) -> Examples:
     """Drop given negatives that lie on a positive or resemble it, or count them."""
     rows = np.flatnonzero(~examples.is_positive)
     if not len(rows) or len(rows) == len(examples):
@@ -280,7 +213,7 @@ def _part_from_positives(build: _Build, examples: Examples) -> Examples:
     return examples
 
 
-def _check_classes(build: _Build, examples: Examples) -> None:
+def _check_classes(build: BuildState, examples: Examples) -> None:
     positive = examples.is_positive
     dropped = f"; dropped: {build.log.describe()}" if build.log.counts else ""
     if not positive.any():
@@ -294,9 +227,7 @@ def _check_classes(build: _Build, examples: Examples) -> None:
         raise InputError(
             f"there are positives only, no negatives{dropped}",
             file=examined[-1],
-            remedy=_shorten(build)
-            or f"{'give rows with label 0' if build.files.table else 'give --negatives'}, or let ebox make them: "
-            '--set data.negatives=["shuffled"]',
+            remedy=_shorten(build) or ask_for_negatives(build.files),
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
         raise InputError(
@@ -305,7 +236,7 @@ def _check_classes(build: _Build, examples: Examples) -> None:
         )
 
 
-def _shorten(build: _Build) -> str | None:
+def _shorten(build: BuildState) -> str | None:
     """The remedy where a length that was asked for drops records; None where none was too short."""
     if build.config.length_bp is None or not build.log.counts[Dropped.TOO_SHORT]:
         return None
@@ -315,7 +246,7 @@ def _shorten(build: _Build) -> str | None:
     return f"--length {int(np.quantile(lengths, 0.05, method='lower'))} keeps most of the sequences that are too short"
 
 
-def _add_negatives(build: _Build, examples: Examples) -> Examples:
+def _add_negatives(build: BuildState, examples: Examples) -> Examples:
     """Make the shuffled or matched negatives that the settings ask for, and drop those that equal an example."""
     if not build.made_kinds:
         return examples
@@ -332,15 +263,19 @@ def _add_negatives(build: _Build, examples: Examples) -> Examples:
         parts.append(made)
     examples = drop_made_repeats(concatenate(parts), len(examples), build.log)
     wanted = max(1, round(len(rows) * build.config.negative_ratio))
+    if build.repeats is not None:
+        build.repeats.measure(examples, build.log)
     for kind in build.made_kinds:
         num = int((examples.kind == build.kinds.index(kind)).sum())
         build.made[kind] = {"wanted": wanted, "made": num}
         if num == 0:
             raise InputError(f"no {kind} negatives could be made for {len(rows):,} positives", remedy=_REMEDIES[kind])
+    if build.repeats is not None and is_matching_repeats(build.config, build.files):
+        build.made["matched"]["repeats"] = build.repeats.describe()
     return examples
 
 
-def _match(build: _Build, positives: Examples, kind: int) -> Examples:
+def _match(build: BuildState, positives: Examples, kind: int) -> Examples:
     if not positives.has_place.all():
         row = int(np.flatnonzero(~positives.has_place)[0])
         raise InputError(
@@ -356,11 +291,17 @@ def _match(build: _Build, positives: Examples, kind: int) -> Examples:
         first = build.log.sources[0]
         check_chroms(positives.chrom, genome, first.path, build.log, said_by="headers")
         compare_bases(positives, genome, first.path, build.log)
-    return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress)
+    regions = None if build.files.repeats is None else build.read_intervals(build.files.repeats, "repeats")
+    repeats = build.repeats = Repeats(genome, regions)
+    is_matching = is_matching_repeats(build.config, build.files)
+    if is_matching:
+        repeats.check(positives, build.log)
+    matched = repeats if is_matching else None
+    return match_positives(positives, genome, avoid, blacklist, build.config, kind, source, build.progress, matched)
 
 
 def _split(
-    build: _Build, examples: Examples
+    build: BuildState, examples: Examples
 ) -> tuple[Examples, Int64[np.ndarray, " example"], dict[str, Any], AuditResult]:
     """Assign the splits, find the clusters that a random split keeps whole and the families in each split, audit."""
     config = build.config

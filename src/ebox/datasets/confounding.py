@@ -1,4 +1,4 @@
-"""How the classes differ in what is not a word: N, its place, GC, CpG, repeats; each kind of negatives apart."""
+"""How the classes differ in what is not a word, such as N, GC, repeats and length; each kind of negatives apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.datasets.examples import Examples
-from ebox.sequences.confounds import FEATURES, measure_confounds
+from ebox.sequences.confounds import measure_confounds
 
 # Of each kind at most this many are measured.
 MAX_MEASURED = 10_000
@@ -18,23 +18,36 @@ LEAST_AUROC = 0.6
 NUM_DEVIATIONS = 4.0
 
 
-def describe_confounds(examples: Examples, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+def describe_confounds(
+    examples: Examples, kinds: Sequence[str], beside: Mapping[str, Mapping[int, Sequence[np.ndarray]]]
+) -> dict[str, dict[str, Any]]:
     """For each kind its means; of negatives also how well each feature alone tells the positives from them (AUROC).
 
     A high AUROC means that the positives have more of it.
+
+    Args:
+        examples: The examples.
+        kinds: Name of each kind.
+        beside: Values of features that the bases don't show, by feature and number of the kind.
     """
-    measured = {
-        kind: measure_confounds(examples.codes[_draw(examples.kind == number)])
-        for number, kind in enumerate(kinds)
-        if (examples.kind == number).any()
-    }
+    measured: dict[str, dict[str, np.ndarray]] = {}
+    for number, kind in enumerate(kinds):
+        if (inside := examples.kind == number).any():
+            measured[kind] = measure_confounds(examples.codes[draw_evenly(inside)])
+            known = {
+                name: np.concatenate(values[number]).astype(np.float64)
+                for name, values in beside.items()
+                if number in values
+            }
+            measured[kind] |= {name: values[draw_evenly(values >= 0)] for name, values in known.items()}
+    positives = measured.get("positive", {})
     report: dict[str, dict[str, Any]] = {}
-    for kind, values in measured.items():
-        report[kind] = {name: {"mean": round(float(values[name].mean()), 5)} for name in FEATURES}
-        if kind != "positive" and "positive" in measured:
-            for name in FEATURES:
-                report[kind][name]["auroc"] = round(_auroc(measured["positive"][name], values[name]), 4)
-                report[kind][name]["num"] = [len(measured["positive"][name]), len(values[name])]
+    for kind, features in measured.items():
+        report[kind] = {name: {"mean": round(float(values.mean()), 5)} for name, values in features.items()}
+        for name, values in features.items():
+            if kind != "positive" and name in positives:
+                report[kind][name]["auroc"] = round(_auroc(positives[name], values), 4)
+                report[kind][name]["num"] = [len(positives[name]), len(values)]
     return report
 
 
@@ -51,7 +64,7 @@ def list_confounds(report: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[st
                 yield kind, name, entry
 
 
-def _draw(inside: np.ndarray) -> np.ndarray:
+def draw_evenly(inside: np.ndarray) -> np.ndarray:
     """Rows, evenly over all where there are more than enough."""
     rows = np.flatnonzero(inside)
     return rows[:: -(-len(rows) // MAX_MEASURED)]

@@ -17,6 +17,7 @@ from ebox.storage.notes import note
 
 if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
+    from ebox.sequences.intervals import Intervals
 
 _NUM_SHOWN = 4
 _NUM_COMPARED = 500
@@ -60,6 +61,33 @@ def check_chroms(
         shown = {"chroms": strange[:_NUM_SHOWN], "genome_chroms": sorted(genome.chroms)[:_NUM_SHOWN]}
         log.notes.append(note(Beware.UNKNOWN_CHROMS, about | shown))
     return known
+
+
+def check_regions(regions: Intervals, chroms: Iterable[str], genome: Genome) -> None:
+    """Raise InputError where regions of a genome are on none of some chromosomes, or past the end of one.
+
+    Args:
+        regions: The regions.
+        chroms: Chromosomes of the genome, on one of which at least a region is expected.
+        genome: The genome.
+    """
+    names = set(regions.chrom.tolist())
+    if names.isdisjoint(chroms):
+        raise InputError(
+            f"shares no chromosome with the positives: it has {_few(names)}, they lie on {_few(chroms)}",
+            file=regions.source,
+            remedy="use the same names of chromosomes as the genome" + _suggest(names, genome.chroms, "peaks"),
+        )
+    sizes = np.array([genome.chroms.get(name, np.iinfo(np.int64).max) for name in regions.chrom.tolist()], np.int64)
+    outside = np.flatnonzero(regions.end > sizes)
+    if len(outside):
+        row = int(outside[0])
+        raise InputError(
+            f"{regions.chrom[row]} ends at {sizes[row]:,} in the genome, before {regions.end[row]:,}",
+            file=regions.source,
+            line=int(regions.lines[row]),
+            remedy="use regions of the build that the genome is of (hg19, hg38, ...)",
+        )
 
 
 def compare_bases(examples: Examples, genome: Genome, source: str, log: DropLog) -> None:

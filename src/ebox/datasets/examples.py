@@ -169,12 +169,22 @@ class Dropped(Code):
 
 @dataclass
 class DropLog:
-    """The files read, what is in doubt of them, and every record that did not become an example, with its reason."""
+    """The files read, what is in doubt of them, and every record that did not become an example, with its reason.
+
+    `measured` holds what the bases of examples don't show, by feature and number of the kind.
+    """
 
     sources: list[Source] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     rows: list[tuple[str, int, str, str, str]] = field(default_factory=list)
     notes: list[Mapping[str, Any]] = field(default_factory=list)
+    measured: dict[str, dict[int, list[np.ndarray]]] = field(default_factory=dict)
+
+    def measure(self, feature: str, kinds: Int[np.ndarray, " record"], values: np.ndarray) -> None:
+        """Keep what the bases of the examples don't show, such as a length before they were cut, by kind."""
+        of_kinds = self.measured.setdefault(feature, {})
+        for kind in np.unique(kinds).tolist():
+            of_kinds.setdefault(int(kind), []).append(values[kinds == kind])
 
     def add(
         self, source: str, lines: Iterable[int], names: Iterable[str], reason: Dropped, details: Iterable[str]

@@ -1,4 +1,4 @@
-"""Negatives made for the positives: dinucleotide shuffles, or windows of the genome with the same GC."""
+"""Negatives made for the positives: dinucleotide shuffles, or windows of the genome with the same GC and repeats."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig
 
 if TYPE_CHECKING:
+    from ebox.datasets.repeats import RepeatRanges, Repeats
     from ebox.sequences.genome import Genome
     from ebox.sequences.intervals import Intervals
 
@@ -32,6 +33,26 @@ class Ranges:
 
     start: Int64[np.ndarray, " range"]
     end: Int64[np.ndarray, " range"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a negative has in common with the positive it is modelled on: GC, and the share of repeats if matched."""
+
+    gc: Float32[np.ndarray, " window"]
+    masked: Float32[np.ndarray, " window"] | None = None
+
+    def take(self, rows: Int64[np.ndarray, " row"]) -> Traits:
+        """Those of some windows."""
+        return Traits(self.gc[rows], None if self.masked is None else self.masked[rows])
+
+    def bin(self, length: int, apart: int, config: DataConfig) -> Int64[np.ndarray, " window"]:
+        """The number of G and C of each window, and `apart` more for each bin of the share of repeats."""
+        gc = np.rint(self.gc.astype(np.float64) * length).astype(np.int64)
+        if self.masked is None:
+            return gc
+        width = max(config.repeat_tolerance, 1.0 / length)
+        return gc + apart * np.rint(self.masked.astype(np.float64) / width).astype(np.int64)
 
 
 def choose_models(num_positives: int, ratio: float, seed: int) -> Int64[np.ndarray, " negative"]:
@@ -83,6 +104,7 @@ def match_positives(
     kind: int,
     source: int,
     progress: Progress = quiet,
+    repeats: Repeats | None = None,
 ) -> Examples:
     """Take windows of the genome with the GC of the positives, on the same chromosomes, away from every peak.
 
@@ -95,6 +117,7 @@ def match_positives(
         kind: Kind of the examples made.
         source: Index of the genome among the sources.
         progress: Called with the stage, the number done and the number in all.
+        repeats: Those of the genome, where windows take the share of repeats of the positives, too.
 
     Returns:
         The windows, which don't overlap; fewer than the ratio asks for if a chromosome has too few that fit.
@@ -106,8 +129,9 @@ def match_positives(
     done = 0
     for number, name in enumerate(names):
         progress("matching negatives", done, len(models))
-        wanted = gc[chrom == number]
-        done += len(wanted)
+        here = chrom == number
+        wanted = Traits(gc[here])
+        done += len(wanted.gc)
         if name not in genome.chroms:
             continue
         length = positives.codes.shape[1]
@@ -115,7 +139,12 @@ def match_positives(
         # The seed depends only on the name of the chromosome, so that other chromosomes don't change its windows.
         random = np.random.default_rng([config.seed, 0x3A7C4, *name.encode()])
         codes = genome.fetch(name, 0, genome.chroms[name])
-        start, windows = _sample_chrom(codes, wanted, room, length, config, random)
+        ranges = None if repeats is None else repeats.find(name)
+        if ranges is not None:
+            wanted = Traits(wanted.gc, ranges.measure(positives.start[models[here]], length))
+        start, windows, alone = _sample_chrom(codes, wanted, room, length, config, random, ranges)
+        if repeats is not None:
+            repeats.by_gc_alone.append(alone)
         found.append((name, start, windows))
     progress("matching negatives", len(models), len(models))
     return _collect(found, positives.codes.shape[1], kind, source)
@@ -153,16 +182,20 @@ def _allowed_starts(
 
 def _sample_chrom(
     codes: UInt8[np.ndarray, " position"],
-    wanted: Float32[np.ndarray, " slot"],
+    wanted: Traits,
     room: Ranges,
     length: int,
     config: DataConfig,
     random: np.random.Generator,
-) -> tuple[Int64[np.ndarray, " negative"], UInt8[np.ndarray, "negative length"]]:
-    """Draw windows until each wanted GC has one, or no more are found."""
+    repeats: RepeatRanges | None,
+) -> tuple[Int64[np.ndarray, " negative"], UInt8[np.ndarray, "negative length"], Float32[np.ndarray, " candidate"]]:
+    """Draw windows until each slot has one with its traits, or no more are found.
+
+    The last of what is given back is the share of repeats of windows that the first draw pairs by GC alone.
+    """
     cumulative = np.cumsum(room.end - room.start)
     taken = np.empty(0, dtype=np.int64)
-    is_open = np.ones(len(wanted), dtype=bool)
+    is_open, alone = np.ones(len(wanted.gc), dtype=bool), None
     idle = 0
     for _ in range(_MAX_ROUNDS if len(cumulative) else 0):
         slots = np.flatnonzero(is_open)
@@ -174,7 +207,11 @@ def _sample_chrom(
         windows = codes[start[:, None] + np.arange(length)]
         good = measure_n(windows) <= min(config.max_n_fraction, 0.999)
         start, gc = start[good], measure_gc(windows[good])
-        slot, candidate = _pair(wanted[slots], gc, config.gc_tolerance, length, random)
+        found = Traits(gc, None if repeats is None else repeats.measure(start, length))
+        if found.masked is not None and alone is None:
+            by_gc = _pair(Traits(wanted.gc), Traits(gc), config, length, np.random.default_rng(config.seed))[1]
+            alone = found.masked[by_gc]
+        slot, candidate = _pair(wanted.take(slots), found, config, length, random)
         # Of two chosen windows that overlap, the second is not taken.
         order = np.argsort(start[candidate], kind="stable")
         slot, chosen = slot[order], start[candidate[order]]
@@ -183,7 +220,8 @@ def _sample_chrom(
         is_open[slots[slot[apart]]] = False
         taken = np.sort(np.concatenate([taken, chosen[apart]]))
         idle = 0 if apart.any() else idle + 1
-    return taken, codes[taken[:, None] + np.arange(length)]
+    alone = np.empty(0, dtype=np.float32) if alone is None else alone
+    return taken, codes[taken[:, None] + np.arange(length)], alone
 
 
 def _draw_starts(
@@ -207,18 +245,20 @@ def _is_clear(start: np.ndarray, taken: np.ndarray, length: int) -> np.ndarray:
 
 
 def _pair(
-    wanted: Float32[np.ndarray, " slot"],
-    found: Float32[np.ndarray, " candidate"],
-    tolerance: float,
+    wanted: Traits,
+    found: Traits,
+    config: DataConfig,
     length: int,
     random: np.random.Generator,
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
-    """Pair slots with candidates of the nearest GC, at most `tolerance` apart; nearest first, so without bias."""
-    slot_bin = np.rint(wanted.astype(np.float64) * length).astype(np.int64)
-    found_bin = np.rint(found.astype(np.float64) * length).astype(np.int64)
-    slots, candidates = np.arange(len(wanted)), np.arange(len(found))
+    """Pair slots with candidates of the nearest GC, within the tolerance; nearest first, so without bias.
+
+    Where repeats are matched, both are in one bin of their share, which is as wide as its tolerance.
+    """
+    steps = int(np.floor(config.gc_tolerance * length + 1e-6))
+    slot_bin, found_bin = (traits.bin(length, length + 2 * steps + 1, config) for traits in (wanted, found))
+    slots, candidates = np.arange(len(slot_bin)), np.arange(len(found_bin))
     pairs_slot, pairs_candidate = [], []
-    steps = int(np.floor(tolerance * length + 1e-6))
     offsets = [0]
     for step in range(1, steps + 1):
         offsets += [step, -step] if random.random() < 0.5 else [-step, step]
@@ -231,7 +271,7 @@ def _pair(
         slots, candidates = np.delete(slots, at_slot), np.delete(candidates, at_candidate)
     slot, candidate = np.concatenate(pairs_slot), np.concatenate(pairs_candidate)
     # Where a window has N its bin is rounded, so the tolerance is checked on the shares themselves.
-    near = np.abs(wanted[slot].astype(np.float64) - found[candidate]) <= tolerance + 1e-6
+    near = np.abs(wanted.gc[slot].astype(np.float64) - found.gc[candidate]) <= config.gc_tolerance + 1e-6
     return slot[near], candidate[near]
 
 

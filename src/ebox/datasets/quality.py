@@ -22,7 +22,7 @@ LEAK_WARNING = 0.01
 KMER_WARNING = 0.1
 LOSS_WARNING = 0.2
 # Roles of files that hold no examples.
-REGION_ROLES = ("genome", "blacklist", "avoid")
+REGION_ROLES = ("genome", "blacklist", "avoid", "repeats")
 
 
 class Beware(Code):
@@ -46,6 +46,9 @@ class Beware(Code):
     N_PLACE_DIFFERS = "n_place_differs"
     CPG_DIFFERS = "cpg_differs"
     REPEATS_DIFFER = "repeats_differ"
+    LENGTH_DIFFERS = "length_differs"
+    MASKED_DIFFERS = "masked_differs"
+    NO_REPEATS = "no_repeats"
     MANY_DROPPED = "many_dropped"
     SOME_PLACED = "some_placed"
     UNKNOWN_CHROMS = "unknown_chroms"
@@ -58,6 +61,8 @@ _CODES = {
     "gc": Beware.GC_DIFFERS,
     "cpg": Beware.CPG_DIFFERS,
     "repeats": Beware.REPEATS_DIFFER,
+    "length_bp": Beware.LENGTH_DIFFERS,
+    "masked": Beware.MASKED_DIFFERS,
 }
 
 
@@ -69,7 +74,7 @@ def report_quality(
     gc: Float32[np.ndarray, " example"],
     n_fraction: Float32[np.ndarray, " example"],
     cluster: Int64[np.ndarray, " example"],
-    made: Mapping[str, Mapping[str, int]],
+    made: Mapping[str, Mapping[str, Any]],
     split: Mapping[str, Any],
     num_near_positives: int,
     audit: Mapping[str, Any],
@@ -83,7 +88,7 @@ def report_quality(
         gc: Share of G and C of each example.
         n_fraction: Share of N of each example.
         cluster: Cluster of each example.
-        made: For each made kind how many were wanted and made.
+        made: For each made kind how many were wanted and made, and what the repeats of matched ones are known from.
         split: Mode and settings of the split.
         num_near_positives: Negatives that lie on a positive, or are nearly the same, and were kept.
         audit: From `audit_splits`.
@@ -105,7 +110,7 @@ def report_quality(
             "num_examples_with_n": int((n_fraction > 0).sum()),
             "max_fraction": round(float(n_fraction.max(initial=0.0)), 6),
         },
-        "confounds": describe_confounds(examples, kinds),
+        "confounds": describe_confounds(examples, kinds, log.measured),
         "clusters": {
             "num_clusters": int((sizes > 0).sum()),
             "num_examples_in_company": int(sizes[sizes > 1].sum()),
@@ -244,18 +249,28 @@ def _warn_of_confounds(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield note(code, values | means | {"share_with_n": round(share, 5)})
         else:
             of_positives = report["confounds"]["positive"][feature]["mean"]
-            yield note(code, values | {"mean": entry["mean"], "mean_of_positives": of_positives})
+            more = {"length_bp": report["length_bp"]} if code is Beware.LENGTH_DIFFERS else {}
+            if code is Beware.MASKED_DIFFERS:
+                more = {"can_match": kind in report["made"] and "repeats" not in report["made"][kind]}
+            yield note(code, values | {"mean": entry["mean"], "mean_of_positives": of_positives} | more)
 
 
 def _compare_gc(kinds: Mapping[str, Any], kind: str) -> dict[str, float]:
     return {"gc": kinds[kind]["gc"]["mean"], "gc_of_positives": kinds["positive"]["gc"]["mean"]}
 
 
+def _compare_masked(report: Mapping[str, Any], kind: str) -> dict[str, float]:
+    """The shares of repeats, where they were matched."""
+    both = [report["confounds"][which].get("masked", {}).get("mean") for which in (kind, "positive")]
+    is_matched = "repeats" in report["made"][kind] and None not in both
+    return {"masked": both[0], "masked_of_positives": both[1]} if is_matched else {}
+
+
 def _warn_of_losses(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for kind, counts in report["made"].items():
         if counts["made"] < counts["wanted"]:
             values = {"kind": kind, "num": counts["made"], "wanted": counts["wanted"]}
-            yield note(Beware.FEW_MADE, values | _compare_gc(report["kinds"], kind))
+            yield note(Beware.FEW_MADE, values | _compare_gc(report["kinds"], kind) | _compare_masked(report, kind))
     if conflicts := report["dropped"].get(Dropped.CONFLICTING, 0):
         yield note(Beware.CONFLICTS_DROPPED, {"num": conflicts})
     if near := report["num_near_positives"]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PEAK_LENGTH_BP = 200
 MAX_SHORT_SHARE = 0.05
+# The name of the length before cutting among what tells the classes apart.
+LENGTH = "length_bp"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1, negat
 
     Args:
         path: FASTA or a table.
-        role: "positives", "negatives", "table" or the name of a split.
+        role: "positives", "negatives", "table", or the name of a split, alone or before "positives" or "negatives".
         labelled: The file must be a table with labels.
         split: Index of the split that the file is for; -1: of none.
         negative_kind: Kind of records with label 0, or of all in a file of negatives; positives have kind 0.
@@ -61,9 +63,14 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1, negat
     return RawSource(Source(str(path), role, len(sequences), digest.hexdigest()), sequences, split, negative_kind)
 
 
+def find_label(role: str) -> int | None:
+    """The label of every record of a file with this role; None: each record has its own."""
+    return {"positives": 1, "negatives": 0}.get(role.rpartition(" ")[2])
+
+
 def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
     """Raise InputError where a file of positives has a label 0, or a file of negatives a label 1."""
-    expected = {"positives": 1, "negatives": 0}.get(role)
+    expected, split = find_label(role), role.rpartition(" ")[0]
     if sequences.labels is None or expected is None:
         return
     wrong = np.flatnonzero(sequences.labels != expected)
@@ -74,7 +81,9 @@ def _check_role(sequences: SequenceSet, path: Path, role: str) -> None:
             file=path,
             line=int(sequences.lines[row]),
             record=sequences.names[row],
-            remedy="give a file with both labels as --table",
+            remedy=f"give a file with both labels as --{split}, and no --{split}-negatives"
+            if split
+            else "give a file with both labels as --table",
         )
 
 
@@ -84,9 +93,11 @@ def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
     Where the most common length is longer than that, it is the greatest length that 19 of 20 sequences reach. Shorter
     sequences are dropped, and counted.
     """
-    if length_bp is not None:
-        return length_bp
-    lengths = np.concatenate([part.sequences.lengths for part in raw])
+    return find_length(np.concatenate([part.sequences.lengths for part in raw])) if length_bp is None else length_bp
+
+
+def find_length(lengths: Int64[np.ndarray, " record"]) -> int:
+    """The most common length, or the greatest that 19 of 20 reach where that is shorter."""
     values, counts = np.unique(lengths, return_counts=True)
     common = int(values[::-1][np.argmax(counts[::-1])])
     reached = np.sort(lengths)[int(MAX_SHORT_SHARE * len(lengths))]
@@ -94,17 +105,19 @@ def choose_length(raw: Sequence[RawSource], length_bp: int | None) -> int:
 
 
 def check_lengths(raw: Sequence[RawSource], length_bp: int) -> None:
-    """Raise InputError for a file of negatives most of which are shorter than a length that nobody asked for."""
+    """Raise InputError where most positives or negatives of a file are shorter than a length that nobody asked for."""
     for part in raw:
-        lengths = part.sequences.lengths
-        if part.source.role == "negatives" and np.median(lengths) < length_bp:
-            reached = choose_length([part], None)
-            raise InputError(
-                f"{int((lengths < length_bp).sum()):,} of its {len(lengths):,} sequences are shorter than the "
-                f"positives, of which {length_bp} bp are taken; most of these negatives have {reached} bp",
-                file=part.source.path,
-                remedy=f"--length {reached} takes the central {reached} bp of both; or give longer negatives",
-            )
+        labels = label_records(part)
+        for label, name, others in ((0, "negatives", "positives"), (1, "positives", "others")):
+            lengths = part.sequences.lengths[labels == label]
+            if len(lengths) and np.median(lengths) < length_bp:
+                reached = find_length(lengths)
+                raise InputError(
+                    f"{int((lengths < length_bp).sum()):,} of its {len(lengths):,} {name} are shorter than the "
+                    f"{others}, of which {length_bp} bp are taken; most of these {name} have {reached} bp",
+                    file=part.source.path,
+                    remedy=f"--length {reached} takes the central {reached} bp of both; or give longer {name}",
+                )
 
 
 def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
@@ -128,10 +141,9 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
         start = np.where(start >= 0, start + skipped_of_place, -1)
     else:
         start = np.where(start >= 0, start + skipped, -1)
-    if sequences.labels is None or raw.source.role in ("positives", "negatives"):
-        target = np.full(len(kept), int(raw.source.role == "positives"), dtype=np.uint8)
-    else:
-        target = sequences.labels[kept].astype(np.uint8)
+    labels = label_records(raw)
+    log.measure(LENGTH, np.where(labels == 1, 0, raw.negative_kind), lengths)
+    target = labels[kept]
     log.sources.append(replace(raw.source, cropped=int((lengths > length_bp).sum())))
     return make_examples(
         _cut_codes(sequences, kept, skipped, length_bp),
@@ -146,6 +158,14 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
         strand=strand,
         split=raw.split,
     )
+
+
+def label_records(raw: RawSource) -> UInt8[np.ndarray, " record"]:
+    """The label of each record, by the role of its file or its own."""
+    label = find_label(raw.source.role)
+    if label is None and raw.sequences.labels is not None:
+        return raw.sequences.labels.astype(np.uint8)
+    return np.full(len(raw.sequences), 0 if label is None else label, dtype=np.uint8)
 
 
 def locate_positives(raw: RawSource) -> list[Intervals]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ebox.datasets.folder import SPLITS
 from ebox.errors import InputError
@@ -28,8 +28,18 @@ class DatasetSources:
     genome: Path | None = None
     blacklist: Path | None = None
     avoid: tuple[Path, ...] = ()
+    repeats: Path | None = None
     table: Path | None = None
     splits: Mapping[str, Path] = field(default_factory=dict)
+    split_negatives: Mapping[str, Path] = field(default_factory=dict)
+
+    def list_files(self) -> dict[str, Path]:
+        """Every input file by what it is."""
+        single = ("positives", "peaks", "genome", "blacklist", "repeats", "table")
+        files = {name: path for name in single if (path := getattr(self, name)) is not None}
+        files |= {f"negatives {number}": path for number, path in enumerate(self.negatives)}
+        files |= {f"avoid {number}": path for number, path in enumerate(self.avoid)}
+        return files | dict(self.splits) | {f"{name} negatives": path for name, path in self.split_negatives.items()}
 
 
 def read_sources(
@@ -39,10 +49,14 @@ def read_sources(
     genome: PathLike | None = None,
     blacklist: PathLike | None = None,
     avoid: Sequence[PathLike] = (),
+    repeats: PathLike | None = None,
     table: PathLike | None = None,
     train: PathLike | None = None,
     validation: PathLike | None = None,
     test: PathLike | None = None,
+    train_negatives: PathLike | None = None,
+    validation_negatives: PathLike | None = None,
+    test_negatives: PathLike | None = None,
 ) -> DatasetSources:
     """Collect the files of a dataset.
 
@@ -53,16 +67,28 @@ def read_sources(
         genome: Genome: FASTA, plain or bgzip.
         blacklist: Regions to leave out: BED.
         avoid: Peaks of another set, from which negatives are kept away: BED.
+        repeats: Repeats of the genome, of which matched negatives take the share of the positives: BED.
         table: CSV or TSV with the columns sequence and label.
-        train: Table of a given train split; needs those of validation and test.
-        validation: Table of a given validation split.
-        test: Table of a given test split.
+        train: A given train split: table as above, or its positives (FASTA); needs those of validation and test.
+        validation: A given validation split.
+        test: A given test split.
+        train_negatives: Negatives of a given train split (FASTA), where --train holds its positives.
+        validation_negatives: Negatives of a given validation split, where --validation holds its positives.
+        test_negatives: Negatives of a given test split, where --test holds its positives.
     """
-    one = {"positives": positives, "peaks": peaks, "genome": genome, "blacklist": blacklist, "table": table}
+    one = {"positives": positives, "peaks": peaks, "genome": genome, "blacklist": blacklist}
+    one |= {"repeats": repeats, "table": table}
     splits = {"train": train, "validation": validation, "test": test}
     found: dict[str, Any] = {name: Path(path) for name, path in one.items() if path is not None}
+    unbound = {"train": train_negatives, "validation": validation_negatives, "test": test_negatives}
     given = {name: Path(path) for name, path in splits.items() if path is not None}
-    return DatasetSources(**found, negatives=tuple(map(Path, negatives)), avoid=tuple(map(Path, avoid)), splits=given)
+    return DatasetSources(
+        **found,
+        negatives=tuple(map(Path, negatives)),
+        avoid=tuple(map(Path, avoid)),
+        splits=given,
+        split_negatives={name: Path(path) for name, path in unbound.items() if path is not None},
+    )
 
 
 def check_sources(sources: DatasetSources) -> None:
@@ -71,7 +97,7 @@ def check_sources(sources: DatasetSources) -> None:
         "--positives": sources.positives is not None,
         "--peaks": sources.peaks is not None,
         "--table": sources.table is not None,
-        "--train, --validation and --test": bool(sources.splits),
+        "--train, --validation and --test": bool(sources.splits or sources.split_negatives),
     }
     found = [name for name, present in heads.items() if present]
     if len(found) != 1:
@@ -88,13 +114,8 @@ def check_sources(sources: DatasetSources) -> None:
             file=places[0],
             remedy="give --genome genome.fa",
         )
-    if sources.splits:
-        missing = [name for name in SPLITS if name not in sources.splits]
-        unknown = sorted(set(sources.splits) - set(SPLITS))
-        if missing or unknown:
-            problem = f"the {missing[0]} table is missing" if missing else f"there is no split {unknown[0]!r}"
-            raise InputError(problem, remedy=f"give one table for each of {', '.join(SPLITS)}")
-    unused = [name for name in ("genome", "blacklist", "avoid") if sources.splits and getattr(sources, name)]
+    _check_given_splits(sources)
+    unused = [name for name in ("genome", "blacklist", "avoid", "repeats") if sources.splits and getattr(sources, name)]
     if unused:
         raise InputError(
             f"--{unused[0]} can't be used with given splits, which are kept as they are",
@@ -106,6 +127,52 @@ def check_sources(sources: DatasetSources) -> None:
         )
 
 
+def _check_given_splits(sources: DatasetSources) -> None:
+    """Raise InputError where a given split lacks a file, or has one file for both labels."""
+    splits, negatives = sources.splits, sources.split_negatives
+    if not (splits or negatives):
+        return
+    missing = [name for name in SPLITS if name not in splits]
+    unknown = sorted({*splits, *negatives} - set(SPLITS))
+    if missing or unknown:
+        problem = (
+            f"there is no split {unknown[0]!r}" if unknown else f"the {missing[0]} split is missing: --{missing[0]}"
+        )
+        raise InputError(problem, remedy=f"give a file for each of {', '.join(f'--{name}' for name in SPLITS)}")
+    for name, path in negatives.items():
+        if path.is_file() and splits[name].is_file() and path.samefile(splits[name]):
+            raise InputError(
+                f"is given as --{name} and as --{name}-negatives",
+                file=path,
+                remedy=f"give the positives as --{name}, the negatives as --{name}-negatives; or a table alone",
+            )
+
+
+class Read(NamedTuple):
+    """A file of sequences: its role, and the split (-1: none) and the kind of negatives that its records are of."""
+
+    path: Path
+    role: str
+    split: int = -1
+    kind: int = 1
+
+
+def list_reads(sources: DatasetSources) -> tuple[list[Read], list[tuple[Path, int]]]:
+    """The files of sequences, in order, and the files of negatives that hold places with the kind of each."""
+    reads = []
+    for number, (name, path) in enumerate((name, sources.splits[name]) for name in SPLITS if sources.splits):
+        if name in sources.split_negatives:
+            reads.append(Read(path, f"{name} positives", number))
+            reads.append(Read(sources.split_negatives[name], f"{name} negatives", number))
+        else:
+            reads.append(Read(path, name, number))
+    reads += [Read(sources.table, "table")] if sources.table else []
+    reads += [Read(sources.positives, "positives")] if sources.positives else []
+    negatives = [(path, kind, is_places(path)) for kind, path in enumerate(sources.negatives, start=1)]
+    reads += [Read(path, "negatives", kind=kind) for path, kind, holds_places in negatives if not holds_places]
+    return reads, [(path, kind) for path, kind, holds_places in negatives if holds_places]
+
+
 def is_places(path: Path) -> bool:
     """Whether a file holds places (BED) and no sequences, by its first lines; a pipe is not looked into."""
     from ebox.sequences.bed import is_bed
@@ -114,13 +181,19 @@ def is_places(path: Path) -> bool:
     return path.is_file() and is_bed(next(iter_bytes(path, 1 << 16), b""))
 
 
+def ask_for_negatives(files: DatasetSources) -> str:
+    """What to do where files hold positives only."""
+    if files.splits:
+        return "give tables with both labels, or positives and negatives apart: --train and --train-negatives, ..."
+    more = "rows with label 0" if files.table else "--negatives"
+    return f"give {more}, or let ebox make negatives: --set data.negatives=['shuffled']"
+
+
 def check_apart(sources: DatasetSources, out: Path) -> None:
     """Raise InputError when `out` is an input file or a folder that holds one, since writing would remove it."""
-    single = (sources.positives, sources.peaks, sources.genome, sources.blacklist, sources.table)
-    inputs = [path for path in single if path is not None]
     # Unlike Path.resolve, realpath does not raise on a loop of links; the reader reports it.
     place = Path(os.path.realpath(out))
-    for path in (*inputs, *sources.negatives, *sources.avoid, *sources.splits.values()):
+    for path in sources.list_files().values():
         real = Path(os.path.realpath(path))
         if place == real or place in real.parents:
             raise InputError(
@@ -152,6 +225,13 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
         )
     if "matched" in made and sources.genome is None:
         raise InputError("matched negatives need a genome", remedy="give --genome genome.fa")
+    if (sources.repeats or config.match_repeats) and "matched" not in made:
+        raise InputError(
+            "the repeats of matched negatives are asked for, but no matched negatives are made",
+            file=sources.repeats,
+            remedy="give --genome, and beside given negatives --negative-kinds given,matched; or leave --repeats and "
+            "--match-repeats out",
+        )
     needs_genome = sources.peaks is not None or any(map(is_places, sources.negatives))
     if sources.genome is not None and not needs_genome and "matched" not in made:
         raise InputError(
@@ -160,6 +240,11 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
             remedy="add matched to --negative-kinds (as given,matched), or leave --genome out",
         )
     return made
+
+
+def is_matching_repeats(config: DataConfig, sources: DatasetSources) -> bool:
+    """Whether matched negatives take the share of repeats of the positives, too."""
+    return sources.repeats is not None if config.match_repeats is None else config.match_repeats
 
 
 def choose_given(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]:

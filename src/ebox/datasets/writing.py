@@ -30,7 +30,7 @@ def write_dataset(
     kinds: Sequence[str],
     log: DropLog,
     cluster: Int64[np.ndarray, " example"],
-    made: Mapping[str, Mapping[str, int]],
+    made: Mapping[str, Mapping[str, Any]],
     split: Mapping[str, Any],
     num_near_positives: int = 0,
     audit: AuditResult,

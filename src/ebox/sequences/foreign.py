@@ -54,6 +54,10 @@ _LINES = (
     (r'("?")?\t?"?seqnames"?\t|"?(chr|chrom)"?\t"?start"?\t"?end"?\t"?width"?(\t|$)', _RANGES),
     (r"[^\t\s]+:[\d,]+-[\d,]+$", _POSITIONS),
     (
+        r"\d+\t\d+\t\d+\t\d+\t\d+\t[^\t]+\t\d+\t\d+\t",
+        Foreign("looks like rmsk.txt of UCSC", "keep its places: grep -v '^#' OLD | cut -f6-8 > NEW"),
+    ),
+    (
         r"\d+\t[^\t]*[^\t\d][^\t]*\t\d+\t\d+(\t|$)",
         Foreign(
             "has a column of bins before the chromosome (a table of UCSC)",

@@ -12,7 +12,7 @@ from types import ModuleType, TracebackType
 from typing import final
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from ebox.errors import InputError
 from ebox.sequences.codes import CODE_OF_BYTE, INVALID
@@ -24,6 +24,7 @@ from ebox.sequences.streams import GZIP_MAGIC, check_regular, is_bgzip, iter_byt
 _FETCH_BP = 1 << 24
 # Fetching one window costs about as much as reading this many bases in a row.
 _WINDOW_COST_BP = 6_000
+_LOWER = ord("a")
 _UNEQUAL_LINES = "all lines of a sequence except the last must have the same length (see samtools faidx)"
 
 
@@ -136,7 +137,37 @@ class Genome:
         windows: UInt8[np.ndarray, "window length"] = views[starts - first]
         return windows
 
-    def _fetch_block(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+    def find_lower_case(self, chrom: str) -> tuple[Int64[np.ndarray, " run"], Int64[np.ndarray, " run"]]:
+        """Where each run of lower-case letters (soft-masked repeats) of a chromosome begins and ends."""
+        edges, was_lower = [np.empty(0, np.int64)], False
+        for begin, letters in self._iter_letters(chrom):
+            is_lower = letters >= _LOWER
+            edges.append(begin + np.flatnonzero(np.diff(is_lower, prepend=was_lower)))
+            was_lower = bool(is_lower[-1])
+        places = np.concatenate([*edges, [self.chroms[chrom]] * was_lower]).astype(np.int64)
+        return places[::2], places[1::2]
+
+    def count_cases(self, chrom: str) -> tuple[int, int]:
+        """How many A, C, G and T of a chromosome are lower case, and how many upper case."""
+        counts = np.zeros(256, np.int64)
+        for _, letters in self._iter_letters(chrom):
+            counts += np.bincount(letters, minlength=256)
+        return tuple(int(counts[list(each)].sum()) for each in (b"acgt", b"ACGT"))  # type: ignore[return-value]
+
+    def measure_lower_case(
+        self, chrom: str, starts: Int64[np.ndarray, " window"], length: int
+    ) -> Float32[np.ndarray, " window"]:
+        """The share of lower-case letters in windows of one chromosome, which lie wholly on it."""
+        shares = [(self._fetch_letters(chrom, at, at + length) >= _LOWER).mean() for at in starts.tolist()]
+        return np.array(shares, np.float32)
+
+    def _iter_letters(self, chrom: str) -> Iterator[tuple[int, UInt8[np.ndarray, " length"]]]:
+        """The letters of a chromosome in blocks, each with its place."""
+        size = self.chroms[chrom]
+        for begin in range(0, size, _FETCH_BP):
+            yield begin, self._fetch_letters(chrom, begin, min(begin + _FETCH_BP, size))
+
+    def _fetch_letters(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         again = _damaged_index(self.path, self._packed)
         with _quiet_pysam(self.path, again):
             data = np.frombuffer(self._file.fetch(chrom, start, end).encode("latin-1"), np.uint8)
@@ -146,6 +177,11 @@ class Genome:
                 file=self.path,
                 remedy=again,
             )
+        return data
+
+    def _fetch_block(self, chrom: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        data = self._fetch_letters(chrom, start, end)
+        again = _damaged_index(self.path, self._packed)
         codes = CODE_OF_BYTE[data]
         bad = int(np.argmax(codes == INVALID))
         if codes[bad] == INVALID and data[bad] in b"\r\n>":

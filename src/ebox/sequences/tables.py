@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import numpy as np
 
 from ebox.errors import InputError
 from ebox.progress import quiet
+from ebox.sequences.bed import is_bed
 from ebox.sequences.records import SequenceSet, encode_letters, make_offsets
 from ebox.sequences.streams import OnBytes, check_text, iter_bytes, split_lines
 
@@ -19,6 +21,12 @@ _LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
 _NAME_COLUMNS = ("name", "id")
 _SUFFIXES = (".csv", ".tsv", ".tab")
 _DELIMITERS = "\t,;"
+_TWO_FILES = (
+    "give positives and negatives as two files: --positives and --negatives; of given splits --train and "
+    "--train-negatives, --validation and --validation-negatives, --test and --test-negatives"
+)
+# A label as headers name it: NAME|1|training, NAME label=1, NAME 1.
+_HEADER_LABEL = r"(\||label[=:]|[ \t]){}(\||[ \t\r]|$)"
 
 
 def read_table(
@@ -78,6 +86,7 @@ def parse_table(
     """
     rows = _iter_rows(blocks, source)
     line, header = next(rows, (1, []))
+    _check_header(header, source, line)
     sequence_at = _find_column(header, sequence_column, source, line)
     label_at = None
     if labels == "required" or (labels == "optional" and label_column in header):
@@ -115,6 +124,26 @@ def parse_table(
         np.array(lines, np.int64),
         source,
         None if label_at is None else np.array(values, np.float32),
+    )
+
+
+def _check_header(header: list[str], source: str, line: int) -> None:
+    """Raise InputError where the first line is of FASTA or BED, which have no labels."""
+    is_fasta, is_places = bool(header) and header[0].startswith(">"), is_bed("\t".join(header).encode())
+    if not (is_fasta or is_places):
+        return
+    remedy = _TWO_FILES if is_fasta else f"make FASTA: bedtools getfasta -fi GENOME -bed OLD -fo NEW; then {_TWO_FILES}"
+    if is_fasta and re.search(_HEADER_LABEL.format("[01]"), header[0]):
+        remedy += "; this header may name a label: " + " and ".join(
+            f"awk '/^>/ {{keep = /{_HEADER_LABEL.format(label)}/}} keep' OLD > {name}"
+            for label, name in ((1, "POSITIVES"), (0, "NEGATIVES"))
+        )
+    raise InputError(
+        f"looks like {'FASTA' if is_fasta else 'BED'}, which has no labels: found {header[0][:30]!r}, the names of "
+        "columns expected",
+        file=source,
+        line=line,
+        remedy=remedy,
     )
 
 

@@ -35,6 +35,13 @@ class DataConfig(Settings):
     min_peak_distance_bp: Annotated[int, Field(ge=0)] = setting(
         500, "Least distance of a matched negative from any peak."
     )
+    match_repeats: bool | None = setting(
+        None,
+        "Matched negatives take the share of repeats of the positives, too, by the lower-case letters of the genome "
+        "or by --repeats; none: if --repeats is given.",
+        flag="--match-repeats",
+    )
+    repeat_tolerance: Fraction = setting(0.1, "Greatest difference in the share of repeats of a matched negative.")
     split: Literal["auto", "random", "chromosome"] = setting(
         "auto",
         "How the splits are made; auto: by chromosome if every example has coordinates, else random and stratified.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,16 @@ def describe_examples(quality: Mapping[str, Any], splits: Sequence[str], *more: 
     for kind, counts in quality["kinds"].items():
         lines.append(f"  {kind:<24}" + "".join(f"{counts[split]:>{width},}" for split, width in widths.items()))
     lines += [f"  {say(source, 'centres')}" for source in quality["sources"] if source.get("on_summits") is not None]
+    lines += [f"  {say(shares, 'masked_shares')}" for shares in _list_shares(quality)]
     lines += more
     lines += [f"  dropped, {say(reason)}: {count:,}" for reason, count in quality["dropped"].items()]
     lines += [f"  beware: {say(warning)}" for warning in quality["warnings"]]
     return "\n".join(lines)
+
+
+def _list_shares(quality: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The share of repeats by kind, where it is known."""
+    shares = {kind: of["masked"]["mean"] for kind, of in quality["confounds"].items() if "masked" in of}
+    if "positive" in shares:
+        alone = quality["made"].get("matched", {}).get("repeats", {}).get("by_gc_alone")
+        yield {"positive": shares.pop("positive"), "kinds": shares, "by_gc_alone": alone}

@@ -32,7 +32,8 @@ _EXAMPLES = """Examples, one for each way to begin:
   ebox run --positives bound.fa --negatives unbound.fa --out runs/tal1
   ebox run --peaks peaks.bed --genome hg38.fa --out runs/tal1
   ebox run --positives bound.fa --out runs/tal1
-The last one makes its negatives by shuffling. --train, --validation and --test take tables with sequence and label.
+The last one makes its negatives by shuffling. Given splits: --train, --validation and --test take tables with
+sequence and label, or FASTA of positives, with --train-negatives, --validation-negatives and --test-negatives.
 """
 VERB = Verb(
     "run",
@@ -150,13 +151,7 @@ def _request(sources: DatasetSources, config: Config) -> dict[str, Any]:
         stat = path.stat() if path.exists() else None
         return [str(path.resolve()), None if stat is None else stat.st_size, None if stat is None else stat.st_mtime]
 
-    files = {name: fact(path) for name, path in sources.splits.items()}
-    files |= {f"negatives {number}": fact(path) for number, path in enumerate(sources.negatives)}
-    files |= {f"avoid {number}": fact(path) for number, path in enumerate(sources.avoid)}
-    for name in ("positives", "peaks", "genome", "blacklist", "table"):
-        path = getattr(sources, name)
-        if path is not None:
-            files[name] = fact(path)
+    files = {name: fact(path) for name, path in sources.list_files().items()}
     return {"files": files, "names": list(sources.negative_names), "data": config.data.model_dump(mode="json")}
 
 

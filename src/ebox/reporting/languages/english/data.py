@@ -124,14 +124,18 @@ _DID = {"data": "made the data", "training": "trained the network", "evaluation"
 
 # A smaller difference of mean GC between negatives that fell short and positives is not worth a word.
 LEAST_GC_BIAS = 0.01
+_MATCHED = {"gc": "GC", "masked": "share of repeats"}
 
 
 def _tell_few_made(note: Mapping[str, Any]) -> str:
     words = f"{note['num']:,} {note['kind']} negatives made, {note['wanted']:,} wanted"
     # Datasets built before this was measured have no GC here.
-    if "gc" not in note or abs(note["gc"] - note["gc_of_positives"]) < LEAST_GC_BIAS:
+    pairs = [(name, note[key], note[f"{key}_of_positives"]) for key, name in _MATCHED.items() if key in note]
+    told = [pair for pair in pairs if abs(pair[1] - pair[2]) >= LEAST_GC_BIAS]
+    if not told:
         return words
-    return f"{words}: those of some GC are missing (mean {note['gc']:.1%}, of positives {note['gc_of_positives']:.1%})"
+    means = "; ".join(f"{name}: mean {mean:.1%}, of positives {positive:.1%}" for name, mean, positive in told)
+    return f"{words}: those of some {' or '.join(name for name, _, _ in told)} are missing ({means})"
 
 
 def _tell_n(note: Mapping[str, Any]) -> str:
@@ -145,6 +149,30 @@ def _tell_n(note: Mapping[str, Any]) -> str:
         f"{note['n_of_positives']:.2%} of the bases of positives, {note['n']:.2%} of the others): a network may learn "
         f"N; {remedy}"
     )
+
+
+def _tell_no_repeats(found: Mapping[str, Any]) -> str:
+    return (
+        f"{found['source']} has no repeats on chromosomes with {found['num']:,} of {found['of']:,} positives, such as "
+        f"{join_words(found['chroms'])}: they count as free of repeats"
+    )
+
+
+def _tell_masked(note: Mapping[str, Any]) -> str:
+    remedy = "--match-repeats takes negatives with as many"
+    if not note["can_match"]:
+        remedy = "compare with the confound_logistic baseline, and with matched negatives (--match-repeats)"
+    return (
+        f"repeats of the genome alone tell positives from {note['kind']} negatives (AUROC {note['auroc']:.2f}; "
+        f"{note['mean_of_positives']:.1%} of the bases of positives, {note['mean']:.1%} of the others): {remedy}"
+    )
+
+
+def _tell_shares(note: Mapping[str, Any]) -> str:
+    of_negatives = ", ".join(f"{share:.1%} of {kind} negatives" for kind, share in note["kinds"].items())
+    words = f"repeats: {note['positive']:.1%} of the bases of positives, {of_negatives}"
+    alone = note["by_gc_alone"]
+    return words if alone is None else f"{words} (matched by GC alone: {alone:.1%})"
 
 
 DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
@@ -188,6 +216,12 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "what C and G let expect, and {mean:.2f}): compare with the confound_logistic baseline",
     "repeats_differ": "tandem repeats alone tell positives from {kind} negatives (AUROC {auroc:.2f}; "
     "{mean_of_positives:.2%} of the bases, and {mean:.2%}): compare with the confound_logistic baseline",
+    "length_differs": "length alone told positives from {kind} negatives before they were cut to {length_bp:,} bp "
+    "(AUROC {auroc:.2f}; mean {mean_of_positives:,.0f} and {mean:,.0f} bp): of longer ones only the middle is left, so "
+    "the two may still differ in where their sites lie; choose both alike",
+    "masked_differs": _tell_masked,
+    "masked_shares": _tell_shares,
+    "no_repeats": _tell_no_repeats,
     "many_dropped": "{num:,} records dropped of {records:,} read: see dropped.tsv",
     "some_placed": "the split is random and not by chromosome, since {num_without_place:,} of {num_examples:,} "
     "examples name no place, the first of them {record!r}: give each a header >chrom:start-end, or leave it out",
