@@ -43,6 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             genome.write(f">{chrom}\n{''.join(rng.choice(list('ACGT'), 300_000))}\n")
             for start in range(5000, 300_000, 6000):
                 peaks.write(f"{chrom}\t{start}\t{start + 300}\n")
+    (folder / "others.bed").write_text("chr1\t150000\t150300\nchr2\t92000\t93000\n")
     return folder
 
 
