@@ -10,7 +10,7 @@ import pytest
 
 from ebox.cli.parameters import list_parts
 from ebox.datasets.build import build_dataset
-from ebox.datasets.folder import Dataset
+from ebox.datasets.folder import SPLITS, Dataset
 from ebox.datasets.other import choose_made, read_other, take_test
 from ebox.datasets.sources import DatasetSources, read_sources
 from ebox.errors import InputError
@@ -118,7 +118,9 @@ def test_evaluate_takes_the_files_of_build_but_no_splits():
     parts = {verb: list_parts(verb.VERB, getattr(verb, verb.VERB.name)) for verb in (build_verb, evaluate_verb)}
     files = {verb: next(part for part in each if part.parameter == "sources") for verb, each in parts.items()}
     names = {verb: {option.name for option in part.options} for verb, part in files.items()}
-    assert names[build_verb] - names[evaluate_verb] == {"--train", "--validation", "--test"}
+    assert names[build_verb] - names[evaluate_verb] == {
+        f"--{split}{more}" for split in SPLITS for more in ("", "-negatives")
+    }
     make = files[evaluate_verb].make
     nothing = {option.parameter: None for option in files[evaluate_verb].options}
     assert make(nothing) is None

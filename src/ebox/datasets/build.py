@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -66,9 +66,6 @@ from ebox.errors import InputError
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig
 from ebox.storage.publishing import check_absent, claim_folder, publish_folder
-
-if TYPE_CHECKING:
-    pass
 
 _REMEDIES = {
     "shuffled": "give longer or more varied positives, since theirs are equal to their shuffles; or give --negatives",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebox.progress import PathLike, Progress, quiet
+from ebox.storage.names import SPLITS
 from ebox.storage.publishing import find_command, publish_file, write_json
 from ebox.storage.reads import count_read
 from ebox.storage.run_folder import name_other
@@ -42,7 +43,7 @@ VERB = Verb(
     ),
     of_run=("evaluation", "data"),
     # Every example is test.
-    without=("train", "validation", "test"),
+    without=tuple(f"{split}{more}" for split in SPLITS for more in ("", "_negatives")),
     epilog=_EXAMPLES,
 )
 

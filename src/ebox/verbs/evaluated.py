@@ -147,7 +147,7 @@ def _describe(run: Path, name: str, files: tuple[str, ...], found: OtherData) ->
 
 def _find_head(sources: DatasetSources) -> Path:
     """The file that the others belong to."""
-    if sources.splits:
+    if sources.splits or sources.split_negatives:
         raise InputError(
             "every example is test here, so there are no splits", remedy="give the file of the test split as --table"
         )
