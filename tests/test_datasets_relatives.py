@@ -9,6 +9,7 @@ import pytest
 from ebox.datasets.build import build_dataset
 from ebox.datasets.families import join_families
 from ebox.datasets.relatives import Relatives, find_relatives
+from ebox.datasets.seeds import cut_windows, index_seeds
 from ebox.datasets.sources import DatasetSources
 from ebox.sequences.alignment import align, spell_first, spell_second
 from ebox.sequences.codes import decode, reverse_complement
@@ -230,6 +231,41 @@ def test_sources_read_in_parts_give_the_same_relatives(monkeypatch: pytest.Monke
     assert wanted == {(row, row + 300) for row in range(300)}
     monkeypatch.setattr("ebox.datasets.relatives.MAX_PLACES", 70 * LENGTH)
     assert {tuple(sorted(pair)) for pair in find_pairs(codes, rows)} == wanted
+
+
+@pytest.mark.parametrize("chunk", [50, 1 << 23])
+def test_an_index_holds_each_word_of_a_sequence_once(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr("ebox.datasets.seeds._CHUNK_ENTRIES", chunk)
+    codes = draw(5)
+    codes[0, 50:100] = codes[0, :50]
+    codes[1, 150:] = reverse_complement(codes[1:2, :50])[0]
+    codes[2, 20] = 4
+    index = index_seeds(codes, np.arange(5))
+    place = (index.entries >> np.uint64(1)) & np.uint64(0xFFFFFFFF)
+    row = index.rows[(place // np.uint64(index.width)).astype(np.int64)]
+    found = sorted(zip(row.tolist(), (index.entries >> np.uint64(33)).tolist(), strict=True))
+    assert found == sorted((row, word) for row in range(5) for word in spell_words(codes[row], index.word_bp))
+
+
+def spell_words(codes: np.ndarray, word_bp: int) -> set[int]:
+    """The smaller of both strands of each word without an N, two bits a base."""
+    words = set()
+    for start in range(len(codes) - word_bp + 1):
+        strands = codes[None, start : start + word_bp], reverse_complement(codes[None, start : start + word_bp])
+        if (strands[0] < 4).all():
+            words.add(min(int("".join(map(str, strand[0].tolist())), 4) for strand in strands))
+    return words
+
+
+def test_windows_are_cut_from_any_place() -> None:
+    codes = draw(2)
+    for flat, width in ((codes, 61), (codes[:1, :30], 61), (codes[:1, :61], 61)):
+        every = flat.reshape(-1)
+        start = np.arange(-70, len(every) + 10)
+        cut = cut_windows(flat, start, width)
+        at = start[:, None] + np.arange(width)
+        inside = (at >= 0) & (at < len(every))
+        np.testing.assert_array_equal(cut[inside], every[at[inside]])
 
 
 def find_pairs(codes: np.ndarray, rows: np.ndarray) -> list[tuple[int, int]]:

@@ -155,3 +155,21 @@ def test_a_split_of_one_class_is_refused() -> None:
     both.split[(both.kind == 1) & (both.split == 2)] = 0
     with pytest.raises(InputError, match="test split has no negatives"):
         check_splits(both, DataConfig(), "random", "3 duplicate")
+
+
+@pytest.mark.parametrize("num_loci", [2, 3])
+def test_a_class_of_too_few_clusters_is_told_why(num_loci: int) -> None:
+    both = concatenate([_examples(9, chroms=("chr5",)), _examples(9, target=0, chroms=("chr6",))])
+    if num_loci == 2:
+        both.start[:9], both.end[:9] = np.arange(9) % 2 * 100, np.arange(9) % 2 * 100 + 20
+    both.split[:] = 0
+    # The positives are alike: two clusters, of two overlapping loci or of nine that lie apart.
+    cluster = np.concatenate([np.arange(9) % 2, np.arange(9, 18)])
+    with pytest.raises(InputError, match="the positive sequences are in 2 clusters") as raised:
+        check_splits(both, DataConfig(), "random", "", cluster=cluster)
+    assert ("max_similarity=1" in str(raised.value.remedy)) == (num_loci == 3)
+    for mode, remedy in (("chromosome", "the examples lie on chr5, chr6"), ("given", "give tables")):
+        with pytest.raises(InputError) as raised:
+            check_splits(both, DataConfig(), mode, "", cluster=cluster)
+        assert "2 clusters" not in str(raised.value)
+        assert remedy in str(raised.value.remedy)

@@ -15,7 +15,7 @@ from ebox.evaluation.bootstrap import (
     compare_models,
     compare_scores,
 )
-from ebox.evaluation.clusters import Clustering
+from ebox.evaluation.clusters import Clustering, correlate_within
 from ebox.evaluation.influence import trace_auprc, trace_auroc
 from ebox.evaluation.intervals import bound_auprc, bound_auroc, bound_precision, bound_share
 from ebox.evaluation.metrics import METRIC_NAMES, auprc, auroc, compute_metrics
@@ -224,6 +224,15 @@ def test_influences_are_what_leaving_a_cluster_out_shows() -> None:
         spread = np.sum((np.array(left_out) - np.mean(left_out)) ** 2) * (len(left_out) - 1) / len(left_out)
         found = clusters.weigh(trace(scores[targets], scores[~targets])).total
         assert found == pytest.approx(spread, rel=0.25)
+
+
+@pytest.mark.parametrize("group", [2, 5])
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.7])
+def test_the_correlation_within_clusters_is_found(group: int, correlation: float) -> None:
+    generator = np.random.default_rng(group)
+    shared = np.repeat(generator.normal(size=3000), group)
+    values = np.sqrt(correlation) * shared + np.sqrt(1.0 - correlation) * generator.normal(size=3000 * group)
+    assert correlate_within(values, np.arange(3000 * group) // group) == pytest.approx(correlation, abs=0.05)
 
 
 def test_the_interval_of_a_share_is_wilsons_where_no_two_go_together() -> None:

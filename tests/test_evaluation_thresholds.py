@@ -24,6 +24,18 @@ def test_no_other_threshold_is_better(seed: int, criterion: str, num_levels: int
         assert reached >= compute_metrics(targets, probabilities, float(other))[criterion] - 1e-9
 
 
+@pytest.mark.parametrize("criterion", ["accuracy", "mcc"])
+def test_the_weight_of_negatives_is_as_many_of_them(criterion: str) -> None:
+    generator = np.random.default_rng(3)
+    targets = np.repeat([True, False], [60, 60])
+    probabilities = np.clip(generator.normal(0.4 + 0.2 * targets, 0.2), 0.0, 1.0)
+    more = np.concatenate([targets, np.zeros(60 * 9, bool)])
+    repeated = np.concatenate([probabilities, np.tile(probabilities[60:], 9)])
+    weighted = choose_threshold(targets, probabilities, criterion, negative_factor=10.0)
+    assert weighted == choose_threshold(more, repeated, criterion)
+    assert weighted > choose_threshold(targets, probabilities, criterion)
+
+
 def test_threshold_lies_midway_in_the_gap() -> None:
     targets = np.array([False, False, True, True])
     assert choose_threshold(targets, np.array([0.1, 0.2, 0.4, 0.9])) == pytest.approx(0.3)

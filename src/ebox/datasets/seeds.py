@@ -295,14 +295,14 @@ def _extend(codes: np.ndarray, pairs: Candidates, word_bp: int) -> Bool[np.ndarr
         low = np.maximum(-pair.query_at, np.where(pair.flipped, pair.source_at - length + 1, -pair.source_at))
         high = np.minimum(length - pair.query_at, np.where(pair.flipped, pair.source_at + 1, length - pair.source_at))
         inside = (steps >= low.astype(np.int32)[:, None]) & (steps < high.astype(np.int32)[:, None]) & beside
-        left = _cut_windows(codes, pair.query * length + pair.query_at - _AROUND_BP, len(steps))
-        right = _cut_windows(codes, pair.source * length + pair.source_at - _AROUND_BP, len(steps))
+        left = cut_windows(codes, pair.query * length + pair.query_at - _AROUND_BP, len(steps))
+        right = cut_windows(codes, pair.source * length + pair.source_at - _AROUND_BP, len(steps))
         right[pair.flipped] = 3 - right[pair.flipped, ::-1]
         alike[block] = ((left == right) & (left < 4) & inside).sum(axis=1) >= _ALIKE * inside.sum(axis=1)
     return alike
 
 
-def _cut_windows(
+def cut_windows(
     codes: UInt8[np.ndarray, "example length"], start: Int64[np.ndarray, " window"], width: int
 ) -> UInt8[np.ndarray, "window width"]:
     """`width` codes from each place on, counted over all sequences; what lies beyond these is anything."""
