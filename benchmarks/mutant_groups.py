@@ -40,12 +40,16 @@ GROUPS = {
         ),
     ),
     "splits": Group(
-        ("datasets/splits", "datasets/similarity", "datasets/audit", "datasets/kmers"),
+        (
+            *("datasets/splits", "datasets/similarity", "datasets/audit", "datasets/kmers"),
+            *("datasets/relatives", "datasets/seeds", "datasets/families"),
+        ),
         (
             (
                 "tests/test_datasets_splits.py",
                 "tests/test_datasets_similarity.py",
                 "tests/test_datasets_audit.py",
+                "tests/test_datasets_relatives.py",
                 "-m",
                 "not slow and not real_data",
             ),

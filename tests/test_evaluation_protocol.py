@@ -100,6 +100,7 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
         "splits",
         "baselines",
         "comparison",
+        "seeds",
         "share",
         "shift",
         "curves",
