@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,12 +17,16 @@ from ebox.datasets.families import link_relatives
 from ebox.datasets.folder import SPLITS, Dataset
 from ebox.datasets.quality import report_quality
 from ebox.datasets.seen import audit_against, find_seen
-from ebox.datasets.similarity import cluster_similar
+from ebox.datasets.similarity import SketchIndex, cluster_similar
 from ebox.datasets.sources import DatasetSources
 from ebox.datasets.splits import link_examples
+from ebox.datasets.writing import tabulate_examples
 from ebox.errors import InputError
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig
+
+if TYPE_CHECKING:
+    import polars
 
 # What an evaluation reads of the table of examples.
 _COLUMNS = ("name", "kind", "split", "chrom", "start", "end", "cluster", "relative")
@@ -87,7 +91,7 @@ def read_other(
     build.has_free_length = False
     examples = gather_examples(build)
     examples = replace(examples, split=np.full(len(examples), SPLITS.index("test"), dtype=np.int8))
-    cluster = _cluster(examples, config, progress)
+    cluster = _cluster(examples, config, build.sketch(examples.codes), progress)
     audit = audit_against(trained, examples, progress)
     gc, n_fraction = measure_gc(examples.codes), measure_n(examples.codes)
     quality = report_quality(
@@ -104,8 +108,9 @@ def read_other(
     )
     # Of the splits that were trained on, the report of their own dataset tells.
     quality["warnings"] = [each for each in quality["warnings"] if each.get("of") in (None, "test")]
-    table = _tabulate(examples, build.kinds, cluster)
-    test = _make_dataset(path, config, examples.codes, examples.targets, table, {"test": len(examples)})
+    rows, unrelated = np.arange(len(examples)), np.full(len(examples), -1)
+    table = tabulate_examples(examples, rows, build.kinds, build.log.sources, gc, n_fraction, cluster, unrelated)
+    test = _make_test(path, config, examples, table)
     related = audit.relative[-len(examples) :] >= 0
     return OtherData(_join(trained, test, related), trained is not None, quality, build.log)
 
@@ -118,40 +123,25 @@ def take_test(trained: Dataset | None, other: Dataset, progress: Progress = quie
     return OtherData(_join(trained, other, related), trained is not None)
 
 
-def _cluster(examples: Examples, config: DataConfig, progress: Progress) -> np.ndarray:
+def _cluster(examples: Examples, config: DataConfig, index: SketchIndex, progress: Progress) -> np.ndarray:
     """Like sequences and families, which count once where an interval is estimated."""
-    cluster = link_examples(examples, cluster_similar(examples.codes, config.max_similarity, progress=progress))
+    cluster = link_examples(examples, cluster_similar(examples.codes, config.max_similarity, index, progress))
     if config.keep_families and config.max_similarity < 1.0:
         cluster, _, _ = link_relatives(examples.codes, cluster, [np.arange(len(examples))], progress)
     return cluster
 
 
-def _tabulate(examples: Examples, kinds: Sequence[str], cluster: np.ndarray) -> Any:
-    import polars
-
-    placed = examples.has_place
-    columns = {
-        "name": examples.names,
-        "kind": [kinds[number] for number in examples.kind.tolist()],
-        "split": ["test"] * len(examples),
-        "chrom": [chrom if known else None for chrom, known in zip(examples.chrom.tolist(), placed, strict=True)],
-        "start": [at if at >= 0 else None for at in examples.start.tolist()],
-        "end": [at if at >= 0 else None for at in examples.end.tolist()],
-        "cluster": cluster.astype(np.int64),
-    }
-    text = dict.fromkeys(("name", "kind", "split", "chrom"), polars.String)
-    return polars.DataFrame(columns, schema_overrides={**text, "start": polars.Int64, "end": polars.Int64})
-
-
-def _make_dataset(
-    path: Path, config: DataConfig, codes: np.ndarray, targets: np.ndarray, table: Any, sizes: dict[str, int]
-) -> Dataset:
-    """A dataset in memory; its fingerprint is over the codes and targets of its test split."""
-    edges = np.cumsum([0, *(sizes.get(name, 0) for name in SPLITS)]).tolist()
-    splits = {name: {"start": edges[at], "stop": edges[at + 1]} for at, name in enumerate(SPLITS)}
-    manifest = {"tracks": [config.track], "splits": splits, "fingerprint": ""}
-    made = Dataset(path, manifest, config, codes, targets, table)
+def _make_test(path: Path, config: DataConfig, examples: Examples, table: polars.DataFrame) -> Dataset:
+    """A dataset in memory whose examples are all test; its fingerprint is over their codes and targets."""
+    manifest = {"tracks": [config.track], "splits": _place_splits([0, 0, len(examples)]), "fingerprint": ""}
+    made = Dataset(path, manifest, config, examples.codes, examples.targets, table)
     return replace(made, manifest={**manifest, "fingerprint": made.hash_split("test")})
+
+
+def _place_splits(sizes: Sequence[int]) -> dict[str, dict[str, int]]:
+    """Where each split begins and ends, as in a manifest."""
+    edges = np.cumsum([0, *sizes]).tolist()
+    return {name: {"start": edges[at], "stop": edges[at + 1]} for at, name in enumerate(SPLITS)}
 
 
 def _join(trained: Dataset | None, other: Dataset, related: np.ndarray) -> Dataset:
@@ -163,16 +153,14 @@ def _join(trained: Dataset | None, other: Dataset, related: np.ndarray) -> Datas
     columns = [name for name in _COLUMNS if name != "relative"]
     parts = [other.examples[rows.start : rows.stop].select(columns).with_columns(relative)]
     codes, targets = [other.codes[rows]], [other.targets[rows]]
-    edge = 0
+    sizes = [0, 0, rows.stop - rows.start]
     if trained is not None:
-        edge = trained.rows("validation").stop
+        first, edge = trained.rows("validation").start, trained.rows("validation").stop
+        sizes[:2] = first, edge - first
         parts.insert(0, trained.examples[:edge].select(_COLUMNS))
         codes.insert(0, trained.codes[:edge])
         targets.insert(0, trained.targets[:edge])
-    first = 0 if trained is None else trained.rows("validation").start
-    edges = [0, first, edge, edge + rows.stop - rows.start]
-    splits = {name: {"start": edges[at], "stop": edges[at + 1]} for at, name in enumerate(SPLITS)}
-    manifest = {"tracks": list(other.tracks), "splits": splits, "fingerprint": other.fingerprint}
+    manifest = {"tracks": list(other.tracks), "splits": _place_splits(sizes), "fingerprint": other.fingerprint}
     table = polars.concat(parts, how="vertical_relaxed")
     return Dataset(
         Path(os.path.abspath(other.path)), manifest, other.config, np.concatenate(codes), np.concatenate(targets), table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -17,6 +17,9 @@ from ebox.datasets.quality import report_quality
 from ebox.settings.reading import DataConfig
 from ebox.storage.publishing import write_json
 from ebox.storage.stamps import DATASET, write_stamped
+
+if TYPE_CHECKING:
+    import polars
 
 _ROWS_AT_ONCE = 1 << 16
 _CONTROL = str.maketrans({"\t": " ", "\n": " ", "\r": " "})
@@ -55,9 +58,8 @@ def write_dataset(
     gc, n_fraction = measure_gc(examples.codes), measure_n(examples.codes)
     _write_codes(folder / "codes.npy", examples.codes, order)
     np.save(folder / "targets.npy", examples.targets[order], allow_pickle=False)
-    _write_examples(
-        folder / "examples.parquet", examples, order, kinds, log.sources, gc, n_fraction, cluster, audit.relative
-    )
+    table = tabulate_examples(examples, order, kinds, log.sources, gc, n_fraction, cluster, audit.relative)
+    table.write_parquet(folder / "examples.parquet", compression="zstd", statistics=False)
     write_dropped(folder / "dropped.tsv", log)
     quality = report_quality(
         examples,
@@ -113,8 +115,7 @@ def _write_codes(path: Path, codes: UInt8[np.ndarray, "example length"], order: 
             stream.write(codes[order[start : start + _ROWS_AT_ONCE]].tobytes())
 
 
-def _write_examples(
-    path: Path,
+def tabulate_examples(
     examples: Examples,
     order: Int64[np.ndarray, " example"],
     kinds: Sequence[str],
@@ -123,7 +124,19 @@ def _write_examples(
     n_fraction: np.ndarray,
     cluster: np.ndarray,
     relative: np.ndarray,
-) -> None:
+) -> polars.DataFrame:
+    """The table of examples; its columns are in docs/formats.md.
+
+    Args:
+        examples: With their splits.
+        order: Their rows in the order of the table.
+        kinds: Name of each kind.
+        sources: The files read.
+        gc: Share of G and C of each example.
+        n_fraction: Share of N of each example.
+        cluster: Cluster of each example.
+        relative: Row of a relative in an earlier split, -1: none.
+    """
     import polars
 
     new_row = np.empty(len(order), dtype=np.int64)
@@ -147,10 +160,9 @@ def _write_examples(
     }
     by_place = dict.fromkeys(("chrom", "start", "end"), polars.col("start") < 0)
     unknown = by_place | {name: polars.col(name) < 0 for name in ("parent", "relative")}
-    table = polars.DataFrame({name: columns[name] for name in EXAMPLE_COLUMNS}).with_columns(
+    return polars.DataFrame({name: columns[name] for name in EXAMPLE_COLUMNS}).with_columns(
         polars.when(test).then(None).otherwise(polars.col(name)).alias(name) for name, test in unknown.items()
     )
-    table.write_parquet(path, compression="zstd", statistics=False)
 
 
 def _take_text(names: Sequence[str], index: np.ndarray) -> Any:
