@@ -2,11 +2,13 @@
 
     python benchmarks/accuracy.py                 every task
     python benchmarks/accuracy.py matched gue4    some of them
+    python benchmarks/accuracy.py table           only write the table of what is kept into README.md again
 
 What a task reads, and with which settings, stands in a file of configs/: its settings, and above them the commands that
-make and train it. Prints a line a task, writes benchmarks/results/accuracy_TASK.json, and puts hardware and score into
-the head of the file. A task whose test set is small is trained with several seeds, and the mean is held to its goals.
-Real tasks need the data folder ($EBOX_DATA or shared/data beside the project).
+make and train it. Prints a line a task, writes benchmarks/results/accuracy_TASK.json, puts hardware and score into the
+head of the file and the table of all tasks into README.md. Every task is trained with three seeds on one dataset, and
+the mean over all test examples is held to its goals. Real tasks need the data folder ($EBOX_DATA or shared/data beside
+the project).
 """
 
 from __future__ import annotations
@@ -21,17 +23,20 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from string import Template
 from typing import Any
 
 from ebox.datasets.sources import DatasetSources, read_sources
 from ebox.sequences import draw_simulation, read_simulation_config, write_simulation
 from ebox.settings.reading import Config, read_config
-from ebox.verbs.run import RunResult, run
-from machine import describe_machine, find_data, keep
+from ebox.storage.publishing import read_json
+from ebox.storage.run_folder import EVALUATION, SEEDS, TRAINING
+from ebox.verbs.run import run
+from machine import RESULTS, describe_machine, find_data, keep
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+README = Path(__file__).parents[1] / "README.md"
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Task:
 
     Args:
         file: Its name in configs/.
+        title: Its name in the table of the README.
         goals: The least value of each metric.
         max_seconds: The most that a training may take.
         seeds: Of the trainings.
@@ -48,9 +54,10 @@ class Task:
     """
 
     file: str
+    title: str
     goals: Mapping[str, float]
     max_seconds: float | None = None
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0, 1, 2)
     variables: Mapping[str, str] | None = None
     before: Callable[[Path], None] | None = None
 
@@ -110,15 +117,32 @@ def pick_unbound(folder: Path) -> None:
 
 def _gue_task(name: str, auroc: float, mcc: float) -> Task:
     """One of the five human tasks of the GUE benchmark, with its own splits."""
-    return Task("gue.toml", {"auroc": auroc, "mcc_at_0.5": mcc}, seeds=(0, 1, 2), variables={"TASK": name})
+    title = f"GUE {name}, its own splits"
+    return Task("gue.toml", title, {"auroc": auroc, "mcc_at_0.5": mcc}, variables={"TASK": name})
 
 
 TASKS: Mapping[str, Task] = {
-    "simulated": Task("simulated.toml", {"accuracy": 0.975, "auroc": 0.984}, max_seconds=30),
-    "density": Task("density.toml", {"accuracy": 0.97}),
-    "matched": Task("matched.toml", {"auroc": 0.950, "auprc": 0.855, "accuracy": 0.930}, max_seconds=360),
-    "open": Task("open.toml", {"auroc": 0.912, "auprc": 0.912}, before=pick_unbound),
-    "paper": Task("paper.toml", {"auroc": 0.952, "accuracy": 0.89}),
+    "matched": Task(
+        "matched.toml",
+        "real TAL1: bound against matched, by chromosome",
+        {"auroc": 0.950, "auprc": 0.855, "accuracy": 0.930},
+        max_seconds=360,
+    ),
+    "open": Task(
+        "open.toml",
+        "real TAL1: bound against accessible but unbound",
+        {"auroc": 0.912, "auprc": 0.912},
+        before=pick_unbound,
+    ),
+    "paper": Task(
+        "paper.toml",
+        "real TAL1: random 70/20/10, as many negatives as positives",
+        {"auroc": 0.952, "accuracy": 0.89},
+    ),
+    "simulated": Task(
+        "simulated.toml", "simulated: one motif in 500 bp", {"accuracy": 0.975, "auroc": 0.984}, max_seconds=30
+    ),
+    "density": Task("density.toml", "simulated: motifs in the centre or anywhere, 1,500 bp", {"accuracy": 0.97}),
     "gue0": _gue_task("tf0", 0.895, 0.63),
     "gue1": _gue_task("tf1", 0.925, 0.68),
     "gue2": _gue_task("tf2", 0.950, 0.74),
@@ -128,16 +152,17 @@ TASKS: Mapping[str, Task] = {
 
 
 def measure(name: str, task: Task) -> bool:
-    """Run a task, print and keep its result, and say whether it reached its goals."""
+    """Train a task with every seed, print and keep the result, and say whether it reached its goals."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        sources = task.prepare(folder)
-        runs = []
-        for seed in task.seeds:
-            command = ["benchmarks/accuracy.py", name]
-            runs.append(run(folder / f"run-{seed}", sources, task.read_config(seed), command=command))
-    seeds = [_describe_run(seed, result) for seed, result in zip(task.seeds, runs, strict=True)]
-    means = {goal: fmean(one["test"]["metrics"][goal]["value"] for one in seeds) for goal in task.goals}
+        sources, out = task.prepare(folder), folder / "run"
+        command = ["benchmarks/accuracy.py", name]
+        facts = run(
+            out, sources, task.read_config(task.seeds[0]), seeds=len(task.seeds), command=command
+        ).evaluation.facts
+        places = [out, *(out / SEEDS / str(seed) for seed in task.seeds[1:])]
+        seeds = [_describe_run(seed, place) for seed, place in zip(task.seeds, places, strict=True)]
+    means = {goal: fmean(list_values(seeds, goal)) for goal in task.goals}
     seconds = max(one["training_seconds"] for one in seeds)
     reached = {goal: means[goal] >= least for goal, least in task.goals.items()}
     if task.max_seconds is not None:
@@ -145,57 +170,66 @@ def measure(name: str, task: Task) -> bool:
     shown = ", ".join(f"{goal} {_show(goal, seeds)}; goal {least})" for goal, least in task.goals.items())
     verdict = "reached" if all(reached.values()) else "NOT reached"
     print(f"{name}: {verdict}: {shown}; {seconds:.0f} s of training", flush=True)
-    first, facts = seeds[0], runs[0].evaluation.facts["tracks"][0]
+    track = facts["tracks"][0]
     content = {
         "task": name,
         "settings": tomllib.loads(task.path.read_text(encoding="utf-8")),
         "goals": dict(task.goals),
         "reached": reached,
-        **{key: value for key, value in first.items() if key != "seed"},
-        "comparison": facts["comparison"],
-        "baselines": {
-            key: {metric: value["splits"]["test"]["metrics"][metric] for metric in ("auroc", "auprc", "accuracy")}
-            for key, value in facts["baselines"].items()
-        },
-        "ceiling": runs[0].evaluation.facts["ceiling"],
+        "mean_over_seeds": means,
+        "comparison": track["comparison"],
+        "baselines": {key: _shorten(value["splits"]["test"]) for key, value in track["baselines"].items()},
+        "ceiling": facts["ceiling"],
+        "seeds": seeds,
     }
-    if len(seeds) > 1:
-        content["mean_over_seeds"] = means
-        content["other_seeds"] = seeds[1:]
     keep(f"accuracy_{name}", content)
     note_score(name, {"machine": describe_machine(), **content})
     return all(reached.values())
 
 
-def _describe_run(seed: int, result: RunResult) -> dict[str, Any]:
+def _describe_run(seed: int, folder: Path) -> dict[str, Any]:
     """What is kept of the training with one seed."""
-    assert result.training is not None
+    training = read_json(folder / TRAINING)
+    kept = ("sequences_per_second", "num_parameters")
     return {
         "seed": seed,
-        "training_seconds": result.training.seconds,
-        "sequences_per_second": result.training.sequences_per_second,
-        "num_parameters": result.training.num_parameters,
-        "test": result.evaluation.facts["tracks"][0]["splits"]["test"],
+        "training_seconds": training["seconds"],
+        **{key: training[key] for key in kept},
+        "test": _shorten(read_json(folder / EVALUATION)["tracks"][0]["splits"]["test"]),
     }
 
 
+def _shorten(test: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a test split: of all its examples, and without those that have a relative in training."""
+    relatives = test["relatives"]
+    if relatives is None:
+        return {"num_relatives": 0, "taken": "with", "with": _pick(test), "without": None}
+    parts = {part: _pick(relatives[part]) for part in ("with", "without")}
+    return {"num_relatives": relatives["num_relatives"], "taken": relatives["taken"], **parts}
+
+
+def _pick(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: section[key] for key in ("num_examples", "num_positive", "metrics")}
+
+
+def list_values(seeds: Sequence[Mapping[str, Any]], metric: str, part: str = "with") -> list[float]:
+    """A metric of every training, of all test examples or of those `without` relatives in training."""
+    return [one["test"][part]["metrics"][metric]["value"] for one in seeds]
+
+
 def _show(goal: str, seeds: Sequence[Mapping[str, Any]]) -> str:
-    """A metric with its interval, or over seeds its mean with every value; the bracket stays open."""
-    found = [one["test"]["metrics"][goal] for one in seeds]
-    if len(found) == 1:
-        return f"{found[0]['value']:.4f} ({found[0]['low']:.4f} to {found[0]['high']:.4f}"
-    mean = fmean(one["value"] for one in found)
-    return f"{mean:.4f} (seeds {', '.join(format(one['value'], '.4f') for one in found)}"
+    """The mean of a metric over seeds, with every value; the bracket stays open."""
+    values = list_values(seeds, goal)
+    return f"{fmean(values):.4f} (seeds {', '.join(format(value, '.4f') for value in values)}"
 
 
 def describe_result(name: str, content: Mapping[str, Any]) -> tuple[str, str]:
     """Two lines for the head of a settings file, of what was kept: the hardware, and the score of a task."""
     machine = content["machine"]
     versions = f"Python {machine['python']}, JAX {machine['packages']['jax']}, ebox {machine['ebox']}"
-    seeds = [content, *content.get("other_seeds", ())]
     metrics = dict.fromkeys(("auroc", *content["goals"]))
-    scores = ", ".join(f"{metric} {_show(metric, seeds)})" for metric in metrics)
-    seconds = max(one["training_seconds"] for one in seeds)
+    scores = ", ".join(f"{metric} {_show(metric, content['seeds'])})" for metric in metrics)
+    seconds = max(one["training_seconds"] for one in content["seeds"])
     return (
         f"# Hardware: {machine['cpu']}, {machine['num_cores']} cores; {versions}",
         f"# Score of {name}: {scores}; {seconds:.0f} s of training",
@@ -211,13 +245,62 @@ def note_score(name: str, content: Mapping[str, Any]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def make_table() -> str:
+    """The table of the README: a row a task, and a second one without relatives of training where there are any."""
+    rows = [
+        "| task | AUROC: mean ± sd of 3 seeds (interval of the first) | AUPRC | accuracy | MCC at 0.5 "
+        "| 6-mer logistic AUROC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in TASKS:
+        content = read_json(RESULTS / f"accuracy_{name}.json")
+        parts = [part for part in ("with", "without") if content["seeds"][0]["test"][part] is not None]
+        rows += [_make_row(name, content, part) for part in parts]
+    return "\n".join(rows)
+
+
+def _make_row(name: str, content: Mapping[str, Any], part: str) -> str:
+    """The row of a task, of all test examples or of those without relatives; the one that ebox prints first is bold."""
+    seeds, first = content["seeds"], content["seeds"][0]["test"]
+    title = TASKS[name].title
+    if part == "without":
+        title = (
+            f"… without the {first['num_relatives'] / first['with']['num_examples']:.0%} with a relative in training"
+        )
+    auroc = first[part]["metrics"]["auroc"]
+    shown = f"{_spread(seeds, 'auroc', part)} ({auroc['low']:.3f} to {auroc['high']:.3f})"
+    if first["taken"] == part and first["without"] is not None:
+        shown = f"**{shown}**"
+    others = [_spread(seeds, metric, part) for metric in ("auprc", "accuracy", "mcc_at_0.5")]
+    logistic = content["baselines"]["kmer_logistic"][part]["metrics"]["auroc"]["value"]
+    return f"| {' | '.join([title, shown, *others, format(logistic, '.3f')])} |"
+
+
+def _spread(seeds: Sequence[Mapping[str, Any]], metric: str, part: str) -> str:
+    values = list_values(seeds, metric, part)
+    return f"{fmean(values):.4f} ± {stdev(values):.4f}"
+
+
+def write_table() -> None:
+    """Put the table into the README, in place of the one that is there."""
+    text = README.read_text(encoding="utf-8")
+    README.write_text(TABLE.sub(lambda _: make_table(), text), encoding="utf-8")
+
+
+TABLE = re.compile(r"(?<=<!-- made by benchmarks/accuracy.py -->\n).*?(?=\n\n)", re.DOTALL)
+
+
 def main(names: list[str]) -> int:
     """Measure the tasks named, or all."""
+    if names == ["table"]:
+        write_table()
+        return 0
     unknown = sorted(set(names) - set(TASKS))
     if unknown:
         raise SystemExit(f"no task {unknown[0]!r}; there are {', '.join(TASKS)}")
     print(describe_machine(), flush=True)
     outcomes = [measure(name, TASKS[name]) for name in (names or TASKS)]
+    write_table()
     return 0 if all(outcomes) else 1
 
 
