@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from ebox.datasets.all_dropped import find_remedy
 from ebox.datasets.audit import AuditResult, audit_splits
 from ebox.datasets.build_state import BuildState
 from ebox.datasets.cleaning import (
@@ -217,14 +218,16 @@ def _check_classes(build: BuildState, examples: Examples) -> None:
         raise InputError(
             f"no positives are left{dropped}",
             file=build.log.sources[0].path,
-            remedy=_shorten(build) or "check that this file holds the bound sequences, and that no file is given twice",
+            remedy=_shorten(build)
+            or find_remedy(build, 1)
+            or "check that this file holds the bound sequences, and that no file is given twice",
         )
     if positive.all() and not build.made_kinds:
         examined = [source.path for source in build.log.sources if source.role not in REGION_ROLES]
         raise InputError(
             f"there are positives only, no negatives{dropped}",
             file=examined[-1],
-            remedy=_shorten(build) or ask_for_negatives(build.files),
+            remedy=_shorten(build) or find_remedy(build, 0) or ask_for_negatives(build.files),
         )
     if not positive.all() and "given" not in choose_given(build.config, build.files):
         raise InputError(
