@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -135,14 +135,14 @@ class AbsentMachine:
     Args:
         hardware: Its row in the table of hardware.
         reference: The measured machine that it is carried over from.
-        reference_hardware: The row of that one.
+        reference_hardware: The row of that one; None for processors, which are carried over by their cores.
         profile: The profile of the user's training, whose network the reference may not have.
         figures: What a compiler says of the step on it; None: not compiled.
     """
 
     hardware: Hardware
     reference: MeasuredMachine
-    reference_hardware: Hardware
+    reference_hardware: Hardware | None
     profile: Profile
     figures: SliceFigures | None = None
 
@@ -250,6 +250,9 @@ def _predict_absent(machine: AbsentMachine, way: Way) -> StepForecast:
 def _exchange_seconds(machine: AbsentMachine, way: Way) -> float:
     """The exchange over the link of an absent machine, without any cost of software beyond its latency."""
     case = _case(machine.profile, way)
+    if machine.figures is not None and way.exchange == "exact" and way.sync == "every-step":
+        messages, num_bytes = machine.figures.exchange(way.workers)
+        case = replace(case, messages=messages, message_bytes=num_bytes)
     return ScalingModel(0.0, 0.0, 0.0, 1.0, 0.0).exchange_seconds(case)
 
 
@@ -276,6 +279,11 @@ def _range_of_work(machine: AbsentMachine, examples: int, precision: str) -> tup
 def _ratios(machine: AbsentMachine, precision: str) -> tuple[float, float]:
     """How many times longer memory and arithmetic take than on the reference; the other one where one is unknown."""
     here, there = machine.hardware, machine.reference_hardware
+    if here.platform == "cpu" and here.num_cores is not None:
+        cores = machine.reference.profile.device.num_cores / here.num_cores
+        return cores, cores
+    if there is None:
+        return 1.0, 1.0
     bandwidths = (there.memory_bytes_per_second, here.memory_bytes_per_second)
     peaks = (_peak(there, precision), _peak(here, precision))
     slower = bandwidths[0] / bandwidths[1] if bandwidths[0] and bandwidths[1] else None
