@@ -181,7 +181,8 @@ class PriceBook:
 
     def offer(self, id: str) -> Offer | Owned:
         """The offer, or the owned machine, of a name."""
-        return next(one for one in (*self.offers, *self.owned) if one.id == id)
+        every: tuple[Offer | Owned, ...] = (*self.offers, *self.owned)
+        return next(one for one in every if one.id == id)
 
     def with_rates(self, **values: float) -> PriceBook:
         """The same book with other figures of some rates, to see what follows from them."""
@@ -205,7 +206,7 @@ class PriceBook:
         hosts = [one.id for one in offers if one.has_host]
         reserved = [one.id for one in offers if one.reserved]
         taxes = PriceNote.TAXES_EXCLUDED if self.taxes == "excluded" else PriceNote.TAXES_INCLUDED
-        found = [
+        found: list[tuple[Any, PriceNote, dict[str, Any]]] = [
             (old, PriceNote.OLD, {"num": len(old), "oldest": old[0] if old else None, "days": OLD_DAYS}),
             (undated, PriceNote.UNDATED, {"num": len(undated), "of_num": len(offers), "offers": undated}),
             (names, PriceNote.UNVERIFIED, {"num": len(names), "hardware": names}),

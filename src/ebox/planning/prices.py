@@ -75,8 +75,8 @@ def read_prices(path: Path | None = None, *, today: date | None = None) -> Price
 def format_prices(book: PriceBook) -> str:
     """The whole book as TOML with the meaning of every key, which `read_prices` reads back to an equal book."""
     lines = [
-        "# Prices of `ebox plan`: edit this file, and give it with --prices. Without `defaults = false` a file needs only",
-        "# the entries that differ, and the prices of ebox stand below them.",
+        "# Prices of `ebox plan`: edit this file, and give it with --prices. Without `defaults = false` a file needs",
+        "# only the entries that differ, and the prices of ebox stand below them.",
         "",
         tomli_w.dumps({"defaults": False, "currency": book.currency, "taxes": book.taxes}).strip(),
         "",
@@ -98,7 +98,8 @@ def format_prices(book: PriceBook) -> str:
 
 def find_line(text: str, place: Place) -> int | None:
     """The 1-based line of a TOML text that sets the value of a place; else that of the nearest table above it."""
-    best, table, found = 0, (), None
+    best, found = 0, None
+    table: Place = ()
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*(\[[^\[\]]+\])\s*(#.*)?$", line)
         table = _read_place(f"{header[1]}\n") if header else table
