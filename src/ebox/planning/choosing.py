@@ -8,11 +8,11 @@ from typing import Any
 
 from ebox.planning.money import HOUR
 from ebox.planning.options import Option
-from ebox.planning.outcomes import World, weigh, worth
+from ebox.planning.outcomes import World, weigh
 from ebox.storage.notes import Code, note
 
 # Beyond the first, options of the same offer differ little: a runner-up is of another offer.
-CANDIDATES = 24
+CANDIDATES = 12
 
 
 class Reason(Code):
@@ -40,8 +40,8 @@ class Weighed:
     seconds: float
 
     def worth(self, world: World) -> float:
-        """With the waiting for it."""
-        return worth(self.money, self.seconds, world)
+        """The money, what waiting costs, and the person who sets up a rented machine."""
+        return self.money + world.hour_worth * self.seconds / HOUR + world.handling(self.option)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def give_reasons(choice: Choice, world: World, budget: float | None, start_secon
     """
     best = choice.best
     values = {"option": best.option.id, "money": best.money, "seconds": best.seconds}
-    yield note(Reason.LEAST_WORTH, {**values, "hour_worth": world.hour_worth})
+    handling = world.handling(best.option)
+    yield note(Reason.LEAST_WORTH, {**values, "hour_worth": world.hour_worth, "handling": handling})
     if not choice.within_budget:
         yield note(Reason.OVER_BUDGET, {**values, "budget": budget})
     if not choice.within_deadline:

@@ -8,13 +8,15 @@ from typing import Any
 
 from ebox.planning.estimates import Estimate
 from ebox.planning.jobs import MOST_MACHINES, Packing, pack
-from ebox.planning.money import HOUR, Activity, Cost, price_activity
+from ebox.planning.money import Activity, Cost, price_activity
 from ebox.planning.options import Option
 from ebox.planning.prices import Offer, Owned, PriceBook
 
 GB = 1e9
 # What a training leaves behind is kept for a month and fetched once.
 KEPT_HOURS = 730.0
+# An assumption. It is weighed, and no part of the money of an option.
+HANDLING_HOURS = 0.25
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class World:
         trainings: How many each job has.
         deadline_seconds: From the order to the end; None: none.
         hour_worth: What an hour of waiting is worth, in the currency of the book.
+        handling_hours: What a person needs to set up a rented machine: account, image, data, results.
         prices: Factors of the price of offers, by their ids.
         speeds: Factors of the seconds of a step, by the id of an offer.
         steps: Factor of all steps.
@@ -35,9 +38,14 @@ class World:
     trainings: Mapping[str, int]
     deadline_seconds: float | None = None
     hour_worth: float = 1.0
+    handling_hours: float = HANDLING_HOURS
     prices: Mapping[str, float] = field(default_factory=dict)
     speeds: Mapping[str, float] = field(default_factory=dict)
     steps: float = 1.0
+
+    def handling(self, option: Option) -> float:
+        """What the person costs who sets a machine up; a machine that one owns is set up."""
+        return 0.0 if isinstance(option.offer, Owned) else self.handling_hours * self.book.rates.person_per_hour.value
 
     def offer(self, option: Option) -> Offer | Owned:
         """The offer with its price in this world."""
@@ -171,7 +179,3 @@ def _estimate(values: list[float]) -> Estimate:
     """The middle value and the ends."""
     return Estimate(values[0], min(values), max(values))
 
-
-def worth(money: float, seconds: float, world: World) -> float:
-    """What a job costs with the waiting for it."""
-    return money + world.hour_worth * seconds / HOUR

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
+Row = tuple[float, float, float | None]
 
 
-def find_front(rows: Sequence[tuple[float, float, float | None]]) -> list[bool]:
+def find_front(rows: Sequence[Row]) -> list[bool]:
     """Which rows are on the front: no other row is at least as good in everything and better in something.
 
     Args:
         rows: Seconds, money and joules. Where joules are unknown, two rows are compared by the other two, and a row
             of unknown joules can't beat one whose joules are known.
     """
-    if not rows:
-        return []
-    known = np.array([joules is not None for *_, joules in rows])
-    values = np.array([(seconds, money, 0.0 if joules is None else joules) for seconds, money, joules in rows])
-    return [not _is_beaten(values, known, place) for place in range(len(rows))]
+    front: list[Row] = []
+    kept = [False] * len(rows)
+    # Sorted, a row can only be beaten by one before it, and then by one of the front, since beating is transitive.
+    for place in sorted(range(len(rows)), key=lambda one: _sort_key(rows[one])):
+        if not any(_beats(other, rows[place]) for other in front):
+            front.append(rows[place])
+            kept[place] = True
+    return kept
 
 
-def _is_beaten(values: np.ndarray, known: np.ndarray, place: int) -> bool:
-    own = values[place]
-    as_good, better = values <= own, values < own
-    if not known[place]:
-        as_good[:, 2], better[:, 2] = True, False
-    else:
-        as_good[~known, 2] = False
-    return bool((as_good.all(axis=1) & better.any(axis=1)).any())
+def _sort_key(row: Row) -> tuple[float, float, float]:
+    return row[0], row[1], math.inf if row[2] is None else row[2]
+
+
+def _beats(other: Row, row: Row) -> bool:
+    if other[0] > row[0] or other[1] > row[1]:
+        return False
+    better = other[0] < row[0] or other[1] < row[1]
+    if row[2] is None:
+        return better
+    return other[2] is not None and other[2] <= row[2] and (better or other[2] < row[2])

@@ -35,6 +35,8 @@ NORMALISED_MESSAGES = 12
 # Where the error is unknown: steps that were not measured enough, and another kind of device.
 UNKNOWN_ERROR, OTHER_PLATFORM_ERROR = 0.35, 2.0
 _LEAST_ERROR = 0.05
+# More cores make a step faster by this power of their number: an assumption, since steps wait for their slowest part.
+CORES_POWER = 0.8
 _RANGE_OF_MODELLED_EXCHANGE = 2.0
 
 
@@ -273,6 +275,9 @@ def _range_of_work(machine: AbsentMachine, examples: int, precision: str) -> tup
     """The work if all of it scaled by bandwidth, or all by peak: the smaller and the greater."""
     work = machine.reference.model.work_seconds(examples, precision) * machine.network_share
     slower, weaker = _ratios(machine, precision)
+    if machine.hardware.platform == "cpu":
+        # From cores that help in full to a power of one half.
+        slower, weaker = slower ** (1.0 / CORES_POWER), slower ** (0.5 / CORES_POWER)
     return work * min(slower, weaker), work * max(slower, weaker)
 
 
@@ -281,7 +286,7 @@ def _ratios(machine: AbsentMachine, precision: str) -> tuple[float, float]:
     here, there = machine.hardware, machine.reference_hardware
     if here.platform == "cpu" and here.num_cores is not None:
         cores = machine.reference.profile.device.num_cores / here.num_cores
-        return cores, cores
+        return cores**CORES_POWER, cores**CORES_POWER
     if there is None:
         return 1.0, 1.0
     bandwidths = (there.memory_bytes_per_second, here.memory_bytes_per_second)

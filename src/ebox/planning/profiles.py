@@ -270,7 +270,7 @@ class Profile(Part):
 def fingerprint_network(model: ModelConfig) -> str:
     """The fingerprint of the settings of a network."""
     text = json.dumps(model.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_profile(profile: Profile, path: Path, *, overwrite: bool = False) -> None:

@@ -27,7 +27,7 @@ from ebox.storage.publishing import write_json
 from ebox.version import __version__
 
 if TYPE_CHECKING:
-    from ebox.planning.compilation import CompilationResult, StepShape
+    from ebox.planning.compilation import CompilationResult
 
 # Examples of a chip in the two programs: of the small slice, and of the large one.
 SHARES = (32, 256)
@@ -109,7 +109,7 @@ def read_slices(text: str) -> tuple[Topology, ...]:
 def compile_slices(
     kinds: Sequence[str],
     config: Config,
-    shape: StepShape,
+    form: tuple[int, int],
     folder: Path,
     *,
     processes: int,
@@ -120,7 +120,7 @@ def compile_slices(
     Args:
         kinds: Such as `v5e`.
         config: The settings of the training; its batch does not matter.
-        shape: Length and tracks of the examples, and steps in a dispatch.
+        form: Length and tracks of the examples.
         folder: Where answers are kept.
         processes: Compilations at a time.
         progress: Called with a phrase, the number done, and the total number.
@@ -128,25 +128,25 @@ def compile_slices(
     Raises:
         InputError: the compiler is not installed, or a compilation failed.
     """
-    found = find_kept(kinds, config, shape, folder)
+    found = find_kept(kinds, config, form, folder)
     missing = [kind for kind in kinds if kind not in found]
     if not missing:
         return found
     for kind in missing:
         check_compiler(parse_topology(_COMPILED[kind][0]))
-    compiled = _compile_all(missing, config, shape, processes, progress)
+    compiled = _compile_all(missing, config, form, processes, progress)
     for kind in missing:
         found[kind] = _draw_lines(kind, compiled[kind])
-        write_json(folder / f"{_key(kind, config, shape)}.json", asdict(found[kind]))
+        write_json(folder / f"{_key(kind, config, form)}.json", asdict(found[kind]))
     return found
 
 
-def find_kept(kinds: Sequence[str], config: Config, shape: StepShape, folder: Path) -> dict[str, SliceFigures]:
+def find_kept(kinds: Sequence[str], config: Config, form: tuple[int, int], folder: Path) -> dict[str, SliceFigures]:
     """The figures that are kept already; a file that can't be read counts as none."""
     found = {}
     for kind in kinds:
         try:
-            text = (folder / f"{_key(kind, config, shape)}.json").read_text(encoding="utf-8")
+            text = (folder / f"{_key(kind, config, form)}.json").read_text(encoding="utf-8")
             found[kind] = SliceFigures.from_facts(json.loads(text))
         except (OSError, ValueError, TypeError, KeyError):
             continue
@@ -161,7 +161,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "ebox" / "slices"
 
 
-def _key(kind: str, config: Config, shape: StepShape) -> str:
+def _key(kind: str, config: Config, form: tuple[int, int]) -> str:
     """A name that differs where anything differs that the program depends on."""
     from ebox.workers.machine import find_versions
 
@@ -172,7 +172,7 @@ def _key(kind: str, config: Config, shape: StepShape) -> str:
         "model": config.model.model_dump(mode="json"),
         "train": train,
         "parallel": config.parallel.model_dump(mode="json", include={"exchange", "sync", "hierarchical", "rank"}),
-        "shape": asdict(shape),
+        "form": form,
         "shares": SHARES,
     }
     text = json.dumps(facts, sort_keys=True)
@@ -180,11 +180,13 @@ def _key(kind: str, config: Config, shape: StepShape) -> str:
 
 
 def _compile_all(
-    kinds: Sequence[str], config: Config, shape: StepShape, processes: int, progress: Progress
+    kinds: Sequence[str], config: Config, form: tuple[int, int], processes: int, progress: Progress
 ) -> dict[str, dict[int, CompilationResult]]:
     """Compile every kind with both shares, several at a time, each in a process of its own."""
+    from ebox.planning.compilation import StepShape
     from ebox.planning.isolation import compile_for_topology
 
+    shape = StepShape(*form, config.train.steps_per_dispatch)
     found: dict[str, dict[int, CompilationResult]] = {kind: {} for kind in kinds}
     with ThreadPoolExecutor(max_workers=processes) as pool:
         jobs = {}

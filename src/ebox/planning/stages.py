@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ebox.planning.choosing import choose, weigh_all
+from ebox.planning.choosing import Weighed, choose, weigh_all
 from ebox.planning.estimates import Estimate
+from ebox.planning.money import HOUR
 from ebox.planning.options import Option
-from ebox.planning.outcomes import Outcome, World, foresee_job, weigh, worth
+from ebox.planning.outcomes import Outcome, World, foresee_job
 from ebox.planning.prices import Owned
 from ebox.storage.notes import Code, note
 
@@ -41,20 +42,28 @@ def plan_stages(
         trials: Trainings of the search.
     """
     worlds = {stage: _world(world, number) for stage, number in zip(STAGES, (PILOT, trials, FINAL), strict=True)}
-    chosen = {
-        stage: choose(weigh_all(options, "search", here), here, budget).best.option for stage, here in worlds.items()
-    }
-    outcomes = {stage: foresee_job(option, "search", worlds[stage]) for stage, option in chosen.items()}
-    single = min(options, key=lambda option: sum(worth(*weigh(option, "search", here), here) for here in worlds.values()))
-    alone = [foresee_job(single, "search", here) for here in worlds.values()]
+    weighed = {stage: weigh_all(options, "search", here) for stage, here in worlds.items()}
+    split = {stage: choose(rows, worlds[stage], budget).best for stage, rows in weighed.items()}
+    single = min(zip(*weighed.values(), strict=True), key=lambda rows: _add_up(rows, world))
+    # Whoever rents at one place for all stages sets a machine up once.
+    chosen = split if _add_up(tuple(split.values()), world) < _add_up(single, world) else dict(zip(STAGES, single, strict=True))
+    outcomes = {stage: foresee_job(one.option, "search", worlds[stage]) for stage, one in chosen.items()}
+    alone = [foresee_job(one.option, "search", here) for one, here in zip(single, worlds.values(), strict=True)]
     return {
         "plan": [
-            {"stage": stage, "option": chosen[stage].id, **_time_and_money([outcomes[stage]])} for stage in STAGES
+            {"stage": stage, "option": chosen[stage].option.id, **_time_and_money([outcomes[stage]])}
+            for stage in STAGES
         ],
         "total": _time_and_money(list(outcomes.values())),
-        "against": {"option": single.id, **_time_and_money(alone)},
-        "rule": list(_give_rule(options, world, chosen)),
+        "against": {"option": single[0].option.id, **_time_and_money(alone)},
+        "rule": list(_give_rule(options, world, [one.option for one in chosen.values()])),
     }
+
+
+def _add_up(rows: Sequence[Weighed], world: World) -> float:
+    """What stages are worth together."""
+    handled = {one.option.offer.id: world.handling(one.option) for one in rows}
+    return sum(one.money + world.hour_worth * one.seconds / HOUR for one in rows) + sum(handled.values())
 
 
 def _world(world: World, trainings: int) -> World:
@@ -74,9 +83,9 @@ def _sum(values: Sequence[Estimate]) -> Estimate:
 
 
 def _give_rule(
-    options: Sequence[Option], world: World, chosen: Mapping[str, Option]
+    options: Sequence[Option], world: World, chosen: Sequence[Option]
 ) -> Iterator[dict[str, Any]]:
-    offers = {option.offer.id for option in chosen.values()}
+    offers = {option.offer.id for option in chosen}
     yield note(StageNote.SPLIT if len(offers) > 1 else StageNote.SAME, {"offers": sorted(offers)})
     owned = [option for option in options if isinstance(option.offer, Owned)]
     rented = [option for option in options if not isinstance(option.offer, Owned)]

@@ -12,7 +12,7 @@ from ebox.planning.options import Option
 from ebox.planning.outcomes import World, weigh
 from ebox.storage.notes import Code
 
-_STEPS_OF_SEARCH = 12
+_STEPS_OF_SEARCH = 8
 
 
 class Factor(Code):
@@ -25,6 +25,7 @@ class Factor(Code):
     INTERRUPTIONS = "tornado_interruptions"
     TRAININGS = "tornado_trainings"
     HOUR_WORTH = "tornado_hour_worth"
+    HANDLING = "tornado_handling"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ def _list_changes(best: Option, job: str) -> list[Change]:
         ),
         Change(Factor.START, 0.25, 4.0, _change_start),
         Change(Factor.INTERRUPTIONS, 0.1, 10.0, _change_interruptions),
+        Change(
+            Factor.HANDLING, 0.1, 4.0, lambda world, factor: replace(world, handling_hours=world.handling_hours * factor)
+        ),
         Change(
             Factor.HOUR_WORTH, 0.1, 10.0, lambda world, factor: replace(world, hour_worth=world.hour_worth * factor)
         ),
