@@ -88,8 +88,7 @@ def cpu_profile(steps: Sequence[Step] = (), **more: Any) -> Profile:
         "validation_seconds": spread(1.5),
         "checkpoint_seconds": spread(0.05),
         "checkpoint_bytes": 3_200_000,
-        "steps": tuple(steps)
-        or tuple(step(1, batch, 0.0015 + 3.3e-4 * batch) for batch in (16, 64, 256, 1024)),
+        "steps": tuple(steps) or tuple(step(1, batch, 0.0015 + 3.3e-4 * batch) for batch in (16, 64, 256, 1024)),
         "ceilings": None,
         "energy": Energy(source=None, covers=None, idle_watts=None),
         "learning": (learning(0), learning(1), learning(2)),

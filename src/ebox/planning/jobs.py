@@ -8,7 +8,7 @@ training of a machine compiles from nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,11 @@ class Packing:
 
 
 def foresee_training(
-    step_seconds: Estimate, steps: Estimate, profile: Profile, others: tuple[Profile, ...], scale: float
+    step_seconds: Estimate,
+    steps: Estimate,
+    profile: Profile,
+    others: tuple[Profile, ...],
+    scale: Callable[[Profile], float],
 ) -> Training:
     """What one training takes.
 
@@ -93,14 +97,15 @@ def foresee_training(
         steps: How many.
         profile: The machine on which the forecast of a step rests.
         others: Profiles from which a figure is borrowed that this one lacks.
-        scale: How long work takes on the machine, by what it takes on that of the profile.
+        scale: How long work takes on the machine, by what it takes on that of a profile.
     """
     train = combine(step_seconds, steps)
     settings: Mapping[str, Any] = next((one.settings for one in (*others, profile) if "train" in one.settings), {})
     loop = settings.get("train", {})
     compile_seconds = _figure("compile", profile, others)
     kept = profile.cached_compile_seconds
-    validation = _figure("validation", profile, others) * (scale if profile.validation_seconds is not None else 1.0)
+    validated = next((one for one in (profile, *others) if one.validation_seconds is not None), None)
+    validation = _figure("validation", profile, others) * (1.0 if validated is None else scale(validated))
     return Training(
         start=_figure("start", profile, others),
         compile=compile_seconds,

@@ -18,7 +18,7 @@ import numpy as np
 
 from ebox.planning.collective_costs import exchange_rounds
 from ebox.planning.profiles import Profile, Step
-from ebox.planning.step_time import ScalingModel, ScalingPoint, StepCase, fit_scaling
+from ebox.planning.step_time import Real, ScalingModel, ScalingPoint, StepCase, fit_scaling
 
 EXACT = ("exact", "every-step")
 _GROWTHS = np.arange(0.70, 1.105, 0.01)
@@ -49,7 +49,7 @@ class MachineModel:
         """The part of a step that does not depend on its batch."""
         return self.costs[precision].fixed_seconds
 
-    def work_seconds(self, examples: float, precision: str) -> float:
+    def work_seconds(self, examples: Real, precision: str) -> float:
         """The part that grows with the examples of a worker."""
         return self.costs[precision].per_example_seconds * examples**self.growth
 
@@ -119,10 +119,7 @@ def fit_machine(steps: Sequence[Step], bandwidth: float = math.inf) -> MachineMo
     fewest = min(step.workers for step in steps)
     alone = [step for step in steps if step.workers == fewest and (step.exchange, step.sync) == EXACT]
     launch, first, growth = _fit_work(alone if alone else list(steps))
-    costs = {
-        precision: ScalingModel(launch, seconds, 0.0, 1.0, 0.0)
-        for precision, seconds in first.items()
-    }
+    costs = {precision: ScalingModel(launch, seconds, 0.0, 1.0, 0.0) for precision, seconds in first.items()}
     model = MachineModel(costs, growth, {}, has_exchange=False)
     together = [step for step in steps if step.workers > 1]
     if not together:
@@ -180,7 +177,9 @@ def _fit_exchange(model: MachineModel, steps: Sequence[Step], bandwidth: float) 
         found = replace(found, transfer=1.0) if math.isinf(bandwidth) else found
     else:
         found = replace(model.costs[main], per_message_seconds=_price_message(model.costs[main], points))
-    shares = {name: one.per_example_seconds / model.costs[main].per_example_seconds for name, one in model.costs.items()}
+    shares = {
+        name: one.per_example_seconds / model.costs[main].per_example_seconds for name, one in model.costs.items()
+    }
     fitted = {
         name: replace(found, per_example_seconds=found.per_example_seconds * share) for name, share in shares.items()
     }

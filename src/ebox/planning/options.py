@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ebox.planning.collective_costs import Exchange
 from ebox.planning.estimates import Estimate
 from ebox.planning.jobs import Training, foresee_training, list_borrowed
 from ebox.planning.machine_model import EXACT, MeasuredMachine
@@ -18,9 +19,10 @@ from ebox.planning.prediction import (
     StepForecast,
     Way,
     predict_step,
-    scale_of,
+    work_seconds,
 )
 from ebox.planning.prices import Hardware, Offer, Owned, PriceBook, PriceKind
+from ebox.planning.profiles import Profile
 from ebox.planning.slices import SliceFigures
 from ebox.planning.topologies import Topology
 from ebox.storage.notes import Code, note
@@ -155,7 +157,8 @@ class Option:
 def list_options(inputs: Inputs) -> tuple[Option, ...]:
     """Every option, offer by offer."""
     found: list[Option] = []
-    for offer in (*inputs.book.offers, *inputs.book.owned):
+    offers: tuple[Offer | Owned, ...] = (*inputs.book.offers, *inputs.book.owned)
+    for offer in offers:
         for name, machine, hardware in find_machines(inputs, offer):
             ways = list(_iter_ways(inputs, offer, machine, hardware))
             found += [_make(offer, name, kind, machine, hardware, way) for kind in _kinds(offer) for way in ways]
@@ -257,7 +260,9 @@ def _iter_ways(
                 continue
             for exchange, sync in _list_forms(num_devices, num_machines):
                 link = _find_link(inputs, machine, hardware, num_devices, num_machines)
-                way = Way(num_devices, batch_size, precision, exchange, sync, LOCAL_STEPS if sync == "local" else 1, link)
+                way = Way(
+                    num_devices, batch_size, precision, exchange, sync, LOCAL_STEPS if sync == "local" else 1, link
+                )
                 steps = inputs.steps(way)
                 if steps is not None:
                     yield _foresee(inputs, machine, way, num_machines, steps)
@@ -270,9 +275,14 @@ def _foresee(
     alone = forecast if way.workers == 1 else predict_step(machine, replace(way, workers=1, sync="every-step"))
     efficiency = alone.seconds.value / (way.workers * forecast.seconds.value)
     profile = machine.reference.profile if isinstance(machine, AbsentMachine) else machine.profile
-    scale = scale_of(machine, way.precision, _EXAMPLES_OF_A_VALIDATION)
-    others = tuple(one.profile for one in inputs.machines)
-    training = foresee_training(forecast.seconds, steps, profile, others, scale)
+    others = {id(one.profile): one for one in (*inputs.machines, *inputs.references)}
+    own = work_seconds(machine, way.precision, _EXAMPLES_OF_A_VALIDATION)
+
+    def scale(of: Profile) -> float:
+        return own / work_seconds(others[id(of)], way.precision, _EXAMPLES_OF_A_VALIDATION)
+
+    named = tuple(one.profile for one in inputs.machines)
+    training = foresee_training(forecast.seconds, steps, profile, named, scale)
     return way, num_machines, forecast, steps, efficiency, training
 
 
@@ -322,7 +332,7 @@ def _find_link(
     if num_devices == 1:
         return None
     if num_machines > 1:
-        algorithm = "ring" if hardware is None or hardware.platform == "cpu" else "halving"
+        algorithm: Exchange = "ring" if hardware is None or hardware.platform == "cpu" else "halving"
         return Link(inputs.network_bytes_per_second, NETWORK_LATENCY, algorithm)
     if isinstance(machine, MeasuredMachine) and machine.model.has_exchange:
         return None

@@ -178,4 +178,3 @@ def _price(option: Option, packing: Packing, world: World, train: float) -> Cost
 def _estimate(values: list[float]) -> Estimate:
     """The middle value and the ends."""
     return Estimate(values[0], min(values), max(values))
-

@@ -13,7 +13,7 @@ from ebox.planning.jobs import JOBS
 from ebox.planning.learning_curve import fit_learning_curve
 from ebox.planning.money import HOUR, check_budget
 from ebox.planning.options import Inputs, Option, list_options, note_options
-from ebox.planning.outcomes import Outcome, World, foresee_job
+from ebox.planning.outcomes import HANDLING_HOURS, Outcome, World, foresee_job
 from ebox.planning.pareto import find_front
 from ebox.planning.prediction import Way
 from ebox.planning.prices import Owned, PriceBook
@@ -92,6 +92,7 @@ class Question:
             "budget": self.budget,
             "deadline_hours": self.deadline_hours,
             "hour_worth": self.hour_worth,
+            "handling_hours": HANDLING_HOURS,
             "jobs": jobs,
         }
 
@@ -127,9 +128,7 @@ class Needed:
         """The steps of a training in a way; None: this way does not reach the target that others reach."""
         if self.model is None or self.target is None or not self.is_reachable:
             return Estimate.exact(self._plain(way.batch_size))
-        return self.model.steps(
-            self.target, way.batch_size, sync=way.sync, exchange=way.exchange, workers=way.workers
-        )
+        return self.model.steps(self.target, way.batch_size, sync=way.sync, exchange=way.exchange, workers=way.workers)
 
     def _plain(self, batch_size: int) -> float:
         if self.max_steps is not None:
@@ -198,9 +197,7 @@ def make_plan(question: Question, inputs: Inputs, needed: Needed, files: Files) 
             }
             for place, option in enumerate(options)
         ],
-        "recommendation": {
-            job: _recommend(choices[job], job, world, question, options, outcomes[job]) for job in JOBS
-        },
+        "recommendation": {job: _recommend(choices[job], job, world, question, options, outcomes[job]) for job in JOBS},
         "tornado": tornado,
         "stages": plan_stages(candidates["search"], world, question.budget, question.trials),
         "statistics": _describe_statistics(inputs, needed, options, outcomes["one"]),
@@ -262,9 +259,7 @@ def _describe_statistics(
     for batch in sorted({option.way.batch_size for option in options}):
         steps = needed.steps(Way(1, batch, "float32"))
         if steps is not None:
-            batches.append(
-                {"batch_size": batch, "steps": steps.facts(), "examples": steps.times(float(batch)).facts()}
-            )
+            batches.append({"batch_size": batch, "steps": steps.facts(), "examples": steps.times(float(batch)).facts()})
     return {
         "noise_scale": None if scale is None else scale.model_dump(mode="json"),
         "useful_batch": None if useful is None else useful.facts(),

@@ -43,7 +43,9 @@ def open_profiles(dataset: Path, paths: Sequence[Path], run: Path | None) -> Fil
     manifest = read_manifest(dataset)
     remedy = MEASURE.format(dataset=dataset)
     if not paths:
-        raise InputError("nothing was measured with this dataset", file=dataset, remedy=f"{remedy}, and name it with --measured")
+        raise InputError(
+            "nothing was measured with this dataset", file=dataset, remedy=f"{remedy}, and name it with --measured"
+        )
     if run is not None:
         check_run_folder(run)
     profiles = {str(path): read_profile(path) for path in paths}
@@ -64,7 +66,11 @@ def open_profiles(dataset: Path, paths: Sequence[Path], run: Path | None) -> Fil
 def _check_dataset(file: str, profile: Profile, manifest: Mapping[str, Any], remedy: str) -> None:
     subject = profile.subject
     form = {"length_bp": int(manifest["length_bp"]), "num_tracks": len(manifest["tracks"])}
-    other = [f"{name} {getattr(subject, name)} against {value}" for name, value in form.items() if getattr(subject, name) != value]
+    other = [
+        f"{name} {getattr(subject, name)} against {value}"
+        for name, value in form.items()
+        if getattr(subject, name) != value
+    ]
     if subject.dataset is not None and subject.dataset != manifest["fingerprint"]:
         other.append(f"fingerprint {subject.dataset[:12]} against {str(manifest['fingerprint'])[:12]}")
     if other:

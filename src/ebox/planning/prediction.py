@@ -168,13 +168,12 @@ def predict_step(machine: Machine, way: Way) -> StepForecast:
     return _predict_fitted(machine, way) if found is None else _tell_measured(machine, way, found)
 
 
-def scale_of(machine: Machine, precision: str, examples: int) -> float:
-    """How long work takes there, by what it takes on the machine of its profile: for validations."""
-    if not isinstance(machine, AbsentMachine):
-        return 1.0
-    model = machine.reference.model
-    memory, arithmetic = _carry_over(machine, examples, _precision_of(machine, precision))
-    return (memory + arithmetic) / (model.work_seconds(examples, _precision_of(machine, precision)))
+def work_seconds(machine: Machine, precision: str, examples: int) -> float:
+    """What grows with the examples of a device, in seconds: to carry over what another machine took for them."""
+    if isinstance(machine, AbsentMachine):
+        return sum(_carry_over(machine, examples, _precision_of(machine, precision)))
+    known = machine.model.precisions
+    return machine.model.work_seconds(examples, precision if precision in known else known[0])
 
 
 def _find_measured(profile: Profile, way: Way) -> Step | None:

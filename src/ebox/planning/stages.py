@@ -30,9 +30,7 @@ class StageNote(Code):
     ALWAYS_RENT = "stages_always_rent"
 
 
-def plan_stages(
-    options: Sequence[Option], world: World, budget: float | None, trials: int
-) -> dict[str, Any]:
+def plan_stages(options: Sequence[Option], world: World, budget: float | None, trials: int) -> dict[str, Any]:
     """Choose for each stage, and compare with the one option that is best for all stages together.
 
     Args:
@@ -46,7 +44,11 @@ def plan_stages(
     split = {stage: choose(rows, worlds[stage], budget).best for stage, rows in weighed.items()}
     single = min(zip(*weighed.values(), strict=True), key=lambda rows: _add_up(rows, world))
     # Whoever rents at one place for all stages sets a machine up once.
-    chosen = split if _add_up(tuple(split.values()), world) < _add_up(single, world) else dict(zip(STAGES, single, strict=True))
+    chosen = (
+        split
+        if _add_up(tuple(split.values()), world) < _add_up(single, world)
+        else dict(zip(STAGES, single, strict=True))
+    )
     outcomes = {stage: foresee_job(one.option, "search", worlds[stage]) for stage, one in chosen.items()}
     alone = [foresee_job(one.option, "search", here) for one, here in zip(single, worlds.values(), strict=True)]
     return {
@@ -82,9 +84,7 @@ def _sum(values: Sequence[Estimate]) -> Estimate:
     return Estimate(*(sum(getattr(one, end) for one in values) for end in ("value", "low", "high")))
 
 
-def _give_rule(
-    options: Sequence[Option], world: World, chosen: Sequence[Option]
-) -> Iterator[dict[str, Any]]:
+def _give_rule(options: Sequence[Option], world: World, chosen: Sequence[Option]) -> Iterator[dict[str, Any]]:
     offers = {option.offer.id for option in chosen}
     yield note(StageNote.SPLIT if len(offers) > 1 else StageNote.SAME, {"offers": sorted(offers)})
     owned = [option for option in options if isinstance(option.offer, Owned)]
@@ -106,9 +106,7 @@ def find_rent_from(owned: Sequence[Option], rented: Sequence[Option], world: Wor
     def is_rented(number: int) -> bool:
         here = _world(world, number)
         here = replace(here, deadline_seconds=None)
-        own, other = (
-            min(one.worth(here) for one in weigh_all(some, "search", here)) for some in (owned, rented)
-        )
+        own, other = (min(one.worth(here) for one in weigh_all(some, "search", here)) for some in (owned, rented))
         return other < own
 
     if is_rented(1):

@@ -75,7 +75,10 @@ def _list_changes(best: Option, job: str) -> list[Change]:
         Change(Factor.START, 0.25, 4.0, _change_start),
         Change(Factor.INTERRUPTIONS, 0.1, 10.0, _change_interruptions),
         Change(
-            Factor.HANDLING, 0.1, 4.0, lambda world, factor: replace(world, handling_hours=world.handling_hours * factor)
+            Factor.HANDLING,
+            0.1,
+            4.0,
+            lambda world, factor: replace(world, handling_hours=world.handling_hours * factor),
         ),
         Change(
             Factor.HOUR_WORTH, 0.1, 10.0, lambda world, factor: replace(world, hour_worth=world.hour_worth * factor)
@@ -98,9 +101,7 @@ def _change_interruptions(world: World, factor: float) -> World:
 
 
 def _change_trainings(world: World, factor: float) -> World:
-    return replace(
-        world, trainings={name: max(1, round(number * factor)) for name, number in world.trainings.items()}
-    )
+    return replace(world, trainings={name: max(1, round(number * factor)) for name, number in world.trainings.items()})
 
 
 def _vary(

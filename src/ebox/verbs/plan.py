@@ -118,10 +118,14 @@ def plan(
         raise InputError("--task writes a file, and there is no --out", remedy="give --out FOLDER")
     if dataset is None:
         raise InputError("there is no dataset to plan for", remedy="give its folder: ebox plan DATASET --measured FILE")
-    trainings = [_check_count(name, value) for name, value in (("trials", trials), ("factors", factors), ("folds", folds))]
+    numbers = {
+        name: _check_count(name, value) for name, value in (("trials", trials), ("factors", factors), ("folds", folds))
+    }
     _check_limits({"--budget": budget, "--deadline": deadline}, hour_worth)
     topologies, network, goal = read_slices(slices), read_link(link), read_target(target)
-    files = open_profiles(Path(dataset), [Path(path) for path in (*measured, *more)], None if run is None else Path(run))
+    files = open_profiles(
+        Path(dataset), [Path(path) for path in (*measured, *more)], None if run is None else Path(run)
+    )
     main = files.profiles[0][1]
     question = Question(
         str(dataset),
@@ -131,8 +135,8 @@ def plan(
         goal,
         budget,
         deadline,
-        *trainings,
-        0.0 if hour_worth is None else hour_worth,
+        hour_worth=0.0 if hour_worth is None else hour_worth,
+        **numbers,
     )
     figures, remarks = find_figures(main, topologies, compiles=not no_compiler, progress=progress)
     inputs, needed = gather(files, book, figures, topologies, network, goal)
@@ -189,22 +193,31 @@ def _check_count(name: str, value: int | None) -> int:
 def _check_limits(limits: Mapping[str, float | None], hour_worth: float | None) -> None:
     for flag, value in limits.items():
         if value is not None and not (math.isfinite(value) and value > 0.0):
-            raise InputError(f"{flag} {value:g}: a number above 0 was expected", remedy=f"give {flag} 50, or leave it out")
+            raise InputError(
+                f"{flag} {value:g}: a number above 0 was expected", remedy=f"give {flag} 50, or leave it out"
+            )
     if hour_worth is not None and not (math.isfinite(hour_worth) and hour_worth >= 0.0):
         raise InputError(
             f"--hour-worth {hour_worth:g}: 0 or more was expected", remedy="give --hour-worth 0 where waiting is free"
         )
 
 
-def _write(
-    facts: dict[str, Any], out: Path, run: str | None, task: str | None, job: str, *, overwrite: bool
-) -> None:
+def _write(facts: dict[str, Any], out: Path, run: str | None, task: str | None, job: str, *, overwrite: bool) -> None:
     """Publish the folder: facts, table, pages, and the task where it was asked for."""
-    from ebox.planning.plan_files import DECISION, FACTS, PAGE, write_facts
+    from ebox.planning.plan_files import DECISION, FACTS, PAGE, find_option, write_facts
+    from ebox.planning.tasks import TASK_FILES, format_task
+    from ebox.reporting.decision import write_decision_page, write_plan_page
     from ebox.storage.publishing import publish_folder
 
     with publish_folder(out, overwrite=overwrite, mark=FACTS) as folder:
         write_facts(facts, folder)
+        write_plan_page(facts, folder / PAGE)
+        if run is not None:
+            write_decision_page(facts, Path(run), folder / DECISION)
+        if task is not None:
+            option = find_option(facts, facts["recommendation"][job]["option"])
+            text = format_task(task, option, dataset=facts["question"]["dataset"])
+            (folder / TASK_FILES[task]).write_text(text, encoding="utf-8")
 
 
 def describe(result: PlanResult) -> str:

@@ -33,7 +33,9 @@ PLANS: dict[str, Any] = {
     "plan_cheapest": lambda values: _tell_extreme("cheapest", values),
     "plan_fastest": lambda values: _tell_extreme("fastest", values),
     "plan_measured": "its step was measured (profile {profile})",
-    "plan_fitted": lambda values: f"its step is fitted to measured ones (profile {values['profile']}){_tell_error(values)}",
+    "plan_fitted": lambda values: (
+        f"its step is fitted to measured ones (profile {values['profile']}){_tell_error(values)}"
+    ),
     "plan_modelled": "its step is carried over from another machine (profile {profile}), which nobody checked there: "
     "measure with `ebox bench` on it before money is spent",
     "plan_over_budget": "no option keeps the budget of {budget:,.2f}: this one costs {money:,.2f}",
