@@ -60,13 +60,6 @@ def format_seconds(seconds: Real | None) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def format_money(value: Real | None) -> str:
-    """A sum of money with cents, and below 1 with a digit more; a dash where it is unknown."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    return f"{value:,.2f}" if abs(value) >= 1.0 else f"{value:.3f}"
-
-
 def format_bytes(num: Real | None) -> str:
     """A size of memory in GiB."""
     return DASH if num is None else f"{num / 2**30:.1f} GiB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,29 @@ def find_figures(
         return compile_slices(kinds, config, form, folder, processes=count_cores(), progress=progress), []
     except InputError as error:
         return kept, [note(OptionNote.NO_COMPILER, {"problem": error.problem, "remedy": error.remedy})]
+
+
+def list_overrides(main: Profile, facts: Mapping[str, Any], job: str) -> tuple[str, ...]:
+    """The settings of a training that differ from the defaults, and its steps where a target was given.
+
+    Args:
+        main: The profile with the settings.
+        facts: Of the plan.
+        job: Whose recommended option is trained.
+    """
+    defaults = Config().model_dump(mode="json")
+    config = _read_settings(main).model_dump(mode="json")
+    changed = {
+        f"{section}.{key}": value
+        for section in ("model", "train")
+        for key, value in config[section].items()
+        if value != defaults[section][key] and key not in ("batch_size", "precision")
+    }
+    if facts["question"]["target"] is not None:
+        chosen = facts["recommendation"][job]["option"]
+        steps = next(option["steps"]["value"] for option in facts["options"] if option["id"] == chosen)
+        changed["train.max_steps"] = round(steps)
+    return tuple(f"{key}={'none' if value is None else json.dumps(value)}" for key, value in changed.items())
 
 
 def _read_settings(profile: Profile) -> Config:
