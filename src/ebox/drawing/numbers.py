@@ -40,6 +40,41 @@ def format_spread(entry: Mapping[str, Any], digits: int = 4) -> str:
     return f"{format_number(entry['mean'], digits)} ± {format_number(entry['sd'], digits)}"
 
 
+def format_money(value: Real | None, currency: str = "") -> str:
+    """An amount with its currency: two places below 100, none above; a dash where it is unknown."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    if 0 < abs(value) < 0.005:
+        words = f"{MINUS if value < 0 else ''}< 0.01"
+    else:
+        words = f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:,.2f}"
+    return f"{words} {currency}".strip().replace("-", MINUS)
+
+
+def format_measure(found: Mapping[str, Any] | Real | None, unit: str, currency: str = "") -> str:
+    """A number in its unit, and in brackets both ends of its interval where it has one.
+
+    Args:
+        found: A number, or an object with `value`, `low` and `high`.
+        unit: `auroc`, `money`, `seconds`, `share` or `count`.
+        currency: Of money.
+    """
+    if not isinstance(found, Mapping):
+        return _format_unit(found, unit, currency)
+    low, high = found.get("low"), found.get("high")
+    words = _format_unit(found["value"], unit, currency)
+    if low is None or high is None or low == high:
+        return words
+    return f"{words} ({_format_unit(low, unit, '')} to {_format_unit(high, unit, '')})"
+
+
+def _format_unit(value: Real | None, unit: str, currency: str) -> str:
+    if unit == "money":
+        return format_money(value, currency)
+    plain = {"auroc": format_number, "seconds": format_seconds, "share": format_percent, "count": format_count}
+    return plain[unit](value)
+
+
 def format_p(value: Real | None) -> str:
     """A two-sided p value, down to 0.001."""
     if value is None:
