@@ -26,21 +26,26 @@ class Spot:
 
 
 def log_axis(label: str, values: Sequence[Real], marks: Sequence[tuple[Real, str]]) -> ChartAxis:
-    """A logarithmic axis with ticks at those marks that lie around the values, and one beyond them at each end.
+    """A logarithmic axis a little wider than the values, with at most six of the marks that lie on it.
 
     Args:
         label: The words beside the axis.
         values: What is to be shown, all above 0.
-        marks: Values and their labels, rising, of which the first lies below and the last above all that may come.
+        marks: Values and their labels, rising.
     """
-    low, high = min(values), max(values)
-    first = max((number for number, (mark, _) in enumerate(marks) if mark <= low), default=0)
-    last = min((number for number, (mark, _) in enumerate(marks) if mark >= high), default=len(marks) - 1)
-    chosen = marks[first : max(last, first + 1) + 1]
-    # With many, every second one counted from the end, so that labels stay apart.
-    chosen = chosen if len(chosen) < 7 else chosen[::-1][::2][::-1]
-    ticks, labels = tuple(mark for mark, _ in chosen), tuple(words for _, words in chosen)
-    return ChartAxis(label, min(ticks[0], low), max(ticks[-1], high), ticks, labels, log=True)
+    low, high = min(values) / 1.2, max(values) * 1.2
+    inside = [number for number, (mark, _) in enumerate(marks) if low <= mark <= high]
+    if len(inside) < 2:
+        # Out to the next mark on both sides.
+        below = [number for number, (mark, _) in enumerate(marks) if mark < low]
+        above = [number for number, (mark, _) in enumerate(marks) if mark > high]
+        inside = [*below[-1:], *inside, *above[:1]]
+        low, high = (
+            min(low, *(marks[number][0] for number in inside)),
+            max(high, *(marks[number][0] for number in inside)),
+        )
+    chosen = [marks[number] for number in inside[:: -(-len(inside) // 6)]]
+    return ChartAxis(label, low, high, tuple(mark for mark, _ in chosen), tuple(words for _, words in chosen), log=True)
 
 
 def scatter_chart(

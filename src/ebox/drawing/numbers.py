@@ -56,7 +56,7 @@ def format_measure(found: Mapping[str, Any] | Real | None, unit: str, currency: 
 
     Args:
         found: A number, or an object with `value`, `low` and `high`.
-        unit: `auroc`, `money`, `seconds`, `share` or `count`.
+        unit: `auroc`, `money`, `seconds`, `share`, `count`, or `plain` for three digits.
         currency: Of money.
     """
     if not isinstance(found, Mapping):
@@ -71,8 +71,13 @@ def format_measure(found: Mapping[str, Any] | Real | None, unit: str, currency: 
 def _format_unit(value: Real | None, unit: str, currency: str) -> str:
     if unit == "money":
         return format_money(value, currency)
-    plain = {"auroc": format_number, "seconds": format_seconds, "share": format_percent, "count": format_count}
-    return plain[unit](value)
+    if unit == "plain":
+        return DASH if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if unit == "auroc":
+        return format_number(value)
+    if unit == "seconds":
+        return format_seconds(value)
+    return format_percent(value) if unit == "share" else format_count(value)
 
 
 def format_p(value: Real | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ebox.errors import InputError
 from ebox.planning.estimates import Estimate
-from ebox.planning.judgement import Case, Facts
+from ebox.planning.judgement import Case, Facts, compare, count_factors
 from ebox.planning.worth import (
     Work,
     describe_work,
@@ -39,12 +39,6 @@ class Told(Code):
     NO_WORTH = "told_no_worth"
 
 
-def count_factors(case: Case) -> int:
-    """How many factors are decided on."""
-    job = case.criteria.given.question.job
-    return int(case.plan["question"]["jobs"]["factors"]["factors"]) if job == "factors" else 1
-
-
 def describe_worth(case: Case) -> dict[str, Any] | None:
     """What it is worth against choosing sites as now; None: not measured, nothing to compare with, or no price."""
     if case.report is None or case.job is None or case.job["money"] is None:
@@ -59,11 +53,13 @@ def describe_worth(case: Case) -> dict[str, Any] | None:
     now, own, avoided = shares
     work = Work(factors=factors, machine=machine.value, avoided=avoided.value, **people, **chosen)
     per_site = {name: 1.0 + work.odds * share / given.experiments.found for name, share in (("now", now), ("own", own))}
+    net = estimate_net(work, avoided, machine).facts()
     return {
         "work": describe_work(work),
         "avoided": avoided.facts(),
         "machine": machine.facts(),
-        "net": estimate_net(work, avoided, machine).facts(),
+        "net": net,
+        "state": compare(net, 0.0),
         "today": _find_today(case),
         "kmer": case.track["contenders"][0]["kmer"],
         "found": given.experiments.found,

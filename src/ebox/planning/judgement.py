@@ -93,6 +93,12 @@ class Case:
         return entries[0]["metrics"].get("auroc") if entries else None
 
 
+def count_factors(case: Case) -> int:
+    """How many factors are decided on."""
+    job = case.criteria.given.question.job
+    return int(case.plan["question"]["jobs"]["factors"]["factors"]) if job == "factors" else 1
+
+
 def compare(found: Facts, wanted: float, *, at_least: bool = True) -> State:
     """Whether a number with an interval is surely at least, or at most, another one."""
     value = found["value"]
@@ -113,7 +119,8 @@ def judge(case: Case, net: Facts | None) -> list[dict[str, Any]]:
     if case.report is not None:
         rows += [_judge_baseline(case), *_judge_hardest(case)]
         state = State.UNKNOWN if net is None else compare(net, 0.0)
-        rows.append(_row(Criterion.WORTH, state, Word.STOP, net, 0.0, "money", ("worth",)))
+        of, currency = ("evaluation", "plan", "criteria"), case.criteria.given.question.currency
+        rows.append(_row(Criterion.WORTH, state, Word.STOP, net, 0.0, "money", of, currency=currency))
     rows += [*_judge_budget(case), *_judge_deadline(case)]
     return rows if case.report is None else [*rows, *_judge_data(case)]
 
@@ -183,12 +190,14 @@ def _judge_hardest(case: Case) -> list[dict[str, Any]]:
 def _judge_budget(case: Case) -> list[dict[str, Any]]:
     """The money for machines; without a budget only that it is known."""
     budget, job = case.plan["question"]["budget"], case.job
+    money = {"currency": case.criteria.given.question.currency}
     if job is None or job["money"] is None:
-        return [_row(Criterion.BUDGET, State.UNKNOWN, Word.STOP, None, budget, "money", ("plan",), turns=Word.NONE)]
+        unknown, of = State.UNKNOWN, ("plan",)
+        return [_row(Criterion.BUDGET, unknown, Word.STOP, None, budget, "money", of, turns=Word.NONE, **money)]
     if budget is None:
         return []
     state = compare(job["money"], budget, at_least=False)
-    return [_row(Criterion.BUDGET, state, Word.STOP, job["money"], budget, "money", ("plan", "prices"))]
+    return [_row(Criterion.BUDGET, state, Word.STOP, job["money"], budget, "money", ("plan", "prices"), **money)]
 
 
 def _judge_deadline(case: Case) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from ebox.planning.judgement import (
     Facts,
     State,
     Word,
+    count_factors,
     find_conflicts,
     find_leaked,
     find_relatives,
@@ -30,6 +31,7 @@ class Risk(Code):
     PREVALENCE = "risk_prevalence"
     NEGATIVES = "risk_negatives"
     LUCK = "risk_luck"
+    OTHERS = "risk_others"
     MONEY = "risk_money"
 
 
@@ -76,6 +78,8 @@ def list_risks(case: Case) -> list[dict[str, Any]]:
         return [limits[code] for code in codes if code in limits]
 
     prices = list(case.plan["prices"]["remarks"])
+    factors = count_factors(case)
+    one = {"state": "always", "notes": [], "track": case.track["track"], "factors": factors, "of": ["criteria"]}
     share, conflicts = find_leaked(report), find_conflicts(report)
     return [
         note(Risk.LEAKS, {"state": state(leaks), "share": share, "notes": leaks, "of": ["evaluation", "quality"]}),
@@ -93,6 +97,7 @@ def list_risks(case: Case) -> list[dict[str, Any]]:
                 "of": ["evaluation"],
             },
         ),
+        *([note(Risk.OTHERS, one)] if factors > 1 else []),
         note(Risk.MONEY, {"state": "found" if prices else "calm", "notes": prices, "of": ["prices"]}),
     ]
 

@@ -21,10 +21,10 @@ ASSUMPTIONS = ("factors", "per_hour", "setup_hours", "hours_per_factor", "cost",
 # What follows from the numbers of an undertaking.
 DERIVED = (
     "hours",
-    "money",
-    "saved",
-    "net",
     "gain_per_factor",
+    "saved",
+    "money",
+    "net",
     "factors_to_break_even",
     "experiments_to_break_even",
     "hours_to_break_even",
