@@ -140,13 +140,13 @@ def tornado_chart(
         title: What the chart shows, in one sentence.
         rule: A result that is marked through all rows, such as nothing won or lost.
     """
-    pitch, top = 38.0, 8.0
+    pitch, top = 35.0, 6.0
     height = top + pitch * len(swings) + 44.0
     frame = Frame(8.0, top, WIDTH - 10.0, top + pitch * len(swings), axis, unit_axis(""))
     parts = [draw_grid(frame, height)]
     middle = frame.at(base, 0)[0]
     for number, swing in enumerate(swings):
-        y = top + pitch * number + 28.0
+        y = top + pitch * number + 26.0
         parts.append('<g class="series model">')
         for style, end in (("less", swing.low), ("more", swing.high)):
             place = frame.at(end, 0)[0] if math.isfinite(end) else middle

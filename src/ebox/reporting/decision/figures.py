@@ -178,7 +178,7 @@ def draw_learning_curve(name: str, curve: Facts | None, target: float | None, la
     y = make_axis(words["curve_axes"][1], min(values), max(values), num=4)
     told = {"now": both[0], "twice": both[1], "ceiling": curve["ceiling"]}
     title = words["curve_title"].format(**{key: format_number(entry["value"]) for key, entry in told.items()})
-    return line_chart(name, lines, x, y, title=title, height=262.0, key=True)
+    return line_chart(name, lines, x, y, title=title, height=216.0, key=True)
 
 
 def _count_axis(label: str, ends: Sequence[float]) -> ChartAxis:

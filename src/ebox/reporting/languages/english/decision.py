@@ -194,7 +194,7 @@ def _tell_turn_of_criterion(turn: Note) -> str:
     found, wanted = format_measure(row["found"], unit), format_measure(row["wanted"], unit)
     name = DECISION[f"title_{row['code']}"]
     assert isinstance(name, str)
-    return f"{name}: found {found}; the answer changes where this passes {wanted}."
+    return f"{name}: found {found}, where the bound is {wanted}."
 
 
 DECISION: dict[str, str | Callable[[Note], str]] = {
@@ -203,17 +203,17 @@ DECISION: dict[str, str | Callable[[Note], str]] = {
     "answer_stop": "Stop: not on these terms",
     "answer_none": "No answer yet: something that it needs is missing",
     # What it rests on.
-    "title_criterion_target": "It is accurate enough",
-    "title_criterion_baseline": "It beats simple methods",
-    "title_criterion_hardest": "It holds against the hardest sites",
-    "title_criterion_worth": "It pays, all in",
-    "title_criterion_budget": "Machines within the budget",
+    "title_criterion_target": "Accurate enough",
+    "title_criterion_baseline": "Beats simple methods",
+    "title_criterion_hardest": "Hardest sites, too",
+    "title_criterion_worth": "Pays, all in",
+    "title_criterion_budget": "Machines in budget",
     "title_criterion_deadline": "In time",
-    "title_criterion_leaks": "The test is fair",
-    "title_criterion_labels": "The labels are clean",
-    "title_criterion_kinds": "Tested against several kinds",
-    "title_criterion_enough": "Enough was tested",
-    "title_criterion_real": "Measured on real data",
+    "title_criterion_leaks": "Fair test",
+    "title_criterion_labels": "Clean labels",
+    "title_criterion_kinds": "Several kinds of sites",
+    "title_criterion_enough": "Enough tested",
+    "title_criterion_real": "Real data",
     "criterion_target": _tell_target,
     "criterion_baseline": _tell_baseline,
     "criterion_hardest": _tell_hardest,
@@ -226,7 +226,7 @@ DECISION: dict[str, str | Callable[[Note], str]] = {
     "criterion_enough": _tell_enough,
     "criterion_real": "It was measured on simulated sequences, which say nothing of a real factor.",
     # What one can do, and what is good to know.
-    "choice_nothing": _tell_choice("Do nothing, choose sites as now: {factors}"),
+    "choice_nothing": _tell_choice("Do nothing, go on as now: {factors}"),
     "choice_one": _tell_choice("Use the network: {factors}"),
     "choice_all": _tell_choice("Use the network: {factors}"),
     "told_cents": _tell_cents,

@@ -54,7 +54,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         },
         "unnamed": "bound",
         "numbers": "Three numbers",
-        "accuracy": "Accuracy: pairs of a bound and an unbound site ranked right",
+        "accuracy": "Accuracy: pairs of a bound and another site ranked right",
         "expected": "Accuracy expected, not measured",
         "of_100": "{value} of 100",
         "of_auroc": "AUROC {value}",
@@ -88,15 +88,15 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         },
         "never": "never",
         "curve": "What would more data bring?",
-        "curve_note": "AUROC by the number of training sequences; twice as many would give {twice}.",
-        "curve_axes": ("Training sequences", "AUROC on sequences not trained on"),
+        "curve_note": "AUROC on sequences that are not trained on. Twice as many training sequences would give {twice}.",
+        "curve_axes": ("Training sequences", "AUROC"),
         "curve_title": "AUROC by the number of training sequences: {now} now, {twice} with twice as many, and at most "
         "{ceiling}",
         "curve_parts": ("measured", "expected", "target"),
         "no_curve": "The plan holds no learning curve, so what more data would bring is not known.",
         "swings": "What would turn it?",
-        "swings_note": "What is won, with each number alone at half and at twice what is assumed. At the dashed line "
-        "nothing is won or lost.",
+        "swings_note": "What is won, with each number alone at half (pale) and at twice of what is assumed. Dotted: as "
+        "assumed. Dashed: nothing is won or lost.",
         "swings_axis": "Won in all, {currency}",
         "swings_title": "What is won in all, by assumption: {values}",
         "range": "{low} to {high}",
