@@ -23,7 +23,7 @@ MACHINES: dict[str, tuple[Any, ...]] = {
     "nebius-h200-x1-b64-exact": ("Nebius", "H200-SXM", "cuda", "on_demand", 1, 64, (90, 2300, 9400), (0.09, 2.2, 9.1)),
     "gcp-tpu-v5e-x1-spot-b256-exact": ("GCP", "TPU-v5e", "tpu", "spot", 1, 256, (210, 5200, 31000), (0.02, 0.43, 2.6)),
     "gcp-tpu-v5e-x16-b1024-exact": ("GCP", "TPU-v5e", "tpu", "on_demand", 16, 1024, (240, 1500, 5100), (1.28, 8, 27)),
-    "this-machine-x2-b32-exact": ("own", "EPYC", "cpu", "owned", 2, 32, (640, 61000, 610000), (0.011, 1.05, 10.5)),
+    "this-machine-x2-b32-exact": ("here", "EPYC", "cpu", "owned", 2, 32, (640, 61000, 610000), (0.011, 1.05, 10.5)),
     "lambda-h100-x1-b64-exact": (
         "Lambda",
         "H100-80GB-SXM",

@@ -15,13 +15,12 @@ _KEY_PITCH, _CHARACTER_WIDTH, _APART = 18.0, 8.2, 17.0
 
 @dataclass(frozen=True)
 class Spot:
-    """One choice: where it stands, its style, its words, and whether it is on the front or the one that is advised."""
+    """One choice: where it stands, its style, its words if it has some, and whether it is the one that is advised."""
 
     x: Real
     y: Real
     style: str
     label: str = ""
-    on_front: bool = False
     advised: bool = False
 
 
@@ -58,11 +57,11 @@ def scatter_chart(
     key: Sequence[tuple[str, str]] = (),
     height: float = 330.0,
 ) -> str:
-    """Draw choices over two axes, with a line through those that no other one beats in both.
+    """Draw choices over two axes, those without words pale, with a line through those that no other beats in both.
 
     Args:
         name: Unique on the page; the ids in the drawing start with it.
-        spots: The choices. The words of those on the front stand beside them where there is room.
+        spots: The choices. Their words stand beside them where there is room.
         x: The horizontal axis.
         y: The vertical axis.
         title: What the chart shows, in one sentence, for people who can't see it.
@@ -74,13 +73,13 @@ def scatter_chart(
     top = 16.0 + _KEY_PITCH * -(-len(key) // columns)
     left = max(52.0, 28.0 + 7.0 * max(len(label) for label in y.tick_labels))
     frame = Frame(left, top, WIDTH - 22.0, top + height - 58.0, x, y)
-    front = sorted((frame.at(spot.x, spot.y) for spot in spots if spot.on_front), key=lambda place: place[0])
+    front = [frame.at(spot.x, spot.y) for spot in find_front(spots)]
     line = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in front)
     parts = [draw_axes(frame), f'<path class="reference" d="M{line}"/>' if len(front) > 1 else ""]
-    for spot in sorted(spots, key=lambda spot: (spot.on_front, spot.advised)):
+    for spot in sorted(spots, key=lambda spot: (spot.label != "", spot.advised)):
         at_x, at_y = frame.at(spot.x, spot.y)
         ring = f'<circle class="ring" cx="{at_x:.1f}" cy="{at_y:.1f}" r="8"/>' if spot.advised else ""
-        faint = "" if spot.on_front else " faint"
+        faint = "" if spot.label else " faint"
         parts.append(
             f'<g class="series {escape(spot.style)}">'
             f'{ring}<circle class="dot{faint}" cx="{at_x:.1f}" cy="{at_y:.1f}" r="4"/></g>'
@@ -89,11 +88,20 @@ def scatter_chart(
     return wrap_chart(name, title, top + height - 16.0, parts)
 
 
+def find_front(spots: Sequence[Spot]) -> list[Spot]:
+    """The choices that no other one beats in both, from the left."""
+    front: list[Spot] = []
+    for spot in sorted(spots, key=lambda spot: (spot.x, spot.y)):
+        if not front or spot.y < front[-1].y:
+            front.append(spot)
+    return front
+
+
 def _draw_labels(frame: Frame, spots: Sequence[Spot]) -> str:
-    """The words of the advised choice, and of the others on the front as far as they don't touch."""
+    """The words of the advised choice, and of the others as far as they don't touch."""
     placed: list[tuple[float, float, float]] = []
     parts = []
-    for spot in sorted((spot for spot in spots if spot.on_front and spot.label), key=lambda spot: not spot.advised):
+    for spot in sorted((spot for spot in spots if spot.label), key=lambda spot: not spot.advised):
         at_x, at_y = frame.at(spot.x, spot.y)
         half = 4.5 * len(spot.label)
         place = (min(max(at_x, frame.left + half + 2), frame.right + 16 - half), max(at_y - 10.0, 11.0))

@@ -100,6 +100,11 @@ def format_seconds(seconds: Real | None) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def format_step_time(seconds: Real) -> str:
+    """A short time in milliseconds, or in microseconds below one."""
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 or seconds == 0 else f"{seconds * 1e6:.3g} \N{MICRO SIGN}s"
+
+
 def format_bytes(num: Real | None) -> str:
     """A size of memory in GiB."""
     return DASH if num is None else f"{num / 2**30:.1f} GiB"

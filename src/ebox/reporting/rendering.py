@@ -41,6 +41,7 @@ def _list_filters(language: Language) -> dict[str, Callable[..., Any]]:
         "money": numbers.format_money,
         "spread": numbers.format_spread,
         "seconds": numbers.format_seconds,
+        "step_time": numbers.format_step_time,
         "continued": continue_command,
         "capital": capitalise,
         "fill": fill,

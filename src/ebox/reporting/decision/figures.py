@@ -53,7 +53,6 @@ def draw_front(
             max(entry["money"]["value"], _LEAST),
             PLATFORMS.get(option["platform"], "other"),
             str(numbers.get(option["id"], "")),
-            option["id"] in numbers,
             option["id"] == advised,
         )
         for option in options

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ebox.drawing.numbers import format_measure, format_money, format_number
 from ebox.errors import InputError
 from ebox.planning.criteria import read_criteria
 from ebox.planning.decision import JOBS, decide
@@ -118,25 +119,59 @@ def _write(path: Path, page: str, *, overwrite: bool) -> None:
 
 def render_plan(facts: Facts, language: Language = english) -> str:
     """The page of a plan as text."""
-    currency, options = facts["prices"]["currency"], facts["options"]
-    advised = {job: entry["option"] for job in JOBS if (entry := facts["recommendation"].get(job)) is not None}
-    by_id = {option["id"]: option for option in options}
-    drawn: dict[str, Any] = {"front": {}, "tornado": {}}
-    for job in JOBS:
-        if job not in facts["question"]["jobs"]:
-            continue
-        drawn["front"][job] = draw_front(f"front-{job}", options, job, advised.get(job), currency, language)
-        if job in advised and facts["tornado"].get(job):
-            money = by_id[advised[job]]["jobs"][job]["money"]["value"]
-            rows = facts["tornado"][job]
-            drawn["tornado"][job] = draw_plan_tornado(f"tornado-{job}", rows, money, currency, language)
-    target = facts["question"]["target"]
-    drawn["curve"] = draw_learning_curve(
-        "curve", facts["learning_curve"], None if target is None else target["value"], language
+    currency, asked = facts["prices"]["currency"], facts["question"]
+    jobs = [job for job in JOBS if job in asked["jobs"]]
+    by_id = {option["id"]: option for option in facts["options"]}
+    advised = {job: entry["option"] for job in jobs if (entry := facts["recommendation"].get(job)) is not None}
+    target = None if asked["target"] is None else asked["target"]["value"]
+    drawn = {
+        "front": {
+            job: draw_front(f"front-{job}", facts["options"], job, advised.get(job), currency, language) for job in jobs
+        },
+        "tornado": {job: _draw_tornado(facts, job, by_id[option], language) for job, option in advised.items()},
+        "curve": draw_learning_curve("curve", facts["learning_curve"], target, language),
+    }
+    return render(
+        "plan.html.j2",
+        language,
+        facts=facts,
+        drawn=trust(drawn),
+        by_id=by_id,
+        fronts={job: number_front(facts["options"], job) for job in jobs},
+        advised=advised,
+        currency=currency,
+        top=_find_top(facts, advised, by_id, language),
+        wishes=_list_wishes(asked, currency, language),
     )
-    fronts = {job: number_front(options, job) for job in drawn["front"]}
-    values = {"drawn": trust(drawn), "by_id": by_id, "fronts": fronts, "advised": advised, "currency": currency}
-    return render("plan.html.j2", language, facts=facts, **values)
+
+
+def _draw_tornado(facts: Facts, job: str, option: Facts, language: Language) -> str | None:
+    rows, money = facts["tornado"].get(job), option["jobs"][job]["money"]
+    if not rows or money is None:
+        return None
+    return draw_plan_tornado(f"tornado-{job}", rows, money["value"], facts["prices"]["currency"], language)
+
+
+def _find_top(
+    facts: Facts, advised: Mapping[str, str], by_id: Mapping[str, Facts], language: Language
+) -> dict[str, Any] | None:
+    """The first job that has an advised machine, for the title of the page."""
+    for job, option in advised.items():
+        name = language.TEXTS["plan"]["jobs"][job].format(num=f"{facts['question']['jobs'][job]['trainings']:,}")
+        return {**by_id[option], **by_id[option]["jobs"][job], "job": job, "name": name}
+    return None
+
+
+def _list_wishes(asked: Facts, currency: str, language: Language) -> list[str]:
+    """What was asked of the plan, in words."""
+    words = language.TEXTS["plan"]
+    target, budget, hours = (asked[key] for key in ("target", "budget", "deadline_hours"))
+    wishes = [words["no_target"]]
+    if target is not None:
+        metric = language.name_metric(target["metric"])
+        wishes = [words["target"].format(metric=metric, value=format_number(target["value"]))]
+    wishes += [] if budget is None else [words["budget"].format(value=format_money(budget, currency))]
+    return wishes + ([] if hours is None else [words["deadline"].format(value=format_measure(hours, "plain"))])
 
 
 def render_decision(facts: Facts, language: Language = english) -> str:

@@ -88,7 +88,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         },
         "never": "never",
         "curve": "What would more data bring?",
-        "curve_note": "AUROC on sequences that are not trained on. Twice as many training sequences would give {twice}.",
+        "curve_note": "AUROC on sequences not trained on. Twice as many training sequences would give {twice}.",
         "curve_axes": ("Training sequences", "AUROC"),
         "curve_title": "AUROC by the number of training sequences: {now} now, {twice} with twice as many, and at most "
         "{ceiling}",
@@ -119,7 +119,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "machine": "Machine",
         "seconds": "Time",
         "joules": "Energy",
-        "price_kinds": {"on_demand": "on demand", "spot": "spot", "owned": "own"},
+        "price_kinds": {"on_demand": "on demand", "spot": "spot", "owned": "own machine"},
         "assumed": "What is taken for granted",
         "assumptions": {name: words for name, (words, _) in ASSUMPTIONS.items()},
         "units": {name: unit for name, (_, unit) in ASSUMPTIONS.items()},
@@ -171,7 +171,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "short": {"one": "One training", "search": "Search", "factors": "All factors"},
         "machine": "Machine",
         "machine_of": "{num} \N{MULTIPLICATION SIGN} {hardware}, {provider}, {kind}",
-        "kinds": {"on_demand": "on demand", "spot": "spot", "owned": "own"},
+        "kinds": {"on_demand": "on demand", "spot": "spot", "owned": "own machine"},
         "seconds": "Time",
         "money": "Money",
         "joules": "Energy",
@@ -233,6 +233,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "known_note": "Each figure is of one kind: measured on this machine, fitted to measurements of this kind of "
         "machine, or modelled from its data sheet and the measurements of another.",
         "parts": "Of one step of the advised machine",
+        "whole": "Of the whole job",
         "part": "Part",
         "step_parts": {
             "launch": "Starting it",
