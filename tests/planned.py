@@ -23,7 +23,7 @@ MACHINES: dict[str, tuple[Any, ...]] = {
     "nebius-h200-x1-b64-exact": ("Nebius", "H200-SXM", "cuda", "on_demand", 1, 64, (90, 2300, 9400), (0.09, 2.2, 9.1)),
     "gcp-tpu-v5e-x1-spot-b256-exact": ("GCP", "TPU-v5e", "tpu", "spot", 1, 256, (210, 5200, 31000), (0.02, 0.43, 2.6)),
     "gcp-tpu-v5e-x16-b1024-exact": ("GCP", "TPU-v5e", "tpu", "on_demand", 16, 1024, (240, 1500, 5100), (1.28, 8, 27)),
-    "this-machine-x2-b32-exact": ("here", "EPYC", "cpu", "owned", 2, 32, (640, 61000, 610000), (0.011, 1.05, 10.5)),
+    "this-machine-x2-b32-exact": (None, "EPYC", "cpu", "owned", 2, 32, (640, 61000, 610000), (0.011, 1.05, 10.5)),
     "lambda-h100-x1-b64-exact": (
         "Lambda",
         "H100-80GB-SXM",
@@ -78,7 +78,7 @@ def _make_option(name: str) -> dict[str, Any]:
         "batch_size": batch,
         "precision": "float32" if platform == "cpu" else "bfloat16",
         "exchange": name.rpartition("-")[2],
-        "sync": "sync",
+        "sync": "every-step",
         "step_seconds": estimate(0.0004 * batch / 64),
         "steps": estimate(120_000 / batch, 0.1),
         "efficiency": 1.0 if num == 1 else 0.6,
@@ -97,11 +97,11 @@ def _make_option(name: str) -> dict[str, Any]:
 def _make_tornado(money: float) -> list[dict[str, Any]]:
     best, other = BEST["factors"], "gcp-tpu-v5e-x1-spot-b256-exact"
     rows = [
-        ("price", 0.5, 2.0, 0.55, 1.9, True, 1.6),
-        ("step_seconds", 0.85, 1.15, 0.9, 1.12, False, None),
-        ("steps", 0.9, 1.1, 0.93, 1.08, False, None),
-        ("start_seconds", 0.5, 3.0, 0.96, 1.18, False, None),
-        ("interruptions", 0.0, 0.2, 0.99, 1.03, False, None),
+        ("tornado_price", 0.5, 2.0, 0.55, 1.9, True, 1.6),
+        ("tornado_step_seconds", 0.85, 1.15, 0.9, 1.12, False, None),
+        ("tornado_steps", 0.9, 1.1, 0.93, 1.08, False, None),
+        ("tornado_start", 0.5, 3.0, 0.96, 1.18, False, None),
+        ("tornado_interruptions", 0.0, 0.2, 0.99, 1.03, False, None),
     ]
     return [
         {
@@ -169,12 +169,21 @@ def make_plan(**changes: Any) -> dict[str, Any]:
             "dates": {"oldest": "2024-12", "newest": "2026-05"},
             "sources": ["skypilot-catalog v9/gcp/vms.csv @2c3d7ea", "AWS page on Capacity Blocks"],
             "files": ["prices.toml"],
-            "remarks": [],
+            "person_per_hour": {"value": 80.0, "source": "assumption", "date": None},
+            "remarks": [
+                {"code": "prices_old", "num": 2, "oldest": "2024-12", "days": 180},
+                {"code": "taxes_excluded", "currency": "USD"},
+                {"code": "spot_no_promise"},
+            ],
         },
         "accuracy": {"target": 0.94, "reachable": True, "expected": estimate(0.946, 0.004), "from": "learning"},
         "options": options,
         "recommendation": {
-            job: {"option": option, "runner_up": "nebius-h200-x1-b64-exact", "reasons": []}
+            job: {
+                "option": option,
+                "runner_up": "nebius-h200-x1-b64-exact",
+                "reasons": [{"code": "plan_fitted", "profile": "h200", "error": 0.12}],
+            }
             for job, option in BEST.items()
         },
         "tornado": {job: _make_tornado(by_id[option]["jobs"][job]["money"]["value"]) for job, option in BEST.items()},
@@ -185,7 +194,7 @@ def make_plan(**changes: Any) -> dict[str, Any]:
                 "option": BEST["factors"],
                 **{key: by_id[BEST["factors"]]["jobs"]["factors"][key] for key in ("seconds", "money")},
             },
-            "rule": [],
+            "rule": [{"code": "stages_split", "offers": ["nebius-h200", "this-machine"]}],
         },
         "statistics": {
             "noise_scale": {
@@ -203,7 +212,7 @@ def make_plan(**changes: Any) -> dict[str, Any]:
                 {
                     "hardware": "H200-SXM",
                     "exchange": exchange,
-                    "sync": "sync",
+                    "sync": "every-step",
                     "num_devices": num,
                     "seconds": estimate(30.0 / num**0.4),
                 }

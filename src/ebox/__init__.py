@@ -1,7 +1,7 @@
 """Train convolutional networks on DNA to find where a transcription factor binds.
 
 The verbs of the command line are functions here: `simulate`, `build`, `train`, `evaluate`, `explain`, `predict`,
-`report`, `run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs nothing.
+`plan`, `report`, `run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ebox.verbs.doctor import doctor
     from ebox.verbs.evaluate import evaluate
     from ebox.verbs.explain import explain
+    from ebox.verbs.plan import plan
     from ebox.verbs.predict import predict
     from ebox.verbs.report import report
     from ebox.verbs.run import run
@@ -41,6 +42,7 @@ PLACES = {
     "predict": "ebox.verbs.predict",
     "explain": "ebox.verbs.explain",
     "doctor": "ebox.verbs.doctor",
+    "plan": "ebox.verbs.plan",
     "report": "ebox.verbs.report",
     "simulate": "ebox.verbs.simulate",
     "describe_config": "ebox.verbs.config",
@@ -69,6 +71,7 @@ __all__ = [
     "explain",
     "load_model",
     "open_dataset",
+    "plan",
     "predict",
     "read_config",
     "read_filters",

@@ -41,13 +41,14 @@ def format_spread(entry: Mapping[str, Any], digits: int = 4) -> str:
 
 
 def format_money(value: Real | None, currency: str = "") -> str:
-    """An amount with its currency: two places below 100, none above; a dash where it is unknown."""
+    """An amount with its currency: whole from 100 on, with cents from 1 on, below with two digits; or a dash."""
     if value is None or not math.isfinite(value):
         return DASH
-    if 0 < abs(value) < 0.005:
-        words = f"{MINUS if value < 0 else ''}< 0.01"
+    size = abs(value)
+    if 0 < size < 0.0005:
+        words = f"{MINUS if value < 0 else ''}< 0.001"
     else:
-        words = f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:,.2f}"
+        words = f"{value:,.0f}" if size >= 100 or size == 0 else f"{value:.2f}" if size >= 1 else f"{value:.2g}"
     return f"{words} {currency}".strip().replace("-", MINUS)
 
 

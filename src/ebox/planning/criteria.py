@@ -44,9 +44,9 @@ class Data(Settings):
 
 
 class People(Settings):
-    """What the work of people costs."""
+    """What the work of people costs; without `per_hour` as the prices say."""
 
-    per_hour: NonNegative
+    per_hour: NonNegative | None = None
     setup_hours: NonNegative
     hours_per_factor: NonNegative
 
@@ -104,7 +104,7 @@ def read_criteria(path: Path | None = None) -> Criteria:
         InputError: no such file, not TOML, an unknown name (the nearest is suggested), or a value that makes no sense.
     """
     own = tomllib.loads(print_criteria())
-    given = {} if path is None else read_toml(path, option="--criteria", remedy=_REMEDY)
+    given = {} if path is None else read_toml(path, what="file of criteria", flag="--criteria", example=_REMEDY)
     pairs = [(name, values) for name, values in given.items() if name in own and isinstance(values, Mapping)]
     merged = own | given | {name: own[name] | values for name, values in pairs}
     sections = check_settings(Sections, merged, remedy=_REMEDY, file=path)

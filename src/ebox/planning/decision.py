@@ -12,13 +12,12 @@ from typing import Any
 from ebox.errors import InputError
 from ebox.planning.criteria import ASSUMED, Criteria
 from ebox.planning.gains import describe_worth, list_choices, list_told
+from ebox.planning.jobs import JOBS
 from ebox.planning.judgement import Case, Criterion, Facts, Word, judge
 from ebox.planning.outlook import find_next, list_risks, list_turns
 from ebox.storage import run_folder
 from ebox.storage.names import MODEL
 from ebox.storage.notes import Code, note
-
-JOBS = ("one", "search", "factors")
 
 
 class Answer(Code):
@@ -36,6 +35,7 @@ class Origin(Code):
     ASSUMED = "origin_assumed"
     FILE = "origin_file"
     SAID = "origin_said"
+    PRICES = "origin_prices"
 
 
 def decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, A
         "risks": [] if report is None else list_risks(case),
         "turns": list_turns(rows, worth),
         "next": find_next(case, rows, word),
-        "assumptions": _list_assumptions(criteria),
+        "assumptions": _list_assumptions(case),
         "prices": plan["prices"],
         "remarks": plan["remarks"],
         "sources": _list_sources(case),
@@ -133,16 +133,21 @@ def _describe_numbers(case: Case) -> dict[str, Any]:
     }
 
 
-def _list_assumptions(criteria: Criteria) -> list[dict[str, Any]]:
+def _list_assumptions(case: Case) -> list[dict[str, Any]]:
     """Every number that is taken for granted, with where it comes from and when."""
+    criteria = case.criteria
     said = criteria.given.sources
     rows = []
-    for name, value in criteria.values().items():
+    values = criteria.values() | {"people.per_hour": case.per_hour}
+    for name, value in values.items():
         origin = note(Origin.ASSUMED, {"date": ASSUMED})
         if name in said:
             origin = note(Origin.SAID, {"source": said[name], "file": criteria.file})
         elif name in criteria.changed:
             origin = note(Origin.FILE, {"file": criteria.file})
+        elif name == "people.per_hour":
+            hour = case.plan["prices"]["person_per_hour"]
+            origin = note(Origin.PRICES, {"source": hour["source"], "date": hour["date"]})
         rows.append({"name": name, "value": value, "origin": origin})
     return rows
 

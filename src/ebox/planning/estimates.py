@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,4 +38,4 @@ class Estimate:
 
     def facts(self) -> dict[str, float]:
         """The three numbers, as facts on disk hold them."""
-        return asdict(self)
+        return {"value": self.value, "low": self.low, "high": self.high}

@@ -48,7 +48,7 @@ def describe_worth(case: Case) -> dict[str, Any] | None:
         return None
     given, factors = case.criteria.given, count_factors(case)
     machine = Estimate(**case.job["money"]).times(1.0 / factors)
-    people = given.people.model_dump()
+    people = given.people.model_dump() | {"per_hour": case.per_hour}
     chosen = {key: getattr(given.experiments, key) for key in ("cost", "wanted", "odds")}
     now, own, avoided = shares
     work = Work(factors=factors, machine=machine.value, avoided=avoided.value, **people, **chosen)
@@ -152,9 +152,8 @@ def list_told(case: Case, worth: Facts | None) -> list[dict[str, Any]]:
     told, one = [], case.find_job("one")
     people = case.criteria.given.people
     if one is not None and one["money"] is not None:
-        hour = people.per_hour
         money, seconds = one["money"]["value"], one["seconds"]["value"]
-        of_people = (people.setup_hours + people.hours_per_factor) * hour
+        of_people = (people.setup_hours + people.hours_per_factor) * case.per_hour
         if money < SMALL_SHARE * of_people:
             currency = case.criteria.given.question.currency
             values = {"money": money, "seconds": seconds, "currency": currency, "people": of_people}

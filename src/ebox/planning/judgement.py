@@ -73,6 +73,12 @@ class Case:
         return self.report["tracks"][0]
 
     @property
+    def per_hour(self) -> float:
+        """What an hour of people's work costs: by the criteria, or else by the prices."""
+        own = self.criteria.given.people.per_hour
+        return float(self.plan["prices"]["person_per_hour"]["value"]) if own is None else own
+
+    @property
     def job(self) -> Facts | None:
         """What the work that is decided on takes, on the machine that the plan recommends; None: it recommends none."""
         return self.find_job(self.criteria.given.question.job)

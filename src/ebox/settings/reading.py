@@ -38,6 +38,7 @@ __all__ = [
     "TrainConfig",
     "check_settings",
     "describe_settings",
+    "explain_problem",
     "format_config",
     "make_config",
     "read_config",
@@ -134,7 +135,7 @@ def _check(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(dict(item), model) for item in error.errors())
+        problems = "; ".join(explain_problem(dict(item), model) for item in error.errors())
         raise InputError(problems, file=file, remedy=remedy) from None
 
 
@@ -207,27 +208,32 @@ def read_run_settings(
 
 
 def read_toml(
-    path: Path, *, option: str = "--config", remedy: str = "`ebox config` prints an example"
+    path: Path,
+    *,
+    what: str = "settings file",
+    flag: str = "--config",
+    example: str = "`ebox config` prints an example",
 ) -> dict[str, Any]:
-    """The values of a TOML file.
+    """Read a TOML file of a user.
 
     Args:
         path: The file.
-        option: The option that names it, for who named a file that is not there.
-        remedy: What the user can do about a file that is not TOML.
+        what: What it is, for the error where it is missing.
+        flag: The option that named it.
+        example: The remedy where it is not TOML.
 
     Raises:
-        InputError: no such file, or not TOML.
+        InputError: no such file, it can't be read, or it is not TOML.
     """
     try:
         with path.open("rb") as stream:
             return tomllib.load(stream)
     except FileNotFoundError:
-        raise InputError("there is no such settings file", file=path, remedy=f"check {option}") from None
+        raise InputError(f"there is no such {what}", file=path, remedy=f"check {flag}") from None
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"is not TOML: {error}", file=path, remedy=remedy) from None
+        raise InputError(f"is not TOML: {error}", file=path, remedy=example) from None
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -256,7 +262,8 @@ def _parse_value(text: str) -> Any:
     return values["value"] if set(values) == {"value"} else text
 
 
-def _explain(item: dict[str, Any], model: type[Settings]) -> str:
+def explain_problem(item: Mapping[str, Any], model: type[Settings]) -> str:
+    """What pydantic found wrong with a value, in words: the key, what is expected, what was found."""
     place = [str(part) for part in item["loc"]]
     key = ".".join(place)
     if item["type"] == "extra_forbidden":

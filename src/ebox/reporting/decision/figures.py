@@ -8,7 +8,7 @@ from typing import Any
 from ebox.drawing.charts import ChartAxis, Line, line_chart, make_axis
 from ebox.drawing.comparisons import Spot, Swing, log_axis, scatter_chart, tornado_chart
 from ebox.drawing.numbers import format_measure, format_money, format_number
-from ebox.reporting.languages import Language
+from ebox.reporting.languages import Language, capitalise
 from ebox.storage.names import MODEL
 
 Facts = Mapping[str, Any]
@@ -103,18 +103,9 @@ def draw_plan_tornado(name: str, rows: Sequence[Facts], money: float, currency: 
         ends = [format_measure(row[end], "plain") for end in ("low", "high")]
         at = None if row["flips_at"] is None else format_measure(row["flips_at"], "plain")
         told = words["flips" if row["flips"] and at else "swing"].format(low=ends[0], high=ends[1], at=at)
-        swings.append(Swing(name_factor(row["factor"], language), row["money_low"], row["money_high"], told))
+        swings.append(Swing(capitalise(language.say(row["factor"])), row["money_low"], row["money_high"], told))
     axis = words["tornado_axis"].format(currency=currency)
     return _draw_tornado(name, swings, money, axis, words["tornado_title"], None)
-
-
-def name_factor(factor: str, language: Language) -> str:
-    """The words for what was varied: of the page, of a note, or else its code without underscores."""
-    named = language.TEXTS["plan"]["factors"].get(factor)
-    if named is not None:
-        return str(named)
-    said = language.say(factor)
-    return said.replace("_", " ") if said == factor else said
 
 
 def draw_worth_tornado(name: str, worth: Facts, currency: str, language: Language) -> str | None:

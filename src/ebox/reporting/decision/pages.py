@@ -11,7 +11,8 @@ from typing import Any
 from ebox.drawing.numbers import format_measure, format_money, format_number
 from ebox.errors import InputError
 from ebox.planning.criteria import read_criteria
-from ebox.planning.decision import JOBS, decide
+from ebox.planning.decision import decide
+from ebox.planning.jobs import JOBS
 from ebox.planning.judgement import Criterion, Word
 from ebox.planning.worth import DERIVED
 from ebox.reporting.decision.figures import (
@@ -27,7 +28,7 @@ from ebox.reporting.rendering import hash_script, render, trust
 from ebox.reporting.report import collect_facts
 from ebox.reporting.section import find_sections
 from ebox.storage.publishing import publish_file, write_json
-from ebox.storage.stamps import DECISION, PLAN, check_stamp, stamped
+from ebox.storage.stamps import DECISION, PLAN, stamped
 
 Facts = Mapping[str, Any]
 # What the reader may change on the page of a decision, and what is computed again.
@@ -47,7 +48,7 @@ def write_plan_page(facts: Facts, path: Path, *, language: Language = english, o
     Raises:
         InputError: the facts are not those of a plan, or the file can't be written.
     """
-    check_stamp(facts, PLAN, path)
+    facts = _stamp(facts)
     with _explain_facts(path):
         page = render_plan(facts, language)
     _write(path, page, overwrite=overwrite)
@@ -77,7 +78,7 @@ def write_decision_page(
         InputError: the run was not evaluated or is one of other data, the criteria make no sense or are in another
             currency, the facts are not those of a plan, or a file can't be written.
     """
-    check_stamp(plan, PLAN, path)
+    plan = _stamp(plan)
     asked = read_criteria(criteria)
     report = None if run is None else read_report(run)
     with _explain_facts(path):
@@ -95,6 +96,11 @@ def read_report(run: Path) -> dict[str, Any]:
         InputError: it was not evaluated, or a file is damaged.
     """
     return collect_facts(read_run_files(run, [name for section in find_sections() for name in section.reads]))
+
+
+def _stamp(facts: Facts) -> Facts:
+    """The facts of a plan with their stamp, which those have that were read from a file."""
+    return facts if "format" in facts else stamped(PLAN, facts)
 
 
 @contextmanager

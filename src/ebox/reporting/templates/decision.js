@@ -14,8 +14,11 @@
 
   function money(value) {
     var size = Math.abs(value);
-    if (size > 0 && size < 0.005) {
-      return (value < 0 ? "\u2212" : "") + "< 0.01";
+    if (size > 0 && size < 0.0005) {
+      return (value < 0 ? "\u2212" : "") + "< 0.001";
+    }
+    if (size > 0 && size < 1) {
+      return value.toLocaleString(language, { maximumSignificantDigits: 2 }).replace("-", "\u2212");
     }
     return text(value, size >= 100 || size === 0 ? 0 : 2);
   }

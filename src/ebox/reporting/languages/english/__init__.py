@@ -25,6 +25,8 @@ from ebox.reporting.languages.english.names import (
     name_metric,
     quote_any,
 )
+from ebox.reporting.languages.english.plans import PLANS
+from ebox.reporting.languages.english.prices import PRICES
 from ebox.reporting.languages.english.texts import REPORT_TEXTS
 
 __all__ = [
@@ -48,7 +50,7 @@ CODE = "en"
 TEXTS: dict[str, dict[str, Any]] = {**REPORT_TEXTS, **DECISION_TEXTS}
 # A section may keep the sentences of its notes with its texts, under `notes`.
 _OF_SECTIONS = {code: sentence for texts in TEXTS.values() for code, sentence in texts.get("notes", {}).items()}
-NOTES: dict[str, Any] = {**DATA, **DECISION, **DOCTOR, **MEASURES, **LEARNED, **_OF_SECTIONS}
+NOTES: dict[str, Any] = {**DATA, **DECISION, **DOCTOR, **MEASURES, **LEARNED, **PRICES, **PLANS, **_OF_SECTIONS}
 
 
 def say(note: Mapping[str, Any] | str, code: str | None = None) -> str:

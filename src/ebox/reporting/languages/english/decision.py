@@ -286,4 +286,8 @@ DECISION: dict[str, str | Callable[[Note], str]] = {
     "origin_assumed": "assumed by ebox, {date}; no one measured it",
     "origin_file": "{file}",
     "origin_said": "{source} ({file})",
+    "origin_prices": lambda origin: (
+        f"the prices of the plan, rates.person_per_hour: {origin['source']}, "
+        + ("date unknown" if origin["date"] is None else str(origin["date"]))
+    ),
 }
