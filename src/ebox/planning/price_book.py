@@ -219,7 +219,7 @@ class PriceBook:
         return tuple(note(code, values) for is_so, code, values in found if is_so)
 
     def facts(self, today: date, used: Collection[str] | None = None) -> dict[str, Any]:
-        """Currency, dates, sources and remarks, as a plan keeps them; `today` and `used` as in `remarks`."""
+        """Currency, dates, sources, a person's hour, remarks, as a plan keeps them; `today`, `used` as in `remarks`."""
         offers = [one for one in self.offers if used is None or one.id in used]
         dates = sorted(one.date for one in offers if one.date is not None)
         return {
@@ -227,6 +227,7 @@ class PriceBook:
             "dates": {"oldest": dates[0] if dates else None, "newest": dates[-1] if dates else None},
             "sources": sorted({one.source for one in offers}),
             "files": list(self.files),
+            "person_per_hour": self.rates.person_per_hour.model_dump(mode="json", exclude={"note"}),
             "remarks": list(self.remarks(today, used)),
         }
 

@@ -97,15 +97,21 @@ def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | Non
 
 
 def check_settings(
-    model: type[SomeSettings], values: Mapping[str, Any], overrides: Iterable[str], *, remedy: str
+    model: type[SomeSettings],
+    values: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    remedy: str,
+    file: str | os.PathLike[str] | None = None,
 ) -> SomeSettings:
-    """Make settings without sections from values, then from `key=value` overrides.
+    """Make settings that are no section of a config from values, then from `key=value` overrides.
 
     Args:
         model: The class of the settings.
         values: Values by key.
         overrides: Each `key=value`, the value in TOML syntax.
         remedy: What the user can do about an unknown key.
+        file: Where the values stand.
 
     Raises:
         InputError: an unknown key (the nearest is suggested), or a value that is not allowed.
@@ -116,7 +122,7 @@ def check_settings(
         if not equals or not key.strip():
             raise InputError(f"--set {override!r} is not key=value", remedy=remedy)
         merged[key.strip()] = _parse_value(text.strip())
-    return _check(model, merged, remedy=remedy)
+    return _check(model, merged, file=file, remedy=remedy)
 
 
 def _check(
@@ -272,7 +278,10 @@ def explain_problem(item: Mapping[str, Any], model: type[Settings]) -> str:
 def _suggest(place: list[str], model: type[Settings]) -> str:
     """Name the nearest known key, first in the same section, then in all sections."""
     if not issubclass(model, Config):
-        return suggest(place[0], model.model_fields)
+        within: Any = model
+        for part in place[:-1]:
+            within = within.model_fields[part].annotation
+        return suggest(place[-1], within.model_fields)
     sections = model.list_sections()
     known = {f"{section}.{key}": key for section, fields in sections.items() for key in fields.model_fields}
     full, key = ".".join(place), place[-1]
