@@ -18,7 +18,13 @@ class StepsModel:
         raise NotImplementedError
 
     def steps(
-        self, target_auroc: float, batch_size: int, *, sync: str = "every-step", exchange: str = "exact", workers: int = 1
+        self,
+        target_auroc: float,
+        batch_size: int,
+        *,
+        sync: str = "every-step",
+        exchange: str = "exact",
+        workers: int = 1,
     ) -> Estimate | None:
         """Steps of a whole training that ends at a validation AUROC; None: no number of steps reaches it.
 
