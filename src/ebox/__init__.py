@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ebox.models.files import load_model
     from ebox.sequences.simulation import SimulationConfig, read_simulation_config
     from ebox.settings.reading import Config, read_config
+    from ebox.verbs.bench import bench
     from ebox.verbs.build import build
     from ebox.verbs.config import describe_config
     from ebox.verbs.demo import demo
@@ -43,6 +44,7 @@ PLACES = {
     "predict": "ebox.verbs.predict",
     "explain": "ebox.verbs.explain",
     "doctor": "ebox.verbs.doctor",
+    "bench": "ebox.verbs.bench",
     "plan": "ebox.verbs.plan",
     "report": "ebox.verbs.report",
     "simulate": "ebox.verbs.simulate",
@@ -64,6 +66,7 @@ __all__ = [
     "DatasetSources",
     "InputError",
     "SimulationConfig",
+    "bench",
     "build",
     "demo",
     "describe_config",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
+from ebox.planning.comparison import profiles_differ
 from ebox.planning.machine_model import MeasuredMachine
 from ebox.planning.options import Inputs, OptionNote
 from ebox.planning.plan import Files, Needed
@@ -81,14 +82,11 @@ def _check_dataset(file: str, profile: Profile, manifest: Mapping[str, Any], rem
 def _check_networks(profiles: Mapping[str, Profile], remedy: str) -> None:
     (first, one), *rest = profiles.items()
     for file, other in rest:
-        if other.subject.network == one.subject.network:
-            continue
-        mine, theirs = (found.settings.get("model", {}) for found in (one, other))
-        keys = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
-        what = ", ".join(f"model.{key} {theirs.get(key)!r} against {mine.get(key)!r}" for key in keys)
-        raise InputError(
-            f"was measured with another network than {first}: {what or 'its fingerprint'}", file=file, remedy=remedy
-        )
+        found = [str(each) for each in profiles_differ(one, other) if each.name.startswith(("network", "model."))]
+        if found:
+            raise InputError(
+                f"was measured with another network than {first}: {'; '.join(found)}", file=file, remedy=remedy
+            )
 
 
 def gather(
