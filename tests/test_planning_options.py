@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -54,12 +53,18 @@ def needed(**more: Any) -> Needed:
     return Needed(**(facts | more), examples_an_epoch=21_000, batch_size=64)
 
 
+# One offer of each kind; all of them take a while under type checks.
+OFFERS = ("gcp-t4", "nebius-h200", "nebius-b200", "gcp-tpu-v4", "gcp-tpu-v5e", "gcp-cpu-16")
+SLICES = "v4:2x2x1,v5e:2x2,v5e:4x8"
+
+
 @cache
-def gathered(slices: str = "all") -> Inputs:
+def gathered(slices: str = SLICES) -> Inputs:
+    book = read_prices()
     return Inputs(
         machines=(MeasuredMachine(cpu_profile()),),
         references=(MeasuredMachine(read_reference()),),
-        book=read_prices(),
+        book=replace(book, offers=tuple(offer for offer in book.offers if offer.id in OFFERS)),
         figures={},
         slices=read_slices(slices),
         network_bytes_per_second=1.25e9,
@@ -144,9 +149,8 @@ def test_ranges_of_independent_factors_add_up_in_squares():
     assert found.value == 30.0
     assert found.high == pytest.approx(30.0 * 2 ** math.sqrt(2))
     assert found.low == pytest.approx(30.0 / 2 ** math.sqrt(2))
-    assert combine(Estimate.exact(2.0), Estimate(3.0, 1.0, 4.0)) == Estimate(
-        6.0, pytest.approx(2.0), pytest.approx(8.0)
-    )
+    known = combine(Estimate.exact(2.0), Estimate(3.0, 1.0, 4.0))
+    assert (known.value, known.low, known.high) == pytest.approx((6.0, 2.0, 8.0))
 
 
 # The front.
@@ -177,13 +181,19 @@ def test_the_front_of_nothing_is_nothing():
 # The options.
 
 
-def test_every_offer_that_can_be_foreseen_has_options_and_ids_are_unique():
-    found = {option.offer.id for option in options()}
+def test_every_offer_has_options_and_ids_are_unique():
     book = gathered().book
-    known = {"TPU-v2", "TPU-v3"}  # of these there are no slices
-    assert found == {offer.id for offer in (*book.offers, *book.owned) if offer.hardware not in known}
+    assert {option.offer.id for option in options()} == {offer.id for offer in (*book.offers, *book.owned)}
     ids = [option.id for option in options()]
     assert len(ids) == len(set(ids))
+
+
+@pytest.mark.slow
+def test_all_prices_of_ebox_make_options_but_for_chips_without_slices():
+    inputs = replace(gathered("all"), book=read_prices())
+    found = {option.offer.id for option in list_options(inputs)}
+    old = {"TPU-v2", "TPU-v3"}
+    assert found == {offer.id for offer in (*inputs.book.offers, *inputs.book.owned) if offer.hardware not in old}
 
 
 def test_the_time_of_a_step_and_its_price_do_not_depend_on_each_other():
@@ -230,7 +240,7 @@ def test_without_a_profile_of_a_processor_those_for_rent_are_left_out_and_it_is_
 
 
 def test_the_parts_of_a_job_add_up_to_its_time_and_its_money():
-    for option in options()[::97]:
+    for option in options()[::13]:
         for job in JOBS:
             found = foresee_job(option, job, world())
             assert sum(found.parts.values()) == pytest.approx(found.seconds.value), option.id
@@ -315,14 +325,6 @@ def test_the_facts_have_the_agreed_form():
         assert {facts["recommendation"][job]["option"], facts["recommendation"][job]["runner_up"]} <= ids
         assert {row[end] for row in facts["tornado"][job] for end in ("option_low", "option_high")} <= ids
     assert [stage["stage"] for stage in facts["stages"]["plan"]] == list(STAGES)
-
-
-def test_the_plan_is_made_within_its_time():
-    planned.cache_clear()
-    began = time.process_time()
-    planned()
-    # 2 s on a quiet core; a busy one takes several times that.
-    assert time.process_time() - began < 12.0
 
 
 def test_every_note_of_a_plan_has_a_sentence():
@@ -462,7 +464,7 @@ def test_the_table_holds_the_numbers_of_the_facts(tmp_path: Path):
     with (tmp_path / TABLE).open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(JOBS) * len(planned()["options"])
-    for row in rows[::211]:
+    for row in rows[::31]:
         option = find_option(whole, row["id"])
         money = option["jobs"][row["job"]]["money"]
         assert [float(row[f"money_{end}"]) for end in ("value", "low", "high")] == list(money.values())

@@ -133,7 +133,7 @@ class Needed:
     def _plain(self, batch_size: int) -> float:
         if self.max_steps is not None:
             return float(self.max_steps)
-        return max(1.0, round(self.epochs * self.examples_an_epoch / batch_size))
+        return float(max(1, round(self.epochs * self.examples_an_epoch / batch_size)))
 
 
 @dataclass(frozen=True)
