@@ -28,6 +28,7 @@ from ebox.planning.prices import Owned, read_prices
 from ebox.planning.reference import read_reference
 from ebox.planning.slices import read_slices
 from ebox.planning.stages import STAGES, StageNote, find_rent_from
+from ebox.planning.steps_to_target import StepsModel
 from ebox.planning.tornado import Factor
 from ebox.reporting.languages import english
 from measured import FINGERPRINT, cpu_profile
@@ -404,55 +405,49 @@ def test_a_budget_below_every_least_billing_is_refused_where_nothing_is_owned():
         make_plan(question(budget=1e-4), inputs, needed(), files)
 
 
-class FakeSteps:
-    """Steps that a target needs; above 0.95 none are enough."""
-
-    def steps(self, target: float, batch_size: int, *, sync: str = "", exchange: str = "", workers: int = 1) -> Any:
-        if target > 0.95:
-            return None
-        value = 1000.0 * (1.0 + 500.0 / batch_size) * (2.0 if sync == "local" else 1.0)
-        return Estimate(value, value * 0.8, value * 1.3)
-
-    def reachable(self, batch_size: int, *, sync: str = "", exchange: str = "") -> Estimate:
-        return Estimate(0.948, 0.945, 0.95)
-
-    def useful_batch(self) -> Estimate:
-        return Estimate(500.0, 300.0, 800.0)
+@cache
+def learned(target: float) -> Needed:
+    """By the trainings of the profile, whose best AUROC is about 0.955."""
+    return replace(needed(), model=StepsModel.of(gathered().machines[0].profile), target=target)
 
 
-@pytest.fixture
-def fake_steps(monkeypatch: pytest.MonkeyPatch) -> FakeSteps:
-    import ebox.planning.plan as place
-
-    monkeypatch.setattr(place, "StepsModel", FakeSteps)
-    return FakeSteps()
-
-
-def test_a_target_sets_the_steps_of_every_batch_and_form(fake_steps: FakeSteps):
-    object.__setattr__(want := needed(target=0.94), "model", fake_steps)
+def test_a_target_sets_the_steps_of_every_batch_and_form():
+    want = learned(0.93)
     assert want.is_reachable is True
-    assert want.steps(Way(1, 64, "float32")).value > want.steps(Way(1, 512, "float32")).value
-    local = want.steps(Way(4, 64, "float32", "exact", "local", 16))
-    assert local.value == pytest.approx(2 * want.steps(Way(4, 64, "float32")).value)
+    cases = ((64, "every-step"), (512, "every-step"), (64, "local"))
+    small, large, local = (want.steps(Way(4, batch, "float32", "exact", sync)) for batch, sync in cases)
+    assert small is not None
+    assert large is not None
+    assert local is not None
+    assert small.value > large.value
+    assert local.value > small.value
 
 
-def test_a_target_out_of_reach_is_said_with_the_interval(fake_steps: FakeSteps):
-    object.__setattr__(want := needed(target=0.97), "model", fake_steps)
+def test_a_target_out_of_reach_is_said_with_the_interval_and_the_settings_are_planned():
+    want = learned(0.9999)
     inputs = replace(gathered("none"), steps=want.steps)
     files = Files((("here.json", inputs.machines[0].profile),), None)
-    facts = make_plan(question(target=0.97), inputs, want, files)
-    assert facts["accuracy"] == {
-        "target": 0.97,
-        "reachable": False,
-        "expected": {"value": 0.948, "low": 0.945, "high": 0.95},
-        "from": "learning",
-    }
+    facts = make_plan(question(target=0.9999), inputs, want, files)
+    assert facts["accuracy"]["reachable"] is False
     (remark,) = (one for one in facts["remarks"] if one["code"] == PlanNote.UNREACHABLE)
     said = english.say(remark)
-    assert "0.97" in said
-    assert "0.9450 to 0.9500" in said
-    # As many steps as the settings say.
+    assert want.model is not None
+    ceiling = want.model.ceiling
+    assert f"{ceiling.low:.4f} to {ceiling.high:.4f}" in said
+    assert "0.9999" in said
     assert {option["steps"]["value"] for option in facts["options"] if option["batch_size"] == 64} == {3938.0}
+
+
+def test_an_end_without_limit_is_none_in_the_facts_and_stops_nothing(tmp_path: Path):
+    def steps(way: Way) -> Estimate:
+        return Estimate(4000.0, 2000.0, math.inf)
+
+    inputs = replace(gathered("none"), steps=steps)
+    files = Files((("here.json", inputs.machines[0].profile),), None)
+    facts = make_plan(question(), inputs, needed(), files)
+    assert all(option["jobs"]["one"]["seconds"]["high"] is None for option in facts["options"])
+    assert all(option["jobs"]["one"]["seconds"]["low"] > 0 for option in facts["options"])
+    write_facts(facts, tmp_path)
 
 
 # The files.

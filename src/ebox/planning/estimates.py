@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,4 +39,5 @@ class Estimate:
 
     def facts(self) -> dict[str, float | None]:
         """The three numbers, as facts on disk hold them; None: without limit, as JSON has no infinity."""
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+        ends = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: value if math.isfinite(value) else None for name, value in ends.items()}
