@@ -46,8 +46,8 @@ def describe_worth(case: Case) -> dict[str, Any] | None:
     shares = _find_false_shares(case)
     if shares is None:
         return None
-    given, factors = case.criteria.given, count_factors(case)
-    machine = Estimate(**case.job["money"]).times(1.0 / factors)
+    given, factors = case.criteria.given, float(count_factors(case))
+    machine = Estimate(*(float(case.job["money"][end]) for end in ("value", "low", "high"))).times(1.0 / factors)
     people = given.people.model_dump() | {"per_hour": case.per_hour}
     chosen = {key: getattr(given.experiments, key) for key in ("cost", "wanted", "odds")}
     now, own, avoided = shares
