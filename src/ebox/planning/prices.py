@@ -105,8 +105,9 @@ def find_line(text: str, place: Place) -> int | None:
         table = _read_place(f"{header[1]}\n") if header else table
         key = None if header else re.match(r"\s*([^=#\[\]]+?)\s*=", line)
         here = (*table, *_read_place(f"{key[1]} = 0")) if key else table
-        if place[: len(here)] == here and len(here) > best:
-            best, found = len(here), number
+        shared = min(len(place), len(here))
+        if place[:shared] == here[:shared] and shared > best:
+            best, found = shared, number
     return found
 
 
