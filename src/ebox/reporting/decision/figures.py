@@ -7,7 +7,7 @@ from typing import Any
 
 from ebox.drawing.charts import ChartAxis, Line, line_chart, make_axis
 from ebox.drawing.comparisons import Spot, Swing, log_axis, scatter_chart, tornado_chart
-from ebox.drawing.numbers import format_measure, format_money, format_number
+from ebox.drawing.numbers import Real, format_measure, format_money, format_number
 from ebox.reporting.languages import Language, capitalise
 from ebox.storage.names import MODEL
 
@@ -17,7 +17,7 @@ PLATFORMS = {"cpu": "gc_logistic", "cuda": "model", "tpu": "kmer_logistic"}
 _NUM_SWINGS = 5
 # Free of charge, or too short to tell, for a logarithmic axis.
 _LEAST = 1e-3
-_TIMES: tuple[tuple[float, str], ...] = (
+_TIMES: tuple[tuple[Real, str], ...] = (
     (0.001, "1 ms"),
     (0.1, "0.1 s"),
     (1, "1 s"),
@@ -86,7 +86,7 @@ def number_front(options: Sequence[Facts], job: str) -> dict[str, int]:
     return {option["id"]: number for number, option in enumerate(ranked, start=1)}
 
 
-def draw_plan_tornado(name: str, rows: Sequence[Facts], money: float, currency: str, language: Language) -> str | None:
+def draw_plan_tornado(name: str, rows: Sequence[Facts], money: Real, currency: str, language: Language) -> str | None:
     """What each assumption makes of the money of the advised machine, the widest first.
 
     Args:
@@ -129,7 +129,7 @@ def draw_worth_tornado(name: str, worth: Facts, currency: str, language: Languag
 
 
 def _draw_tornado(
-    name: str, swings: Sequence[Swing], base: float, label: str, title: str, rule: float | None
+    name: str, swings: Sequence[Swing], base: Real, label: str, title: str, rule: Real | None
 ) -> str | None:
     if not swings:
         return None
@@ -140,7 +140,7 @@ def _draw_tornado(
     return tornado_chart(name, swings, base, axis, title=title.format(values=values), rule=rule)
 
 
-def draw_learning_curve(name: str, curve: Facts | None, target: float | None, language: Language) -> str | None:
+def draw_learning_curve(name: str, curve: Facts | None, target: Real | None, language: Language) -> str | None:
     """AUROC by the number of training sequences: measured, and expected up to twice as many.
 
     Args:
@@ -171,6 +171,6 @@ def draw_learning_curve(name: str, curve: Facts | None, target: float | None, la
     return line_chart(name, lines, x, y, title=title, height=216.0, key=True)
 
 
-def _count_axis(label: str, ends: Sequence[float]) -> ChartAxis:
+def _count_axis(label: str, ends: Sequence[Real]) -> ChartAxis:
     marks = [(factor * 10.0**power, f"{factor * 10.0**power:,.0f}") for power in range(1, 9) for factor in (1, 2, 5)]
     return log_axis(label, ends, marks)

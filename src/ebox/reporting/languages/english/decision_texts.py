@@ -46,13 +46,13 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "measured": " · run {run}, measured {date}",
         "question": "The question",
         "asks": {
-            "one": "Is it worth training one network that finds “{track}” sites in DNA, instead of going on as now?",
-            "search": "Is it worth searching for the best network that finds “{track}” sites in DNA, instead of going "
-            "on as now?",
-            "factors": "Is it worth training networks that find the binding sites of {factors} factors in DNA, with "
-            "“{track}” as the example, instead of going on as now?",
+            "one": "Is it worth training one network that finds bound sites in DNA, instead of going on as now?",
+            "search": "Is it worth searching for the best network that finds the bound sites of one factor in DNA, "
+            "instead of going on as now?",
+            "factors": "Is it worth training networks that find the bound sites of {factors} factors in DNA, instead "
+            "of going on as now?",
         },
-        "unnamed": "bound",
+        "example": "“{track}” was measured.",
         "numbers": "Three numbers",
         "accuracy": "Accuracy: pairs of a bound and another site ranked right",
         "expected": "Accuracy expected, not measured",
