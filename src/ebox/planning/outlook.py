@@ -119,7 +119,7 @@ def find_next(case: Case, rows: Sequence[Mapping[str, Any]], word: Word) -> dict
     asked = case.plan["question"]
     files = [profile["file"] for profile in case.plan["profiles"]]
     target = "0.94" if asked["target"] is None else f"{asked['target']['value']:g}"
-    measured = ["--measured", *files] if files else []
+    measured = [word for file in files for word in ("--measured", file)]
     plan = ["ebox", "plan", asked["dataset"], *measured, "--target", f"auroc={target}"]
     if word is Word.GO:
         run = case.plan["run"]

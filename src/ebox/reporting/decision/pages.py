@@ -188,7 +188,7 @@ def render_decision(facts: Facts, language: Language = english) -> str:
         "swings": None if worth is None else draw_worth_tornado("swings", worth, currency, language),
     }
     script = None if worth is None else _read_script()
-    allowed = "" if script is None else hash_script(script)
+    allowed = "" if script is None else f"script-src {hash_script(script)}; "
     places = {entry["name"]: number for number, entry in enumerate(facts["sources"], start=1)}
     turns = [row["turns"] for row in facts["criteria"] if row["code"] != Criterion.WORTH]
     found = next(row["value"] for row in facts["assumptions"] if row["name"] == "experiments.found")
