@@ -22,8 +22,8 @@ from ebox.planning.profiles import (
     fingerprint_network,
     write_profile,
 )
-from ebox.settings.reading import read_config
 from ebox.planning.reference import REFERENCE
+from ebox.settings.reading import read_config
 from machine import RESULTS
 
 LENGTH_BP, NUM_PARAMETERS = 200, 198_337

@@ -1,7 +1,8 @@
 """Train convolutional networks on DNA to find where a transcription factor binds.
 
 The verbs of the command line are functions here: `simulate`, `build`, `train`, `evaluate`, `explain`, `predict`,
-`plan`, `report`, `run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs nothing.
+`plan`, `report`, `run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs
+nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ebox.models.files import load_model
     from ebox.sequences.simulation import SimulationConfig, read_simulation_config
     from ebox.settings.reading import Config, read_config
+    from ebox.verbs.bench import bench
     from ebox.verbs.build import build
     from ebox.verbs.config import describe_config
     from ebox.verbs.demo import demo
@@ -42,6 +44,7 @@ PLACES = {
     "predict": "ebox.verbs.predict",
     "explain": "ebox.verbs.explain",
     "doctor": "ebox.verbs.doctor",
+    "bench": "ebox.verbs.bench",
     "plan": "ebox.verbs.plan",
     "report": "ebox.verbs.report",
     "simulate": "ebox.verbs.simulate",
@@ -63,6 +66,7 @@ __all__ = [
     "DatasetSources",
     "InputError",
     "SimulationConfig",
+    "bench",
     "build",
     "demo",
     "describe_config",

@@ -181,5 +181,7 @@ def combine(first: Estimate, second: Estimate) -> Estimate:
     if value <= 0.0 or min(first.low, second.low) <= 0.0:
         return Estimate(value, first.low * second.low, first.high * second.high)
     below = math.hypot(math.log(first.value / first.low), math.log(second.value / second.low))
+    if math.isinf(max(first.high, second.high)):
+        return Estimate(value, value * math.exp(-below), math.inf)
     above = math.hypot(math.log(first.high / first.value), math.log(second.high / second.value))
     return Estimate(value, value * math.exp(-below), value * math.exp(above))

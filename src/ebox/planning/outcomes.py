@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -101,17 +102,20 @@ def foresee_job(option: Option, job: str, world: World) -> Outcome:
     packing = pack_job(option, job, world)
     factor = world.speeds.get(option.offer.id, 1.0) * world.steps
     train = option.training.train
-    costs = [_price(option, packing, world, seconds * factor) for seconds in (train.value, train.low, train.high)]
+    ends = (train.value, train.low, train.high)
+    costs = [_price(option, packing, world, seconds * factor) for seconds in ends if math.isfinite(seconds)]
     middle = costs[0]
     joules = [one.joules for one in costs]
     known = None if any(one is None for one in joules) else [one for one in joules if one is not None]
+    # Where it can't be excluded that no number of steps is enough, there is no upper end.
+    most = [math.inf] * (len(ends) - len(costs))
     groups = packing.machines
     divided = packing.divide(option.training)
     start = middle.seconds_parts["start"] - option.training.start - option.training.compile
     return Outcome(
-        seconds=_estimate([one.seconds for one in costs]),
-        money=_estimate([one.money * groups for one in costs]),
-        joules=None if known is None else _estimate([one * groups for one in known]),
+        seconds=_estimate([*(one.seconds for one in costs), *most]),
+        money=_estimate([*(one.money * groups for one in costs), *most]),
+        joules=None if known is None else _estimate([*(one * groups for one in known), *most]),
         joules_from=middle.joules_from,
         machines_at_once=groups,
         parts={

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from ebox.planning.choosing import Choice, Weighed, choose, give_reasons, pick_candidates
@@ -122,18 +123,37 @@ class Needed:
         """Whether some number of steps reaches the target; None: no target, or nothing was measured."""
         if self.model is None or self.target is None:
             return None
-        return self.model.steps(self.target, self.batch_size) is not None
+        return self._find(self.batch_size, "every-step", "exact") is not None
 
     def steps(self, way: Way) -> Estimate | None:
         """The steps of a training in a way; None: this way does not reach the target that others reach."""
         if self.model is None or self.target is None or not self.is_reachable:
             return Estimate.exact(self._plain(way.batch_size))
-        return self.model.steps(self.target, way.batch_size, sync=way.sync, exchange=way.exchange, workers=way.workers)
+        return self._find(way.batch_size, way.sync, way.exchange)
+
+    @property
+    def expected(self) -> Estimate | None:
+        """The validation AUROC of a training with the batch of the settings; None: nothing was measured."""
+        steps = self.steps(Way(1, self.batch_size, "float32"))
+        return None if self.model is None or steps is None else self.model.predict(steps.value, self.batch_size)
+
+    @cached_property
+    def _found(self) -> dict[tuple[int, str, str], Estimate | None]:
+        return {}
+
+    def _find(self, batch_size: int, sync: str, exchange: str) -> Estimate | None:
+        """The steps to the target, which are many draws and are asked for again and again."""
+        assert self.model is not None
+        assert self.target is not None
+        key = (batch_size, sync, exchange)
+        if key not in self._found:
+            self._found[key] = self.model.steps(self.target, batch_size, sync=sync, exchange=exchange)
+        return self._found[key]
 
     def _plain(self, batch_size: int) -> float:
         if self.max_steps is not None:
             return float(self.max_steps)
-        return max(1.0, round(self.epochs * self.examples_an_epoch / batch_size))
+        return float(max(1, round(self.epochs * self.examples_an_epoch / batch_size)))
 
 
 @dataclass(frozen=True)
@@ -241,11 +261,10 @@ def _describe_profile(file: str, profile: Profile) -> dict[str, Any]:
 
 
 def _describe_accuracy(question: Question, needed: Needed) -> dict[str, Any]:
-    expected = None if needed.model is None else needed.model.reachable(needed.batch_size).facts()
     return {
         "target": question.target,
         "reachable": needed.is_reachable,
-        "expected": expected,
+        "expected": None if needed.expected is None else needed.expected.facts(),
         "from": None if needed.model is None else "learning",
     }
 
@@ -315,8 +334,7 @@ def _note_plan(question: Question, inputs: Inputs, needed: Needed) -> list[dict[
     if needed.model is None:
         notes.append(note(PlanNote.NO_LEARNING))
     elif needed.is_reachable is False:
-        found = needed.model.reachable(needed.batch_size)
-        notes.append(note(PlanNote.UNREACHABLE, {"target": question.target, **found.facts()}))
+        notes.append(note(PlanNote.UNREACHABLE, {"target": question.target, **needed.model.ceiling.facts()}))
     if not inputs.machines[0].profile.data_curve:
         notes.append(note(PlanNote.NO_CURVE))
     notes.append(note(PlanNote.EQUAL_FACTORS, {"factors": question.factors, "folds": question.folds}))

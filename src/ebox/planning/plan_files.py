@@ -9,7 +9,8 @@ from typing import Any
 
 from ebox.errors import InputError
 from ebox.planning.jobs import JOBS
-from ebox.storage.stamps import PLAN, read_stamped, write_stamped
+from ebox.storage.publishing import write_json
+from ebox.storage.stamps import PLAN, read_stamped, stamped
 
 FACTS, TABLE, PAGE, DECISION = "plan.json", "plan.csv", "plan.html", "decision.html"
 COLUMNS = (
@@ -30,11 +31,13 @@ COLUMNS = (
 RANGES = ("value", "low", "high")
 
 
-def write_facts(facts: Mapping[str, Any], folder: Path) -> None:
-    """Write plan.json and plan.csv into a folder that is being published."""
-    write_stamped(folder / FACTS, PLAN, facts)
+def write_facts(facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Write plan.json and plan.csv into a folder that is being published, and return the facts with their stamp."""
+    whole = stamped(PLAN, facts)
+    write_json(folder / FACTS, whole)
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(_iter_rows(facts))
+    return whole
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

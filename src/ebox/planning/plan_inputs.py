@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
+from ebox.planning.comparison import profiles_differ
 from ebox.planning.machine_model import MeasuredMachine
 from ebox.planning.options import Inputs, OptionNote
 from ebox.planning.plan import Files, Needed
@@ -80,14 +82,11 @@ def _check_dataset(file: str, profile: Profile, manifest: Mapping[str, Any], rem
 def _check_networks(profiles: Mapping[str, Profile], remedy: str) -> None:
     (first, one), *rest = profiles.items()
     for file, other in rest:
-        if other.subject.network == one.subject.network:
-            continue
-        mine, theirs = (found.settings.get("model", {}) for found in (one, other))
-        keys = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
-        what = ", ".join(f"model.{key} {theirs.get(key)!r} against {mine.get(key)!r}" for key in keys)
-        raise InputError(
-            f"was measured with another network than {first}: {what or 'its fingerprint'}", file=file, remedy=remedy
-        )
+        found = [str(each) for each in profiles_differ(one, other) if each.name.startswith(("network", "model."))]
+        if found:
+            raise InputError(
+                f"was measured with another network than {first}: {'; '.join(found)}", file=file, remedy=remedy
+            )
 
 
 def gather(
@@ -161,6 +160,29 @@ def find_figures(
         return compile_slices(kinds, config, form, folder, processes=count_cores(), progress=progress), []
     except InputError as error:
         return kept, [note(OptionNote.NO_COMPILER, {"problem": error.problem, "remedy": error.remedy})]
+
+
+def list_overrides(main: Profile, facts: Mapping[str, Any], job: str) -> tuple[str, ...]:
+    """The settings of a training that differ from the defaults, and its steps where a target was given.
+
+    Args:
+        main: The profile with the settings.
+        facts: Of the plan.
+        job: Whose recommended option is trained.
+    """
+    defaults = Config().model_dump(mode="json")
+    config = _read_settings(main).model_dump(mode="json")
+    changed = {
+        f"{section}.{key}": value
+        for section in ("model", "train")
+        for key, value in config[section].items()
+        if value != defaults[section][key] and key not in ("batch_size", "precision")
+    }
+    if facts["question"]["target"] is not None:
+        chosen = facts["recommendation"][job]["option"]
+        steps = next(option["steps"]["value"] for option in facts["options"] if option["id"] == chosen)
+        changed["train.max_steps"] = round(steps)
+    return tuple(f"{key}={'none' if value is None else json.dumps(value)}" for key, value in changed.items())
 
 
 def _read_settings(profile: Profile) -> Config:

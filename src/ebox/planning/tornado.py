@@ -13,6 +13,8 @@ from ebox.planning.outcomes import World, weigh
 from ebox.storage.notes import Code
 
 _STEPS_OF_SEARCH = 8
+# Where there is no upper end of the steps, they are tried up to this factor.
+MOST_STEPS = 10.0
 
 
 class Factor(Code):
@@ -69,7 +71,7 @@ def _list_changes(best: Option, job: str) -> list[Change]:
         Change(
             Factor.STEPS,
             min(0.8, steps.low / steps.value),
-            max(1.25, steps.high / steps.value),
+            min(MOST_STEPS, max(1.25, steps.high / steps.value)),
             lambda world, factor: replace(world, steps=factor),
         ),
         Change(Factor.START, 0.25, 4.0, _change_start),

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError, suggest
 from ebox.progress import PathLike, Progress, quiet
 from ebox.verbs.verb import Verb
+
+if TYPE_CHECKING:
+    from ebox.planning.prices import PriceBook
 
 _EXAMPLES = """Examples:
   ebox bench data/tal1 --out bench/here.json
@@ -20,7 +23,6 @@ _EXAMPLES = """Examples:
 """
 VERB = Verb("plan", arguments={"dataset": "DATASET", "more": "PROFILE"}, epilog=_EXAMPLES)
 METRIC = "auroc"
-TASKS = ("skypilot", "slurm", "ray")
 ROWS_SHOWN, MOST_TRAININGS = 12, 1_000_000
 
 
@@ -101,7 +103,7 @@ def plan(
     from ebox.diagnosis.growth import read_link
     from ebox.planning.plan import Question, make_plan
     from ebox.planning.plan_files import FACTS
-    from ebox.planning.plan_inputs import find_figures, find_known, gather, open_profiles
+    from ebox.planning.plan_inputs import find_figures, find_known, gather, list_overrides, open_profiles
     from ebox.planning.prices import check_currency, format_prices, read_prices
     from ebox.planning.slices import read_slices
     from ebox.storage.publishing import check_absent
@@ -144,7 +146,8 @@ def plan(
     facts["remarks"] += remarks
     if out is None:
         return PlanResult(facts)
-    _write(facts, Path(out), files.run, task, job, overwrite=overwrite)
+    overrides = list_overrides(main, facts, job)
+    _write(facts, Path(out), book, None if task is None else (task, job), overrides, overwrite=overwrite)
     return PlanResult(facts, Path(out))
 
 
@@ -172,8 +175,9 @@ def read_target(text: str | None) -> float | None:
 
 def _check_choices(task: str | None, job: str) -> None:
     from ebox.planning.jobs import JOBS
+    from ebox.planning.tasks import TASKS
 
-    for flag, value, known in (("--task", task, TASKS), ("--job", job, JOBS)):
+    for flag, value, known in (("--task", task, tuple(TASKS)), ("--job", job, JOBS)):
         if value is not None and value not in known:
             raise InputError(
                 f"{flag} {value!r} is none of {', '.join(known)}{suggest(value, known)}",
@@ -202,22 +206,32 @@ def _check_limits(limits: Mapping[str, float | None], hour_worth: float | None) 
         )
 
 
-def _write(facts: dict[str, Any], out: Path, run: str | None, task: str | None, job: str, *, overwrite: bool) -> None:
-    """Publish the folder: facts, table, pages, and the task where it was asked for."""
+def _write(
+    facts: dict[str, Any],
+    out: Path,
+    book: PriceBook,
+    wanted: tuple[str, str] | None,
+    overrides: tuple[str, ...],
+    *,
+    overwrite: bool,
+) -> None:
+    """Publish the folder: facts, table, pages, and the task where a kind was asked for and a job."""
     from ebox.planning.plan_files import DECISION, FACTS, PAGE, find_option, write_facts
-    from ebox.planning.tasks import TASK_FILES, format_task
+    from ebox.planning.tasks import Task, write_task
     from ebox.reporting.decision import write_decision_page, write_plan_page
     from ebox.storage.publishing import publish_folder
 
     with publish_folder(out, overwrite=overwrite, mark=FACTS) as folder:
-        write_facts(facts, folder)
-        write_plan_page(facts, folder / PAGE)
-        if run is not None:
-            write_decision_page(facts, Path(run), folder / DECISION)
-        if task is not None:
+        whole = write_facts(facts, folder)
+        write_plan_page(whole, folder / PAGE)
+        if facts["run"] is not None:
+            write_decision_page(whole, Path(facts["run"]), folder / DECISION)
+        if wanted is not None:
+            task, job = wanted
             option = find_option(facts, facts["recommendation"][job]["option"])
-            text = format_task(task, option, dataset=facts["question"]["dataset"])
-            (folder / TASK_FILES[task]).write_text(text, encoding="utf-8")
+            dataset = Path(facts["question"]["dataset"])
+            hardware = book.hardware.get(option["hardware"])
+            write_task(task, option, Task(dataset, Path("runs") / dataset.name, overrides), hardware, folder)
 
 
 def describe(result: PlanResult) -> str:
