@@ -155,6 +155,9 @@ def test_facts_of_the_work_hold_its_numbers_and_what_follows():
         ((0.95, 0.93, 0.96), True, State.UNSURE),
         ((0.92, 0.90, 0.93), True, State.FAILS),
         ((0.95, None, None), True, State.HOLDS),
+        ((0.92, 0.90, None), False, State.UNSURE),
+        ((0.95, 0.945, None), False, State.FAILS),
+        ((0.95, 0.945, None), True, State.HOLDS),
         ((0.92, 0.90, 0.94), False, State.HOLDS),
         ((0.92, 0.90, 0.95), False, State.UNSURE),
         ((0.96, 0.95, 0.97), False, State.FAILS),
@@ -304,6 +307,17 @@ def test_without_a_machine_that_has_a_price_there_is_no_answer(report: dict[str,
     assert because(decision) == ["budget"]
     assert decision["next"]["code"] == "step_money"
     assert decision["choices"] == []
+
+
+def test_a_cost_without_limit_leaves_budget_and_worth_open(report: dict[str, Any]):
+    plan = make_plan()
+    for option in plan["options"]:
+        option["jobs"]["factors"]["money"]["high"] = None
+    decision = decide(plan, report, read_criteria())
+    assert decision["answer"]["word"] == "wait"
+    assert because(decision) == ["worth", "budget"]
+    assert decision["worth"]["net"]["low"] is None
+    assert decision["worth"]["net"]["high"] > 0.0
 
 
 def test_without_a_simple_method_it_can_only_wait(report: dict[str, Any]):

@@ -175,6 +175,13 @@ def _no_dates(plan: dict[str, Any]) -> None:
     plan["question"] |= {"budget": None, "deadline_hours": 3.5}
 
 
+def _no_limit(plan: dict[str, Any]) -> None:
+    for option in plan["options"]:
+        for job in option["jobs"].values():
+            for what in ("seconds", "money"):
+                job[what]["high"] = None
+
+
 STATES: list[tuple[str, Change]] = [
     ("whole", lambda plan: None),
     ("no_target", _no_target),
@@ -182,6 +189,7 @@ STATES: list[tuple[str, Change]] = [
     ("unknown_error", _unknown_error),
     ("no_options", _no_options),
     ("no_dates", _no_dates),
+    ("no_limit", _no_limit),
     ("no_profiles", _drop("profiles", [])),
     ("no_tornado", _drop("tornado", {"one": [], "search": [], "factors": []})),
 ]
@@ -310,6 +318,9 @@ def test_words_for_money(value: float | None, words: str):
 def test_words_for_measures_and_short_times():
     assert format_measure({"value": 0.955, "low": 0.949, "high": 0.961}, "auroc") == "0.955 (0.949 to 0.961)"
     assert format_measure({"value": 3.0, "low": 3.0, "high": 3.0}, "money", "EUR") == "3.00 EUR"
+    assert format_measure({"value": 3.0, "low": 2.0, "high": None}, "seconds") == "3.0 s (2.0 s or more)"
+    assert format_measure({"value": 3.0, "low": None, "high": 4.0}, "count") == "3 (at most 4)"
+    assert format_measure({"value": 3.0, "low": None, "high": None}, "count") == "3"
     assert format_measure(1592.9, "plain") == "1,593"
     assert format_step_time(0.00123) == "1.23 ms"
     assert format_step_time(0.000123) == "123 µs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +48,7 @@ def describe_worth(case: Case) -> dict[str, Any] | None:
     if shares is None:
         return None
     given, factors = case.criteria.given, float(count_factors(case))
-    machine = Estimate(*(float(case.job["money"][end]) for end in ("value", "low", "high"))).times(1.0 / factors)
+    machine = _read_estimate(case.job["money"]).times(1.0 / factors)
     people = given.people.model_dump() | {"per_hour": case.per_hour}
     chosen = {key: getattr(given.experiments, key) for key in ("cost", "wanted", "odds")}
     now, own, avoided = shares
@@ -68,6 +69,13 @@ def describe_worth(case: Case) -> dict[str, Any] | None:
         "swings": list_swings(work, avoided),
         "of": ["evaluation", "plan", "criteria"],
     }
+
+
+def _read_estimate(facts: Facts) -> Estimate:
+    """An estimate of a plan; an end that is None has no limit."""
+    low, high = facts["low"], facts["high"]
+    ends = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    return Estimate(float(facts["value"]), *ends)
 
 
 def _find_today(case: Case) -> str | None:

@@ -202,7 +202,6 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "another machine becomes the best, it says so.",
         "tornado_axis": "Money, {currency}",
         "tornado_title": "Money of the advised machine by assumption: {values}",
-        "range": "{low} to {high}",
         "swing": "{low} to {high} times",
         "flips": "{low} to {high} times; turns at {at}",
         "stages": "In stages",
