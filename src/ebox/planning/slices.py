@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SHARES = (32, 256)
 LEAST_CHIPS, MOST_CHIPS = 4, 256
 ALL, NONE = "all", "none"
-CACHE = "EBOX_CACHE"
 _COMPILED = {
     "v4": ("v4:2x2x1", "v4:2x4x4"),
     "v5p": ("v5p:2x2x1", "v5p:2x4x4"),
@@ -154,9 +153,7 @@ def find_kept(kinds: Sequence[str], config: Config, form: tuple[int, int], folde
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where answers of compilers are kept: $EBOX_CACHE, or ebox in the cache folder of the user."""
-    if environment.get(CACHE):
-        return Path(environment[CACHE]) / "slices"
+    """Where answers of compilers are kept: ebox in the cache folder of the user."""
     base = environment.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ebox" / "slices"
 

@@ -108,23 +108,23 @@ def plan(
     from ebox.planning.slices import read_slices
     from ebox.storage.publishing import check_absent
 
-    book = read_prices(None if prices is None else Path(prices))
     if print_prices:
-        return PlanResult({}, prices=format_prices(book))
-    if currency is not None:
-        check_currency(book, currency)
+        return PlanResult({}, prices=format_prices(read_prices(None if prices is None else Path(prices))))
     _check_choices(task, job)
-    if out is not None:
-        check_absent(Path(out), overwrite=overwrite, mark=FACTS)
-    elif task is not None:
-        raise InputError("--task writes a file, and there is no --out", remedy="give --out FOLDER")
-    if dataset is None:
-        raise InputError("there is no dataset to plan for", remedy="give its folder: ebox plan DATASET --measured FILE")
     numbers = {
         name: _check_count(name, value) for name, value in (("trials", trials), ("factors", factors), ("folds", folds))
     }
     _check_limits({"--budget": budget, "--deadline": deadline}, hour_worth)
     topologies, network, goal = read_slices(slices), read_link(link), read_target(target)
+    if dataset is None:
+        raise InputError("there is no dataset to plan for", remedy="give its folder: ebox plan DATASET --measured FILE")
+    if out is not None:
+        check_absent(Path(out), overwrite=overwrite, mark=FACTS)
+    elif task is not None:
+        raise InputError("--task writes a file, and there is no --out", remedy="give --out FOLDER")
+    book = read_prices(None if prices is None else Path(prices))
+    if currency is not None:
+        check_currency(book, currency)
     files = open_profiles(
         Path(dataset), [Path(path) for path in (*measured, *more)], None if run is None else Path(run)
     )
