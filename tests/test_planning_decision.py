@@ -25,6 +25,7 @@ from ebox.planning.worth import (
     model_false_share,
 )
 from ebox.reporting.decision.pages import read_report
+from ebox.verbs.plan import plan as make_real_plan
 from planned import estimate, make_plan
 from test_reporting_reading import make_run_folder
 
@@ -461,3 +462,16 @@ def test_a_plan_may_be_for_one_training_alone(report: dict[str, Any], tmp_path: 
     decision = decide(plan, report, read_criteria(file))
     assert decision["numbers"]["jobs"]["one"]["money"]["value"] == 0.02
     assert decision["worth"]["work"]["factors"] == 1
+
+
+def test_criteria_of_a_plan_are_refused_before_anything_is_read(tmp_path: Path):
+    file, nowhere = tmp_path / "mine.toml", tmp_path / "none.json"
+    file.write_text('[question]\ncurrency = "EUR"\n')
+    with pytest.raises(InputError, match=r"--criteria is for the decision page.*\n.*--run RUN --out"):
+        make_real_plan(tmp_path, measured=[nowhere], criteria=file)
+    with pytest.raises(InputError, match=r"the criteria are in EUR, the prices of the plan in USD\n.*USD"):
+        make_real_plan(tmp_path, measured=[nowhere], criteria=file, run=tmp_path / "run", out=tmp_path / "out")
+    file.write_text("[people]\nper_hours = 80\n")
+    with pytest.raises(InputError, match=r"did you mean 'per_hour'"):
+        make_real_plan(tmp_path, measured=[nowhere], criteria=file, run=tmp_path / "run", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

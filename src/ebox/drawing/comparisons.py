@@ -76,8 +76,14 @@ def scatter_chart(
     front = [frame.at(spot.x, spot.y) for spot in find_front(spots)]
     line = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in front)
     parts = [draw_axes(frame), f'<path class="reference" d="M{line}"/>' if len(front) > 1 else ""]
+    drawn: set[tuple[str, int, int]] = set()
     for spot in sorted(spots, key=lambda spot: (spot.label != "", spot.advised)):
         at_x, at_y = frame.at(spot.x, spot.y)
+        # Of many in one place, one dot is enough.
+        place = (spot.style, round(at_x / 2), round(at_y / 2))
+        if place in drawn and not spot.label and not spot.advised:
+            continue
+        drawn.add(place)
         ring = f'<circle class="ring" cx="{at_x:.1f}" cy="{at_y:.1f}" r="8"/>' if spot.advised else ""
         faint = "" if spot.label else " faint"
         parts.append(

@@ -91,6 +91,16 @@ class Criteria:
         sections = self.given.model_dump(exclude={"sources"})
         return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
 
+    def check_currency(self, currency: str) -> None:
+        """Raise InputError unless their money is in the currency of the prices."""
+        own = self.given.question.currency
+        if own != currency:
+            raise InputError(
+                f"the criteria are in {own}, the prices of the plan in {currency}",
+                file=self.file,
+                remedy=f'turn their money into {currency}, and write currency = "{currency}" under [question]',
+            )
+
 
 def print_criteria() -> str:
     """The criteria of the package, as the text of a file that `read_criteria` takes."""

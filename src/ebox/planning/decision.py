@@ -77,13 +77,7 @@ def decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, A
 
 
 def _check_same(case: Case) -> None:
-    prices, criteria = case.plan["prices"]["currency"], case.criteria
-    if prices != criteria.given.question.currency:
-        raise InputError(
-            f"the criteria are in {criteria.given.question.currency}, the prices of the plan in {prices}",
-            file=criteria.file,
-            remedy=f'turn its money into {prices}, and write currency = "{prices}" under [question]',
-        )
+    case.criteria.check_currency(case.plan["prices"]["currency"])
     if case.report is None:
         return
     planned, trained = case.plan["question"]["fingerprint"], case.report["data"]["fingerprint"]

@@ -177,7 +177,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "joules": "Energy",
         "kwh": "{value} kWh",
         "runner_up": "Runner-up",
-        "because": "Why",
+        "because": "Why this",
         "front": "Time against money",
         "front_note": "Each dot is a way to do it. No other way is both faster and cheaper than those on the line; the "
         "advised one has a ring. Numbers are those of the table below.",
@@ -185,8 +185,9 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "front_title": "Time against money of {num} ways to do the job; advised: {machine}, {seconds}, {money}",
         "platforms": {"cpu": "CPU", "cuda": "GPU", "tpu": "TPU"},
         "options": "Ways to do it",
-        "options_note": "Those that no other way beats in time, money and energy, for each job.",
-        "all_options": "All {num} ways",
+        "options_note": "Those that no other way beats in both time and money, the advised one, and the one with the "
+        "least energy; of many a choice.",
+        "all_options": "The {num} of {of} ways that no other one beats in time, money and energy; all are in plan.csv",
         "number": "No.",
         "batch": "Batch",
         "exchange": "Exchange",
