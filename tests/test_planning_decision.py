@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ebox.errors import InputError
-from ebox.planning.criteria import print_criteria, read_criteria
+from ebox.planning.criteria import own_text, read_criteria
 from ebox.planning.decision import decide
 from ebox.planning.estimates import Estimate
 from ebox.planning.judgement import State, compare
@@ -233,7 +233,7 @@ def _set_simulated(plan: Any, report: Any) -> None:
     [
         (lambda plan, report: _set_target(plan, report, 0.97), "wait", "target", "fails", "step_data"),
         (lambda plan, report: _set_target(plan, report, 0.99), "stop", "target", "fails", "step_data"),
-        (lambda plan, report: _set_target(plan, report, 0.955), "wait", "target", "unsure", "step_data"),
+        (lambda plan, report: _set_target(plan, report, 0.955), "wait", "target", "unsure", "step_examples"),
         (_set_difference(-0.02, 0.001), "stop", "baseline", "fails", "step_simpler"),
         (_set_difference(0.001, 0.04), "wait", "baseline", "unsure", "step_examples"),
         (_set_leaks, "wait", "leaks", "fails", "step_split"),
@@ -418,9 +418,11 @@ def test_criteria_in_another_currency_than_the_prices_are_refused(tmp_path: Path
 # The file of criteria.
 
 
-def test_the_printed_criteria_are_a_file_that_changes_nothing(tmp_path: Path):
+def test_the_criteria_of_the_page_are_those_of_ebox_and_change_nothing(tmp_path: Path):
+    page = (Path(__file__).parents[1] / "docs" / "planning.md").read_text()
+    assert f"```toml\n{own_text()}```" in page
     file = tmp_path / "criteria.toml"
-    file.write_text(print_criteria())
+    file.write_text(own_text())
     assert read_criteria(file).values() == read_criteria().values()
 
 

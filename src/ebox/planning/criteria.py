@@ -102,7 +102,7 @@ class Criteria:
             )
 
 
-def print_criteria() -> str:
+def own_text() -> str:
     """The criteria of the package, as the text of a file that `read_criteria` takes."""
     return files("ebox.planning").joinpath("data", "criteria.toml").read_text(encoding="utf-8")
 
@@ -113,7 +113,7 @@ def read_criteria(path: Path | None = None) -> Criteria:
     Raises:
         InputError: no such file, not TOML, an unknown name (the nearest is suggested), or a value that makes no sense.
     """
-    own = tomllib.loads(print_criteria())
+    own = tomllib.loads(own_text())
     given = {} if path is None else read_toml(path, what="file of criteria", flag="--criteria", example=_REMEDY)
     pairs = [(name, values) for name, values in given.items() if name in own and isinstance(values, Mapping)]
     merged = own | given | {name: own[name] | values for name, values in pairs}
