@@ -273,6 +273,8 @@ class _Reader:
         return Rates(**found)
 
     def _is_tpu(self, name: Any) -> bool:
+        if not isinstance(name, str):
+            return False
         rows = (self.given.get("hardware", {}).get(name, {}), self.defaults["hardware"].get(name, {}))
         return any(isinstance(row, Mapping) and row.get("platform") == "tpu" for row in rows)
 
@@ -285,6 +287,14 @@ class _Reader:
                         (section, one.id, "hardware"),
                         f"there is no hardware {one.hardware!r}{suggest(one.hardware, book.hardware)}",
                         f"add [hardware.{one.hardware}], or choose one of {', '.join(book.hardware)}",
+                    )
+        for row in book.hardware.values():
+            for name in row.unverified:
+                if getattr(row, name, None) is None:
+                    self.refuse(
+                        ("hardware", row.name, "unverified"),
+                        f"{name!r} is no figure of this row{suggest(name, Hardware.model_fields)}",
+                        "name keys of the row",
                     )
         if not book.offers and not book.owned:
             self.refuse((), "holds no offer and no machine that one owns", f"add [offers.NAME]; {EXAMPLE}")
