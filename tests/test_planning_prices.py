@@ -300,6 +300,9 @@ def test_the_remedy_for_spot_above_on_demand_works(tmp_path: Path):
         ("[b]\nc.d = 2\n", ("b", "c", "d"), 2),
         ("[b]\n[b.c]\n", ("b",), 1),
         ("a = 1\n", ("z",), None),
+        ("b.c.d = 2\n", ("b", "c", "e"), 1),
+        ("b.c.d = 2\n[b.c.f]\n", ("b", "c", "f"), 2),
+        ("[b.c]\n[b.d]\ne = 1\n", ("b", "f", "e"), None),
     ],
 )
 def test_the_line_of_a_value_is_found(text: str, place: tuple[str, ...], line: int | None):
