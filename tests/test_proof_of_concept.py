@@ -15,7 +15,17 @@ from ebox.planning.criteria import read_criteria
 from ebox.sequences import SimulationConfig, draw_simulation, write_fasta
 
 PAGE = (Path(__file__).parents[1] / "docs" / "proof_of_concept.md").read_text()
-QUICK = "[train]\nmax_steps = 40\nvalidations = 2\n[model]\nnum_filters = 8\n[evaluation]\nnum_bootstrap = 100\n"
+QUICK = """[train]
+max_steps = 40
+validations = 2
+precision = "float32"
+[model]
+architecture = "motif"
+num_filters = 4
+dense_units = [4]
+[evaluation]
+num_bootstrap = 100
+"""
 # What makes a command quick on small data, by its verb.
 MORE = {
     "bench": ["--config", "quick.toml", "--only", "steps,learning", "--seeds", "1"],

@@ -27,7 +27,7 @@ from ebox.storage.stamps import DECISION, PLAN, read_stamped, stamped, write_sta
 from planned import make_plan
 from test_reporting_reading import make_run_folder
 from test_reporting_report import HOSTILE, Tags
-from test_reporting_words import iter_notes
+from test_reporting_words import iter_notes, iter_sentences
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -229,6 +229,24 @@ def test_every_note_of_a_decision_is_said_in_words(report: dict[str, Any]):
         words = english.say(note)
         assert words not in ("", note["code"]), note
         assert not re.search(r"[{}]", words)
+
+
+def test_no_fact_of_a_decision_is_a_sentence(report: dict[str, Any]):
+    facts = decide(make_plan(), report, read_criteria())
+    # Prices say where they come from, in the words of who wrote them down.
+    assert list(iter_sentences({key: value for key, value in facts.items() if key != "prices"})) == []
+
+
+def test_simple_methods_and_kinds_of_sites_are_in_the_appendix(report: dict[str, Any]):
+    page = text_of(render_decision(stamped(DECISION, decide(make_plan(), report, read_criteria()))))
+    for words in ("Network 0.955 (0.949 to 0.961)", "Best PWM hit 0.812", "Network against Matched negatives 0.940"):
+        assert words in page
+
+
+def test_other_tracks_of_a_run_are_named(report: dict[str, Any]):
+    several = {**report, "tracks": [report["tracks"][0], report["tracks"][0]]}
+    told = decide(make_plan(), several, read_criteria())["told"][-1]
+    assert english.say(told) == "This page is about “TAL1”; the run holds 1 more, which are in its report."
 
 
 def test_every_assumption_and_swing_has_words_and_a_unit(report: dict[str, Any]):

@@ -61,6 +61,7 @@ def decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, A
         "answer": {"word": word, "title": note(Answer(f"answer_{word}")), "because": because},
         "question": {**_describe_question(case), "job": question.job, "currency": question.currency},
         "numbers": _describe_numbers(case),
+        "accuracy": None if report is None else _describe_accuracy(case),
         "criteria": rows,
         "worth": worth,
         "choices": list_choices(case, worth),
@@ -104,6 +105,21 @@ def _describe_question(case: Case) -> dict[str, Any]:
     keys = ("dataset", "fingerprint", "length_bp", "num_train", "target", "budget", "deadline_hours", "jobs")
     run = None if case.report is None else {"name": case.report["run"], "measured": case.report["created"]}
     return {**{key: asked[key] for key in keys}, "track": None if run is None else case.track["track"], "run": run}
+
+
+def _describe_accuracy(case: Case) -> dict[str, Any]:
+    """AUROC of the network and of each simple method, and of the network against each kind of negatives."""
+    keys = ("name", "kmer")
+    return {
+        "contenders": [
+            {**{key: entry[key] for key in keys}, "auroc": entry["metrics"].get("auroc")}
+            for entry in case.track["contenders"]
+        ],
+        "kinds": [
+            {"kind": kind, "auroc": entry["metrics"].get("auroc")} for kind, entry in case.track["by_kind"].items()
+        ],
+        "of": ["evaluation"],
+    }
 
 
 def _describe_numbers(case: Case) -> dict[str, Any]:

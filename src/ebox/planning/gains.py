@@ -38,6 +38,7 @@ class Told(Code):
     CENTS = "told_cents"
     MACHINES = "told_machines"
     NO_WORTH = "told_no_worth"
+    TRACKS = "told_tracks"
 
 
 def describe_worth(case: Case) -> dict[str, Any] | None:
@@ -172,4 +173,7 @@ def list_told(case: Case, worth: Facts | None) -> list[dict[str, Any]]:
         told.append(note(Told.MACHINES, {"share": share, "hours": work["hours"], "factors": work["factors"]}))
     elif case.report is not None:
         told.append(note(Told.NO_WORTH))
+    tracks = [] if case.report is None else case.report["tracks"]
+    if len(tracks) > 1:
+        told.append(note(Told.TRACKS, {"track": case.track["track"], "num": len(tracks) - 1}))
     return told
