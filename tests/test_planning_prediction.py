@@ -150,6 +150,11 @@ def test_bytes_that_a_compiler_counts_take_the_place_of_the_reference_s():
     assert figures.exchange(32) == figures.exchange(256) == (16, 802_584)
 
 
+def nodes(steps: list[Step]) -> MeasuredMachine:
+    """Workers that have a machine each."""
+    return MeasuredMachine(cpu_profile(steps, network_link="10gbit"))
+
+
 def make_steps() -> list[Step]:
     """Launch 2 ms, 0.3 ms an example, 0.2 ms for each of the rounds of 12 messages."""
     return [
@@ -160,7 +165,7 @@ def make_steps() -> list[Step]:
 
 
 def test_the_costs_of_several_workers_are_found_again_and_carried_to_more():
-    machine = MeasuredMachine(cpu_profile(make_steps()))
+    machine = nodes(make_steps())
     costs = machine.model.costs["float32"]
     assert machine.model.has_exchange
     assert costs.per_message_seconds == pytest.approx(2e-4, rel=0.1)
@@ -168,8 +173,23 @@ def test_the_costs_of_several_workers_are_found_again_and_carried_to_more():
     assert found.seconds.value == pytest.approx(0.002 + 3e-4 * 64 + 2e-4 * 12 * 14, rel=0.1)
 
 
+def test_processes_that_share_cores_say_what_messages_cost_and_not_that_work_is_halved():
+    """One process uses both cores; two have one each, and compute the same batch in the same time."""
+    steps = [step(1, batch, 0.002 + 3e-4 * batch) for batch in (16, 64, 256, 1024)]
+    steps += [step(2, batch, 0.002 + 3e-4 * batch + 2e-4 * 12 * 2) for batch in (64, 128)]
+    machine = MeasuredMachine(cpu_profile(steps))
+    assert machine.shares_cores
+    assert machine.model.costs["float32"].per_message_seconds == pytest.approx(2e-4, rel=0.1)
+    two = predict_step(machine, Way(2, 512, "float32"))
+    assert two.seconds.value == pytest.approx(0.002 + 3e-4 * 512 + 2e-4 * 24, rel=0.05)
+    apart = predict_step(machine, Way(2, 512, "float32", link=NETWORK))
+    assert apart.parts["launch"] + apart.parts["arithmetic"] + apart.parts["memory"] == pytest.approx(
+        0.002 + 3e-4 * 256, rel=0.05
+    )
+
+
 def test_a_slower_link_makes_for_slower_exchanges_and_fewer_bytes_for_faster_ones():
-    machine = MeasuredMachine(cpu_profile(make_steps()))
+    machine = nodes(make_steps())
     slow = replace(NETWORK, bytes_per_second=1.25e7)
     ways = [
         Way(4, 256, "float32", link=NETWORK),
@@ -186,7 +206,7 @@ def test_a_slower_link_makes_for_slower_exchanges_and_fewer_bytes_for_faster_one
 
 def test_what_a_measured_form_of_exchange_takes_beside_its_bytes_is_kept():
     more = [step(2, 256, 0.002 + 3e-4 * 128 + 2e-4 * 24 + 0.005, exchange="int8", message_bytes=200_000.0)]
-    machine = MeasuredMachine(cpu_profile([*make_steps(), *more]))
+    machine = nodes([*make_steps(), *more])
     assert machine.model.additions["int8", "every-step"] == pytest.approx(0.005, rel=0.1)
     assert describe_exchange(machine.profile, "int8", "every-step") == (200_000.0, 12)
     assert describe_exchange(machine.profile, "half", "every-step") == (400_000.0, 12)

@@ -66,10 +66,22 @@ class MeasuredMachine:
     profile: Profile
     bandwidth: float = math.inf
 
+    @property
+    def shares_cores(self) -> bool:
+        """Whether its workers are processes that share the cores on which one worker alone uses all of them."""
+        return self.profile.device.platform == "cpu" and self.profile.network_link == "host"
+
     @cached_property
     def model(self) -> MachineModel:
         """Fitted to all steps."""
-        return fit_machine(self.profile.steps, self.bandwidth)
+        return self._fit(self.profile.steps)
+
+    def case_of(self, step: Step) -> StepCase:
+        """A measured step as a case of `step_time`; workers that share cores compute the whole batch on all of them."""
+        return case_of(step, self.bandwidth, self.shares_cores)
+
+    def _fit(self, steps: Sequence[Step]) -> MachineModel:
+        return fit_machine(steps, self.bandwidth, shares_cores=self.shares_cores)
 
     @cached_property
     def left_out_errors(self) -> tuple[float, ...]:
@@ -81,8 +93,8 @@ class MeasuredMachine:
         checked = [step for step in steps if sum(other.precision == step.precision for other in steps) >= 3]
         errors = []
         for step in checked:
-            model = fit_machine([other for other in steps if other is not step], self.bandwidth)
-            seconds = model.step_seconds(case_of(step, self.bandwidth), step.precision, (step.exchange, step.sync))
+            model = self._fit([other for other in steps if other is not step])
+            seconds = model.step_seconds(self.case_of(step), step.precision, (step.exchange, step.sync))
             errors.append(seconds / step.seconds.median - 1.0)
         return tuple(errors)
 
@@ -97,11 +109,11 @@ class MeasuredMachine:
         return median(map(abs, self.left_out_errors)) if self.left_out_errors else None
 
 
-def case_of(step: Step, bandwidth: float = math.inf) -> StepCase:
+def case_of(step: Step, bandwidth: float = math.inf, shares_cores: bool = False) -> StepCase:
     """A measured step as a case of `step_time`."""
     return StepCase(
         step.workers,
-        math.ceil(step.batch_size / step.workers),
+        step.batch_size if shares_cores else math.ceil(step.batch_size / step.workers),
         step.message_bytes,
         bandwidth,
         messages=max(1, step.messages),
@@ -109,29 +121,31 @@ def case_of(step: Step, bandwidth: float = math.inf) -> StepCase:
     )
 
 
-def fit_machine(steps: Sequence[Step], bandwidth: float = math.inf) -> MachineModel:
+def fit_machine(steps: Sequence[Step], bandwidth: float = math.inf, *, shares_cores: bool = False) -> MachineModel:
     """Fit the costs to measured steps by non-negative least squares on relative errors.
 
     Args:
         steps: At least one; if none has a single worker, the work is fitted to those that have the fewest.
         bandwidth: Speed of the link between workers, in bytes per second; infinite on one machine.
+        shares_cores: Whether several workers compute the whole batch on the cores of one.
     """
+    cases = {id(step): case_of(step, bandwidth, shares_cores) for step in steps}
     fewest = min(step.workers for step in steps)
     alone = [step for step in steps if step.workers == fewest and (step.exchange, step.sync) == EXACT]
-    launch, first, growth = _fit_work(alone if alone else list(steps))
+    launch, first, growth = _fit_work(alone if alone else list(steps), cases)
     costs = {precision: ScalingModel(launch, seconds, 0.0, 1.0, 0.0) for precision, seconds in first.items()}
     model = MachineModel(costs, growth, {}, has_exchange=False)
     together = [step for step in steps if step.workers > 1]
     if not together:
         return model
-    model = _fit_exchange(model, [step for step in steps if (step.exchange, step.sync) == EXACT], bandwidth)
-    return replace(model, additions=_find_additions(model, together, bandwidth))
+    model = _fit_exchange(model, [step for step in steps if (step.exchange, step.sync) == EXACT], cases)
+    return replace(model, additions=_find_additions(model, together, cases))
 
 
-def _fit_work(steps: Sequence[Step]) -> tuple[float, dict[str, float], float]:
+def _fit_work(steps: Sequence[Step], cases: Mapping[int, StepCase]) -> tuple[float, dict[str, float], float]:
     """Launch, seconds of the first example by precision, and growth; launch and growth are the same for all."""
     precisions = sorted({step.precision for step in steps})
-    shares = np.array([math.ceil(step.batch_size / step.workers) for step in steps], np.float64)
+    shares = np.array([cases[id(step)].examples for step in steps], np.float64)
     seconds = np.array([step.seconds.median for step in steps])
     told = len(steps) >= len(precisions) + 3 and len(set(shares)) >= 3
     tried = [
@@ -159,22 +173,23 @@ def _solve_work(
     return (values / size).tolist(), float(residual)
 
 
-def _fit_exchange(model: MachineModel, steps: Sequence[Step], bandwidth: float) -> MachineModel:
+def _fit_exchange(model: MachineModel, steps: Sequence[Step], cases: Mapping[int, StepCase]) -> MachineModel:
     """Add the costs of messages, from the steps of the number type that was measured most with several workers."""
     if not any(step.workers > 1 for step in steps):
         return model
     chosen = [step.precision for step in steps if step.workers > 1]
     main = max(sorted(set(chosen)), key=chosen.count)
     points = [
-        ScalingPoint(_grow(case_of(step, bandwidth), model.growth), step.seconds.median)
+        ScalingPoint(_grow(cases[id(step)], model.growth), step.seconds.median)
         for step in steps
         if step.precision == main
     ]
-    costs = 3 + (not math.isinf(bandwidth))
+    free = math.isinf(points[0].case.bandwidth)
+    costs = 3 if free else 4
     if len({point.case.workers for point in points}) > 1 and len(points) > costs:
         found = fit_scaling(points, None if len(points) > costs + 1 else 0.0).model
         # One machine can't show what a link adds: it is taken at its nominal speed (measured: 1.02).
-        found = replace(found, transfer=1.0) if math.isinf(bandwidth) else found
+        found = replace(found, transfer=1.0) if free else found
     else:
         found = replace(model.costs[main], per_message_seconds=_price_message(model.costs[main], points))
     shares = {
@@ -196,13 +211,15 @@ def _price_message(costs: ScalingModel, points: Sequence[ScalingPoint]) -> float
     return median(left) if left else 0.0
 
 
-def _find_additions(model: MachineModel, steps: Sequence[Step], bandwidth: float) -> dict[tuple[str, str], float]:
+def _find_additions(
+    model: MachineModel, steps: Sequence[Step], cases: Mapping[int, StepCase]
+) -> dict[tuple[str, str], float]:
     """What each measured form of exchange takes beyond its messages and bytes."""
     beyond: dict[tuple[str, str], list[float]] = {}
     for step in steps:
         form = (step.exchange, step.sync)
         if form != EXACT and step.precision in model.costs:
-            seconds = model.step_seconds(case_of(step, bandwidth), step.precision)
+            seconds = model.step_seconds(cases[id(step)], step.precision)
             beyond.setdefault(form, []).append(step.seconds.median - seconds)
     return {form: max(0.0, median(values)) for form, values in beyond.items()}
 

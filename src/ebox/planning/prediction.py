@@ -190,7 +190,8 @@ def _find_measured(profile: Profile, way: Way) -> Step | None:
 
 def _tell_measured(machine: MeasuredMachine, way: Way, step: Step) -> StepForecast:
     spread = step.seconds
-    fitted = _divide(machine, way, machine.model.work_seconds(way.examples, way.precision), step.exchange_seconds)
+    work = machine.model.work_seconds(_examples_of(machine, way), way.precision)
+    fitted = _divide(machine, way, work, step.exchange_seconds)
     share = spread.median / sum(fitted.values())
     return StepForecast(
         Estimate(spread.median, spread.low, spread.high),
@@ -204,9 +205,10 @@ def _tell_measured(machine: MeasuredMachine, way: Way, step: Step) -> StepForeca
 
 
 def _predict_fitted(machine: MeasuredMachine, way: Way) -> StepForecast:
-    model, case = machine.model, _case(machine.profile, way)
+    model, examples = machine.model, _examples_of(machine, way)
+    case = replace(_case(machine.profile, way), examples=examples)
     whole = model.step_seconds(case, way.precision, (way.exchange, way.sync))
-    work = model.work_seconds(way.examples, way.precision)
+    work = model.work_seconds(examples, way.precision)
     exchange = max(0.0, whole - work - model.launch_seconds(way.precision))
     error = machine.worst_error
     wide = UNKNOWN_ERROR if error is None else max(error, _LEAST_ERROR)
@@ -316,8 +318,13 @@ def _divide_work(machine: MeasuredMachine, examples: int, precision: str) -> tup
     return memory, work - memory
 
 
+def _examples_of(machine: MeasuredMachine, way: Way) -> int:
+    """The examples that the cores of a worker compute: all, where the workers share the cores of one machine."""
+    return way.batch_size if machine.shares_cores and way.link is None else way.examples
+
+
 def _divide(machine: MeasuredMachine, way: Way, work: float, exchange: float) -> dict[str, float]:
-    memory, arithmetic = _divide_work(machine, way.examples, way.precision)
+    memory, arithmetic = _divide_work(machine, _examples_of(machine, way), way.precision)
     share = work / (memory + arithmetic) if memory + arithmetic > 0.0 else 0.0
     launch = machine.model.launch_seconds(way.precision)
     return {
