@@ -24,7 +24,7 @@ from ebox.planning.worth import (
     list_swings,
     model_false_share,
 )
-from ebox.reporting.decision.pages import read_report
+from ebox.reporting.decision import read_report
 from ebox.verbs.plan import plan as make_real_plan
 from planned import estimate, make_plan
 from test_reporting_reading import make_run_folder

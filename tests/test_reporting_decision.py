@@ -19,8 +19,8 @@ from ebox.drawing.numbers import format_measure, format_money, format_step_time
 from ebox.errors import InputError
 from ebox.planning.criteria import read_criteria
 from ebox.planning.decision import decide
-from ebox.reporting.decision import write_decision_page, write_plan_page
-from ebox.reporting.decision.pages import read_report, render_decision, render_plan
+from ebox.reporting.decision import read_report, write_decision_page, write_plan_page
+from ebox.reporting.decision.pages import render_decision, render_plan
 from ebox.reporting.languages import english
 from ebox.reporting.rendering import hash_script
 from ebox.storage.stamps import DECISION, PLAN, read_stamped, stamped, write_stamped
@@ -42,6 +42,12 @@ def report(run: Path) -> dict[str, Any]:
     return read_report(run)
 
 
+def write_decision(plan: dict[str, Any], run: Path | None, path: Path, criteria: Path | None = None) -> Path:
+    """As `ebox plan` does."""
+    report = None if run is None else read_report(run)
+    return write_decision_page(decide(plan, report, read_criteria(criteria)), path)
+
+
 def text_of(page: str) -> str:
     body = re.sub(r"<script>.*?</script>|<sup.*?</sup>", "", page[page.index("<body>") :], flags=re.DOTALL)
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
@@ -51,7 +57,7 @@ def test_a_page_and_its_facts_are_written_and_need_nothing_else(run: Path, tmp_p
     plan = tmp_path / "plan.json"
     write_stamped(plan, PLAN, {key: value for key, value in make_plan().items() if key not in stamped(PLAN, {})})
     facts = read_stamped(plan, PLAN)
-    assert write_decision_page(facts, run, tmp_path / "decision.html") == tmp_path / "decision.html"
+    assert write_decision(facts, run, tmp_path / "decision.html") == tmp_path / "decision.html"
     assert write_plan_page(facts, tmp_path / "plan.html") == tmp_path / "plan.html"
     assert read_stamped(tmp_path / "decision.json", DECISION)["answer"]["word"] == "go"
     for name in ("decision.html", "plan.html"):
@@ -66,19 +72,13 @@ def test_a_page_and_its_facts_are_written_and_need_nothing_else(run: Path, tmp_p
 
 
 def test_the_same_facts_give_the_same_bytes(run: Path, tmp_path: Path):
-    pages = [write_decision_page(make_plan(), run, tmp_path / f"{name}.html") for name in "ab"]
+    pages = [write_decision(make_plan(), run, tmp_path / f"{name}.html") for name in "ab"]
     assert pages[0].read_bytes() == pages[1].read_bytes()
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
-def test_facts_of_a_plan_that_was_not_yet_written_are_taken_too(run: Path, tmp_path: Path):
-    facts = {key: value for key, value in make_plan().items() if key not in stamped(PLAN, {})}
-    assert write_plan_page(facts, tmp_path / "plan.html").is_file()
-    assert write_decision_page(facts, run, tmp_path / "decision.html").is_file()
-
-
 def test_only_the_one_script_of_the_page_may_run(run: Path, tmp_path: Path):
-    page = write_decision_page(make_plan(), run, tmp_path / "decision.html").read_text(encoding="utf-8")
+    page = write_decision(make_plan(), run, tmp_path / "decision.html").read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     assert len(scripts) == page.count("<script") == 1
     policy = next(found["content"] for tag, found in Tags(page).tags if tag == "meta" and "http-equiv" in found)
@@ -88,7 +88,7 @@ def test_only_the_one_script_of_the_page_may_run(run: Path, tmp_path: Path):
 
 
 def test_a_decision_without_a_sum_needs_no_script(tmp_path: Path):
-    page = write_decision_page(make_plan(run=None), None, tmp_path / "decision.html").read_text(encoding="utf-8")
+    page = write_decision(make_plan(run=None), None, tmp_path / "decision.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "script-src" not in page
 
@@ -109,7 +109,7 @@ def test_hostile_texts_of_plan_run_and_criteria_are_escaped(run: Path, tmp_path:
     criteria = tmp_path / "criteria.toml"
     criteria.write_text(f"[people]\nper_hour = 80\n[sources]\n\"people.per_hour\" = '''{HOSTILE}'''\n")
     pages = [
-        write_decision_page(plan, other, tmp_path / "decision.html", criteria=criteria),
+        write_decision(plan, other, tmp_path / "decision.html", criteria=criteria),
         write_plan_page(plan, tmp_path / "plan.html"),
     ]
     for file in pages:
@@ -262,9 +262,14 @@ def test_every_assumption_and_swing_has_words_and_a_unit(report: dict[str, Any])
 def test_facts_that_lack_something_are_refused_and_nothing_is_written(run: Path, tmp_path: Path):
     plan = make_plan()
     del plan["prices"]["dates"]
-    for write in (lambda path: write_plan_page(plan, path), lambda path: write_decision_page(plan, run, path)):
-        with pytest.raises(InputError, match=r"does not hold what it should \(\w+: .*'dates'\)\n.*`ebox plan`"):
-            write(tmp_path / "page.html")
+    with pytest.raises(InputError, match=r"facts for this page lack something \(.*'dates'\)\n.*`ebox plan`"):
+        write_plan_page(plan, tmp_path / "page.html")
+    with pytest.raises(InputError, match=r"does not hold what it should \(KeyError: 'dates'\)\n.*`ebox plan`"):
+        write_decision(plan, run, tmp_path / "page.html")
+    decision = decide(make_plan(), None, read_criteria())
+    del decision["sources"]
+    with pytest.raises(InputError, match=r"facts for this page lack something \(.*'sources'\)"):
+        write_decision_page(decision, tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -272,9 +277,9 @@ def test_a_run_that_was_not_evaluated_is_refused_with_the_command(run: Path, tmp
     other = make_run_folder(tmp_path / "run")
     (other / "evaluation.json").unlink()
     with pytest.raises(InputError, match=r"ebox evaluate"):
-        write_decision_page(make_plan(), other, tmp_path / "decision.html")
+        write_decision(make_plan(), other, tmp_path / "decision.html")
     with pytest.raises(InputError, match=r"no such run folder"):
-        write_decision_page(make_plan(), tmp_path / "none", tmp_path / "decision.html")
+        write_decision(make_plan(), tmp_path / "none", tmp_path / "decision.html")
     assert not (tmp_path / "decision.html").exists()
 
 

@@ -12,8 +12,9 @@ import pytest
 from browser import BROKEN, IDS_TWICE, TEXTS_COVERED, TEXTS_OUTSIDE, Browser, browser, needs_browser
 from ebox.drawing.numbers import format_measure, format_money
 from ebox.planning.worth import Work
-from ebox.reporting.decision import write_decision_page, write_plan_page
+from ebox.reporting.decision import write_plan_page
 from planned import make_plan
+from test_reporting_decision import write_decision
 from test_reporting_reading import make_run_folder
 
 __all__ = ["browser"]
@@ -29,10 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = make_plan()
     plan["profiles"][0]["device"]["name"] = "<script>console.error('ran')</script>" + "a_very_long_name_" * 8
     write_plan_page(plan, place / "plan.html")
-    write_decision_page(plan, run, place / "decision.html")
+    write_decision(plan, run, place / "decision.html")
     plan["question"] |= {"target": {"metric": "auroc", "value": 0.955}, "budget": 4.2, "deadline_hours": 2.5}
-    write_decision_page(plan, run, place / "wait.html")
-    write_decision_page(make_plan(run=None), None, place / "none.html")
+    write_decision(plan, run, place / "wait.html")
+    write_decision(make_plan(run=None), None, place / "none.html")
     return place
 
 

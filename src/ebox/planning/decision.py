@@ -47,18 +47,30 @@ def decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, A
         criteria: What is asked of it, and what is taken for granted.
 
     Raises:
-        InputError: the run was trained on other data than the plan is for, or the criteria are in another currency than
-            the prices.
+        InputError: the run was trained on other data than the plan is for, the criteria are in another currency than
+            the prices, or facts are missing.
     """
+    try:
+        return _decide(plan, report, criteria)
+    except (KeyError, TypeError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"the plan or the run does not hold what it should ({type(error).__name__}: {error})",
+            remedy="plan again with `ebox plan`, and measure the run again with `ebox evaluate`, with this ebox",
+        ) from error
+
+
+def _decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, Any]:
     case = Case(plan, report, criteria)
     _check_same(case)
     worth = describe_worth(case)
     net = None if worth is None else worth["net"]
     rows = judge(case, net)
     word, because = _answer(rows)
+    others, _ = _answer([row for row in rows if row["code"] != Criterion.WORTH])
     question = criteria.given.question
     return {
-        "answer": {"word": word, "title": note(Answer(f"answer_{word}")), "because": because},
+        "planned": plan["created"],
+        "answer": {"word": word, "title": note(Answer(f"answer_{word}")), "because": because, "others": others},
         "question": {**_describe_question(case), "job": question.job, "currency": question.currency},
         "numbers": _describe_numbers(case),
         "accuracy": None if report is None else _describe_accuracy(case),

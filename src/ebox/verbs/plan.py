@@ -234,16 +234,19 @@ def _write(
     overwrite: bool,
 ) -> None:
     """Publish the folder: facts, table, pages, and the task where a kind was asked for and a job."""
+    from ebox.planning.criteria import read_criteria
+    from ebox.planning.decision import decide
     from ebox.planning.plan_files import DECISION, FACTS, PAGE, find_option, write_facts
     from ebox.planning.tasks import Task, write_task
-    from ebox.reporting.decision import write_decision_page, write_plan_page
+    from ebox.reporting.decision import read_report, write_decision_page, write_plan_page
     from ebox.storage.publishing import publish_folder
 
     with publish_folder(out, overwrite=overwrite, mark=FACTS) as folder:
         whole = write_facts(facts, folder)
         write_plan_page(whole, folder / PAGE)
         if facts["run"] is not None:
-            write_decision_page(whole, Path(facts["run"]), folder / DECISION, criteria=criteria)
+            decision = decide(whole, read_report(Path(facts["run"])), read_criteria(criteria))
+            write_decision_page(decision, folder / DECISION)
         if wanted is not None:
             task, job = wanted
             option = find_option(facts, facts["recommendation"][job]["option"])
