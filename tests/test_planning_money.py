@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebox.errors import InputError
@@ -92,6 +92,7 @@ def test_our_resume_makes_interruptions_cheap():
 
 
 @given(OFFERS, KINDS, WORK, WORK)
+@settings(deadline=None)
 def test_more_work_never_costs_less(offer: Offer, kind: PriceKind, one: float, other: float):
     low, high = (price_activity(offer, Activity(work, offer.unit_devices), BOOK, kind) for work in sorted((one, other)))
     assert low.money <= high.money * (1 + 1e-9)
@@ -99,6 +100,7 @@ def test_more_work_never_costs_less(offer: Offer, kind: PriceKind, one: float, o
 
 
 @given(OFFERS, KINDS, WORK, st.integers(1, 9))
+@settings(deadline=None)
 def test_never_below_the_least_billing(offer: Offer, kind: PriceKind, work: float, starts: int):
     cost = price_activity(offer, Activity(work, offer.unit_devices, starts=starts), BOOK, kind)
     hourly = sum(offer.price(kind)) * offer.unit_devices
@@ -108,6 +110,7 @@ def test_never_below_the_least_billing(offer: Offer, kind: PriceKind, work: floa
 
 
 @given(OFFERS, WORK, st.floats(0.0, 0.5), st.floats(0.0, 0.5))
+@settings(deadline=None)
 def test_more_interruptions_never_cost_less(offer: Offer, work: float, one: float, other: float):
     low, high = (
         price_activity(
@@ -119,6 +122,7 @@ def test_more_interruptions_never_cost_less(offer: Offer, work: float, one: floa
 
 
 @given(OFFERS, KINDS, WORK)
+@settings(deadline=None)
 def test_parts_add_up(offer: Offer, kind: PriceKind, work: float):
     activity = Activity(work, offer.unit_devices, storage_gb_hours=730.0, egress_gb=2.0, checkpoint_seconds=0.5)
     cost = price_activity(offer, activity, BOOK, kind)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ebox.errors import InputError
-from ebox.planning.hardware import CHIPS, DATA, HARDWARE
-from ebox.planning.prices import Offer, PriceBook, Rates, check_currency, find_line, format_prices, read_prices
+from ebox.planning.hardware import CHIPS, DATA, HARDWARE, Hardware
+from ebox.planning.prices import Offer, Owned, PriceBook, Rates, check_currency, find_line, format_prices, read_prices
 from ebox.reporting.languages import english
 from house import SOURCE
 
@@ -172,6 +175,11 @@ def test_a_whole_table_may_be_in_another_currency(book: PriceBook, tmp_path: Pat
         check_currency(euros, "USD")
 
 
+KEYS = {f"offers.gcp-t4.{name}" for name in Offer.model_fields} | {
+    f"hardware.T4.{name}" for name in Hardware.model_fields
+}
+KEYS |= {f"owned.this-machine.{name}" for name in Owned.model_fields} | {f"rates.{name}" for name in Rates.model_fields}
+KEYS |= {"rates.egress_per_gb.value", "offers", "rates", "hardware.T4", "currency", "taxes", "defaults", "owned.x"}
 OFFER = f'[offers.mine]\nprovider = "me"\nhardware = "T4"\n{SOURCE_LINE}\n'
 
 
@@ -207,6 +215,10 @@ OFFER = f'[offers.mine]\nprovider = "me"\nhardware = "T4"\n{SOURCE_LINE}\n'
         ("[rates]\npower_usage_effectiveness = 0.9\n", 2, "is below 1"),
         ('[offers.gcp-t4]\ndate = "2026-13"\n', 2, "found '2026-13'"),
         ('[offers.gcp-t4]\ndate = "2027-01"\n', 2, "is to come"),
+        ('[offers.gcp-t4]\ndate = "0000-01"\n', 2, "found '0000-01'"),
+        ('[offers.gcp-t4]\nhardware = ["T4"]\n', 2, "hardware: Input should be a valid string"),
+        ('[hardware.T4]\nunverified = ["wats"]\n', 2, "'wats' is no figure of this row; did you mean 'watts'?"),
+        ('[hardware.T4]\nunverified = ["bf16_flops"]\n', 2, "'bf16_flops' is no figure of this row"),
         ("[offers.gcp-t4]\ndate = 2026-01-01\n", 2, "valid string"),
         ("[offers.gcp-t4]\nmax_devices = 0\n", 2, "max_devices"),
         ("[offers.nebius-b200]\nmax_devices = 4\n", 2, "is 4, below unit_devices, 8"),
@@ -225,6 +237,34 @@ def test_a_bad_figure_is_named_with_its_line(tmp_path: Path, text: str, line: in
     error = refusal(tmp_path, text)
     assert problem in error.problem
     assert error.line == line
+
+
+VALUES = [
+    "true",
+    "-1",
+    "0",
+    "1e400",
+    "nan",
+    '""',
+    '"x"',
+    '"none"',
+    "[]",
+    "[1, 2]",
+    "{}",
+    "{ a = 1 }",
+    "2026-01-01",
+    "9" * 18,
+]
+
+
+@given(st.sampled_from(sorted(KEYS)), st.sampled_from(VALUES))
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_anywhere_is_taken_or_refused_in_words(tmp_path: Path, key: str, value: str):
+    text = f"{key} = {value}\n"
+    with contextlib.suppress(InputError):
+        read(tmp_path, text)
+        return
+    assert refusal(tmp_path, text).line == 1
 
 
 def test_a_table_without_offers_is_refused(book: PriceBook, tmp_path: Path):
@@ -260,6 +300,9 @@ def test_the_remedy_for_spot_above_on_demand_works(tmp_path: Path):
         ("[b]\nc.d = 2\n", ("b", "c", "d"), 2),
         ("[b]\n[b.c]\n", ("b",), 1),
         ("a = 1\n", ("z",), None),
+        ("b.c.d = 2\n", ("b", "c", "e"), 1),
+        ("b.c.d = 2\n[b.c.f]\n", ("b", "c", "f"), 2),
+        ("[b.c]\n[b.d]\ne = 1\n", ("b", "f", "e"), None),
     ],
 )
 def test_the_line_of_a_value_is_found(text: str, place: tuple[str, ...], line: int | None):

@@ -277,3 +277,24 @@ def test_a_file_that_is_there_stays(task: Task, tmp_path: Path):
     assert path.read_text() == before
     write_task("slurm", option(batch_size=32), task, HARDWARE["H200-SXM"], tmp_path / "tasks", overwrite=True)
     assert "train.batch_size=32" in path.read_text()
+
+
+@pytest.mark.slow
+def test_a_slurm_script_really_trains(tmp_path: Path, stubs: Path):
+    folder = tmp_path / "it's a run"
+    make = ["--motif", "MA0140.3", "--set", "length_bp=60", "--set", "num_positives=60", "--set", "num_negatives=60"]
+    with processes.started(processes.ebox("simulate", "--out", folder / "sim", *make), ends=0):
+        pass
+    files = ["--positives", folder / "sim" / "positives.fa", "--negatives", folder / "sim" / "negatives.fa"]
+    with processes.started(processes.ebox("build", *files, "--out", folder / "data"), ends=0):
+        pass
+    (stubs / "ebox").write_text(f'#!/bin/sh\nexec {sys.executable} -m ebox "$@"\n')
+    small = ("train.max_steps=4", "model.num_filters=4", "model.architecture=motif", "train.validations=1")
+    facts = {**CPU, "num_devices": 1, "num_machines": 1, "batch_size": 16}
+    task = Task(folder / "data", folder / "run", small)
+    (stubs / "job.sh").write_text(format_slurm(facts, task, HARDWARE["CPU-16-vCPU"]))
+    for _ in range(2):
+        calls = run(["bash", "job.sh"], stubs, ends=0)
+    assert [call[0] for call in calls] == ["srun", "srun"]
+    config = read_config(folder / "run" / "config.toml")
+    assert (config.train.batch_size, config.model.num_filters) == (16, 4)

@@ -76,8 +76,14 @@ def scatter_chart(
     front = [frame.at(spot.x, spot.y) for spot in find_front(spots)]
     line = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in front)
     parts = [draw_axes(frame), f'<path class="reference" d="M{line}"/>' if len(front) > 1 else ""]
+    drawn: set[tuple[str, int, int]] = set()
     for spot in sorted(spots, key=lambda spot: (spot.label != "", spot.advised)):
         at_x, at_y = frame.at(spot.x, spot.y)
+        # Of many in one place, one dot is enough.
+        place = (spot.style, round(at_x / 2), round(at_y / 2))
+        if place in drawn and not spot.label and not spot.advised:
+            continue
+        drawn.add(place)
         ring = f'<circle class="ring" cx="{at_x:.1f}" cy="{at_y:.1f}" r="8"/>' if spot.advised else ""
         faint = "" if spot.label else " faint"
         parts.append(
@@ -135,6 +141,11 @@ class Swing:
     words: str
 
 
+def _fits(swing: Swing) -> bool:
+    """Whether the words of a row stand beside its label, as a phone shows both."""
+    return len(swing.label) * _CHARACTER_WIDTH + len(swing.words) * (_CHARACTER_WIDTH - 0.6) < WIDTH - 34.0
+
+
 def tornado_chart(
     name: str, swings: Sequence[Swing], base: Real, axis: ChartAxis, *, title: str, rule: Real | None = None
 ) -> str:
@@ -148,23 +159,25 @@ def tornado_chart(
         title: What the chart shows, in one sentence.
         rule: A result that is marked through all rows, such as nothing won or lost.
     """
-    pitch, top = 35.0, 6.0
-    height = top + pitch * len(swings) + 44.0
-    frame = Frame(8.0, top, WIDTH - 10.0, top + pitch * len(swings), axis, unit_axis(""))
+    # A row is higher where its words need a line of their own.
+    tops = [6.0]
+    for swing in swings:
+        tops.append(tops[-1] + (35.0 if _fits(swing) else 51.0))
+    height = tops[-1] + 44.0
+    frame = Frame(8.0, tops[0], WIDTH - 10.0, tops[-1], axis, unit_axis(""))
     parts = [draw_grid(frame, height)]
     middle = frame.at(base, 0)[0]
-    for number, swing in enumerate(swings):
-        y = top + pitch * number + 26.0
+    for swing, row, y in zip(swings, tops, tops[1:], strict=False):
         parts.append('<g class="series model">')
         for style, end in (("less", swing.low), ("more", swing.high)):
             place = frame.at(end, 0)[0] if math.isfinite(end) else middle
             left, width = min(middle, place), max(abs(place - middle), 1.0)
             parts.append(
-                f'<rect class="swing {style}" x="{left:.1f}" y="{y - 6:.1f}" width="{width:.1f}" height="10"/>'
+                f'<rect class="swing {style}" x="{left:.1f}" y="{y - 15:.1f}" width="{width:.1f}" height="10"/>'
             )
         parts.append(
-            f'<text class="row-label" x="{frame.left:g}" y="{y - 10:.1f}">{escape(swing.label)}</text>'
-            f'<text class="row-label value" x="{frame.right:g}" y="{y - 10:.1f}" text-anchor="end">'
+            f'<text class="row-label" x="{frame.left:g}" y="{row + 16:.1f}">{escape(swing.label)}</text>'
+            f'<text class="row-label value" x="{frame.right:g}" y="{y - 19:.1f}" text-anchor="end">'
             f"{escape(swing.words)}</text></g>"
         )
     for value, style in ((base, "reference"), (rule, "rule")):

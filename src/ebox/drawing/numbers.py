@@ -62,11 +62,25 @@ def format_measure(found: Mapping[str, Any] | Real | None, unit: str, currency: 
     """
     if not isinstance(found, Mapping):
         return _format_unit(found, unit, currency)
-    low, high = found.get("low"), found.get("high")
-    words = _format_unit(found["value"], unit, currency)
-    if low is None or high is None or low == high:
-        return words
-    return f"{words} ({_format_unit(low, unit, '')} to {_format_unit(high, unit, '')})"
+    words, between = _format_unit(found["value"], unit, currency), format_range(found, unit)
+    return f"{words} ({between})" if between else words
+
+
+def format_range(found: Mapping[str, Any], unit: str) -> str:
+    """Both ends of an interval; one without limit is said to be so, and nothing stands for none.
+
+    Args:
+        found: An object with `low` and `high`.
+        unit: As for `format_measure`.
+    """
+    low, high = (found.get(end) for end in ("low", "high"))
+    if low == high:
+        return ""
+    if high is None:
+        return f"{_format_unit(low, unit, '')} or more"
+    if low is None:
+        return f"at most {_format_unit(high, unit, '')}"
+    return f"{_format_unit(low, unit, '')} to {_format_unit(high, unit, '')}"
 
 
 def _format_unit(value: Real | None, unit: str, currency: str) -> str:

@@ -91,8 +91,18 @@ class Criteria:
         sections = self.given.model_dump(exclude={"sources"})
         return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
 
+    def check_currency(self, currency: str) -> None:
+        """Raise InputError unless their money is in the currency of the prices."""
+        own = self.given.question.currency
+        if own != currency:
+            raise InputError(
+                f"the criteria are in {own}, the prices of the plan in {currency}",
+                file=self.file,
+                remedy=f'turn their money into {currency}, and write currency = "{currency}" under [question]',
+            )
 
-def print_criteria() -> str:
+
+def own_text() -> str:
     """The criteria of the package, as the text of a file that `read_criteria` takes."""
     return files("ebox.planning").joinpath("data", "criteria.toml").read_text(encoding="utf-8")
 
@@ -103,7 +113,7 @@ def read_criteria(path: Path | None = None) -> Criteria:
     Raises:
         InputError: no such file, not TOML, an unknown name (the nearest is suggested), or a value that makes no sense.
     """
-    own = tomllib.loads(print_criteria())
+    own = tomllib.loads(own_text())
     given = {} if path is None else read_toml(path, what="file of criteria", flag="--criteria", example=_REMEDY)
     pairs = [(name, values) for name, values in given.items() if name in own and isinstance(values, Mapping)]
     merged = own | given | {name: own[name] | values for name, values in pairs}

@@ -47,20 +47,33 @@ def decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, A
         criteria: What is asked of it, and what is taken for granted.
 
     Raises:
-        InputError: the run was trained on other data than the plan is for, or the criteria are in another currency than
-            the prices.
+        InputError: the run was trained on other data than the plan is for, the criteria are in another currency than
+            the prices, or facts are missing.
     """
+    try:
+        return _decide(plan, report, criteria)
+    except (KeyError, TypeError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"the plan or the run does not hold what it should ({type(error).__name__}: {error})",
+            remedy="plan again with `ebox plan`, and measure the run again with `ebox evaluate`, with this ebox",
+        ) from error
+
+
+def _decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, Any]:
     case = Case(plan, report, criteria)
     _check_same(case)
     worth = describe_worth(case)
     net = None if worth is None else worth["net"]
     rows = judge(case, net)
     word, because = _answer(rows)
+    others, _ = _answer([row for row in rows if row["code"] != Criterion.WORTH])
     question = criteria.given.question
     return {
-        "answer": {"word": word, "title": note(Answer(f"answer_{word}")), "because": because},
+        "planned": plan["created"],
+        "answer": {"word": word, "title": note(Answer(f"answer_{word}")), "because": because, "others": others},
         "question": {**_describe_question(case), "job": question.job, "currency": question.currency},
         "numbers": _describe_numbers(case),
+        "accuracy": None if report is None else _describe_accuracy(case),
         "criteria": rows,
         "worth": worth,
         "choices": list_choices(case, worth),
@@ -77,13 +90,7 @@ def decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, A
 
 
 def _check_same(case: Case) -> None:
-    prices, criteria = case.plan["prices"]["currency"], case.criteria
-    if prices != criteria.given.question.currency:
-        raise InputError(
-            f"the criteria are in {criteria.given.question.currency}, the prices of the plan in {prices}",
-            file=criteria.file,
-            remedy=f'turn its money into {prices}, and write currency = "{prices}" under [question]',
-        )
+    case.criteria.check_currency(case.plan["prices"]["currency"])
     if case.report is None:
         return
     planned, trained = case.plan["question"]["fingerprint"], case.report["data"]["fingerprint"]
@@ -110,6 +117,21 @@ def _describe_question(case: Case) -> dict[str, Any]:
     keys = ("dataset", "fingerprint", "length_bp", "num_train", "target", "budget", "deadline_hours", "jobs")
     run = None if case.report is None else {"name": case.report["run"], "measured": case.report["created"]}
     return {**{key: asked[key] for key in keys}, "track": None if run is None else case.track["track"], "run": run}
+
+
+def _describe_accuracy(case: Case) -> dict[str, Any]:
+    """AUROC of the network and of each simple method, and of the network against each kind of negatives."""
+    keys = ("name", "kmer")
+    return {
+        "contenders": [
+            {**{key: entry[key] for key in keys}, "auroc": entry["metrics"].get("auroc")}
+            for entry in case.track["contenders"]
+        ],
+        "kinds": [
+            {"kind": kind, "auroc": entry["metrics"].get("auroc")} for kind, entry in case.track["by_kind"].items()
+        ],
+        "of": ["evaluation"],
+    }
 
 
 def _describe_numbers(case: Case) -> dict[str, Any]:

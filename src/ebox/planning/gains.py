@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,7 @@ class Told(Code):
     CENTS = "told_cents"
     MACHINES = "told_machines"
     NO_WORTH = "told_no_worth"
+    TRACKS = "told_tracks"
 
 
 def describe_worth(case: Case) -> dict[str, Any] | None:
@@ -46,8 +48,8 @@ def describe_worth(case: Case) -> dict[str, Any] | None:
     shares = _find_false_shares(case)
     if shares is None:
         return None
-    given, factors = case.criteria.given, count_factors(case)
-    machine = Estimate(**case.job["money"]).times(1.0 / factors)
+    given, factors = case.criteria.given, float(count_factors(case))
+    machine = _read_estimate(case.job["money"]).times(1.0 / factors)
     people = given.people.model_dump() | {"per_hour": case.per_hour}
     chosen = {key: getattr(given.experiments, key) for key in ("cost", "wanted", "odds")}
     now, own, avoided = shares
@@ -68,6 +70,13 @@ def describe_worth(case: Case) -> dict[str, Any] | None:
         "swings": list_swings(work, avoided),
         "of": ["evaluation", "plan", "criteria"],
     }
+
+
+def _read_estimate(facts: Facts) -> Estimate:
+    """An estimate of a plan; an end that is None has no limit."""
+    low, high = facts["low"], facts["high"]
+    ends = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    return Estimate(float(facts["value"]), *ends)
 
 
 def _find_today(case: Case) -> str | None:
@@ -164,4 +173,7 @@ def list_told(case: Case, worth: Facts | None) -> list[dict[str, Any]]:
         told.append(note(Told.MACHINES, {"share": share, "hours": work["hours"], "factors": work["factors"]}))
     elif case.report is not None:
         told.append(note(Told.NO_WORTH))
+    tracks = [] if case.report is None else case.report["tracks"]
+    if len(tracks) > 1:
+        told.append(note(Told.TRACKS, {"track": case.track["track"], "num": len(tracks) - 1}))
     return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,8 +44,9 @@ class Hardware(Settings):
     unverified: tuple[str, ...] = Field((), strict=False, description="figures that no page confirmed")
 
 
+@cache
 def read_table(name: str) -> Mapping[str, Any]:
-    """A table that comes with ebox, as plain values."""
+    """A table that comes with ebox, as plain values that nobody may change."""
     return tomllib.loads((DATA / name).read_text(encoding="utf-8"))
 
 

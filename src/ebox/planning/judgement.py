@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -106,9 +107,14 @@ def count_factors(case: Case) -> int:
 
 
 def compare(found: Facts, wanted: float, *, at_least: bool = True) -> State:
-    """Whether a number with an interval is surely at least, or at most, another one."""
-    value = found["value"]
-    ends = [value if found.get(end) is None else found[end] for end in ("low", "high")]
+    """Whether a number with an interval is surely at least, or at most, another one.
+
+    One end that is None has no limit; where both are, there is no interval, and the number itself counts.
+    """
+    value, low, high = (found.get(end) for end in ("value", "low", "high"))
+    if low is None and high is None:
+        low = high = value
+    ends = [-math.inf if low is None else low, math.inf if high is None else high]
     low, high = ends if at_least else [-end for end in reversed(ends)]
     bound = wanted if at_least else -wanted
     return State.HOLDS if low >= bound else State.FAILS if high < bound else State.UNSURE

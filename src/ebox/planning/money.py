@@ -273,7 +273,5 @@ def _find_energy(
     hardware = None if offer.hardware is None else book.hardware[offer.hardware]
     if hardware is None or hardware.watts is None:
         return None, EnergyFrom.UNKNOWN
-    is_mean = hardware.watts_kind == "measured_mean"
-    return hardware.watts * activity.num_devices * seconds, (
-        EnergyFrom.MEASURED_MEAN if is_mean else EnergyFrom.THERMAL_DESIGN
-    )
+    sources = {"measured_mean": EnergyFrom.MEASURED_MEAN, "thermal_design": EnergyFrom.THERMAL_DESIGN}
+    return hardware.watts * activity.num_devices * seconds, sources.get(hardware.watts_kind, EnergyFrom.STATED)

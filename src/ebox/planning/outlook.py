@@ -60,6 +60,24 @@ class Step(Code):
     FIELD = "step_field"
 
 
+# What settles a criterion that fails.
+_SETTLES = {
+    Criterion.TARGET: Step.DATA,
+    Criterion.BASELINE: Step.SIMPLER,
+    Criterion.HARDEST: Step.NEGATIVES,
+    Criterion.WORTH: Step.ASK,
+    Criterion.BUDGET: Step.SMALLER,
+    Criterion.DEADLINE: Step.SMALLER,
+    Criterion.LEAKS: Step.SPLIT,
+    Criterion.LABELS: Step.LABELS,
+    Criterion.KINDS: Step.NEGATIVES,
+    Criterion.ENOUGH: Step.EXAMPLES,
+    Criterion.REAL: Step.REAL,
+}
+# What settles one that is unsure or not known: what can be measured is measured on more.
+_NARROWS = _SETTLES | dict.fromkeys((Criterion.TARGET, Criterion.BASELINE, Criterion.HARDEST), Step.EXAMPLES)
+
+
 def list_risks(case: Case) -> list[dict[str, Any]]:
     """Each kind of risk with its state, and the notes of the report that speak of it."""
     report = case.report
@@ -116,35 +134,25 @@ def list_turns(rows: Sequence[Mapping[str, Any]], worth: Facts | None) -> list[d
 
 def find_next(case: Case, rows: Sequence[Mapping[str, Any]], word: Word) -> dict[str, Any]:
     """The next step: of an answer that is not go, what settles its first reason."""
-    asked = case.plan["question"]
-    files = [profile["file"] for profile in case.plan["profiles"]]
-    target = "0.94" if asked["target"] is None else f"{asked['target']['value']:g}"
-    measured = ["--measured", *files] if files else []
-    plan = ["ebox", "plan", asked["dataset"], *measured, "--target", f"auroc={target}"]
+    dataset, target = case.plan["question"]["dataset"], case.plan["question"]["target"]
+    measured = [part for profile in case.plan["profiles"] for part in ("--measured", profile["file"])]
+    goal = f"auroc={0.94 if target is None else target['value']:g}"
+    plan = ["plan", dataset, *measured, "--target", goal]
     if word is Word.GO:
-        run = case.plan["run"]
-        words = ["ebox", "predict", str(run), "--bed", "candidates.bed", "--genome", "genome.fa", "--out", "places.tsv"]
-        return note(Step.FIELD, {"command": [shlex.join(words)]})
+        places = ["--bed", "candidates.bed", "--genome", "genome.fa", "--out", "places.tsv"]
+        return _step(Step.FIELD, ["predict", str(case.plan["run"]), *places])
     row = next(row for row in rows if row["turns"] == word)
-    if row["code"] == Criterion.TARGET and row["wanted"] is None:
-        return note(Step.TARGET, {"command": [shlex.join([*plan, "--out", "plan"])]})
+    if row["code"] == Criterion.TARGET and target is None:
+        return _step(Step.TARGET, [*plan, "--out", "plan"])
     if row["code"] == Criterion.TARGET and not row["run"] and row["state"] == State.UNKNOWN:
         run = "runs/decision"
-        first = [["ebox", "train", asked["dataset"], "--out", run], ["ebox", "evaluate", run]]
-        return note(
-            Step.RUN, {"command": [*map(shlex.join, first), shlex.join([*plan, "--run", run, "--out", "plan"])]}
-        )
-    step = {
-        Criterion.TARGET: Step.DATA,
-        Criterion.BASELINE: Step.SIMPLER if row["state"] == State.FAILS else Step.EXAMPLES,
-        Criterion.HARDEST: Step.NEGATIVES,
-        Criterion.WORTH: Step.ASK,
-        Criterion.BUDGET: Step.MONEY if row["found"] is None else Step.SMALLER,
-        Criterion.DEADLINE: Step.SMALLER,
-        Criterion.LEAKS: Step.SPLIT,
-        Criterion.LABELS: Step.LABELS,
-        Criterion.KINDS: Step.NEGATIVES,
-        Criterion.ENOUGH: Step.EXAMPLES,
-        Criterion.REAL: Step.REAL,
-    }[Criterion(row["code"])]
-    return note(step, {"command": []})
+        train, again = ["train", dataset, "--out", run], [*plan, "--run", run, "--out", "plan"]
+        return _step(Step.RUN, train, ["evaluate", run], again)
+    if row["code"] == Criterion.BUDGET and row["found"] is None:
+        return _step(Step.MONEY)
+    return _step(_SETTLES[Criterion(row["code"])] if row["state"] == State.FAILS else _NARROWS[Criterion(row["code"])])
+
+
+def _step(step: Step, *commands: Sequence[str]) -> dict[str, Any]:
+    """A step with the command lines of ebox that do it."""
+    return note(step, {"command": [f"ebox {shlex.join(command)}" for command in commands]})

@@ -19,7 +19,7 @@ PRICE_KINDS: tuple[PriceKind, ...] = ("on_demand", "spot", "owned")
 # Older prices are warned of.
 OLD_DAYS = 180
 NotNegative = Annotated[float, Field(ge=0.0)]
-Month = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+Month = Annotated[str, Field(pattern=r"^(19|20)\d{2}-(0[1-9]|1[0-2])$")]
 ASSUMPTION = "assumption"
 
 

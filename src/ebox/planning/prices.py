@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -98,16 +99,19 @@ def format_prices(book: PriceBook) -> str:
 
 def find_line(text: str, place: Place) -> int | None:
     """The 1-based line of a TOML text that sets the value of a place; else that of the nearest table above it."""
-    best, found = 0, None
+    best, found = 0.0, None
     table: Place = ()
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*(\[[^\[\]]+\])\s*(#.*)?$", line)
         table = _read_place(f"{header[1]}\n") if header else table
         key = None if header else re.match(r"\s*([^=#\[\]]+?)\s*=", line)
         here = (*table, *_read_place(f"{key[1]} = 0")) if key else table
-        shared = min(len(place), len(here))
-        if place[:shared] == here[:shared] and shared > best:
-            best, found = shared, number
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(place, here, strict=False)))
+        is_above_or_below = shared == min(len(place), len(here))
+        # A key beside it in the same entry will do, where the entry has no header.
+        nearness = float(shared) if is_above_or_below else shared - 0.5 if shared == len(place) - 1 > 1 else 0.0
+        if nearness > best:
+            best, found = nearness, number
     return found
 
 
@@ -273,6 +277,8 @@ class _Reader:
         return Rates(**found)
 
     def _is_tpu(self, name: Any) -> bool:
+        if not isinstance(name, str):
+            return False
         rows = (self.given.get("hardware", {}).get(name, {}), self.defaults["hardware"].get(name, {}))
         return any(isinstance(row, Mapping) and row.get("platform") == "tpu" for row in rows)
 
@@ -285,6 +291,14 @@ class _Reader:
                         (section, one.id, "hardware"),
                         f"there is no hardware {one.hardware!r}{suggest(one.hardware, book.hardware)}",
                         f"add [hardware.{one.hardware}], or choose one of {', '.join(book.hardware)}",
+                    )
+        for row in book.hardware.values():
+            for name in row.unverified:
+                if getattr(row, name, None) is None:
+                    self.refuse(
+                        ("hardware", row.name, "unverified"),
+                        f"{name!r} is no figure of this row{suggest(name, Hardware.model_fields)}",
+                        "name keys of the row",
                     )
         if not book.offers and not book.owned:
             self.refuse((), "holds no offer and no machine that one owns", f"add [offers.NAME]; {EXAMPLE}")

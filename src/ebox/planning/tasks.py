@@ -52,11 +52,9 @@ class Task:
     @property
     def name(self) -> str:
         """A name that clouds and schedulers take: small letters, digits and dashes, and one for each run folder."""
-        full = str(self.out.absolute())
         words = re.sub("[^a-z0-9]+", "-", self.out.name.lower()).strip("-")[:40].strip("-")
-        return "-".join(
-            ["ebox", *filter(None, [words]), hashlib.sha256(full.encode("utf-8", "replace")).hexdigest()[:8]]
-        )
+        digest = hashlib.sha256(str(self.out.absolute()).encode("utf-8", "replace")).hexdigest()[:8]
+        return f"ebox-{words}-{digest}" if words else f"ebox-{digest}"
 
 
 def format_skypilot(option: Option, task: Task, hardware: Hardware | None) -> str:
@@ -332,7 +330,8 @@ def _install_command(requirement: str) -> str:
     """The installation of ebox into its environment; `~` and `$HOME` are those of the other machine."""
     text = requirement.replace("~/", "$HOME/", 1)
     before, _, after = text.partition("$HOME/")
-    return f'uv pip install --python ~/ebox-env/bin/python {shlex.quote(before)}"$HOME"/{shlex.quote(after)}'
+    first = shlex.quote(before) if before else ""
+    return f'uv pip install --python ~/ebox-env/bin/python {first}"$HOME"/{shlex.quote(after)}'
 
 
 def _yaml(value: Any) -> str:

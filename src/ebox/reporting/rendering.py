@@ -35,6 +35,7 @@ def _list_filters(language: Language) -> dict[str, Callable[..., Any]]:
     return {
         "number": numbers.format_number,
         "count": numbers.format_count,
+        "range": numbers.format_range,
         "percent": numbers.format_percent,
         "interval": numbers.format_interval,
         "measure": numbers.format_measure,

@@ -56,6 +56,7 @@ def plan(
     folds: int | None = 5,
     hour_worth: float | None = 1.0,
     run: PathLike | None = None,
+    criteria: PathLike | None = None,
     prices: PathLike | None = None,
     print_prices: bool = False,
     slices: str = "all",
@@ -86,6 +87,7 @@ def plan(
         folds: Trainings of each factor.
         hour_worth: What an hour of waiting is worth, in the currency of the prices.
         run: Run folder: with it, the decision page.
+        criteria: File of criteria and assumptions (TOML) over those of ebox, for the decision page.
         prices: File of prices (TOML) over those of ebox.
         print_prices: Print the table of prices as TOML, and end.
         slices: Slices of TPUs: all (4 to 256 chips), none, or v5e:2x2,v4:2x2x1.
@@ -125,6 +127,8 @@ def plan(
     book = read_prices(None if prices is None else Path(prices))
     if currency is not None:
         check_currency(book, currency)
+    asked = None if criteria is None else Path(criteria)
+    _check_criteria(asked, book, has_page=run is not None and out is not None)
     files = open_profiles(
         Path(dataset), [Path(path) for path in (*measured, *more)], None if run is None else Path(run)
     )
@@ -147,7 +151,7 @@ def plan(
     if out is None:
         return PlanResult(facts)
     overrides = list_overrides(main, facts, job)
-    _write(facts, Path(out), book, None if task is None else (task, job), overrides, overwrite=overwrite)
+    _write(facts, Path(out), book, None if task is None else (task, job), overrides, asked, overwrite=overwrite)
     return PlanResult(facts, Path(out))
 
 
@@ -171,6 +175,19 @@ def read_target(text: str | None) -> float | None:
     if not 0.5 < value < 1.0:
         raise InputError(f"--target {text!r}: an AUROC to reach lies between 0.5 and 1", remedy=example)
     return value
+
+
+def _check_criteria(criteria: Path | None, book: PriceBook, *, has_page: bool) -> None:
+    """Criteria that can be read, in the currency of the prices, for a page that is asked for."""
+    from ebox.planning.criteria import read_criteria
+
+    if criteria is None:
+        return
+    if not has_page:
+        raise InputError(
+            "--criteria is for the decision page, which needs --run and --out", remedy="give --run RUN --out FOLDER"
+        )
+    read_criteria(criteria).check_currency(book.currency)
 
 
 def _check_choices(task: str | None, job: str) -> None:
@@ -212,20 +229,24 @@ def _write(
     book: PriceBook,
     wanted: tuple[str, str] | None,
     overrides: tuple[str, ...],
+    criteria: Path | None,
     *,
     overwrite: bool,
 ) -> None:
     """Publish the folder: facts, table, pages, and the task where a kind was asked for and a job."""
+    from ebox.planning.criteria import read_criteria
+    from ebox.planning.decision import decide
     from ebox.planning.plan_files import DECISION, FACTS, PAGE, find_option, write_facts
     from ebox.planning.tasks import Task, write_task
-    from ebox.reporting.decision import write_decision_page, write_plan_page
+    from ebox.reporting.decision import read_report, write_decision_page, write_plan_page
     from ebox.storage.publishing import publish_folder
 
     with publish_folder(out, overwrite=overwrite, mark=FACTS) as folder:
         whole = write_facts(facts, folder)
         write_plan_page(whole, folder / PAGE)
         if facts["run"] is not None:
-            write_decision_page(whole, Path(facts["run"]), folder / DECISION)
+            decision = decide(whole, read_report(Path(facts["run"])), read_criteria(criteria))
+            write_decision_page(decision, folder / DECISION)
         if wanted is not None:
             task, job = wanted
             option = find_option(facts, facts["recommendation"][job]["option"])

@@ -5,6 +5,6 @@ Owns what these pages draw. Words stand in `languages`, rules in `ebox.planning`
 
 from __future__ import annotations
 
-from ebox.reporting.decision.pages import write_decision_page, write_plan_page
+from ebox.reporting.decision.pages import read_report, write_decision_page, write_plan_page
 
-__all__ = ["write_decision_page", "write_plan_page"]
+__all__ = ["read_report", "write_decision_page", "write_plan_page"]

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ebox.drawing.charts import ChartAxis, Line, line_chart, make_axis
-from ebox.drawing.comparisons import Spot, Swing, log_axis, scatter_chart, tornado_chart
-from ebox.drawing.numbers import format_measure, format_money, format_number
+from ebox.drawing.comparisons import Spot, Swing, find_front, log_axis, scatter_chart, tornado_chart
+from ebox.drawing.numbers import Real, format_measure, format_money, format_number
 from ebox.reporting.languages import Language, capitalise
 from ebox.storage.names import MODEL
 
 Facts = Mapping[str, Any]
 # The styles of platforms: those of the page's palette that stay apart.
 PLATFORMS = {"cpu": "gc_logistic", "cuda": "model", "tpu": "kmer_logistic"}
-_NUM_SWINGS = 5
+_NUM_SWINGS, _MOST_SHOWN = 5, 10
 # Free of charge, or too short to tell, for a logarithmic axis.
 _LEAST = 1e-3
-_TIMES: tuple[tuple[float, str], ...] = (
+_TIMES: tuple[tuple[Real, str], ...] = (
     (0.001, "1 ms"),
     (0.1, "0.1 s"),
     (1, "1 s"),
@@ -46,7 +46,7 @@ def draw_front(
         currency: Of the money.
         language: The language of the texts.
     """
-    numbers = number_front(options, job)
+    numbers = number_front(options, job, advised)
     spots = [
         Spot(
             max(entry["seconds"]["value"], _LEAST),
@@ -79,14 +79,35 @@ def draw_front(
     return scatter_chart(name, spots, x, y, title=title, key=key)
 
 
-def number_front(options: Sequence[Facts], job: str) -> dict[str, int]:
-    """The ways that no other beats, numbered from the fastest, by their ids."""
-    front = [option for option in options if option["jobs"].get(job, {}).get("pareto")]
-    ranked = sorted(front, key=lambda option: (option["jobs"][job]["seconds"]["value"], option["id"]))
-    return {option["id"]: number for number, option in enumerate(ranked, start=1)}
+def number_front(options: Sequence[Facts], job: str, advised: str | None) -> dict[str, int]:
+    """Ways to look at, numbered from the fastest, by their ids.
+
+    They are those that no other one beats in both time and money, the one that is advised, and the one with the least
+    energy; of many an even choice.
+
+    Args:
+        options: Of the plan.
+        job: `one`, `search` or `factors`.
+        advised: The id of the option that the plan advises.
+    """
+    places = {
+        option["id"]: (entry["seconds"]["value"], entry["money"]["value"])
+        for option in options
+        if (entry := option["jobs"].get(job)) is not None and entry["money"] is not None
+    }
+    front = [spot.label for spot in find_front([Spot(x, y, "", id) for id, (x, y) in places.items()])]
+    joules = {
+        option["id"]: option["jobs"][job]["joules"]["value"]
+        for option in options
+        if option["id"] in places and option["jobs"][job]["joules"] is not None
+    }
+    shown = {*front[:: -(-len(front) // _MOST_SHOWN)], *front[-1:]} if front else set()
+    shown |= {min(joules, key=lambda id: joules[id])} if joules else set()
+    shown |= set(places) & {advised}
+    return {id: number for number, id in enumerate(sorted(shown, key=lambda id: (places[id], id)), start=1)}
 
 
-def draw_plan_tornado(name: str, rows: Sequence[Facts], money: float, currency: str, language: Language) -> str | None:
+def draw_plan_tornado(name: str, rows: Sequence[Facts], money: Real, currency: str, language: Language) -> str | None:
     """What each assumption makes of the money of the advised machine, the widest first.
 
     Args:
@@ -129,7 +150,7 @@ def draw_worth_tornado(name: str, worth: Facts, currency: str, language: Languag
 
 
 def _draw_tornado(
-    name: str, swings: Sequence[Swing], base: float, label: str, title: str, rule: float | None
+    name: str, swings: Sequence[Swing], base: Real, label: str, title: str, rule: Real | None
 ) -> str | None:
     if not swings:
         return None
@@ -140,7 +161,7 @@ def _draw_tornado(
     return tornado_chart(name, swings, base, axis, title=title.format(values=values), rule=rule)
 
 
-def draw_learning_curve(name: str, curve: Facts | None, target: float | None, language: Language) -> str | None:
+def draw_learning_curve(name: str, curve: Facts | None, target: Real | None, language: Language) -> str | None:
     """AUROC by the number of training sequences: measured, and expected up to twice as many.
 
     Args:
@@ -171,6 +192,6 @@ def draw_learning_curve(name: str, curve: Facts | None, target: float | None, la
     return line_chart(name, lines, x, y, title=title, height=216.0, key=True)
 
 
-def _count_axis(label: str, ends: Sequence[float]) -> ChartAxis:
+def _count_axis(label: str, ends: Sequence[Real]) -> ChartAxis:
     marks = [(factor * 10.0**power, f"{factor * 10.0**power:,.0f}") for power in range(1, 9) for factor in (1, 2, 5)]
     return log_axis(label, ends, marks)

@@ -1,4 +1,4 @@
-"""Writing plan.html from the facts of a plan, and decision.html from those and a run."""
+"""Writing plan.html from the facts of a plan, and decision.html from those of a decision."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ from typing import Any
 
 from ebox.drawing.numbers import format_measure, format_money, format_number
 from ebox.errors import InputError
-from ebox.planning.criteria import read_criteria
-from ebox.planning.decision import decide
-from ebox.planning.jobs import JOBS
-from ebox.planning.judgement import Criterion, Word
-from ebox.planning.worth import DERIVED
 from ebox.reporting.decision.figures import (
     draw_front,
     draw_learning_curve,
@@ -28,19 +23,19 @@ from ebox.reporting.rendering import hash_script, render, trust
 from ebox.reporting.report import collect_facts
 from ebox.reporting.section import find_sections
 from ebox.storage.publishing import publish_file, write_json
-from ebox.storage.stamps import DECISION, PLAN, stamped
+from ebox.storage.stamps import DECISION, stamped
 
 Facts = Mapping[str, Any]
 # What the reader may change on the page of a decision, and what is computed again.
 INPUTS = ("factors", "per_hour", "setup_hours", "hours_per_factor", "cost", "wanted", "odds")
-OUTPUTS = tuple(name for name in DERIVED if name not in ("hours", "gain_per_factor"))
+OUTPUTS = ("saved", "money", "net", "factors_to_break_even", "experiments_to_break_even", "hours_to_break_even")
 
 
 def write_plan_page(facts: Facts, path: Path, *, language: Language = english, overwrite: bool = True) -> Path:
     """Write the page of a plan.
 
     Args:
-        facts: Of plan.json.
+        facts: Of plan.json, with their stamp.
         path: The HTML file.
         language: The language of the page.
         overwrite: Whether to replace a file at `path`.
@@ -48,41 +43,26 @@ def write_plan_page(facts: Facts, path: Path, *, language: Language = english, o
     Raises:
         InputError: the facts are not those of a plan, or the file can't be written.
     """
-    facts = _stamp(facts)
     with _explain_facts(path):
         page = render_plan(facts, language)
     _write(path, page, overwrite=overwrite)
     return path
 
 
-def write_decision_page(
-    plan: Facts,
-    run: Path | None,
-    path: Path,
-    *,
-    criteria: Path | None = None,
-    language: Language = english,
-    overwrite: bool = True,
-) -> Path:
+def write_decision_page(facts: Facts, path: Path, *, language: Language = english, overwrite: bool = True) -> Path:
     """Write the page of a decision, and the same facts beside it as JSON.
 
     Args:
-        plan: The facts of plan.json.
-        run: The folder of an evaluated run on the dataset of the plan; None: nothing was measured yet.
+        facts: Of `ebox.planning.decision.decide`.
         path: The HTML file; the JSON has the same name with `.json`.
-        criteria: A TOML file with criteria and assumptions of the user; None: those of the package.
         language: The language of the page.
         overwrite: Whether to replace files at `path`.
 
     Raises:
-        InputError: the run was not evaluated or is one of other data, the criteria make no sense or are in another
-            currency, the facts are not those of a plan, or a file can't be written.
+        InputError: the facts are not those of a decision, or a file can't be written.
     """
-    plan = _stamp(plan)
-    asked = read_criteria(criteria)
-    report = None if run is None else read_report(run)
     with _explain_facts(path):
-        facts = stamped(DECISION, decide(plan, report, asked), created=plan["created"])
+        facts = stamped(DECISION, facts, created=facts["planned"])
         page = render_decision(facts, language)
     write_json(path.with_suffix(".json"), facts, overwrite=overwrite)
     _write(path, page, overwrite=overwrite)
@@ -98,11 +78,6 @@ def read_report(run: Path) -> dict[str, Any]:
     return collect_facts(read_run_files(run, [name for section in find_sections() for name in section.reads]))
 
 
-def _stamp(facts: Facts) -> Facts:
-    """The facts of a plan with their stamp, which those have that were read from a file."""
-    return facts if "format" in facts else stamped(PLAN, facts)
-
-
 @contextmanager
 def _explain_facts(path: Path) -> Iterator[None]:
     """Errors of facts that lack something, as errors for the user."""
@@ -112,9 +87,9 @@ def _explain_facts(path: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, UndefinedError) as error:
         raise InputError(
-            f"the plan or the run does not hold what it should ({type(error).__name__}: {error})",
+            f"the facts for this page lack something ({type(error).__name__}: {error})",
             file=path,
-            remedy="plan again with `ebox plan`, and measure the run again with `ebox evaluate`, with this ebox",
+            remedy="plan again with `ebox plan`, with this ebox",
         ) from error
 
 
@@ -126,7 +101,7 @@ def _write(path: Path, page: str, *, overwrite: bool) -> None:
 def render_plan(facts: Facts, language: Language = english) -> str:
     """The page of a plan as text."""
     currency, asked = facts["prices"]["currency"], facts["question"]
-    jobs = [job for job in JOBS if job in asked["jobs"]]
+    jobs = list(asked["jobs"])
     by_id = {option["id"]: option for option in facts["options"]}
     advised = {job: entry["option"] for job in jobs if (entry := facts["recommendation"].get(job)) is not None}
     target = None if asked["target"] is None else asked["target"]["value"]
@@ -143,7 +118,8 @@ def render_plan(facts: Facts, language: Language = english) -> str:
         facts=facts,
         drawn=trust(drawn),
         by_id=by_id,
-        fronts={job: number_front(facts["options"], job) for job in jobs},
+        fronts={job: number_front(facts["options"], job, advised.get(job)) for job in jobs},
+        best=[option for option in facts["options"] if any(option["jobs"][job]["pareto"] for job in jobs)],
         advised=advised,
         currency=currency,
         top=_find_top(facts, advised, by_id, language),
@@ -188,9 +164,8 @@ def render_decision(facts: Facts, language: Language = english) -> str:
         "swings": None if worth is None else draw_worth_tornado("swings", worth, currency, language),
     }
     script = None if worth is None else _read_script()
-    allowed = "" if script is None else hash_script(script)
+    allowed = "" if script is None else f"script-src {hash_script(script)}; "
     places = {entry["name"]: number for number, entry in enumerate(facts["sources"], start=1)}
-    turns = [row["turns"] for row in facts["criteria"] if row["code"] != Criterion.WORTH]
     found = next(row["value"] for row in facts["assumptions"] if row["name"] == "experiments.found")
     return render(
         "decision.html.j2",
@@ -202,7 +177,6 @@ def render_decision(facts: Facts, language: Language = english) -> str:
         found=found,
         inputs=INPUTS,
         outputs=OUTPUTS,
-        others=max(turns, key=list(Word).index),
         script=trust(script),
         allowed=trust(allowed),
     )

@@ -13,6 +13,9 @@
   }
 
   function money(value) {
+    if (!Number.isFinite(value)) {
+      return "\u2013";
+    }
     var size = Math.abs(value);
     if (size > 0 && size < 0.0005) {
       return (value < 0 ? "\u2212" : "") + "< 0.001";
@@ -74,7 +77,8 @@
       return;
     }
     var found = compute(values, avoided[1], machine[1]);
-    var low = compute(values, avoided[0], machine[2]).net;
+    // A cost without limit at its high end.
+    var low = machine[2] === null ? -Infinity : compute(values, avoided[0], machine[2]).net;
     var high = compute(values, avoided[2], machine[0]).net;
     Object.keys(found).forEach(function (name) {
       var place = box.querySelector('output[data-out="' + name + '"]');

@@ -46,13 +46,13 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "measured": " · run {run}, measured {date}",
         "question": "The question",
         "asks": {
-            "one": "Is it worth training one network that finds “{track}” sites in DNA, instead of going on as now?",
-            "search": "Is it worth searching for the best network that finds “{track}” sites in DNA, instead of going "
-            "on as now?",
-            "factors": "Is it worth training networks that find the binding sites of {factors} factors in DNA, with "
-            "“{track}” as the example, instead of going on as now?",
+            "one": "Is it worth training one network that finds bound sites in DNA, instead of going on as now?",
+            "search": "Is it worth searching for the best network that finds the bound sites of one factor in DNA, "
+            "instead of going on as now?",
+            "factors": "Is it worth training networks that find the bound sites of {factors} factors in DNA, instead "
+            "of going on as now?",
         },
-        "unnamed": "bound",
+        "example": "“{track}” was measured.",
         "numbers": "Three numbers",
         "accuracy": "Accuracy: pairs of a bound and another site ranked right",
         "expected": "Accuracy expected, not measured",
@@ -112,6 +112,10 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "against": "Against doing nothing",
         "next": "The next step",
         "appendix": "Appendix",
+        "accuracies": "Accuracy beside simple methods, and by kind of site",
+        "accuracies_note": "AUROC on sequences that training never saw: how often a bound one is ranked above another.",
+        "method": "Method, or kind of site",
+        "against_kind": "Network against {kind}",
         "risks": "Risks found",
         "turns": "What would change the answer",
         "machines_of": "Time and money of each job",
@@ -177,7 +181,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "joules": "Energy",
         "kwh": "{value} kWh",
         "runner_up": "Runner-up",
-        "because": "Why",
+        "because": "Why this",
         "front": "Time against money",
         "front_note": "Each dot is a way to do it. No other way is both faster and cheaper than those on the line; the "
         "advised one has a ring. Numbers are those of the table below.",
@@ -185,8 +189,9 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "front_title": "Time against money of {num} ways to do the job; advised: {machine}, {seconds}, {money}",
         "platforms": {"cpu": "CPU", "cuda": "GPU", "tpu": "TPU"},
         "options": "Ways to do it",
-        "options_note": "Those that no other way beats in time, money and energy, for each job.",
-        "all_options": "All {num} ways",
+        "options_note": "Those that no other way beats in both time and money, the advised one, and the one with the "
+        "least energy; of many a choice.",
+        "all_options": "The {num} of {of} ways that no other one beats in time, money and energy; all are in plan.csv",
         "number": "No.",
         "batch": "Batch",
         "exchange": "Exchange",
@@ -202,7 +207,6 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "another machine becomes the best, it says so.",
         "tornado_axis": "Money, {currency}",
         "tornado_title": "Money of the advised machine by assumption: {values}",
-        "range": "{low} to {high}",
         "swing": "{low} to {high} times",
         "flips": "{low} to {high} times; turns at {at}",
         "stages": "In stages",
