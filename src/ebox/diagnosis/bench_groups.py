@@ -91,7 +91,7 @@ def _run(lab: Lab, place: Path, workers: int, examples: int, exchange: str, most
     parallel = lab.config.parallel.model_copy(update={"exchange": exchange})
     config = lab.config.model_copy(update={"parallel": parallel})
     runs = list(
-        start_trainings(lab.worker_arguments, lab.dataset, place, config, workers, examples, list_cores(), most)
+        start_trainings(lab.starters.training, lab.dataset, place, config, workers, examples, list_cores(), most)
     )
     finish_trainings(runs, lab.times.tick)
 

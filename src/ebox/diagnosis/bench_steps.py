@@ -27,7 +27,7 @@ from ebox.training.inputs import TrainingInputs
 from ebox.training.state import TrainState, place_state
 from ebox.training.step import NUM_SIGNALS, RunChunk, StepPlan, build_run_chunk, make_plan
 
-# A measurement takes this long, and has at least so many dispatches after the first ones.
+# The least time of a measurement, and its least dispatches after the first ones.
 SECONDS, DISPATCHES, WARM_UP, MOST_DISPATCHES = 2.0, 5, 2, 20_000
 # A dispatch of a slow device holds fewer steps while it is measured, so that there are several dispatches.
 DISPATCH_SECONDS = 0.3
@@ -155,7 +155,7 @@ def measure_step(data: Dataset, config: Config, way: Way, reader: Reader | None,
 
 
 def choose_chunk(most: int, batch_size: int, rate: float | None) -> int:
-    """Steps of a dispatch: those of the settings, or so few that it takes a third of a second."""
+    """Steps of a dispatch: those of the settings, or fewer where they would take longer than a third of a second."""
     return most if rate is None else max(1, min(most, round(DISPATCH_SECONDS * rate / batch_size)))
 
 

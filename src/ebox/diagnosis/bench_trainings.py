@@ -17,7 +17,7 @@ from ebox.storage import run_folder
 from ebox.storage.publishing import read_json
 from ebox.workers.contract import TrainTask
 
-# A training is validated at least so often, to tell when it reached an AUROC.
+# The least validations of a training, to tell when it reached an AUROC.
 VALIDATIONS = 12
 
 
@@ -25,10 +25,9 @@ def train_whole(lab: Lab, seeds: int | None) -> None:
     """Train with the settings and as many seeds as are wanted, or as five minutes allow."""
     known = {one["seed"] for one in lab.work.facts.get("learning", [])}
     each = expect_training(lab)
-    if seeds is None:
-        wanted = count_seeds(each, lab.times.spent) if not known else 0
-    else:
-        wanted = seeds
+    # Those that are measured already are enough unless a number is asked for.
+    fitting = 0 if known else count_seeds(each, lab.times.spent)
+    wanted = fitting if seeds is None else seeds
     left = [seed for seed in range(lab.config.train.seed, lab.config.train.seed + wanted) if seed not in known]
     lab.times.expect((), learning=each * len(left))
     for number, seed in enumerate(left):
@@ -77,7 +76,7 @@ def _train(lab: Lab, seed: int, reach: Any) -> Learning:
             reach(message["entry"]["step"] / message["num_steps"])
 
     began = time.time()
-    seconds = run_process(lab.worker_arguments(task), make_environment(None), lab.log, take, lab.times.tick)
+    seconds = run_process(lab.starters.training(task), make_environment(None), lab.log, take, lab.times.tick)
     learning = read_learning(place, began, seconds, seed, lab.work.facts["subject"]["num_train"])
     shutil.rmtree(place)
     return learning
@@ -124,7 +123,7 @@ def train_parts(lab: Lab) -> None:
     # Rounding up by class makes a part a little larger.
     left = [share for share in SHARES if not any(abs(count - share * whole) <= 2 for count in known)]
     times = {share: expect_training(lab, share) for share in left}
-    lab.times.expect((), curve=sum(times.values()))
+    lab.times.expect((), curve=float(sum(times.values())))
     done = 0.0
     for share in left:
 

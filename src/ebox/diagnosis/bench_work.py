@@ -1,4 +1,4 @@
-"""What a bench has measured so far: the facts of a profile that is not whole yet, kept in a file beside it."""
+"""What a bench has measured: the facts of a profile that is not whole yet, kept in a file beside it."""
 
 from __future__ import annotations
 
@@ -78,6 +78,12 @@ class Work:
     @classmethod
     def open(cls, out: Path, identity: Identity, *, resume: bool, overwrite: bool) -> Work:
         """Begin, or go on with what an interrupted or a finished bench has measured.
+
+        Args:
+            out: The file of the profile.
+            identity: What is measured now.
+            resume: Whether to go on.
+            overwrite: Whether to replace what stands there.
 
         Raises:
             InputError: something stands there that was not to be replaced, or that was measured with other settings.

@@ -16,6 +16,7 @@ from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from ebox.diagnosis.bench import Wishes
+    from ebox.diagnosis.bench_probe import Request
     from ebox.planning.comparison import ComparisonResult
     from ebox.planning.profiles import Learning, Profile, Spread, Step
     from ebox.settings.reading import Config
@@ -102,11 +103,12 @@ def bench(
             remedy="ebox bench DATASET --out FILE measures; ebox bench --compare A.json --compare B.json compares",
         )
     from ebox.diagnosis.bench import measure_profile
+    from ebox.diagnosis.bench_lab import Starters
 
     wishes = _read_wishes(only, seeds, curve=curve, noise=noise)
     check_output(out, overwrite=overwrite or resume)
     profile = measure_profile(
-        worker_arguments,
+        Starters(worker_arguments, probe_arguments),
         Path(dataset),
         settings,
         Path(out),
@@ -118,6 +120,11 @@ def bench(
         on_stage=on_stage,
     )
     return BenchResult(profile, Path(out))
+
+
+def probe_arguments(request: Request) -> list[str]:
+    """The arguments to `python` that start a process that measures."""
+    return ["-m", "ebox.verbs.bench_worker", request.write()]
 
 
 def _check_unused(given: Mapping[str, object], problem: str) -> None:
