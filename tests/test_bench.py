@@ -207,7 +207,7 @@ def test_a_finished_profile_can_be_added_to(tmp_path: Path):
     work = Work.open(out, IDENTITY, resume=True, overwrite=False)
     assert work.steps() == list(whole.steps)
     assert work.finish("here") == whole
-    with pytest.raises(InputError, match="train.epochs") as found:
+    with pytest.raises(InputError, match=r"train\.epochs") as found:
         Work.open(out, Identity.of(make_config({"train": {"epochs": 3}}), "d" * 64), resume=True, overwrite=False)
     assert found.value.file == str(out)
 

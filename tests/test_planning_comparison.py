@@ -194,7 +194,7 @@ def test_other_subjects_are_refused_and_named(tmp_path: Path):
 
 @pytest.mark.parametrize("text", ["3.5", "H200-SXM", "H200-SXM=", "H200-SXM=free", "H200-SXM=0", "here=nan", "here=-1"])
 def test_what_is_no_price_is_refused(text: str):
-    with pytest.raises(InputError, match="write, for example, H200-SXM=3.50"):
+    with pytest.raises(InputError, match=r"write, for example, H200-SXM=3\.50"):
         read_dollars([text])
 
 
