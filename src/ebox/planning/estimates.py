@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -36,6 +37,6 @@ class Estimate:
         """The estimate in another unit; the factor is not negative."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
-    def facts(self) -> dict[str, float]:
-        """The three numbers, as facts on disk hold them."""
-        return asdict(self)
+    def facts(self) -> dict[str, float | None]:
+        """The three numbers, as facts on disk hold them; None: without limit, as JSON has no infinity."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
