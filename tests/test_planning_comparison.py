@@ -185,6 +185,14 @@ def test_a_profile_is_read_as_it_was_written_and_shown(tmp_path: Path):
     assert f"profile: {path}" in text
 
 
+def test_the_time_to_what_all_seeds_reach_is_told(tmp_path: Path):
+    learning = make_learning(0, 120.0, 0.9, 0.95), make_learning(1, 140.0, 0.951, 0.96)
+    path = write(tmp_path, "here", learning=learning)
+    assert "validation AUROC 0.95 after 95 s (70 to 120) in all 2 trainings" in describe(
+        BenchResult(read_profile(path), path)
+    )
+
+
 def test_other_subjects_are_refused_and_named(tmp_path: Path):
     one = write(tmp_path, "here")
     other = write(tmp_path, "there", subject={"dataset": "e" * 64, "num_train": 77})

@@ -29,7 +29,7 @@ DEFAULT_PARTS = ("start", "steps", "exchange", "ceilings", "learning")
 PARTS = (*DEFAULT_PARTS, "curve", "noise")
 # Without them there is no profile.
 NEEDED = ("start", "steps")
-CACHED_STARTS = 2
+CACHED_STARTS = 1
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ its end. It tells each result when it is ready.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -94,7 +95,8 @@ def measure_start(probe: Probe) -> None:
     validate = probe.make_validate(data, config, make_mesh(list(prepared.mesh.devices.flat)))
     start = time.time() - request.began
     dispatches = _time_first_dispatches(prepared)
-    validations = [_time(lambda: validate(prepared.inputs.fresh)) for _ in range(1 + REPEATS)]
+    repeats = REPEATS if request.facts["whole"] else 1
+    validations = [_time(lambda: validate(prepared.inputs.fresh)) for _ in range(1 + repeats)]
     compiled = sum(first - min(others) for first, *others in (dispatches, validations))
     facts: dict[str, Any] = {"start": start, "compile": max(0.0, compiled), "validation": validations[1:]}
     if request.facts["whole"]:
@@ -209,14 +211,14 @@ def _measure_idle(reader: Reader | None) -> dict[str, Any]:
 
 def _find_reader(config: Config) -> Reader | None:
     """What tells the energy of the devices that these settings choose."""
-    import os
-
     from ebox.diagnosis.power import find_reader
     from ebox.mesh.devices import find_devices
     from ebox.workers.local_crew import list_gpus
 
     devices = find_devices(config.parallel)
-    return find_reader(devices[0].platform, list_gpus(os.environ)[: len(devices)])
+    # NVIDIA's library counts those that it sees from 0, whatever their files are called.
+    named = list_gpus(os.environ) if "CUDA_VISIBLE_DEVICES" in os.environ else map(str, range(len(devices)))
+    return find_reader(devices[0].platform, list(named)[: len(devices)])
 
 
 def measure_ways(probe: Probe) -> None:

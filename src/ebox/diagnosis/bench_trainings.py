@@ -22,12 +22,21 @@ VALIDATIONS = 12
 
 
 def train_whole(lab: Lab, seeds: int | None) -> None:
-    """Train with the settings and as many seeds as are wanted, or as five minutes allow."""
+    """Train with the settings and as many seeds as are wanted, or as five minutes allow.
+
+    Args:
+        lab: The bench.
+        seeds: Number of trainings, those that are measured already included; None: as many as five minutes allow when
+            the bench begins, and no more than are there in a profile that is whole.
+    """
     known = {one["seed"] for one in lab.work.facts.get("learning", [])}
     each = expect_training(lab)
-    # Those that are measured already are enough unless a number is asked for.
-    fitting = 0 if known else count_seeds(each, lab.times.spent)
-    wanted = fitting if seeds is None else seeds
+    wanted = seeds
+    if wanted is None:
+        # An interrupted bench goes on to the number that it began with.
+        fitting = 0 if known else count_seeds(each, lab.times.spent)
+        wanted = int(lab.work.facts.get("num_seeds", fitting))
+    lab.work.keep(num_seeds=wanted)
     left = [seed for seed in range(lab.config.train.seed, lab.config.train.seed + wanted) if seed not in known]
     lab.times.expect((), learning=each * len(left))
     for number, seed in enumerate(left):

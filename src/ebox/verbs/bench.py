@@ -27,7 +27,7 @@ VERB = Verb(
     settings=("parallel.platform",),
     epilog="""\
 The parts of --only, and their time on two quiet cores with the default network and 43,000 examples:
-  start     0:40  start-up, compilation (empty cache, and from it), validation, checkpoint; always measured
+  start     0:30  start-up, compilation (empty cache, and from it), validation, checkpoint; always measured
   steps     0:35  a step of one worker over batches and precisions, input, memory, power; always measured
   exchange  1:00  groups of workers on this processor, or its other devices, exact and compressed
   ceilings  0:08  matrix products, memory, empty dispatches
@@ -219,6 +219,8 @@ def describe_profile(profile: Profile) -> str:
             f"{profile.ceilings.launch_seconds * 1e6:,.0f} µs an empty dispatch"
         )
     lines += [_describe_training(training) for training in (*profile.learning, *profile.data_curve)]
+    if len(profile.learning) > 1:
+        lines.append(_describe_target(profile))
     if profile.noise_scale is not None:
         noise = profile.noise_scale
         lines.append(f"gradient noise scale: {noise.batch_size:,.0f} ({noise.low:,.0f} to {noise.high:,.0f}) examples")
@@ -252,6 +254,20 @@ def _describe_training(training: Learning) -> str:
         f"training with seed {training.seed} on {training.num_examples:,} examples: {training.num_steps:,} steps of "
         f"{training.batch_size:,} in {training.seconds:.0f} s, "
         f"validation AUROC {best.auroc:.4f} after {best.seconds:.0f} s"
+    )
+
+
+def _describe_target(profile: Profile) -> str:
+    """The time to what all trainings reach."""
+    from ebox.planning.comparison import find_target, time_to
+    from ebox.planning.profiles import Spread
+
+    target = find_target([profile])
+    seconds = [time_to(training, target) for training in profile.learning]
+    found = Spread.of([one for one in seconds if one is not None])
+    return (
+        f"validation AUROC {target:g} after {found.median:.0f} s ({found.low:.0f} to {found.high:.0f}) in all {found.n} "
+        "trainings"
     )
 
 
