@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 import ebox
 from ebox.errors import InputError
-from ebox.planning.comparison import compare_profiles, find_target, profiles_differ
+from ebox.planning.comparison import Price, compare_profiles, find_price, find_target, profiles_differ
+from ebox.planning.prices import Offer, read_prices
 from ebox.planning.profiles import (
     Device,
     Energy,
@@ -22,8 +24,8 @@ from ebox.planning.profiles import (
     read_profile,
     write_profile,
 )
-from ebox.planning.recognition import find_hardware
-from ebox.verbs.bench import BenchResult, describe, describe_comparison, read_dollars
+from ebox.planning.recognition import KINDS, find_hardware
+from ebox.verbs.bench import BenchResult, describe, describe_comparison, read_amounts
 
 
 def spread(*values: float) -> Spread:
@@ -124,15 +126,39 @@ def test_throughput_is_that_of_the_faster_precision_by_dollar_and_joule():
     (fast,) = there.throughput
     assert (fast.precision, fast.sequences_per_second) == ("bfloat16", pytest.approx(64_000))
     assert fast.joules_an_example == pytest.approx(400 / 64_000)
-    assert fast.examples_a_dollar == pytest.approx(64_000 * 1000)
+    assert fast.examples_for_one == pytest.approx(64_000 * 1000)
     assert here.throughput[0].joules_an_example is None
-    assert here.throughput[0].examples_a_dollar is None
+    assert here.throughput[0].examples_for_one is None
 
 
 def test_a_price_of_a_profile_goes_before_that_of_its_hardware():
     profiles = [make_profile("there", "cuda"), make_profile("other", "cuda")]
     found = compare_profiles(profiles, {"H200-SXM": 3.6, "other": 1.0}).profiles
-    assert [one.dollars_an_hour for one in found] == [3.6, 1.0]
+    assert [one.price for one in found] == [Price(3.6), Price(1.0)]
+
+
+def make_offer(id: str, on_demand: float, **more: Any) -> Offer:
+    facts = {"provider": "any", "hardware": "H200-SXM", "max_devices": 8, "source": "a page", **more}
+    return Offer(id=id, on_demand=on_demand, **facts)
+
+
+def test_other_prices_are_those_of_the_cheapest_offer_with_its_host():
+    offers = (
+        make_offer("bare", 2.0, host_per_hour=0.5),
+        make_offer("whole", 2.4, date="2026-10"),
+        make_offer("ahead", 1.0, reserved=True),
+        make_offer("few", 0.5, max_devices=1),
+        make_offer("other", 0.1, hardware="L4"),
+    )
+    book = replace(read_prices(), offers=offers)
+    two, one = (make_profile("there", "cuda", device={"count": count}) for count in (2, 1))
+    assert find_price(two, {}, book) == Price(2.4, "whole", "2026-10")
+    assert find_price(one, {}, book) == Price(0.5, "few", None)
+    assert find_price(make_profile(), {}, book) is None
+
+
+def test_every_device_that_is_known_has_its_row_in_the_table_of_hardware():
+    assert set(KINDS.values()) <= set(read_prices().hardware)
 
 
 def test_efficiency_is_what_the_exchange_leaves_of_a_step():
@@ -151,7 +177,7 @@ def test_times_run_to_an_auroc_that_all_trainings_reach():
     assert (here.times.to_target_seconds.low, here.times.to_target_seconds.high) == (100.0, 120.0)
     assert here.times.training_seconds.median == 135.0
     assert there.times.to_target_seconds.median == pytest.approx(8.0)
-    assert there.times.dollars == pytest.approx(12.0 * 3.6 / 3600)
+    assert there.times.money == pytest.approx(12.0 * 3.6 / 3600)
 
 
 def test_without_trainings_in_all_profiles_there_are_no_times():
@@ -170,7 +196,7 @@ def test_files_of_profiles_are_compared_in_words(tmp_path: Path):
     gpu = write(tmp_path, "h200", platform="cuda", learning=(make_learning(0, 12.0, 0.9, 0.96),))
     text = describe(ebox.bench(compare=[cpu, gpu], price=["H200-SXM=3.6"]))
     assert "validation AUROC 0.95 after 120 s" in text
-    assert "$0.012" in text
+    assert "0.012 USD" in text
     assert "no price is known (--price)" in text
 
 
@@ -203,7 +229,7 @@ def test_other_subjects_are_refused_and_named(tmp_path: Path):
 @pytest.mark.parametrize("text", ["3.5", "H200-SXM", "H200-SXM=", "H200-SXM=free", "H200-SXM=0", "here=nan", "here=-1"])
 def test_what_is_no_price_is_refused(text: str):
     with pytest.raises(InputError, match=r"write, for example, H200-SXM=3\.50"):
-        read_dollars([text])
+        read_amounts([text])
 
 
 def test_prices_of_nothing_or_twice_are_refused(tmp_path: Path):

@@ -184,9 +184,7 @@ def test_intervals_of_learning_curves_hold_the_truth_as_often_as_they_say() -> N
         rate, floor, spread = rng.uniform(0.1, 1.0), rng.uniform(0.0, 0.9), rng.choice([0.01, 0.04])
         sizes = SIZES[: rng.integers(3, 5)]
         noise = np.exp(spread * rng.standard_normal(len(sizes)))
-        points = [
-            (size, 1.0 - (1.0 - plant_curve(size, rate, floor)) * n) for size, n in zip(sizes, noise, strict=True)
-        ]
+        points = [(size, 1.0 - (1.0 - plant_curve(size, rate, floor)) * n) for size, n in zip(sizes, noise, strict=True)]
         found = fit_learning_curve(points).predict(2 * SIZES[-1])
         within += found.low <= plant_curve(2 * SIZES[-1], rate, floor) <= found.high
     assert within / trials >= 0.9

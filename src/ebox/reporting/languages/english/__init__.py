@@ -23,6 +23,7 @@ from ebox.reporting.languages.english.names import (
     name_metric,
     quote_any,
 )
+from ebox.reporting.languages.english.prices import PRICES
 from ebox.reporting.languages.english.texts import TEXTS
 
 __all__ = [
@@ -45,7 +46,7 @@ __all__ = [
 CODE = "en"
 # A section may keep the sentences of its notes with its texts, under `notes`.
 _OF_SECTIONS = {code: sentence for texts in TEXTS.values() for code, sentence in texts.get("notes", {}).items()}
-NOTES: dict[str, Any] = {**DATA, **DOCTOR, **MEASURES, **LEARNED, **_OF_SECTIONS}
+NOTES: dict[str, Any] = {**DATA, **DOCTOR, **MEASURES, **LEARNED, **PRICES, **_OF_SECTIONS}
 
 
 def say(note: Mapping[str, Any] | str, code: str | None = None) -> str:
