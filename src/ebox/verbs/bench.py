@@ -175,7 +175,7 @@ def read_amounts(texts: Sequence[str]) -> dict[str, float]:
 
 def _compare(files: Sequence[Path], given: Mapping[str, float], prices: PathLike | None) -> ComparisonResult:
     from ebox.planning.comparison import check_alike, compare_profiles
-    from ebox.planning.prices import read_prices
+    from ebox.planning.prices import PriceNote, read_prices
     from ebox.planning.profiles import read_profile
 
     profiles = {str(file): read_profile(file) for file in files}
@@ -195,7 +195,10 @@ def _compare(files: Sequence[Path], given: Mapping[str, float], prices: PathLike
     book = read_prices(None if prices is None else Path(prices))
     result = compare_profiles(list(profiles.values()), given, book)
     used = {one.price.offer for one in result.profiles if one.price is not None and one.price.offer is not None}
-    return replace(result, remarks=book.remarks(datetime.now(UTC).date(), used) if used else ())
+    told = (PriceNote.OLD, PriceNote.UNDATED, PriceNote.HOSTS, PriceNote.TAXES_EXCLUDED, PriceNote.TAXES_INCLUDED)
+    remarks = book.remarks(datetime.now(UTC).date(), used) if used else ()
+    # A price by the hour says nothing of starts and interruptions, so what is assumed of them does not matter.
+    return replace(result, remarks=tuple(remark for remark in remarks if remark["code"] in told))
 
 
 def describe(result: BenchResult | ComparisonResult) -> str:
@@ -329,7 +332,7 @@ def describe_comparison(result: ComparisonResult) -> str:
             lines.append(
                 f"{one.name}: validation AUROC {result.target_auroc:g} after {times.to_target_seconds.median:.0f} s "
                 f"({times.to_target_seconds.low:.0f} to {times.to_target_seconds.high:.0f}, "
-                f"{times.to_target_seconds.n} trainings of batch {times.batch_size:,}), "
+                f"over {times.to_target_seconds.n} seeds with batches of {times.batch_size:,}), "
                 f"a whole training {times.training_seconds.median:.0f} s{money}"
             )
     return "\n".join(lines)
