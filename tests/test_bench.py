@@ -16,6 +16,7 @@ import pytest
 
 import ebox
 import processes
+from ebox.datasets.folder import open_dataset
 from ebox.diagnosis import bench as measuring
 from ebox.diagnosis import bench_trainings
 from ebox.diagnosis.bench import read_parts
@@ -34,14 +35,17 @@ from ebox.diagnosis.bench_plan import (
     has_bfloat16,
     interpolate,
 )
+from ebox.diagnosis.bench_probe import Request, measure
+from ebox.diagnosis.bench_steps import measure_step
 from ebox.diagnosis.bench_trainings import expect_training, read_learning, train_whole
 from ebox.diagnosis.bench_work import Identity, Work, find_work_file
 from ebox.diagnosis.parity import SETTINGS, make_dataset
 from ebox.errors import InputError
 from ebox.planning.profiles import Learning, Profile, read_profile, write_profile
 from ebox.progress import quiet
-from ebox.settings.reading import Config, make_config, write_config
+from ebox.settings.reading import Config, format_config, make_config, read_config, write_config
 from ebox.storage.stamps import BENCH, stamped
+from ebox.verbs.bench_worker import make_validate
 from test_planning_comparison import make_learning, make_profile, make_step
 
 
@@ -386,6 +390,27 @@ def test_every_fact_of_a_profile_is_in_the_page_of_formats():
 
 
 SMALL = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+
+
+@pytest.mark.slow
+def test_steps_of_devices_and_a_training_on_a_part_are_measured_in_this_process(tmp_path: Path):
+    config = read_config(overrides=[f"{key}={value}" for key, value in SETTINGS.items()])
+    place = make_dataset(tmp_path)
+    data = open_dataset(place)
+    both = measure_step(data, config, Way(2, 30, "float32", "int8"), None, rate=1.0)
+    assert both.step.messages >= 1
+    assert both.step.message_bytes > 0.0
+    assert both.flops is not None
+    assert both.step.input_seconds is not None
+    assert both.step.watts is None
+    told: list[dict[str, Any]] = []
+    request = Request("part", str(place), format_config(config), time.time(), {"share": 0.5})
+    measure(request, lambda kind, **facts: told.append({"kind": kind, **facts}), make_validate)
+    assert told[-1]["kind"] == "result"
+    found = Learning.model_validate(told[-1]["facts"])
+    assert (found.num_examples, found.num_steps) == (102, 35)
+    assert found.points[-1].step == 35
+    assert {message["kind"] for message in told} == {"entry", "result"}
 
 
 @pytest.mark.slow

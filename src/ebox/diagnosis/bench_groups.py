@@ -1,4 +1,4 @@
-"""The exchange between workers: on a processor real groups that share its cores, else the devices of one process.
+"""The exchange between workers: on a processor groups of processes that share its cores, else the devices of one.
 
 A worker of a group has a share of the cores. It is compared with a single training on such a share, while the same
 trainings run on all other shares, so that the machine is as busy: the difference is the exchange and the waiting for

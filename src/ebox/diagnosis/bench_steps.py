@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -73,10 +73,11 @@ class Prepared:
         chunks = iter_chunks(inputs.codes, inputs.targets, inputs.order, plans, self.chunk_steps, self.mesh)
         marks: list[float] = []
         recorder = Recorder(reader)
-        with closing(chunks):
+        with ExitStack() as stack:
+            stack.enter_context(closing(chunks))
             for number, (_, chunk) in enumerate(chunks):
                 if number == WARM_UP:
-                    recorder.__enter__()
+                    stack.enter_context(recorder)
                 state, metrics = self.dispatch(state, chunk)
                 if waiting is not None:
                     # As in the loop, the metrics of the dispatch before are fetched.
@@ -86,8 +87,7 @@ class Prepared:
                 measured = marks[WARM_UP:]
                 if len(measured) > DISPATCHES and measured[-1] - measured[0] >= seconds:
                     break
-        jax.block_until_ready(waiting)
-        recorder.__exit__(None, None, None)
+            jax.block_until_ready(waiting)
         return [float(one) / self.chunk_steps for one in np.diff(marks[WARM_UP:])], recorder
 
     def time_input(self) -> list[float]:
@@ -167,7 +167,7 @@ def _read_peak(mesh: Mesh, before: int = 0) -> int:
 
 
 def find_ceilings(platform: str) -> dict[str, Any]:
-    """What the first device does at best: products of matrices by precision, a copy, and an empty dispatch."""
+    """What the first device does at best: products of matrices by precision, a pass over memory, and a dispatch."""
     size, length = (2048, 2**26) if platform == "cpu" else (8192, 2**29)
     flops = {}
     for dtype, precision in ((jnp.float32, "highest"), (jnp.bfloat16, "default")):
@@ -177,7 +177,8 @@ def find_ceilings(platform: str) -> dict[str, Any]:
             flops[jnp.dtype(dtype).name] = 2 * size**3 / _least_seconds(product, matrix)
     vector = jnp.zeros((length,), jnp.float32)
     copied = _least_seconds(jax.jit(lambda one: one + 1.0), vector)
-    empty = _least_seconds(jax.jit(lambda one: one), jnp.zeros(()), repeats=200)
+    # A program that returns its argument would not be dispatched at all.
+    empty = _least_seconds(jax.jit(lambda one: one + 1.0), jnp.zeros(()), repeats=200)
     return {"flops": flops, "bytes_per_second": 2 * 4 * length / copied, "launch_seconds": empty}
 
 
