@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ebox.diagnosis.power import Reader
     from ebox.settings.reading import Config
 
-# Validations and checkpoints after the first one.
-REPEATS = 3
+# Validations after the first one, which compiles, and checkpoints.
+VALIDATIONS, CHECKPOINTS = 2, 3
 IDLE_SECONDS = 2.0
 
 
@@ -95,7 +95,7 @@ def measure_start(probe: Probe) -> None:
     validate = probe.make_validate(data, config, make_mesh(list(prepared.mesh.devices.flat)))
     start = time.time() - request.began
     dispatches = _time_first_dispatches(prepared)
-    repeats = REPEATS if request.facts["whole"] else 1
+    repeats = VALIDATIONS if request.facts["whole"] else 1
     validations = [_time(lambda: validate(prepared.inputs.fresh)) for _ in range(1 + repeats)]
     compiled = sum(first - min(others) for first, *others in (dispatches, validations))
     facts: dict[str, Any] = {"start": start, "compile": max(0.0, compiled), "validation": validations[1:]}
@@ -136,7 +136,7 @@ def _time_checkpoints(prepared: Prepared, data: Dataset, config: Config) -> dict
     layout, identity = Layout.of(prepared.mesh), RunIdentity.of(config, data.fingerprint)
     seconds, best = [], prepared.inputs.fresh
     with tempfile.TemporaryDirectory(prefix="ebox-bench-") as folder:
-        for number in range(REPEATS):
+        for number in range(CHECKPOINTS):
             began = time.perf_counter()
             place = save_checkpoint(Path(folder), host_arrays(state), best, Standing(number), layout, identity)
             seconds.append(time.perf_counter() - began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,10 @@ from ebox.diagnosis.bench_lab import Lab
 from ebox.diagnosis.bench_plan import SHARES, count_part_steps, count_seeds, interpolate
 from ebox.diagnosis.bench_process import make_environment, run_process
 from ebox.planning.profiles import Learning, Point
-from ebox.settings.reading import Config, format_config
+from ebox.settings.reading import format_config
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json
 from ebox.workers.contract import TrainTask
-
-# The least validations of a training, to tell when it reached an AUROC.
-VALIDATIONS = 12
 
 
 def train_whole(lab: Lab, seeds: int | None) -> None:
@@ -57,7 +54,7 @@ def expect_training(lab: Lab, share: float = 1.0) -> float:
         if one.workers == 1 and one.precision == lab.precision
     ]
     once = facts["start_seconds"]["median"] + facts["compile_seconds"]["median"]
-    validations = VALIDATIONS * facts["validation_seconds"]["median"]
+    validations = lab.config.train.validations * facts["validation_seconds"]["median"]
     return once + validations + steps * interpolate(alone, lab.config.train.batch_size)
 
 
@@ -70,14 +67,10 @@ def _count_steps(lab: Lab) -> int:
     return max(1, round(train.epochs * -(-examples // train.batch_size)))
 
 
-def _with_validations(config: Config, **train: Any) -> Config:
-    changes = {"validations": max(VALIDATIONS, config.train.validations), **train}
-    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
-
-
-def _train(lab: Lab, seed: int, reach: Any) -> Learning:
+def _train(lab: Lab, seed: int, reach: Callable[[float], None]) -> Learning:
     """A whole training as `ebox train` makes it, compiled anew."""
-    config, place = _with_validations(lab.config, seed=seed), lab.folder / f"training-{seed}"
+    train = lab.config.train.model_copy(update={"seed": seed})
+    config, place = lab.config.model_copy(update={"train": train}), lab.folder / f"training-{seed}"
     task = TrainTask(str(lab.dataset.resolve()), str(place), format_config(config))
 
     def take(message: Mapping[str, Any]) -> None:
