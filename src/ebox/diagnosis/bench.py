@@ -148,7 +148,7 @@ def _measure(lab: Lab, wishes: Wishes, on_stage: OnStage) -> None:
 
 def _measure_start(lab: Lab) -> None:
     """Start-up and compilation with an empty cache and from the cache, and what happens beside the steps."""
-    if "start_seconds" in lab.work.facts:
+    if lab.work.facts.get("start_seconds") is not None:
         return
     found: list[dict[str, Any]] = []
     for number in range(1 + CACHED_STARTS):

@@ -286,5 +286,5 @@ def _take_times(profile: Profile, price: Price | None, target: float) -> Times:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = "unknown" if value is None else str(value)
     return text if len(text) <= 20 else f"{text[:12]}…"

@@ -6,6 +6,8 @@ several measurements. What could not be measured is None.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ebox.errors import InputError
+from ebox.settings.sections import ModelConfig
 from ebox.storage.stamps import BENCH, read_stamped, write_stamped
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -59,7 +62,7 @@ class Device(Part):
         memory_bytes: Of one device.
         driver: Version of the driver, if it has one.
         num_cores: Cores of the host that this process may use.
-        host_memory_bytes: Memory of the host.
+        host_memory_bytes: Memory of the host; None: not kept.
     """
 
     name: str
@@ -69,7 +72,7 @@ class Device(Part):
     memory_bytes: int | None
     driver: str | None
     num_cores: Count
-    host_memory_bytes: int
+    host_memory_bytes: int | None
 
 
 class Subject(Part):
@@ -77,12 +80,12 @@ class Subject(Part):
 
     Args:
         network: Fingerprint of the settings of the network.
-        dataset: Fingerprint of the dataset.
+        dataset: Fingerprint of the dataset; None: steps alone were timed, on sequences of this length.
         num_parameters: Trained numbers.
         length_bp: Length of a sequence.
         num_tracks: Outputs.
-        num_train: Examples of the train split.
-        examples_an_epoch: Examples that one epoch shows.
+        num_train: Examples of the train split; None without a dataset.
+        examples_an_epoch: Examples that one epoch shows; None without a dataset.
         flops_an_example: Operations of one example in a train step, by the compiled program or its text; None: unknown.
         bytes_an_example: Bytes that a step moves for one example, by the compiler.
         fixed_bytes: Bytes that a step moves whatever its batch: parameters and state of the optimiser.
@@ -90,12 +93,12 @@ class Subject(Part):
     """
 
     network: str
-    dataset: str
+    dataset: str | None
     num_parameters: Count
     length_bp: Count
     num_tracks: Count
-    num_train: Count
-    examples_an_epoch: Count
+    num_train: Count | None
+    examples_an_epoch: Count | None
     flops_an_example: Positive | None
     bytes_an_example: Positive | None
     fixed_bytes: NotNegative | None
@@ -113,7 +116,8 @@ class Step(Part):
         sync: As the setting `parallel.sync`.
         seconds: Of one step, all in.
         input_seconds: Of making and sending its examples, measured alone (it overlaps the compute).
-        exchange_seconds: Of its exchange, measured alone or as the difference to one worker; 0 with one.
+        exchange_seconds: Of its exchange, measured alone or as the difference to one worker with as many examples (on a
+            processor: with such a share of the cores); 0 with one.
         messages: Exchanges one after another in a step.
         message_bytes: Bytes that a worker brings to the exchanges of one step.
         steps_per_exchange: 1; more for local updates.
@@ -147,16 +151,16 @@ class Ceilings(Part):
     Args:
         flops: Operations a second of a large product of matrices, by precision.
         bytes_per_second: Of memory.
-        launch_seconds: The least time of a dispatched program that does nothing.
+        launch_seconds: The least time of a dispatched program that does nothing; None: not measured.
     """
 
     flops: dict[str, Positive]
     bytes_per_second: Positive
-    launch_seconds: NotNegative
+    launch_seconds: NotNegative | None
 
 
 class Point(Part):
-    """A validation during a training: after how many steps and seconds, and its AUROC."""
+    """A validation in a training: after how many steps, how many seconds from the start of the program, its AUROC."""
 
     step: Count
     seconds: NotNegative
@@ -229,8 +233,8 @@ class Profile(Part):
         network_link: What connects the workers: `none`, `host` (one machine), or a speed such as `10gbit`.
         subject: What was trained.
         settings: The settings of the training, as sections.
-        start_seconds: From starting the program to the first compilation.
-        compile_seconds: Of the train step, with an empty cache.
+        start_seconds: From starting the program to the first compilation; None here and below: not measured.
+        compile_seconds: Of the train step and the validation, with an empty cache.
         cached_compile_seconds: The same from the cache.
         validation_seconds: Of one validation.
         checkpoint_seconds: Of one checkpoint.
@@ -250,18 +254,24 @@ class Profile(Part):
     network_link: str
     subject: Subject
     settings: dict[str, Any]
-    start_seconds: Spread
-    compile_seconds: Spread
+    start_seconds: Spread | None
+    compile_seconds: Spread | None
     cached_compile_seconds: Spread | None
-    validation_seconds: Spread
-    checkpoint_seconds: Spread
-    checkpoint_bytes: Count
+    validation_seconds: Spread | None
+    checkpoint_seconds: Spread | None
+    checkpoint_bytes: Count | None
     steps: tuple[Step, ...] = Field(min_length=1)
     ceilings: Ceilings | None
     energy: Energy
     learning: tuple[Learning, ...] = ()
     data_curve: tuple[Learning, ...] = ()
     noise_scale: NoiseScale | None = None
+
+
+def fingerprint_network(model: ModelConfig) -> str:
+    """The fingerprint of the settings of a network."""
+    text = json.dumps(model.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_profile(profile: Profile, path: Path, *, overwrite: bool = False) -> None:

@@ -219,16 +219,15 @@ def describe_profile(profile: Profile) -> str:
         f"{profile.name}: {device.count} x {device.name}{known}, {device.num_cores} cores for this process; {power}",
         f"start-up {_seconds(profile.start_seconds)}, compilation {_seconds(profile.compile_seconds)}"
         f"{_from_cache(profile.cached_compile_seconds)}, validation {_seconds(profile.validation_seconds)}, "
-        f"checkpoint {_seconds(profile.checkpoint_seconds)} ({profile.checkpoint_bytes / 1e6:,.1f} MB)",
+        f"checkpoint {_seconds(profile.checkpoint_seconds)}{_megabytes(profile.checkpoint_bytes)}",
         " workers   batch  precision  exchange       a step (least to most)     sequences/s  exchange   input   memory",
         *(_describe_step(step) for step in profile.steps),
     ]
     if profile.ceilings is not None:
         flops = ", ".join(f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in profile.ceilings.flops.items())
-        lines.append(
-            f"at best: {flops}, {profile.ceilings.bytes_per_second / 1e9:,.1f} GB/s, "
-            f"{profile.ceilings.launch_seconds * 1e6:,.0f} µs an empty dispatch"
-        )
+        launch = profile.ceilings.launch_seconds
+        dispatch = "" if launch is None else f", {launch * 1e6:,.0f} µs an empty dispatch"
+        lines.append(f"at best: {flops}, {profile.ceilings.bytes_per_second / 1e9:,.1f} GB/s{dispatch}")
     lines += [_describe_training(training) for training in (*profile.learning, *profile.data_curve)]
     if len(profile.learning) > 1:
         lines.append(_describe_target(profile))
@@ -242,8 +241,12 @@ def _from_cache(cached: Spread | None) -> str:
     return "" if cached is None else f" (from the cache {_seconds(cached)})"
 
 
-def _seconds(spread: Spread) -> str:
-    return f"{spread.median:.2f} s"
+def _seconds(spread: Spread | None) -> str:
+    return "not measured" if spread is None else f"{spread.median:.2f} s"
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f" ({size / 1e6:,.1f} MB)"
 
 
 def _describe_step(step: Step) -> str:
