@@ -25,26 +25,24 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import least_squares
 
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import Dataset, open_dataset
 from ebox.datasets.sources import DatasetSources
 from ebox.evaluation.validation import ValidationSplit
 from ebox.mesh.devices import find_devices, make_mesh
-from ebox.planning.noise_scale import NoisePoint, average_noise, measure_points
-from ebox.planning.steps_to_target import Reading, fit_steps
+from ebox.planning.noise_scale import NoisePoint, measure_points
 from ebox.settings.reading import Config, make_config
 from ebox.training.batches import iter_chunks, iter_plans
 from ebox.training.inputs import TrainingInputs
 from ebox.training.state import place_state
 from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
-from machine import describe_machine, find_data, keep
+from machine import describe_machine, find_data
 
 # Steps of the trainings of each batch, about the target.
-LENGTHS = {32: (400, 600, 900), 96: (160, 240, 360), 320: (80, 120, 180), 1024: (50, 75, 110)}
+LENGTHS = {32: (300, 450), 96: (130, 195), 320: (47, 70), 1024: (35, 50)}
 RATE, RATE_BATCH = 8e-3, 32
-VALIDATIONS = 4
+VALIDATIONS = 1
 EXAMPLES_A_DISPATCH = 2048
 # The batch at which the noise scale is measured.
 NOISE_BATCH = 96
@@ -90,14 +88,14 @@ def prepare(data: Dataset, settings: Config) -> Callable[[Config], list[tuple[in
 def train_all(data: Dataset, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All trainings, those that are missing made now."""
     found = []
-    for batch in options.batches:
-        ready = cache(lambda batch=batch: prepare(data, make_settings(options, batch, max(LENGTHS[batch]), 0)))
-        for seed in options.seeds:
+    ready = cache(lambda batch: prepare(data, make_settings(options, batch, max(LENGTHS[batch]), 0)))
+    for seed in options.seeds:
+        for batch in options.batches:
             for steps in LENGTHS[batch]:
                 path = folder / f"{options.architecture}{options.filters}-{batch}-{steps}-{seed}.json"
                 if not path.exists():
                     began, config = time.process_time(), make_settings(options, batch, steps, seed)
-                    facts = {"batch_size": batch, "num_steps": steps, "seed": seed, "points": ready()(config)}
+                    facts = {"batch_size": batch, "num_steps": steps, "seed": seed, "points": ready(batch)(config)}
                     path.write_text(json.dumps({**facts, "cpu_seconds": time.process_time() - began}))
                 found.append(json.loads(path.read_text()))
                 print(path.stem, [round(auroc, 4) for _, auroc in found[-1]["points"]], flush=True)
@@ -111,7 +109,9 @@ def measure_noise(data: Dataset, folder: Path, options: argparse.Namespace) -> l
         path = folder / f"noise-{options.architecture}{options.filters}-{seed}.json"
         if not path.exists():
             config = make_settings(options, NOISE_BATCH, LENGTHS[NOISE_BATCH][1], seed)
-            path.write_text(json.dumps([asdict(one) for one in measure_points(TrainingInputs.of(data, config), config)]))
+            path.write_text(
+                json.dumps([asdict(one) for one in measure_points(TrainingInputs.of(data, config), config)])
+            )
         found += [NoisePoint(**one) for one in json.loads(path.read_text())]
     return found
 
@@ -122,3 +122,25 @@ def cross(trainings: Sequence[dict[str, Any]], target: float) -> float:
     errors = np.log([1.0 - one["points"][-1][1] for one in trainings])
     slope, level = np.polyfit(steps, errors, 1)
     return float(np.exp((np.log(1.0 - target) - level) / slope))
+
+
+def main() -> None:
+    """Train, measure the noise, compare, print, keep."""
+    parser = argparse.ArgumentParser(description="Steps to a validation AUROC by batch")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2, 3])
+    parser.add_argument("--batches", type=lambda text: [int(part) for part in text.split(",")], default=list(LENGTHS))
+    parser.add_argument("--architecture", default="motif")
+    parser.add_argument("--filters", type=int, default=64)
+    parser.add_argument("--target", type=float, default=0.91)
+    options = parser.parse_args()
+    print(describe_machine(), flush=True)
+    options.folder.mkdir(exist_ok=True)
+    data = open_data(options.folder)
+    trainings = train_all(data, options.folder, options)
+    if options.batches != list(LENGTHS):
+        return
+
+
+if __name__ == "__main__":
+    main()

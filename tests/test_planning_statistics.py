@@ -27,16 +27,16 @@ def error_after(progress: float, rate: float = RATE) -> float:
 def plant_readings(batches: dict[int, tuple[float, ...]], spread: float = 0.03, seeds: int = 3) -> list[Reading]:
     """Ends of trainings with these lengths, in steps without noise, for each batch."""
     rng = np.random.default_rng(5)
+    trainings = [(batch, length) for batch, lengths in batches.items() for length in lengths for _ in range(seeds)]
     return [
         Reading(
             round(length * (1.0 + NOISE / batch)),
             1.0,
             batch,
             1.0 - error_after(length) * math.exp(spread * rng.standard_normal()),
+            number,
         )
-        for batch, lengths in batches.items()
-        for length in lengths
-        for _ in range(seeds)
+        for number, (batch, length) in enumerate(trainings)
     ]
 
 
@@ -151,7 +151,7 @@ def test_every_way_to_exchange_has_its_factor() -> None:
     assert set(get_args(fields["sync"].annotation)) == set(SYNC_STEPS)
 
 
-def test_only_validations_of_the_second_half_say_how_a_training_learns() -> None:
+def test_validations_while_the_rate_rises_say_nothing_of_how_a_training_learns() -> None:
     points = tuple(Point(step=step, seconds=step, auroc=0.9) for step in (25, 50, 75, 100))
     training = Learning(seed=0, batch_size=64, num_examples=6400, num_steps=100, seconds=100.0, points=points)
     assert [(one.step, one.share) for one in take_readings([training])] == [(50, 0.5), (75, 0.75), (100, 1.0)]
@@ -184,7 +184,9 @@ def test_intervals_of_learning_curves_hold_the_truth_as_often_as_they_say() -> N
         rate, floor, spread = rng.uniform(0.1, 1.0), rng.uniform(0.0, 0.9), rng.choice([0.01, 0.04])
         sizes = SIZES[: rng.integers(3, 5)]
         noise = np.exp(spread * rng.standard_normal(len(sizes)))
-        points = [(size, 1.0 - (1.0 - plant_curve(size, rate, floor)) * n) for size, n in zip(sizes, noise, strict=True)]
+        points = [
+            (size, 1.0 - (1.0 - plant_curve(size, rate, floor)) * n) for size, n in zip(sizes, noise, strict=True)
+        ]
         found = fit_learning_curve(points).predict(2 * SIZES[-1])
         within += found.low <= plant_curve(2 * SIZES[-1], rate, floor) <= found.high
     assert within / trials >= 0.9

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from ebox.datasets.folder import open_dataset
 from ebox.errors import InputError
 from ebox.mesh.devices import DATA_AXIS, find_devices, make_mesh
+from ebox.models.network import Network
 from ebox.planning.estimates import Estimate
 from ebox.planning.profiles import NoiseScale
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import Config
-from ebox.training.batches import ChunkPlan, Shares, iter_chunks, iter_plans, make_chunk, put_chunk
+from ebox.training.batches import Chunk, ChunkPlan, Shares, iter_chunks, iter_plans, make_chunk, put_chunk
 from ebox.training.gradients import Batch, share_of_gradient
 from ebox.training.inputs import TrainingInputs
-from ebox.training.state import TrainState, place_state
-from ebox.training.step import NUM_SIGNALS, StepPlan, build_run_chunk, make_plan
+from ebox.training.state import Hyperparameters, TrainState, place_state
+from ebox.training.step import NUM_SIGNALS, StepPlan, build_run_chunk, compiler_options, make_plan
 
-# Batches whose gradients are compared at one step, and steps of a training at which that is done.
-NUM_BATCHES, NUM_POINTS = 16, 24
+# Steps of a training at which gradients are compared, and of how many examples and batches there.
+NUM_POINTS, EXAMPLES_A_POINT = 24, 2048
+FEWEST_BATCHES, MOST_BATCHES = 8, 32
+EPSILON = 1e-8
 NUM_DRAWS = 2000
 
 
@@ -47,7 +50,9 @@ class NoisePoint:
     noise: float
 
     @staticmethod
-    def of_sums(step: int, square_of_sum: float, sum_of_squares: float, batch_size: int, num_batches: int) -> NoisePoint:
+    def of_sums(
+        step: int, square_of_sum: float, sum_of_squares: float, batch_size: int, num_batches: int
+    ) -> NoisePoint:
         """From squared norms of gradients that are means over a batch (equations A.2 and A.3 of the paper).
 
         Args:
@@ -115,9 +120,15 @@ def measure_points(inputs: TrainingInputs, config: Config, *, progress: Progress
     measure = Comparison(inputs, config, mesh)
     plans = list(iter_plans(0, stops[-1], chunk_steps, frozenset(stops)))
     state = place_state(plan.schedule.start(inputs.fresh), mesh)
-    signals, found = jnp.zeros((mesh.size, NUM_SIGNALS)), []
+    signals = jnp.zeros((mesh.size, NUM_SIGNALS))
+    found: list[NoisePoint] = []
     for chunk_plan, chunk in iter_chunks(
-        inputs.codes, inputs.targets, inputs.order, plans, chunk_steps, mesh,
+        inputs.codes,
+        inputs.targets,
+        inputs.order,
+        plans,
+        chunk_steps,
+        mesh,
         device_batch_size=config.train.device_batch_size,
     ):
         count = jnp.asarray(chunk_plan.count, jnp.int32)
@@ -133,46 +144,71 @@ class Comparison:
 
     def __init__(self, inputs: TrainingInputs, config: Config, mesh: Mesh) -> None:
         """The batches are those of the settings, or smaller where an epoch holds fewer than are compared."""
-        train = config.train
-        size = max(1, min(train.batch_size, inputs.order.examples_per_epoch // NUM_BATCHES))
-        smaller = config.model_copy(update={"train": train.model_copy(update={"batch_size": size})})
-        self._inputs, self._mesh, self._size = inputs, mesh, size
+        train, epoch = config.train, inputs.order.examples_per_epoch
+        size = max(1, min(train.batch_size, epoch // FEWEST_BATCHES))
+        self.num_batches = max(FEWEST_BATCHES, min(MOST_BATCHES, EXAMPLES_A_POINT // size, epoch // size))
+        self.batch_size, self._inputs, self._mesh = size, inputs, mesh
         # Other batches than those that the training sees at these steps.
         self._order = replace(inputs.order, batch_size=size, seed=inputs.order.seed + 1)
-        self._shares = Shares(size, 1, train.device_batch_size)
-        self._sums = _build_sums(mesh, make_plan(smaller, mesh))
+        self._shares = Shares(size, mesh.size, train.device_batch_size)
+        of_size = config.model_copy(update={"train": train.model_copy(update={"batch_size": size})})
+        self._square = _build_squares(mesh, make_plan(of_size, mesh), self.num_batches)
 
-    def __call__(self, step: int, state: TrainState, number: int) -> Any:
-        """Compare the first batches of an epoch of their own."""
-        plan = ChunkPlan(number * self._order.steps_per_epoch, NUM_BATCHES)
-        chunk = make_chunk(self._inputs.codes, self._inputs.targets, self._order, plan, NUM_BATCHES, self._shares)
-        sums = self._sums(state, put_chunk(chunk, self._mesh), jnp.asarray(plan.first, jnp.int32), self._inputs.hyper)
-        return [NoisePoint.of_sums(step, float(a), float(b), self._size, NUM_BATCHES) for a, b in zip(*map(np.asarray, sums))]
+    def __call__(self, step: int, state: TrainState, number: int) -> NoisePoint:
+        """Compare whole batches of an epoch of their own.
+
+        Args:
+            step: Steps made before.
+            state: The training after them.
+            number: Of the comparison, another epoch for each.
+        """
+        inputs, plan = self._inputs, ChunkPlan(number * self._order.steps_per_epoch, self.num_batches)
+        chunk = make_chunk(inputs.codes, inputs.targets, self._order, plan, self.num_batches, self._shares)
+        first = jnp.asarray(plan.first, jnp.int32)
+        square_of_sum, sum_of_squares = self._square(state, put_chunk(chunk, self._mesh), first, inputs.hyper)
+        return NoisePoint.of_sums(step, float(square_of_sum), float(sum_of_squares), self.batch_size, self.num_batches)
 
 
-def _build_sums(mesh: Mesh, plan: StepPlan) -> Callable[..., tuple[Any, Any]]:
-    everywhere = PartitionSpec()
+def _build_squares(mesh: Mesh, plan: StepPlan, num_batches: int) -> Callable[..., tuple[Array, Array]]:
+    """Compile the squared norms of the sum of the gradients of all batches, and the sum of those of each."""
 
-    def sums(state, chunk, first, hyper):
-        network = state.network
-        scale = state.optimiser[1].nu
-        def one(total, batch):
-            place, codes, targets, mask, known = batch
-            gradient = share_of_gradient(network, Batch(codes, targets, mask, known), first + place, hyper, plan.schedule.pass_plan).gradient
-            return jax.tree.map(jnp.add, total, gradient), squares(gradient)
-        def squares(g):
-            return jnp.stack([sum((x*x*(1/(jnp.sqrt(v)+1e-8))**p).sum() for x, v in zip(jax.tree.leaves(g), jax.tree.leaves(scale))) for p in (0,1,2)])
+    def compare(
+        core: TrainState, arrays: tuple[Any, ...], known: Any, first: Array, rates: Hyperparameters
+    ) -> tuple[Array, Array]:
+        scale = optax.tree.get(core.optimiser, "nu")
+
+        def one(total: Network, place: Array) -> tuple[Network, Array]:
+            batch = Batch(*(jax.lax.dynamic_index_in_dim(array, place, keepdims=False) for array in (*arrays, known)))
+            share = share_of_gradient(core.network, batch, first + place, rates, plan.schedule.pass_plan)
+            return jax.tree.map(jnp.add, total, share.gradient), square_norm(share.gradient, scale)
+
         with plan.precision():
-            zero = jax.tree.map(jnp.zeros_like, scale)
-            total, each = jax.lax.scan(one, zero, (jnp.arange(NUM_BATCHES), chunk.codes, chunk.targets, chunk.mask, chunk.known))
-        return squares(total), each.sum(0)
-    sharded=PartitionSpec(None, DATA_AXIS)
-    over = jax.shard_map(lambda core, codes, targets, mask, known, first, hyper: sums(core, _C(codes, targets, mask, known), first, hyper), mesh=mesh, in_specs=(everywhere, sharded, sharded, sharded, everywhere, everywhere, everywhere), out_specs=everywhere, check_vma=False)
-    return jax.jit(lambda state, chunk, first, hyper: over(state.with_carried(None), chunk.codes, chunk.targets, chunk.mask, chunk.known, first, hyper))
+            blank = jax.tree.map(jnp.zeros_like, scale)
+            total, squares = jax.lax.scan(one, blank, jnp.arange(num_batches))
+        return square_norm(total, scale), squares.sum()
 
-@dataclass
-class _C:
-    codes: Any
-    targets: Any
-    mask: Any
-    known: Any
+    everywhere, sharded = PartitionSpec(), PartitionSpec(None, DATA_AXIS)
+    on_device = jax.shard_map(
+        compare,
+        mesh=mesh,
+        in_specs=(everywhere, sharded, everywhere, everywhere, everywhere),
+        out_specs=everywhere,
+        check_vma=False,
+    )
+
+    def squares(state: TrainState, chunk: Chunk, first: Array, rates: Hyperparameters) -> tuple[Array, Array]:
+        arrays = (chunk.codes, chunk.targets, chunk.mask)
+        return on_device(state.with_carried(None), arrays, chunk.known, first, rates)
+
+    return jax.jit(squares, compiler_options=compiler_options(mesh))
+
+
+def square_norm(gradient: Network, scale: Network) -> Float[Array, ""]:
+    """The squared norm of a gradient as Adam sees it: each number over the root of its mean square.
+
+    Args:
+        gradient: Of the weights.
+        scale: Adam's moving mean of the squares of each.
+    """
+    parts = jax.tree.map(lambda values, squares: (values**2 / (jnp.sqrt(squares) + EPSILON)).sum(), gradient, scale)
+    return sum(jax.tree.leaves(parts), jnp.zeros(()))
