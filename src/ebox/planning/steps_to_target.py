@@ -45,10 +45,10 @@ NOISE_FACTOR, NOISE_SPREAD = 1.0, 0.4
 # What is supposed where no noise scale was measured: between a tenth and ten times of it.
 SUPPOSED_NOISE, SUPPOSED_NOISE_SPREAD = 1000.0, 1.2
 NUM_NOISES = 17
-# A validation in the middle is about as good as the end of a training of these steps, since the network that is validated
-# is a moving average: as that of its steps · (share of the steps)^power. On real TAL1 the powers lay between these: the
-# default network had 0.9529 in the middle of 12 epochs and 0.9535 after 6 of 6, and 0.9486 in the middle of 6 and 0.947
-# after 3 of 3 (three seeds).
+# A validation in the middle is about as good as the end of a training of these steps, since the network that is
+# validated is a moving average: as that of its steps · (share of the steps)^power. On real TAL1 the powers lay between
+# these: the default network had 0.9529 in the middle of 12 epochs and 0.9535 after 6 of 6, and 0.9486 in the middle of
+# 6 and 0.947 after 3 of 3 (three seeds).
 UNFINISHED_POWERS: Mapping[float, float] = MappingProxyType({-0.15: 0.25, 0.0: 0.5, 0.25: 0.25})
 # Earlier ones say more of the rise of the rate than of learning (0.9296 after 2 of 12 epochs, 0.9395 after 2 of 6).
 LEAST_SHARE = 1.0 / 3.0 - 1e-9
