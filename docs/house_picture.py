@@ -6,6 +6,7 @@ their neighbours, their distance from the least squares that keep them apart.
 
 from __future__ import annotations
 
+import random
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ APART, TURN_APART = 26, 18
 # As wide as the widest of the fonts (DejaVu Sans) lets them be.
 LETTERS_A_LINE = 36
 SWEEPS = 48
+# Orders of the floors from which the search for few crossings begins, the first that of FLOORS; and its rounds.
+STARTS, ROUNDS = 100, 6
 # How much a straight arrow matters, by how many of its two ends are turns (Gansner 1993); and the middle of the paper.
 STRAIGHT, CENTRED = (1.0, 2.0, 8.0), 0.03
 INK, SOFT, LINE, PAPER = "#1f2937", "#4b5563", "#64748b", "#ffffff"
@@ -73,11 +76,29 @@ def make_plan(edges: Sequence[tuple[str, str]]) -> Plan:
     for way in ways:
         for turn in way[1:-1]:
             floors[_height(turn)].append(turn)
-    plan = best = Plan(floors, ways)
-    for sweep in range(SWEEPS):
-        plan = Plan(_order(plan, upwards=sweep % 2 == 0), ways)
-        best = min(best, plan, key=Plan.count_crossings)
-    return best
+    draw = random.Random(0)
+    plans = []
+    for _ in range(STARTS):
+        plan = best = Plan([list(floor) for floor in floors], ways)
+        for sweep in range(ROUNDS):
+            plan = Plan(_order(plan, upwards=sweep % 2 == 0), ways)
+            best = min(best, plan, key=Plan.count_crossings)
+        plans.append(_switch(best))
+        for floor in floors:
+            draw.shuffle(floor)
+    return min(plans, key=Plan.count_crossings)
+
+
+def _switch(plan: Plan) -> Plan:
+    """Switch neighbours on a floor as long as that leaves fewer crossings."""
+    spots = [(height, spot) for height, floor in enumerate(plan.floors) for spot in range(len(floor) - 1)]
+    for height, spot in spots:
+        floors = [list(floor) for floor in plan.floors]
+        floor = floors[height]
+        floor[spot], floor[spot + 1] = floor[spot + 1], floor[spot]
+        if (other := Plan(floors, plan.ways)).count_crossings() < plan.count_crossings():
+            return _switch(other)
+    return plan
 
 
 def _lead(upper: str, lower: str) -> Iterator[Place]:

@@ -14,7 +14,21 @@ import pytest
 import processes
 from ebox.cli.app import list_verbs
 
-VERBS = ["build", "config", "demo", "doctor", "evaluate", "explain", "predict", "report", "run", "simulate", "train"]
+VERBS = [
+    "bench",
+    "build",
+    "config",
+    "demo",
+    "doctor",
+    "evaluate",
+    "explain",
+    "plan",
+    "predict",
+    "report",
+    "run",
+    "simulate",
+    "train",
+]
 
 
 def ebox(*arguments: str | Path, cwd: Path | None = None, ends: int = 0) -> processes.Started:

@@ -21,7 +21,7 @@ OPTIONAL = (
     "filters.json",
     "predictions.parquet",
 )
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "link", "br", "img", "input", "hr", "col"}
 
 
 class Tags(HTMLParser):

@@ -59,13 +59,16 @@ def test_another_format_or_version_is_refused_with_the_remedy(tmp_path: Path, fa
 def test_the_versions_of_the_formats_change_on_purpose_alone():
     found = {kind.name: kind.version for kind in vars(stamps).values() if isinstance(kind, Format)}
     assert found == {
+        "ebox-bench": 1,
         "ebox-checkpoint": 2,
         "ebox-dataset": 3,
+        "ebox-decision": 1,
         "ebox-evaluation": 3,
         "ebox-explanation": 3,
         "ebox-filters": 2,
         "ebox-model": 1,
         "ebox-parity": 1,
+        "ebox-plan": 1,
         "ebox-report": 3,
         "ebox-scaling": 1,
         "ebox-simulation": 2,

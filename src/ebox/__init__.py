@@ -1,7 +1,8 @@
 """Train convolutional networks on DNA to find where a transcription factor binds.
 
 The verbs of the command line are functions here: `simulate`, `build`, `train`, `evaluate`, `explain`, `predict`,
-`report`, `run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs nothing.
+`plan`, `report`, `run`, `doctor`, `bench`. Everything is loaded when it is first asked for, so that importing ebox
+costs nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from ebox.models.files import load_model
     from ebox.sequences.simulation import SimulationConfig, read_simulation_config
     from ebox.settings.reading import Config, read_config
+    from ebox.verbs.bench import bench
     from ebox.verbs.build import build
     from ebox.verbs.config import describe_config
     from ebox.verbs.demo import demo
     from ebox.verbs.doctor import doctor
     from ebox.verbs.evaluate import evaluate
     from ebox.verbs.explain import explain
+    from ebox.verbs.plan import plan
     from ebox.verbs.predict import predict
     from ebox.verbs.report import report
     from ebox.verbs.run import run
@@ -41,6 +44,8 @@ PLACES = {
     "predict": "ebox.verbs.predict",
     "explain": "ebox.verbs.explain",
     "doctor": "ebox.verbs.doctor",
+    "bench": "ebox.verbs.bench",
+    "plan": "ebox.verbs.plan",
     "report": "ebox.verbs.report",
     "simulate": "ebox.verbs.simulate",
     "describe_config": "ebox.verbs.config",
@@ -61,6 +66,7 @@ __all__ = [
     "DatasetSources",
     "InputError",
     "SimulationConfig",
+    "bench",
     "build",
     "demo",
     "describe_config",
@@ -69,6 +75,7 @@ __all__ = [
     "explain",
     "load_model",
     "open_dataset",
+    "plan",
     "predict",
     "read_config",
     "read_filters",

@@ -29,7 +29,7 @@ PLATFORM = "Platform | None"
 FILES = list[Path] | None
 REPEATED: Mapping[Any, Any] = {FILES: list[Path], list[str] | None: list[str]}
 # The name of an option's value in the help, where its type says too little.
-STAND_INS = {"--set": "KEY=VALUE", "--config": "FILE"}
+STAND_INS = {"--set": "KEY=VALUE", "--config": "FILE", "--price": "NAME=MONEY"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def _iter_parts(verb: Verb, parameters: Mapping[str, inspect.Parameter], texts: 
 def _make_option(verb: Verb, parameter: inspect.Parameter, text: str) -> Option:
     name, kind, default = parameter.name, _find_kind(str(parameter.annotation)), parameter.default
     if name in verb.arguments:
-        return Option(name, verb.arguments[name], kind, text, default, is_argument=True)
+        # Where none is given, a list is that of the function.
+        return Option(name, verb.arguments[name], kind, text, None if kind in REPEATED else default, is_argument=True)
     flag = verb.options.get(name, "--" + name.replace("_", "-"))
     if name in verb.needed:
         # The default in Python does not matter here.

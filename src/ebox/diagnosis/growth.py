@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -136,9 +136,9 @@ def measure_growth(
         for done, (workers, examples) in enumerate(cases):
             progress("measuring steps", done, len(cases))
             place = Path(temporary) / f"{workers}-{examples}"
-            runs = list(_start(worker_arguments, dataset, place, config, workers, examples, cores, most))
-            _finish(runs)
-            points.append(_read_point(place, workers, examples))
+            runs = list(start_trainings(worker_arguments, dataset, place, config, workers, examples, cores, most))
+            finish_trainings(runs)
+            points.append(read_point(place, workers, examples))
         environment = read_json(place / "0" / run_folder.ENVIRONMENT)
     progress("measuring steps", len(cases), len(cases))
     return follow_growth(points, config, link, environment)
@@ -190,7 +190,7 @@ def _check_measurable(config: Config) -> None:
         )
 
 
-def _start(
+def start_trainings(
     worker_arguments: WorkerArguments,
     dataset: Path,
     place: Path,
@@ -200,7 +200,18 @@ def _start(
     cores: Sequence[int],
     most: int,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start trainings of `workers` each, at once, on all of the cores."""
+    """Start short trainings of `workers` each, at once, so that all of the cores are busy.
+
+    Args:
+        worker_arguments: What starts a training in a separate process.
+        dataset: A dataset folder.
+        place: A folder to make, for a run folder of each training.
+        config: The settings of the training.
+        workers: Workers of each training.
+        examples: Examples of each worker in a step.
+        cores: The cores to use.
+        most: Into how many shares the cores are divided; a worker has one.
+    """
     place.mkdir()
     share = len(cores) // most
     train = {
@@ -229,11 +240,20 @@ def _start(
         )
 
 
-def _finish(runs: Sequence[subprocess.Popen[str]]) -> None:
+def finish_trainings(runs: Sequence[subprocess.Popen[str]], tick: Callable[[], None] = quiet) -> None:
+    """Wait until trainings have ended; where one failed, the others are ended.
+
+    Args:
+        runs: The trainings.
+        tick: Called twice a second.
+
+    Raises:
+        InputError: one failed; the message contains its errors.
+    """
     said = ""
     try:
         for run in runs:
-            said = run.communicate()[1]
+            said = _hear(run, tick)
             if run.returncode != 0:
                 raise InputError(
                     f"a training to measure failed: {said.strip()[-500:]}",
@@ -246,15 +266,30 @@ def _finish(runs: Sequence[subprocess.Popen[str]]) -> None:
                 run.wait()
 
 
-def _read_point(place: Path, workers: int, examples: int) -> ScalingPoint:
+def _hear(run: subprocess.Popen[str], tick: Callable[[], None]) -> str:
+    """Wait for the end of a training; the text of its errors."""
+    while True:
+        try:
+            return run.communicate(timeout=0.5)[1]
+        except subprocess.TimeoutExpired:
+            tick()
+
+
+def read_point(place: Path, workers: int, examples: int) -> ScalingPoint:
     """The mean over all trainings in a folder of the median step time, and what they exchanged."""
+    seconds = [median(each) for each in read_step_seconds(place, workers * examples)]
+    case = describe_case(read_json(place / "0" / run_folder.TRAINING)["communication"], workers, examples)
+    return ScalingPoint(case, sum(seconds) / len(seconds))
+
+
+def read_step_seconds(place: Path, batch_size: int) -> list[list[float]]:
+    """The seconds of a step at each log entry of all trainings in a folder, after the first entries."""
     seconds = []
     for run in sorted(path for path in place.iterdir() if path.is_dir()):
         entries = [json.loads(line) for line in (run / run_folder.METRICS).read_text().splitlines()]
         rates = [entry["sequences_per_second"] for entry in entries if entry["kind"] == "train"][SKIPPED_ENTRIES:]
-        seconds.append(median(workers * examples / rate for rate in rates))
-    case = describe_case(read_json(place / "0" / run_folder.TRAINING)["communication"], workers, examples)
-    return ScalingPoint(case, sum(seconds) / len(seconds))
+        seconds.append([batch_size / rate for rate in rates])
+    return seconds
 
 
 def describe_case(communication: Mapping[str, Any], workers: int, examples: int) -> StepCase:

@@ -132,13 +132,13 @@ def line_chart(
     # Room for the label of the axis and its longest number.
     left = max(52.0, 28.0 + FIGURE_WIDTH * max(len(label) for label in y.tick_labels))
     frame = Frame(left, top, right, height - 42.0, x, y)
-    parts = [_draw_axes(frame)]
+    parts = [draw_axes(frame)]
     if diagonal:
         (x0, y0), (x1, y1) = frame.at(0, 0), frame.at(1, 1)
         parts.append(f'<path class="reference" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>')
     parts += [_draw_line(frame, line) for line in reversed(lines)]
     parts.append(_draw_key(frame, lines, columns) if key else _label_ends(frame, lines))
-    return _wrap(name, title, height, parts)
+    return wrap_chart(name, title, height, parts)
 
 
 def interval_chart(name: str, rows: Sequence[IntervalRow], axis: ChartAxis, *, title: str) -> str:
@@ -153,18 +153,7 @@ def interval_chart(name: str, rows: Sequence[IntervalRow], axis: ChartAxis, *, t
     pitch, top = 46.0, 10.0
     height = top + pitch * len(rows) + 48.0
     frame = Frame(8.0, top, WIDTH - 10.0, top + pitch * len(rows), axis, unit_axis(""))
-    parts = ['<g class="axes">']
-    for tick, label in zip(axis.ticks, axis.tick_labels, strict=True):
-        place = frame.at(tick, 0)[0]
-        anchor = "start" if tick == axis.low else "end" if tick == axis.high else "middle"
-        parts.append(
-            f'<path class="grid" d="M{place:.1f} {frame.top:.1f}V{frame.bottom + 4:.1f}"/>'
-            f'<text x="{place:.1f}" y="{frame.bottom + 18:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
-        )
-    parts.append(
-        f'<text class="axis-label" x="{WIDTH / 2:g}" y="{height - 5:.1f}" text-anchor="middle">'
-        f"{escape(axis.label)}</text></g>"
-    )
+    parts = [draw_grid(frame, height)]
     for number, (label, style, value, low, high, words) in enumerate(rows):
         y = top + pitch * number + 33.0
         start, centre, stop = (frame.at(number, 0)[0] for number in (low, value, high))
@@ -177,7 +166,7 @@ def interval_chart(name: str, rows: Sequence[IntervalRow], axis: ChartAxis, *, t
             f'<path class="interval" d="M{start:.1f} {y - 7:.1f}v14M{stop:.1f} {y - 7:.1f}v14"/>'
             f'<circle class="dot" cx="{centre:.1f}" cy="{y:.1f}" r="4"/></g>'
         )
-    return _wrap(name, title, height, parts)
+    return wrap_chart(name, title, height, parts)
 
 
 def strip_chart(
@@ -221,7 +210,7 @@ def strip_chart(
             f'<text class="row-label" x="{place:g}" y="{base - pitch + 21:.1f}" text-anchor="{anchor}">'
             f"{escape(label)}</text></g>"
         )
-    return _wrap(name, title, height, parts)
+    return wrap_chart(name, title, height, parts)
 
 
 def _draw_rule(frame: Frame, value: Real, words: str) -> str:
@@ -236,7 +225,8 @@ def _draw_rule(frame: Frame, value: Real, words: str) -> str:
     )
 
 
-def _wrap(name: str, title: str, height: float, parts: Sequence[str]) -> str:
+def wrap_chart(name: str, title: str, height: float, parts: Sequence[str]) -> str:
+    """The parts as one drawing of the usual width, named for people who can't see it."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img" '
         f'aria-labelledby="{escape(name)}-title"><title id="{escape(name)}-title">{escape(title)}</title>'
@@ -244,7 +234,8 @@ def _wrap(name: str, title: str, height: float, parts: Sequence[str]) -> str:
     )
 
 
-def _draw_axes(frame: Frame) -> str:
+def draw_axes(frame: Frame) -> str:
+    """Both axes around a frame, with lines across it at the vertical ticks."""
     parts = [_draw_bottom_axis(frame), '<g class="axes">']
     for tick, label in zip(frame.y.ticks, frame.y.tick_labels, strict=True):
         _, y = frame.at(frame.x.low, tick)
@@ -256,6 +247,23 @@ def _draw_axes(frame: Frame) -> str:
     parts.append(
         f'<text class="axis-label" transform="translate(12 {middle:.1f}) rotate(-90)" text-anchor="middle">'
         f"{escape(frame.y.label)}</text></g>"
+    )
+    return "".join(parts)
+
+
+def draw_grid(frame: Frame, height: float) -> str:
+    """Lines down a frame at the horizontal ticks, their labels, and that of the axis at the foot of the drawing."""
+    parts = ['<g class="axes">']
+    for tick, label in zip(frame.x.ticks, frame.x.tick_labels, strict=True):
+        place = frame.at(tick, frame.y.low)[0]
+        anchor = "start" if tick == frame.x.low else "end" if tick == frame.x.high else "middle"
+        parts.append(
+            f'<path class="grid" d="M{place:.1f} {frame.top:.1f}V{frame.bottom + 4:.1f}"/>'
+            f'<text x="{place:.1f}" y="{frame.bottom + 18:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
+        )
+    parts.append(
+        f'<text class="axis-label" x="{WIDTH / 2:g}" y="{height - 5:.1f}" text-anchor="middle">'
+        f"{escape(frame.x.label)}</text></g>"
     )
     return "".join(parts)
 

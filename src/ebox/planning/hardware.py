@@ -1,19 +1,63 @@
-"""Facts about accelerators that are not here: memory, peak speeds, the slices on offer. No prices."""
+"""Facts about devices that are not here: memory, peak speeds, power, the slices on offer. No prices."""
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from ebox.settings.fields import Settings
 
 Platform = Literal["tpu", "cuda", "cpu"]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+DATA = Path(__file__).parent / "data"
+
+
+class Hardware(Settings):
+    """A kind of device: a GPU, a TPU chip, or a machine of processors. Its row stands in `data/hardware.toml`."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str = Field(description="what prices and profiles call it")
+    platform: Platform = Field(description="tpu, cuda or cpu")
+    chip: str | None = Field(None, description="its name in a topology, such as v5e")
+    skypilot: str | None = Field(None, description="its name in SkyPilot")
+    skypilot_cores: Count = Field(1, description="cores of a chip, where SkyPilot counts cores in the name of a slice")
+    num_cores: Count | None = Field(None, description="virtual cores of the machine, of processors")
+    memory_bytes: Count | None = Field(None, description="of one device")
+    memory_bytes_per_second: Positive | None = Field(None, description="between the device and its memory")
+    bf16_flops: Positive | None = Field(None, description="dense bfloat16 operations a second, at peak")
+    fp32_flops: Positive | None = Field(None, description="float32 operations a second, at peak")
+    watts: Positive | None = Field(None, description="power of one device")
+    watts_kind: Literal["thermal_design", "measured_mean", "unpublished"] = Field(
+        "unpublished", description="what the power is: the most by design, or a mean under load"
+    )
+    link_bytes_per_second: Positive | None = Field(None, description="between devices of one machine or slice")
+    source: str = Field(description="where the figures are from")
+    note: str = Field("", description="what else to know")
+    unverified: tuple[str, ...] = Field((), strict=False, description="figures that no page confirmed")
+
+
+@cache
+def read_table(name: str) -> Mapping[str, Any]:
+    """A table that comes with ebox, as plain values that nobody may change."""
+    return tomllib.loads((DATA / name).read_text(encoding="utf-8"))
+
+
+HARDWARE = {name: Hardware(name=name, **facts) for name, facts in read_table("hardware.toml")["hardware"].items()}
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One accelerator, as its maker states it.
+    """One accelerator that ebox can compile for, as its maker states it.
 
-    TPU: the architecture pages of Cloud TPU (v4, v5e, v5p, v6e). A GB is counted as 1e9 bytes, which errs on the
-    safe side. GPU: the data sheets of the SXM boards, and the device descriptions that XLA publishes for them.
+    A GB is counted as 1e9 bytes, which errs on the safe side.
 
     Args:
         name: Its name in a topology: `v5e`, `h100`.
@@ -30,18 +74,11 @@ class Chip:
     memory_bytes_per_second: float | None = None
 
 
+_NAMED = {facts.chip: facts for facts in HARDWARE.values() if facts.chip is not None}
 CHIPS = {
-    chip.name: chip
-    for chip in (
-        Chip("v4", "tpu", 32 * 10**9, 275e12, 1228e9),
-        Chip("v5e", "tpu", 16 * 10**9, 197e12, 819e9),
-        Chip("v5p", "tpu", 95 * 10**9, 459e12, 2765e9),
-        Chip("v6e", "tpu", 32 * 10**9, 918e12, 1640e9),
-        Chip("h100", "cuda", 80 * 10**9, 989e12, 3352e9),
-        Chip("a100", "cuda", 80 * 10**9, 312e12, 2039e9),
-        Chip("cpu", "cpu"),
-    )
-}
+    name: Chip(name, facts.platform, facts.memory_bytes, facts.bf16_flops, facts.memory_bytes_per_second)
+    for name, facts in ((name, _NAMED[name]) for name in ("v4", "v5e", "v5p", "v6e", "h100", "a100"))
+} | {"cpu": Chip("cpu", "cpu")}
 
 # Slices that Cloud TPU offers, up to 256 chips. v4 and v5p are cut from cubes of 4x4x4, so larger ones are whole cubes.
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ebox.drawing import numbers
 from ebox.errors import InputError
-from ebox.reporting.languages import Language, capitalise, english
+from ebox.reporting.languages import Language, english
 from ebox.reporting.reading import RunFiles, read_run_files
+from ebox.reporting.rendering import render, trust
 from ebox.reporting.section import find_sections
-from ebox.reporting.sections.again import continue_command
 from ebox.storage.outputs import check_output
 from ebox.storage.publishing import publish_file, read_json, write_json
 from ebox.storage.stamps import REPORT, stamped
 from ebox.storage.targets import is_stream
-
-_TEMPLATE = "report.html.j2"
 
 
 def write_report(run_folder: Path, out: Path | None = None, *, overwrite: bool = True) -> Path:
@@ -114,57 +111,6 @@ def render_report(facts: Mapping[str, Any], language: Language = english) -> str
         facts: From `collect_facts`, or read from report.json.
         language: The language of the page.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("ebox.reporting")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= _list_filters(language)
     shown = [section for section in find_sections() if section.name in facts["sections"]]
-    drawn = {section.name: _trust(section.figures(facts, language)) for section in shown}
-    template = environment.get_template(_TEMPLATE)
-    return template.render(facts=facts, sections=shown, drawn=drawn, language=language, texts=language.TEXTS)
-
-
-def _list_filters(language: Language) -> dict[str, Callable[..., Any]]:
-    """The functions by which templates turn values into text."""
-    return {
-        "number": numbers.format_number,
-        "count": numbers.format_count,
-        "percent": numbers.format_percent,
-        "interval": numbers.format_interval,
-        "spread": numbers.format_spread,
-        "seconds": numbers.format_seconds,
-        "continued": continue_command,
-        "capital": capitalise,
-        "fill": _fill,
-        "say": language.say,
-        "any": language.quote_any,
-        "baseline": language.name_baseline,
-        "date": language.format_date,
-        "explain_kind": language.explain_kind,
-        "explain_metric": language.explain_metric,
-        "insert": language.name_insert,
-        "kind": language.name_kind,
-        "metric": language.name_metric,
-        "words": language.join_words,
-    }
-
-
-def _fill(text: str, **values: Any) -> str:
-    """Fill values into a text of a language; tags in the text stay, and every value is escaped."""
-    from markupsafe import Markup
-
-    return Markup(text).format(**values)
-
-
-def _trust(drawn: Any) -> Any:
-    """Mark the drawings inside dicts and lists as markup that is not escaped."""
-    from markupsafe import Markup
-
-    if isinstance(drawn, dict):
-        return {name: _trust(value) for name, value in drawn.items()}
-    if isinstance(drawn, list):
-        return [_trust(value) for value in drawn]
-    return None if drawn is None else Markup(drawn)
+    drawn = {section.name: trust(section.figures(facts, language)) for section in shown}
+    return render("report.html.j2", language, facts=facts, sections=shown, drawn=drawn)

@@ -38,11 +38,13 @@ __all__ = [
     "TrainConfig",
     "check_settings",
     "describe_settings",
+    "explain_problem",
     "format_config",
     "make_config",
     "read_config",
     "read_config_text",
     "read_run_settings",
+    "read_toml",
     "write_config",
 ]
 
@@ -64,7 +66,7 @@ def read_config(
     Raises:
         InputError: not TOML, an unknown key (the nearest is suggested), or a value that is not allowed.
     """
-    values = {} if path is None else _read_toml(Path(path))
+    values = {} if path is None else read_toml(Path(path))
     return _change(values, overrides, {} if flags is None else flags, path)
 
 
@@ -95,15 +97,21 @@ def make_config(values: Mapping[str, Any], *, file: str | os.PathLike[str] | Non
 
 
 def check_settings(
-    model: type[SomeSettings], values: Mapping[str, Any], overrides: Iterable[str], *, remedy: str
+    model: type[SomeSettings],
+    values: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    remedy: str,
+    file: str | os.PathLike[str] | None = None,
 ) -> SomeSettings:
-    """Make settings without sections from values, then from `key=value` overrides.
+    """Make settings that are no section of a config from values, then from `key=value` overrides.
 
     Args:
         model: The class of the settings.
         values: Values by key.
         overrides: Each `key=value`, the value in TOML syntax.
         remedy: What the user can do about an unknown key.
+        file: Where the values stand.
 
     Raises:
         InputError: an unknown key (the nearest is suggested), or a value that is not allowed.
@@ -114,7 +122,7 @@ def check_settings(
         if not equals or not key.strip():
             raise InputError(f"--set {override!r} is not key=value", remedy=remedy)
         merged[key.strip()] = _parse_value(text.strip())
-    return _check(model, merged, remedy=remedy)
+    return _check(model, merged, file=file, remedy=remedy)
 
 
 def _check(
@@ -127,7 +135,7 @@ def _check(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(dict(item), model) for item in error.errors())
+        problems = "; ".join(explain_problem(dict(item), model) for item in error.errors())
         raise InputError(problems, file=file, remedy=remedy) from None
 
 
@@ -192,23 +200,40 @@ def read_run_settings(
     own = {key: value for key, value in given.items() if key.partition(".")[0] in sections}
     devices = {key: value for key, value in given.items() if key.startswith("parallel.")}
     file = Path(run) / run_folder.CONFIG
-    values = _read_toml(file)
+    values = read_toml(file)
     if "data" in sections:
         values["data"] = {**run_folder.read_dataset(Path(run))["config"], "negatives": None}
     settings = _change(values, overrides, own, file)
     return settings.model_copy(update={"parallel": read_config(None, (), devices).parallel})
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(
+    path: Path,
+    *,
+    what: str = "settings file",
+    flag: str = "--config",
+    example: str = "`ebox config` prints an example",
+) -> dict[str, Any]:
+    """Read a TOML file of a user.
+
+    Args:
+        path: The file.
+        what: What it is, for the error where it is missing.
+        flag: The option that named it.
+        example: The remedy where it is not TOML.
+
+    Raises:
+        InputError: no such file, it can't be read, or it is not TOML.
+    """
     try:
         with path.open("rb") as stream:
             return tomllib.load(stream)
     except FileNotFoundError:
-        raise InputError("there is no such settings file", file=path, remedy="check --config") from None
+        raise InputError(f"there is no such {what}", file=path, remedy=f"check {flag}") from None
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"is not TOML: {error}", file=path, remedy="`ebox config` prints an example") from None
+        raise InputError(f"is not TOML: {error}", file=path, remedy=example) from None
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -237,7 +262,8 @@ def _parse_value(text: str) -> Any:
     return values["value"] if set(values) == {"value"} else text
 
 
-def _explain(item: dict[str, Any], model: type[Settings]) -> str:
+def explain_problem(item: Mapping[str, Any], model: type[Settings]) -> str:
+    """What pydantic found wrong with a value, in words: the key, what is expected, what was found."""
     place = [str(part) for part in item["loc"]]
     key = ".".join(place)
     if item["type"] == "extra_forbidden":
@@ -252,7 +278,10 @@ def _explain(item: dict[str, Any], model: type[Settings]) -> str:
 def _suggest(place: list[str], model: type[Settings]) -> str:
     """Name the nearest known key, first in the same section, then in all sections."""
     if not issubclass(model, Config):
-        return suggest(place[0], model.model_fields)
+        within: Any = model
+        for part in place[:-1]:
+            within = within.model_fields[part].annotation
+        return suggest(place[-1], within.model_fields)
     sections = model.list_sections()
     known = {f"{section}.{key}": key for section, fields in sections.items() for key in fields.model_fields}
     full, key = ".".join(place), place[-1]

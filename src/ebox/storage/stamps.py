@@ -27,13 +27,16 @@ class OtherFormatError(InputError):
 
 
 # A version is raised when the facts of a format change; a file of another version is refused with the remedy.
+BENCH = Format("ebox-bench", 1, "measure again with `ebox bench DATASET --out FILE --overwrite`")
 CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
 DATASET = Format("ebox-dataset", 3, "build the dataset again with `ebox build`")
+DECISION = Format("ebox-decision", 1, "decide again with `ebox plan … --run RUN`")
 EVALUATION = Format("ebox-evaluation", 3, "measure again with `ebox evaluate`")
 EXPLANATION = Format("ebox-explanation", 3, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 2, "measure again with `ebox evaluate`")
 MODEL = Format("ebox-model", 1, "use the ebox that wrote it, or train again")
 PARITY = Format("ebox-parity", 1, "delete it, or make it again with `ebox doctor --parity --out FILE --overwrite`")
+PLAN = Format("ebox-plan", 1, "plan again with `ebox plan`")
 REPORT = Format("ebox-report", 3, "write it again with `ebox report`")
 SCALING = Format(
     "ebox-scaling",

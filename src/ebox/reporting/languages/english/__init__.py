@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ebox.reporting.languages.english.data import DATA
+from ebox.reporting.languages.english.decision import DECISION
+from ebox.reporting.languages.english.decision_texts import DECISION_TEXTS
 from ebox.reporting.languages.english.doctor import DOCTOR
 from ebox.reporting.languages.english.learned import LEARNED, name_insert, tell_q
 from ebox.reporting.languages.english.measures import MEASURES
@@ -23,7 +25,9 @@ from ebox.reporting.languages.english.names import (
     name_metric,
     quote_any,
 )
-from ebox.reporting.languages.english.texts import TEXTS
+from ebox.reporting.languages.english.plans import PLANS
+from ebox.reporting.languages.english.prices import PRICES
+from ebox.reporting.languages.english.texts import REPORT_TEXTS
 
 __all__ = [
     "CODE",
@@ -43,9 +47,10 @@ __all__ = [
     "tell_q",
 ]
 CODE = "en"
+TEXTS: dict[str, dict[str, Any]] = {**REPORT_TEXTS, **DECISION_TEXTS}
 # A section may keep the sentences of its notes with its texts, under `notes`.
 _OF_SECTIONS = {code: sentence for texts in TEXTS.values() for code, sentence in texts.get("notes", {}).items()}
-NOTES: dict[str, Any] = {**DATA, **DOCTOR, **MEASURES, **LEARNED, **_OF_SECTIONS}
+NOTES: dict[str, Any] = {**DATA, **DECISION, **DOCTOR, **MEASURES, **LEARNED, **PRICES, **PLANS, **_OF_SECTIONS}
 
 
 def say(note: Mapping[str, Any] | str, code: str | None = None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ebox.reporting.languages.english.names import STRANDS
 
-TEXTS: dict[str, dict[str, Any]] = {
+REPORT_TEXTS: dict[str, dict[str, Any]] = {
     "page": {
         "title": "{tracks} · {run} · ebox report",
         "eyebrow": "<b>ebox report</b> · run {run} · measured {date}",

@@ -1,0 +1,160 @@
+"""Which option to take for a job, and why: the least of money and waiting, within the budget and the deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ebox.planning.money import HOUR
+from ebox.planning.options import Option
+from ebox.planning.outcomes import World, weigh
+from ebox.storage.notes import Code, note
+
+# Beyond the first, options of the same offer differ little: a runner-up is of another offer.
+CANDIDATES = 12
+
+
+class Reason(Code):
+    """Why an option is recommended, or what keeps it from the budget or the deadline."""
+
+    LEAST_WORTH = "plan_least_worth"
+    CHEAPEST = "plan_cheapest"
+    FASTEST = "plan_fastest"
+    MEASURED = "plan_measured"
+    FITTED = "plan_fitted"
+    MODELLED = "plan_modelled"
+    OVER_BUDGET = "plan_over_budget"
+    OVER_DEADLINE = "plan_over_deadline"
+    RUNNER_UP = "plan_runner_up"
+    START_DOMINATES = "plan_start_dominates"
+    SPOT = "plan_spot"
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """An option with the money and the seconds of a job."""
+
+    option: Option
+    money: float
+    seconds: float
+
+    def worth(self, world: World) -> float:
+        """The money, what waiting costs, and the person who sets up a rented machine."""
+        return self.money + world.hour_worth * self.seconds / HOUR + world.handling(self.option)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recommendation for a job.
+
+    Args:
+        best: The option.
+        runner_up: The best one of another offer; None: there is no other.
+        within_budget: Whether it is.
+        within_deadline: Whether it is.
+        cheapest: Of all, whatever its time.
+        fastest: Of all, whatever its money.
+    """
+
+    best: Weighed
+    runner_up: Weighed | None
+    within_budget: bool
+    within_deadline: bool
+    cheapest: Weighed
+    fastest: Weighed
+
+    def facts(self, reasons: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """As `plan.json` holds it."""
+        return {
+            "option": self.best.option.id,
+            "runner_up": None if self.runner_up is None else self.runner_up.option.id,
+            "reasons": list(reasons),
+        }
+
+
+def weigh_all(options: Sequence[Option], job: str, world: World) -> list[Weighed]:
+    """All options with the money and the seconds of a job."""
+    return [Weighed(option, *weigh(option, job, world)) for option in options]
+
+
+def choose(weighed: Sequence[Weighed], world: World, budget: float | None) -> Choice:
+    """Choose the option that is worth most within the limits; where none is, the one that misses them least.
+
+    Args:
+        weighed: At least one option.
+        world: The deadline, and what waiting is worth.
+        budget: For the whole job; None: none.
+    """
+    ranked = sorted(weighed, key=lambda one: (*_misses(one, world, budget), one.worth(world), one.option.id))
+    best = ranked[0]
+    other = next((one for one in ranked if one.option.offer.id != best.option.offer.id), None)
+    over_budget, over_deadline = _misses(best, world, budget)
+    return Choice(
+        best=best,
+        runner_up=other,
+        within_budget=over_budget == 0.0,
+        within_deadline=over_deadline == 0.0,
+        cheapest=min(weighed, key=lambda one: (one.money, one.seconds)),
+        fastest=min(weighed, key=lambda one: (one.seconds, one.money)),
+    )
+
+
+def _misses(one: Weighed, world: World, budget: float | None) -> tuple[float, float]:
+    """By what share an option is over the budget and over the deadline; 0: it is not."""
+    deadline = world.deadline_seconds
+    over_budget = 0.0 if budget is None or one.money <= budget else one.money / budget - 1.0
+    return over_budget, 0.0 if deadline is None or one.seconds <= deadline else one.seconds / deadline - 1.0
+
+
+def pick_candidates(weighed: Sequence[Weighed], world: World, always: Callable[[Option], bool]) -> list[Option]:
+    """The options that may become best when the world differs a little: the best of each offer and kind of price.
+
+    Args:
+        weighed: All of them.
+        world: What they are compared by.
+        always: Options to keep whatever their place.
+    """
+    best: dict[tuple[str, str], Weighed] = {}
+    for one in weighed:
+        key = (one.option.offer.id, one.option.kind)
+        if key not in best or one.worth(world) < best[key].worth(world):
+            best[key] = one
+    ranked = sorted(best.values(), key=lambda one: one.worth(world))[:CANDIDATES]
+    kept = [one.option for one in ranked]
+    return kept + [one.option for one in weighed if always(one.option) and one.option not in kept]
+
+
+def give_reasons(choice: Choice, world: World, budget: float | None, start_seconds: float) -> Iterator[dict[str, Any]]:
+    """The notes on a recommendation.
+
+    Args:
+        choice: The recommendation.
+        world: The deadline, and what waiting is worth.
+        budget: For the whole job; None: none.
+        start_seconds: What its machines take before they work, of all its seconds.
+    """
+    best = choice.best
+    values = {"option": best.option.id, "money": best.money, "seconds": best.seconds}
+    handling = world.handling(best.option)
+    yield note(Reason.LEAST_WORTH, {**values, "hour_worth": world.hour_worth, "handling": handling})
+    if not choice.within_budget:
+        yield note(Reason.OVER_BUDGET, {**values, "budget": budget})
+    if not choice.within_deadline:
+        deadline = world.deadline_seconds
+        yield note(Reason.OVER_DEADLINE, {**values, "hours": None if deadline is None else deadline / HOUR})
+    for code, other in ((Reason.CHEAPEST, choice.cheapest), (Reason.FASTEST, choice.fastest)):
+        is_it = other.option.id == best.option.id
+        yield note(
+            code, {"option": other.option.id, "money": other.money, "seconds": other.seconds, "is_recommended": is_it}
+        )
+    basis = {"measured": Reason.MEASURED, "fitted": Reason.FITTED, "modelled": Reason.MODELLED}
+    forecast = best.option.forecast
+    yield note(basis[forecast.kind], {"profile": forecast.profile, "error": forecast.error})
+    if start_seconds > 0.5 * best.seconds:
+        yield note(Reason.START_DOMINATES, {"seconds": start_seconds, "of_seconds": best.seconds})
+    if best.option.kind == "spot":
+        yield note(Reason.SPOT)
+    if choice.runner_up is not None:
+        other = choice.runner_up
+        yield note(Reason.RUNNER_UP, {"option": other.option.id, "money": other.money, "seconds": other.seconds})
