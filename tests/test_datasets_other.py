@@ -100,18 +100,52 @@ def test_the_test_split_of_another_dataset_stands_beside_the_training_of_the_net
     assert _letters(alone, slice(0, len(alone))) == _letters(other, other.rows("test"))
 
 
+def _trained(kinds: list[str], *roles: str, **settings: Any) -> dict[str, Any]:
+    """What of a manifest says how negatives were made."""
+    return {"kinds": kinds, "config": settings, "sources": [{"role": role} for role in roles]}
+
+
 def test_negatives_are_made_as_in_the_training_where_none_are_given(tmp_path: Path):
     alone, peaks = read_sources(positives="p.fa"), read_sources(peaks="p.bed", genome="g.fa")
     both, table = read_sources(positives="p.fa", negatives=("n.fa",)), read_sources(table="t.csv")
     auto = DataConfig()
-    assert choose_made(auto, alone, ["positive", "given", "shuffled"]).negatives == ("shuffled",)
-    assert choose_made(auto, peaks, ["positive", "matched"]).negatives == ("matched",)
+    assert choose_made(auto, alone, _trained(["positive", "given", "shuffled"])).negatives == ("shuffled",)
+    assert choose_made(auto, peaks, _trained(["positive", "matched"])).negatives == ("matched",)
     for given in (both, table):
-        assert choose_made(auto, given, ["positive", "shuffled"]).negatives == ("given",)
+        assert choose_made(auto, given, _trained(["positive", "shuffled"])).negatives == ("given",)
     with pytest.raises(InputError, match=r"p\.bed: there are no negatives.*\n.*--negative-kinds shuffled"):
-        choose_made(auto, peaks, ["positive", "given"])
+        choose_made(auto, peaks, _trained(["positive", "given"]))
     asked = auto.model_copy(update={"negatives": ("shuffled",)})
-    assert choose_made(asked, peaks, ["positive", "given"]) == asked
+    assert choose_made(asked, peaks, _trained(["positive", "given"])) == asked
+
+
+def test_repeats_are_matched_as_in_the_training_where_negatives_are_matched(tmp_path: Path):
+    peaks, kinds = read_sources(peaks="p.bed", genome="g.fa"), ["positive", "matched"]
+    auto, by_letters = DataConfig(), _trained(kinds, match_repeats=True)
+    assert choose_made(auto, peaks, by_letters).match_repeats is True
+    assert choose_made(auto, peaks, _trained(kinds)).match_repeats is None
+    # Nothing is matched beside given negatives, so nothing of repeats can be asked for.
+    given = read_sources(positives="p.fa", negatives=("n.fa",))
+    assert choose_made(auto, given, by_letters).match_repeats is None
+    by_file = _trained(kinds, "peaks", "genome", "repeats", match_repeats=None)
+    with pytest.raises(InputError, match=r"p\.bed: .* none is given here\n.*--set data\.match_repeats=false"):
+        choose_made(auto, peaks, by_file)
+    off = auto.model_copy(update={"match_repeats": False})
+    assert choose_made(off, peaks, by_file).match_repeats is False
+    assert choose_made(auto, read_sources(peaks="p.bed", genome="g.fa", repeats="r.bed"), by_file).match_repeats is None
+
+
+def test_what_the_files_say_of_their_places_is_told_of_other_data_too(tmp_path: Path):
+    genome = "".join(_draw(40, 5))
+    (tmp_path / "g.fa").write_text(f">chr1\n{genome}\n>chr2\n{genome}\n")
+    for name, first in (("p", 200), ("n", 1300)):
+        lines = [f"chr1\t{first + 80 * row}\t{first + 80 * row + LENGTH_BP}\n" for row in range(12)]
+        (tmp_path / f"{name}.bed").write_text("".join([*lines, "chrUn\t5\t65\n"]))
+    sources = DatasetSources(
+        peaks=tmp_path / "p.bed", negatives=(tmp_path / "n.bed",), genome=tmp_path / "g.fa", negative_names=("given",)
+    )
+    found = read_other(CONFIG, sources, None, path=tmp_path / "p.bed")
+    assert {"unknown_chroms"} <= {warning["code"] for warning in found.quality["warnings"]}
 
 
 def test_evaluate_takes_the_files_of_build_but_no_splits():

@@ -130,7 +130,7 @@ def _read_sources(
         )
     files = tuple(os.path.abspath(path) for path in (head, *sources.negatives))
     name = _check_name(run, _make_name(head) if name is None else name, files)
-    config = choose_made(config, sources, run_folder.read_dataset(run)["kinds"])
+    config = choose_made(config, sources, run_folder.read_dataset(run))
     config = config.model_copy(update={"length_bp": model.length_bp, "track": model.tracks[0]})
     found = read_other(config, sources, _find_trained(run), path=head, progress=progress)
     return _describe(run, name, files, found)
