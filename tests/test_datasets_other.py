@@ -18,6 +18,7 @@ from ebox.settings.reading import Config, DataConfig, write_config
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json, write_json
 from ebox.storage.reads import count_read
+from ebox.storage.stamps import TEST_READS, write_stamped
 from ebox.verbs import build as build_verb
 from ebox.verbs import evaluate as evaluate_verb
 
@@ -193,6 +194,13 @@ def test_each_measuring_of_the_same_test_examples_counts(tmp_path: Path):
     assert (again["num_reads"], again["name"]) == (2, None)
     tests = read_json(tmp_path / run_folder.TEST_READS)["tests"]
     assert [(entry["fingerprint"], entry["num_reads"]) for entry in tests] == [("a", 2), ("b", 1)]
+
+
+@pytest.mark.parametrize("tests", ["", [1], [{"fingerprint": "a"}], None])
+def test_a_damaged_count_is_named_with_what_to_do(tests: Any, tmp_path: Path):
+    write_stamped(tmp_path / run_folder.TEST_READS, TEST_READS, {} if tests is None else {"tests": tests})
+    with pytest.raises(InputError, match=r"test_reads\.json: does not say.*\n.*delete it"):
+        count_read(tmp_path, "a", None)
 
 
 def test_an_evaluation_from_before_the_count_is_counted(tmp_path: Path):
