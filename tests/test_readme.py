@@ -41,8 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "hg38.fa").open("w") as genome, (folder / "peaks.bed").open("w") as peaks:
         for chrom in chroms:
             letters = rng.choice(list("ACGT"), 300_000)
-            # Every tenth kilobase is a repeat.
-            repeats = np.arange(300_000) % 10_000 < 1_000
+            repeats = np.arange(300_000) % 7_000 < 2_000
             genome.write(f">{chrom}\n{''.join(np.where(repeats, np.char.lower(letters), letters))}\n")
             for start in range(5000, 300_000, 6000):
                 peaks.write(f"{chrom}\t{start}\t{start + 300}\n")

@@ -114,7 +114,8 @@ class Repeats:
     def measure(self, examples: Examples, log: DropLog) -> None:
         """Add the share of repeats at the places of the examples to the log, for each kind that has places.
 
-        Nothing is added where no window, or every base of every window, is a repeat: then the genome is not masked.
+        Nothing is added where no window, or every base of every window, is a repeat, unless repeats were matched, and so
+        are known: then the genome is not masked.
         """
         sizes = np.array([self._sizes.get(name, -1) for name in examples.chrom.tolist()], dtype=np.int64)
         placed = (examples.start >= 0) & (examples.end <= sizes)
@@ -123,7 +124,7 @@ class Repeats:
             return
         drawn = np.concatenate(rows)
         shares = self._measure_windows(examples.chrom[drawn], examples.start[drawn], examples.codes.shape[1])
-        if shares.any() and not (shares == 1).all():
+        if self.by_gc_alone or (shares.any() and not (shares == 1).all()):
             log.measure(MASKED, examples.kind[drawn], shares)
 
     def _measure_windows(self, chrom: np.ndarray, start: np.ndarray, length: int) -> Float32[np.ndarray, " window"]:
