@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ebox.drawing.numbers import DASH
 from ebox.errors import InputError
 from ebox.reporting.languages.english import say
 from ebox.reporting.report import write_report
@@ -262,8 +263,8 @@ def test_the_shares_of_n_and_of_repeats_stand_beside_gc_for_each_kind(run_folder
     assert Tags(page).open == []
     text = _text(page)
     assert "53.1 % ± 8.0 % 0.21 % 28.3 %" in text
-    assert "52.9 % ± 8.0 % – 29.1 % by GC alone 44.7 %" in text
-    assert "53.1 % ± 8.0 % – –" in text
+    assert f"52.9 % ± 8.0 % {DASH} 29.1 % by GC alone 44.7 %" in text
+    assert f"53.1 % ± 8.0 % {DASH} {DASH}" in text
     kinds = json.loads((run_folder / "report.json").read_text(encoding="utf-8"))["data"]["kinds"]
     assert [kind["repeats_mean"] for kind in kinds] == [0.283, 0.291, None]
 

@@ -60,7 +60,7 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
     found = {kind.name: kind.version for kind in vars(stamps).values() if isinstance(kind, Format)}
     assert found == {
         "ebox-checkpoint": 2,
-        "ebox-dataset": 3,
+        "ebox-dataset": 4,
         "ebox-evaluation": 3,
         "ebox-explanation": 3,
         "ebox-filters": 2,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import polars
 
 # What an evaluation reads of the table of examples.
-_COLUMNS = ("name", "kind", "split", "chrom", "start", "end", "cluster", "relative")
+_COLUMNS = ("name", "kind", "split", "chrom", "start", "end", "masked", "cluster", "relative")
 _MADE = ("shuffled", "matched")
 
 

@@ -28,7 +28,7 @@ class OtherFormatError(InputError):
 
 # A version is raised when the facts of a format change; a file of another version is refused with the remedy.
 CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
-DATASET = Format("ebox-dataset", 3, "build the dataset again with `ebox build`")
+DATASET = Format("ebox-dataset", 4, "build the dataset again with `ebox build`")
 EVALUATION = Format("ebox-evaluation", 3, "measure again with `ebox evaluate`")
 EXPLANATION = Format("ebox-explanation", 3, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 2, "measure again with `ebox evaluate`")
