@@ -10,7 +10,7 @@ import pytest
 
 from ebox.cli.parameters import list_parts
 from ebox.datasets.build import build_dataset
-from ebox.datasets.folder import SPLITS, Dataset
+from ebox.datasets.folder import MANIFEST, SPLITS, Dataset
 from ebox.datasets.other import choose_made, read_other, take_test
 from ebox.datasets.sources import DatasetSources, read_sources
 from ebox.errors import InputError
@@ -21,6 +21,7 @@ from ebox.storage.reads import count_read
 from ebox.storage.stamps import TEST_READS, write_stamped
 from ebox.verbs import build as build_verb
 from ebox.verbs import evaluate as evaluate_verb
+from ebox.verbs.opening import open_dataset_of
 
 LENGTH_BP = 60
 CONFIG = DataConfig(length_bp=LENGTH_BP, negatives=("given",))
@@ -114,8 +115,9 @@ def test_negatives_are_made_as_in_the_training_where_none_are_given(tmp_path: Pa
     assert choose_made(auto, peaks, _trained(["positive", "matched"])).negatives == ("matched",)
     for given in (both, table):
         assert choose_made(auto, given, _trained(["positive", "shuffled"])).negatives == ("given",)
-    with pytest.raises(InputError, match=r"p\.bed: there are no negatives.*\n.*--negative-kinds shuffled"):
-        choose_made(auto, peaks, _trained(["positive", "given"]))
+    for files, kind in ((peaks, "matched"), (alone, "shuffled")):
+        with pytest.raises(InputError, match=rf"p\..*: there are no negatives.*\n.*--negative-kinds {kind}"):
+            choose_made(auto, files, _trained(["positive", "given"]))
     asked = auto.model_copy(update={"negatives": ("shuffled",)})
     assert choose_made(asked, peaks, _trained(["positive", "given"])) == asked
 
@@ -147,6 +149,15 @@ def test_what_the_files_say_of_their_places_is_told_of_other_data_too(tmp_path: 
     )
     found = read_other(CONFIG, sources, None, path=tmp_path / "p.bed")
     assert {"unknown_chroms"} <= {warning["code"] for warning in found.quality["warnings"]}
+
+
+def test_a_run_whose_dataset_is_of_another_version_is_trained_again(trained: Dataset, tmp_path: Path):
+    facts = {"path": str(trained.path), "fingerprint": trained.fingerprint, "config": {}, "kinds": []}
+    write_json(tmp_path / run_folder.DATASET, facts)
+    assert open_dataset_of(tmp_path, None)[1]
+    write_json(trained.path / MANIFEST, {**trained.manifest, "format_version": 1})
+    with pytest.raises(InputError, match=r"version 1, written by(.|\n)*then train on it again"):
+        open_dataset_of(tmp_path, None)
 
 
 def test_evaluate_takes_the_files_of_build_but_no_splits():

@@ -82,7 +82,8 @@ def _choose_negatives(config: DataConfig, sources: DatasetSources, trained_kinds
         raise InputError(
             "there are no negatives, and those of the training were given in a file, so none can be made like them",
             file=sources.positives if sources.peaks is None else sources.peaks,
-            remedy="give --negatives FILE, or have others made: --negative-kinds shuffled",
+            remedy="give --negatives FILE, or have others made: --negative-kinds "
+            + ("shuffled" if sources.genome is None else "matched"),
         )
     return config.model_copy(update={"negatives": made})
 
