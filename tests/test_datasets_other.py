@@ -177,6 +177,8 @@ def test_evaluate_takes_the_files_of_build_but_no_splits():
     ("given", "problem"),
     [
         ({"negative_kinds": "shuffled"}, "data.negatives can't change a trained network, nor its data"),
+        # A warning names this flag.
+        ({"match_repeats": True}, "data.match_repeats can't change a trained network, nor its data"),
         ({"overrides": ["data.seed=1"]}, r"can't change a trained network\n.*only evaluation"),
     ],
 )
@@ -195,6 +197,7 @@ def test_settings_of_data_are_for_files_that_are_given(
     write_json(tmp_path / run_folder.DATASET, manifest)
     read = settings.make({**nothing, "run": tmp_path, "table": Path("t.csv"), **given}).data
     changed = {"negatives": ("shuffled",) if "negative_kinds" in given else None, "seed": int("overrides" in given)}
+    changed["match_repeats"] = True if "match_repeats" in given else None
     assert read == CONFIG.model_copy(update=changed)
 
 

@@ -36,6 +36,7 @@ VERB = Verb(
     arguments={"run": "RUN"},
     settings=(
         "data.negatives",
+        "data.match_repeats",
         "evaluation.prevalence",
         "evaluation.target_fdr",
         "parallel.platform",
