@@ -67,6 +67,14 @@ def test_an_option_for_one_file_is_refused_where_it_is_given_again(tmp_path: Pat
     assert not (tmp_path / "d").exists()
 
 
+def test_a_name_that_nothing_written_could_hold_is_refused(tmp_path: Path):
+    named = many(tmp_path / os.fsdecode(b"b\xff.fa"), 60, 0)
+    message = refused("build", "--positives", named, "--out", tmp_path / "d")
+    assert r"b\xff.fa' is not text in UTF-8" in message
+    assert "ln -s" in message
+    assert not (tmp_path / "d").exists()
+
+
 def test_the_list_of_verbs_shows_their_first_sentences():
     told = " ".join(ebox("--help").stdout.split())
     for verb, module in list_verbs().values():

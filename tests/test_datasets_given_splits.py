@@ -81,7 +81,11 @@ def test_what_is_not_clear_is_refused_with_a_remedy(tmp_path: Path):
         (_options(bound, unbound) | {"test_negatives": bound["test"]}, "as --test and as --test-negatives"),
         ({"train_negatives": unbound["train"]}, "the train split is missing: --train"),
         ({"positives": bound["train"], "test_negatives": unbound["test"]}, "can't be combined"),
-        (_options(bound, unbound) | {"negatives": [unbound["train"]]}, "--negatives can't be combined with --train"),
+        (
+            _options(bound, unbound) | {"negatives": [unbound["train"]]},
+            r"--negatives can't be combined with --train(.|\n)*give them as --train-negatives",
+        ),
+        ({"table": tables["test"], "negatives": [unbound["train"]]}, "put them into the table with label 0"),
         (_options(bound, unbound) | {"train_negatives": short}, "--length 40 takes the central 40 bp of both"),
         ({"table": bound["train"]}, "looks like FASTA, which has no labels"),
     ]
@@ -119,6 +123,18 @@ def test_tables_of_positives_alone_are_told_a_remedy_that_is_not_refused(tmp_pat
     with pytest.raises(InputError, match=r"positives only(.|\n)*positives and negatives apart: --train and --train-n"):
         _build(tmp_path / "out", **tables)
     assert len(_build(tmp_path / "out", **_options(tables, unbound))) == 3 * 20 + sum(SIZES.values()) + 9
+
+
+def test_splits_without_negatives_and_with_matched_repeats_are_told_what_is_not_refused(tmp_path: Path):
+    bound, unbound, tables = _write(tmp_path)
+    positives = _table(tmp_path / "p.csv", _rows(20, 9), [1] * 20)
+    with pytest.raises(InputError, match=r"the test split has no negatives(.|\n)*--test and --test-negatives"):
+        _build(tmp_path / "out", **(tables | {"test": positives}))
+    apart = tables | {"test": positives, "test_negatives": unbound["test"]}
+    assert len(_build(tmp_path / "out", **apart)) > 0
+    # A genome is refused beside given splits, so it is no remedy.
+    with pytest.raises(InputError, match="--match-repeats out, since given splits keep their own negatives"):
+        build_dataset(DataConfig(match_repeats=True), tmp_path / "more", read_sources(**_options(bound, unbound)))
 
 
 def test_every_file_is_listed_once_so_that_none_is_overwritten_or_overlooked(tmp_path: Path):

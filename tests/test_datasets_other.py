@@ -10,7 +10,7 @@ import pytest
 
 from ebox.cli.parameters import list_parts
 from ebox.datasets.build import build_dataset
-from ebox.datasets.folder import SPLITS, Dataset
+from ebox.datasets.folder import MANIFEST, SPLITS, Dataset
 from ebox.datasets.other import choose_made, read_other, take_test
 from ebox.datasets.sources import DatasetSources, read_sources
 from ebox.errors import InputError
@@ -18,8 +18,10 @@ from ebox.settings.reading import Config, DataConfig, write_config
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json, write_json
 from ebox.storage.reads import count_read
+from ebox.storage.stamps import TEST_READS, write_stamped
 from ebox.verbs import build as build_verb
 from ebox.verbs import evaluate as evaluate_verb
+from ebox.verbs.opening import open_dataset_of
 
 LENGTH_BP = 60
 CONFIG = DataConfig(length_bp=LENGTH_BP, negatives=("given",))
@@ -100,18 +102,62 @@ def test_the_test_split_of_another_dataset_stands_beside_the_training_of_the_net
     assert _letters(alone, slice(0, len(alone))) == _letters(other, other.rows("test"))
 
 
+def _trained(kinds: list[str], *roles: str, **settings: Any) -> dict[str, Any]:
+    """What of a manifest says how negatives were made."""
+    return {"kinds": kinds, "config": settings, "sources": [{"role": role} for role in roles]}
+
+
 def test_negatives_are_made_as_in_the_training_where_none_are_given(tmp_path: Path):
     alone, peaks = read_sources(positives="p.fa"), read_sources(peaks="p.bed", genome="g.fa")
     both, table = read_sources(positives="p.fa", negatives=("n.fa",)), read_sources(table="t.csv")
     auto = DataConfig()
-    assert choose_made(auto, alone, ["positive", "given", "shuffled"]).negatives == ("shuffled",)
-    assert choose_made(auto, peaks, ["positive", "matched"]).negatives == ("matched",)
+    assert choose_made(auto, alone, _trained(["positive", "given", "shuffled"])).negatives == ("shuffled",)
+    assert choose_made(auto, peaks, _trained(["positive", "matched"])).negatives == ("matched",)
     for given in (both, table):
-        assert choose_made(auto, given, ["positive", "shuffled"]).negatives == ("given",)
-    with pytest.raises(InputError, match=r"p\.bed: there are no negatives.*\n.*--negative-kinds shuffled"):
-        choose_made(auto, peaks, ["positive", "given"])
+        assert choose_made(auto, given, _trained(["positive", "shuffled"])).negatives == ("given",)
+    for files, kind in ((peaks, "matched"), (alone, "shuffled")):
+        with pytest.raises(InputError, match=rf"p\..*: there are no negatives.*\n.*--negative-kinds {kind}"):
+            choose_made(auto, files, _trained(["positive", "given"]))
     asked = auto.model_copy(update={"negatives": ("shuffled",)})
-    assert choose_made(asked, peaks, ["positive", "given"]) == asked
+    assert choose_made(asked, peaks, _trained(["positive", "given"])) == asked
+
+
+def test_repeats_are_matched_as_in_the_training_where_negatives_are_matched(tmp_path: Path):
+    peaks, kinds = read_sources(peaks="p.bed", genome="g.fa"), ["positive", "matched"]
+    auto, by_letters = DataConfig(), _trained(kinds, match_repeats=True)
+    assert choose_made(auto, peaks, by_letters).match_repeats is True
+    assert choose_made(auto, peaks, _trained(kinds)).match_repeats is None
+    # Nothing is matched beside given negatives, so nothing of repeats can be asked for.
+    given = read_sources(positives="p.fa", negatives=("n.fa",))
+    assert choose_made(auto, given, by_letters).match_repeats is None
+    by_file = _trained(kinds, "peaks", "genome", "repeats", match_repeats=None)
+    with pytest.raises(InputError, match=r"p\.bed: .* none is given here\n.*--set data\.match_repeats=false"):
+        choose_made(auto, peaks, by_file)
+    off = auto.model_copy(update={"match_repeats": False})
+    assert choose_made(off, peaks, by_file).match_repeats is False
+    assert choose_made(auto, read_sources(peaks="p.bed", genome="g.fa", repeats="r.bed"), by_file).match_repeats is None
+
+
+def test_what_the_files_say_of_their_places_is_told_of_other_data_too(tmp_path: Path):
+    genome = "".join(_draw(40, 5))
+    (tmp_path / "g.fa").write_text(f">chr1\n{genome}\n>chr2\n{genome}\n")
+    for name, first in (("p", 200), ("n", 1300)):
+        lines = [f"chr1\t{first + 80 * row}\t{first + 80 * row + LENGTH_BP}\n" for row in range(12)]
+        (tmp_path / f"{name}.bed").write_text("".join([*lines, "chrUn\t5\t65\n"]))
+    sources = DatasetSources(
+        peaks=tmp_path / "p.bed", negatives=(tmp_path / "n.bed",), genome=tmp_path / "g.fa", negative_names=("given",)
+    )
+    found = read_other(CONFIG, sources, None, path=tmp_path / "p.bed")
+    assert {"unknown_chroms"} <= {warning["code"] for warning in found.quality["warnings"]}
+
+
+def test_a_run_whose_dataset_is_of_another_version_is_trained_again(trained: Dataset, tmp_path: Path):
+    facts = {"path": str(trained.path), "fingerprint": trained.fingerprint, "config": {}, "kinds": []}
+    write_json(tmp_path / run_folder.DATASET, facts)
+    assert open_dataset_of(tmp_path, None)[1]
+    write_json(trained.path / MANIFEST, {**trained.manifest, "format_version": 1})
+    with pytest.raises(InputError, match=r"version 1, written by(.|\n)*then train on it again"):
+        open_dataset_of(tmp_path, None)
 
 
 def test_evaluate_takes_the_files_of_build_but_no_splits():
@@ -131,6 +177,8 @@ def test_evaluate_takes_the_files_of_build_but_no_splits():
     ("given", "problem"),
     [
         ({"negative_kinds": "shuffled"}, "data.negatives can't change a trained network, nor its data"),
+        # A warning names this flag.
+        ({"match_repeats": True}, "data.match_repeats can't change a trained network, nor its data"),
         ({"overrides": ["data.seed=1"]}, r"can't change a trained network\n.*only evaluation"),
     ],
 )
@@ -149,6 +197,7 @@ def test_settings_of_data_are_for_files_that_are_given(
     write_json(tmp_path / run_folder.DATASET, manifest)
     read = settings.make({**nothing, "run": tmp_path, "table": Path("t.csv"), **given}).data
     changed = {"negatives": ("shuffled",) if "negative_kinds" in given else None, "seed": int("overrides" in given)}
+    changed["match_repeats"] = True if "match_repeats" in given else None
     assert read == CONFIG.model_copy(update=changed)
 
 
@@ -159,6 +208,13 @@ def test_each_measuring_of_the_same_test_examples_counts(tmp_path: Path):
     assert (again["num_reads"], again["name"]) == (2, None)
     tests = read_json(tmp_path / run_folder.TEST_READS)["tests"]
     assert [(entry["fingerprint"], entry["num_reads"]) for entry in tests] == [("a", 2), ("b", 1)]
+
+
+@pytest.mark.parametrize("tests", ["", [1], [{"fingerprint": "a"}], None])
+def test_a_damaged_count_is_named_with_what_to_do(tests: Any, tmp_path: Path):
+    write_stamped(tmp_path / run_folder.TEST_READS, TEST_READS, {} if tests is None else {"tests": tests})
+    with pytest.raises(InputError, match=r"test_reads\.json: does not say.*\n.*delete it"):
+        count_read(tmp_path, "a", None)
 
 
 def test_an_evaluation_from_before_the_count_is_counted(tmp_path: Path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ebox.datasets.build import build_dataset
@@ -13,9 +14,10 @@ from ebox.datasets.folder import Dataset
 from ebox.datasets.repeats import RepeatRanges
 from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
+from ebox.evaluation.protocol import evaluate
 from ebox.reporting.languages.english import say
 from ebox.sequences.genome import Genome
-from ebox.settings.reading import DataConfig
+from ebox.settings.reading import DataConfig, EvaluationConfig
 from ebox.verbs.build import describe
 
 SIZE, LENGTH, REPEAT = 120_000, 100, 300
@@ -87,6 +89,10 @@ def test_matched_negatives_have_the_repeats_of_the_positives(tmp_path: Path, kno
         f"repeats: {of_positives:.1%} of the bases of positives, {of_matched:.1%} of matched negatives (matched by GC"
     )
     assert told in describe(dataset)
+    table = dataset.examples
+    by_place = zip(table["chrom"], table["start"], strict=True)
+    shares = [_is_repeat()[chrom][start : start + LENGTH].mean() for chrom, start in by_place]
+    np.testing.assert_allclose(table["masked"].to_numpy(), shares, atol=1e-6)
 
 
 def test_without_the_setting_repeats_tell_the_classes_apart_and_the_remedy_is_named(tmp_path: Path):
@@ -96,6 +102,23 @@ def test_without_the_setting_repeats_tell_the_classes_apart_and_the_remedy_is_na
     (told,) = [say(each) for each in dataset.quality["warnings"] if each["code"] == "masked_differs"]
     assert told.endswith("--match-repeats takes negatives with as many")
     assert "repeats" not in dataset.quality["made"]["matched"]
+
+
+def test_repeats_of_the_genome_are_a_baseline_where_they_are_known_of_all(tmp_path: Path):
+    config = EvaluationConfig(baselines=("confound_logistic",), num_bootstrap=100)
+    found = []
+    for name, kinds in (("matched", ("matched",)), ("both", ("matched", "shuffled"))):
+        dataset = _build(tmp_path / name, _write(tmp_path), negatives=kinds)
+        shares = dataset.examples.filter(pl.col("kind") == "shuffled")["masked"]
+        assert shares.is_null().all()
+        logits = np.zeros((len(dataset), 1), np.float32)
+        found.append(evaluate(dataset, logits, config)["tracks"][0]["baselines"]["confound_logistic"])
+    known, unknown = found
+    assert known["splits"]["test"]["metrics"]["auroc"]["value"] > 0.8
+    assert "tandem repeats, repeats of the genome" in say(known["description"])
+    # Of shuffled sequences nothing is known, and letters drawn at random tell no class.
+    assert unknown["description"]["masked"] is False
+    assert unknown["splits"]["test"]["metrics"]["auroc"]["value"] < 0.7
 
 
 def test_repeats_of_a_file_may_be_measured_and_not_matched(tmp_path: Path):
@@ -174,4 +197,3 @@ def test_lower_case_is_found_across_blocks(tmp_path: Path, monkeypatch: pytest.M
         found = {name: [each.tolist() for each in genome.find_lower_case(name)] for name in "abc"}
         assert found == {"a": [[2, 7, 14], [5, 10, 24]], "b": [[0], [4]], "c": [[], []]}
         assert genome.count_cases("a") == (15, 6)
-        assert genome.measure_lower_case("a", np.array([0, 3]), 4).tolist() == [0.5, 0.5]

@@ -24,7 +24,7 @@ from ebox.evaluation.windows import plan_windows
 from ebox.sequences import SimulationConfig, draw_simulation, read_fasta, write_fasta, write_simulation
 from ebox.settings.reading import Config, EvaluationConfig, make_config, read_config, read_run_settings
 from ebox.storage.publishing import claim_folder
-from ebox.storage.run_folder import clear_run
+from ebox.storage.run_folder import clear_run, find_seeds
 from ebox.verbs.build import describe as describe_dataset
 from ebox.verbs.evaluate import describe as describe_evaluation
 from ebox.verbs.evaluate import describe_metrics, evaluate
@@ -268,6 +268,8 @@ def test_other_sequences_without_what_they_need_are_refused_with_a_remedy_that_w
         ({"table": table}, {"data": folder / "dataset"}, "--data is a dataset folder"),
         ({"table": table}, {"name": "../evaluation"}, "can't be the name"),
         ({"table": table}, {"name": ""}, "can't be the name"),
+        ({"table": table}, {"name": "\N{GREEK SMALL LETTER ALPHA}" * 101}, "can't be the name"),
+        ({"table": others}, {}, "is a folder, not a file\n.*--data"),
         ({"table": table}, {"config": _quick(folder, "data.length_bp=60")}, "the network reads 80 bp"),
         (dict.fromkeys(("train", "validation", "test"), table), {}, "every example is test here"),
     ]
@@ -417,6 +419,40 @@ def test_other_seeds_are_measured_again_with_the_run_and_are_found_where_it_was_
         (place / "dataset.json").write_text(json.dumps({**facts, "path": str(tmp_path / "gone")}))
     again = evaluate(folder, config=_without_baselines()).facts["tracks"][0]
     assert again["seeds"] == seeded[0].evaluation.facts["tracks"][0]["seeds"]
+
+
+def test_other_data_are_measured_with_the_networks_of_all_seeds(
+    seeded: tuple[RunResult, list[str], list[tuple[int, int]]], others: Path, tmp_path: Path
+):
+    folder = tmp_path / "copy"
+    shutil.copytree(seeded[0].folder, folder)
+    other, asked = folder / "seeds" / "1", read_sources(table=others / "strangers.csv")
+    before = _contents(other)
+    config = _quick(folder, "evaluation.baselines=[]")
+    result = evaluate(folder, sources=asked, config=config)
+    found = result.facts["tracks"][0]["seeds"]
+    assert _contents(other) == before
+    alone = evaluate(other, sources=asked, config=config)
+    assert found["seeds"] == [0, 1]
+    assert found["metrics"]["auroc"]["values"] == [each.metric("auroc")[0] for each in (result, alone)]
+    assert found["metrics"]["accuracy"]["values"] == [each.metric("accuracy")[0] for each in (result, alone)]
+    assert "Over 2 seeds" in describe_evaluation(result)
+    # Without the training data each network keeps the threshold of its own evaluation.
+    shutil.rmtree(folder / "dataset")
+    for place in (folder, other):
+        facts = json.loads((place / "dataset.json").read_text())
+        (place / "dataset.json").write_text(json.dumps({**facts, "path": str(tmp_path / "gone")}))
+    again = evaluate(folder, sources=asked, config=config).facts["tracks"][0]["seeds"]
+    assert again["metrics"]["accuracy"] == found["metrics"]["accuracy"]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"seeds": 3}', '{"seeds": ["../1"]}'])
+def test_a_damaged_request_is_named_with_what_to_do(text: str, sources: DatasetSources, tmp_path: Path):
+    (tmp_path / "request.json").write_text(text)
+    with pytest.raises(InputError, match=r"request\.json: does not say.*\n.*delete it"):
+        run(tmp_path, sources, _config(), resume=True)
+    with pytest.raises(InputError, match="does not say"):
+        find_seeds(tmp_path)
 
 
 def test_a_run_that_is_cut_off_in_a_seed_goes_on_there_with_as_many(

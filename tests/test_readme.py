@@ -40,7 +40,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chroms = ("chr1", "chr2", "chr3")
     with (folder / "hg38.fa").open("w") as genome, (folder / "peaks.bed").open("w") as peaks:
         for chrom in chroms:
-            genome.write(f">{chrom}\n{''.join(rng.choice(list('ACGT'), 300_000))}\n")
+            letters = rng.choice(list("ACGT"), 300_000)
+            repeats = np.arange(300_000) % 7_000 < 2_000
+            genome.write(f">{chrom}\n{''.join(np.where(repeats, np.char.lower(letters), letters))}\n")
             for start in range(5000, 300_000, 6000):
                 peaks.write(f"{chrom}\t{start}\t{start + 300}\n")
     (folder / "others.bed").write_text("chr1\t150000\t150300\nchr2\t92000\t93000\n")

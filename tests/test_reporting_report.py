@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ebox.drawing.numbers import DASH
 from ebox.errors import InputError
 from ebox.reporting.languages.english import say
 from ebox.reporting.report import write_report
@@ -248,6 +249,24 @@ def test_warnings_of_the_data_are_shown(run_folder: Path) -> None:
     text = _text(write_report(run_folder).read_text(encoding="utf-8"))
     assert "leakage: 12 of 90 test sequences also stand in train" in text
     assert "nothing to warn of" not in text
+
+
+def test_the_shares_of_n_and_of_repeats_stand_beside_gc_for_each_kind(run_folder: Path) -> None:
+    quality = make_quality()
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    assert "Repeats of the genome" not in page
+    quality["confounds"] = {"positive": {"masked": {"mean": 0.283}}, "matched": {"masked": {"mean": 0.291}}}
+    quality["made"]["matched"]["repeats"] = {"known_from": "letters", "by_gc_alone": 0.447}
+    quality["kinds"]["positive"]["n"] = {"num_examples_with_n": 4, "mean": 0.0021}
+    _change(run_folder, "quality.json", quality)
+    page = write_report(run_folder).read_text(encoding="utf-8")
+    assert Tags(page).open == []
+    text = _text(page)
+    assert "53.1 % ± 8.0 % 0.21 % 28.3 %" in text
+    assert f"52.9 % ± 8.0 % {DASH} 29.1 % by GC alone 44.7 %" in text
+    assert f"53.1 % ± 8.0 % {DASH} {DASH}" in text
+    kinds = json.loads((run_folder / "report.json").read_text(encoding="utf-8"))["data"]["kinds"]
+    assert [kind["repeats_mean"] for kind in kinds] == [0.283, 0.291, None]
 
 
 def test_every_track_is_shown(run_folder: Path) -> None:

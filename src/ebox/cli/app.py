@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -76,6 +77,7 @@ def _make_command(verb: Verb, module: ModuleType) -> Callable[..., None]:
     parts = list_parts(verb, function)
 
     def command(**given: Any) -> None:
+        _check_text(sys.argv[1:])
         _check_once(parts, sys.argv[1:])
         result = _call(function, parts, given)
         from ebox.cli import console
@@ -96,6 +98,18 @@ def _make_command(verb: Verb, module: ModuleType) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Raise InputError where a word is not UTF-8, since tables, JSON and the report could not name it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{ascii(os.fsencode(word))[1:]} is not text in UTF-8, so no file that is written could name it",
+                remedy="rename the file, or give it through a link: ln -s FILE LINK",
+            ) from None
 
 
 def _check_once(parts: Sequence[Part], words: Sequence[str]) -> None:

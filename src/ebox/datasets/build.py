@@ -264,7 +264,7 @@ def _add_negatives(build: BuildState, examples: Examples) -> Examples:
     examples = drop_made_repeats(concatenate(parts), len(examples), build.log)
     wanted = max(1, round(len(rows) * build.config.negative_ratio))
     if build.repeats is not None:
-        build.repeats.measure(examples, build.log)
+        examples = build.repeats.measure(examples)
     for kind in build.made_kinds:
         num = int((examples.kind == build.kinds.index(kind)).sum())
         build.made[kind] = {"wanted": wanted, "made": num}

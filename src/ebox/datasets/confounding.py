@@ -11,6 +11,8 @@ from jaxtyping import Float
 from ebox.datasets.examples import Examples
 from ebox.sequences.confounds import measure_confounds
 
+# The name of the share of repeats of the genome, which the bases don't show.
+MASKED = "masked"
 # Of each kind at most this many are measured.
 MAX_MEASURED = 10_000
 # One of these alone tells classes apart from this AUROC on, or from what chance does not reach in small classes.
@@ -39,6 +41,8 @@ def describe_confounds(
                 for name, values in beside.items()
                 if number in values
             }
+            if ((shares := examples.masked[inside].astype(np.float64)) >= 0).any():
+                known[MASKED] = shares
             measured[kind] |= {name: values[draw_evenly(values >= 0)] for name, values in known.items()}
     positives = measured.get("positive", {})
     report: dict[str, dict[str, Any]] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Int64, UInt8
+from jaxtyping import Bool, Float32, Int, Int64, UInt8
 
 from ebox.storage.notes import Code
 
@@ -41,7 +41,8 @@ class Examples:
 
     `kind` and `source` are indices into lists that the caller keeps; `split` is 0 for train, 1 for validation, 2 for
     test, -1 where not yet assigned; `chrom` is "" and `start`, `end` are -1 where the place is unknown; `parent` is the
-    row of the positive that a shuffled negative was made from, -1 for all others.
+    row of the positive that a shuffled negative was made from, -1 for all others; `masked` is the share of bases in
+    repeats of the genome, NaN where unknown.
     """
 
     codes: UInt8[np.ndarray, "example length"]
@@ -56,6 +57,7 @@ class Examples:
     strand: np.ndarray
     split: Int[np.ndarray, " example"]
     parent: Int64[np.ndarray, " example"]
+    masked: Float32[np.ndarray, " example"]
 
     def __len__(self) -> int:
         return int(self.codes.shape[0])
@@ -128,6 +130,7 @@ def make_examples(
         strand=np.full(num, ".", dtype="<U1") if strand is None else strand.astype("<U1"),
         split=np.full(num, split, dtype=np.int8),
         parent=_unknown(num) if parent is None else parent,
+        masked=np.full(num, np.nan, dtype=np.float32),
     )
 
 

@@ -37,6 +37,7 @@ EXAMPLE_COLUMNS = (
     "strand",
     "gc",
     "n_fraction",
+    "masked",
     "cluster",
     "parent",
     "relative",

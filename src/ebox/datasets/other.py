@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import polars
 
 # What an evaluation reads of the table of examples.
-_COLUMNS = ("name", "kind", "split", "chrom", "start", "end", "cluster", "relative")
+_COLUMNS = ("name", "kind", "split", "chrom", "start", "end", "masked", "cluster", "relative")
 _MADE = ("shuffled", "matched")
 
 
@@ -47,17 +47,32 @@ class OtherData:
     log: DropLog | None = None
 
 
-def choose_made(config: DataConfig, sources: DatasetSources, trained_kinds: Sequence[str]) -> DataConfig:
+def choose_made(config: DataConfig, sources: DatasetSources, trained: Mapping[str, Any]) -> DataConfig:
     """The settings with the negatives that are made for sources: none beside given ones, else those of the training.
 
     Args:
-        config: Settings; `negatives` stay as they are where they are set.
+        config: Settings; `negatives` and `match_repeats` stay as they are where they are set.
         sources: The files.
-        trained_kinds: The kinds of the dataset of the network.
+        trained: The manifest of the dataset of the network.
 
     Raises:
-        InputError: there are no negatives, and those of the training were given.
+        InputError: there are no negatives, and those of the training were given; or those of the training were matched
+            by a file of repeats, and none is given.
     """
+    chosen = _choose_negatives(config, sources, trained["kinds"])
+    if "matched" not in (chosen.negatives or ()) or chosen.match_repeats is not None or sources.repeats is not None:
+        return chosen
+    as_trained = trained["config"].get("match_repeats")
+    if as_trained is None and any(source["role"] == "repeats" for source in trained.get("sources", ())):
+        raise InputError(
+            "the matched negatives of the training took the share of repeats from a file, and none is given here",
+            file=sources.positives if sources.peaks is None else sources.peaks,
+            remedy="give --repeats FILE, or match by GC alone: --set data.match_repeats=false",
+        )
+    return chosen.model_copy(update={"match_repeats": as_trained})
+
+
+def _choose_negatives(config: DataConfig, sources: DatasetSources, trained_kinds: Sequence[str]) -> DataConfig:
     if config.negatives is not None:
         return config
     if sources.negatives or sources.table is not None:
@@ -67,7 +82,8 @@ def choose_made(config: DataConfig, sources: DatasetSources, trained_kinds: Sequ
         raise InputError(
             "there are no negatives, and those of the training were given in a file, so none can be made like them",
             file=sources.positives if sources.peaks is None else sources.peaks,
-            remedy="give --negatives FILE, or have others made: --negative-kinds shuffled",
+            remedy="give --negatives FILE, or have others made: --negative-kinds "
+            + ("shuffled" if sources.genome is None else "matched"),
         )
     return config.model_copy(update={"negatives": made})
 
@@ -106,8 +122,8 @@ def read_other(
         num_near_positives=build.num_near_positives,
         audit=audit.report,
     )
-    # Of the splits that were trained on, the report of their own dataset tells.
-    quality["warnings"] = [each for each in quality["warnings"] if each.get("of") in (None, "test")]
+    # Of the splits that were trained on, the report of their own dataset tells; other notes have a number there.
+    quality["warnings"] = [each for each in quality["warnings"] if each.get("of") not in SPLITS[:2]]
     rows, unrelated = np.arange(len(examples)), np.full(len(examples), -1)
     table = tabulate_examples(examples, rows, build.kinds, build.log.sources, gc, n_fraction, cluster, unrelated)
     test = _make_test(path, config, examples, table)

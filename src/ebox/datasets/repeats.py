@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ebox.datasets.confounding import draw_evenly
 from ebox.datasets.contigs import check_regions
 from ebox.datasets.examples import DropLog, Examples
 from ebox.datasets.quality import Beware
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from ebox.sequences.genome import Genome
     from ebox.sequences.intervals import Intervals
 
-# The name of the share among what tells the classes apart.
-MASKED = "masked"
 _NUM_SHOWN = 4
 _HOW_TO_MAKE = (
     "give the repeats as BED with --repeats, such as those of UCSC (zcat rmsk.txt.gz | cut -f6-8 > repeats.bed), or "
@@ -111,29 +108,26 @@ class Repeats:
                 )
         return [name for name, (lower, _) in cases.items() if not lower]
 
-    def measure(self, examples: Examples, log: DropLog) -> None:
-        """Add the share of repeats at the places of the examples to the log, for each kind that has places.
+    def measure(self, examples: Examples) -> Examples:
+        """The examples with the share of repeats at their places; it stays unknown where no place on the genome is.
 
-        Nothing is added where no window, or every base of every window, is a repeat: then the genome is not masked.
+        All stay unknown where no window, or every base of every window, is a repeat: then the genome is not masked,
+        unless repeats were matched, and so are known.
         """
         sizes = np.array([self._sizes.get(name, -1) for name in examples.chrom.tolist()], dtype=np.int64)
-        placed = (examples.start >= 0) & (examples.end <= sizes)
-        rows = [draw_evenly(placed & (examples.kind == kind)) for kind in np.unique(examples.kind[placed])]
-        if not rows:
-            return
-        drawn = np.concatenate(rows)
-        shares = self._measure_windows(examples.chrom[drawn], examples.start[drawn], examples.codes.shape[1])
-        if shares.any() and not (shares == 1).all():
-            log.measure(MASKED, examples.kind[drawn], shares)
+        rows = np.flatnonzero((examples.start >= 0) & (examples.end <= sizes))
+        shares = self._measure_windows(examples.chrom[rows], examples.start[rows], examples.codes.shape[1])
+        if not self.by_gc_alone and (not shares.any() or (shares == 1).all()):
+            return examples
+        masked = examples.masked.copy()
+        masked[rows] = shares
+        return replace(examples, masked=masked)
 
     def _measure_windows(self, chrom: np.ndarray, start: np.ndarray, length: int) -> Float32[np.ndarray, " window"]:
         shares = np.zeros(len(start), dtype=np.float32)
         for name in dict.fromkeys(chrom.tolist()):
             rows = np.flatnonzero(chrom == name)
-            if self._merged is None:
-                shares[rows] = self.genome.measure_lower_case(name, start[rows], length)
-            else:
-                shares[rows] = self.find(name).measure(start[rows], length)
+            shares[rows] = self.find(name).measure(start[rows], length)
         return shares
 
     def describe(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ebox.errors import InputError
 from ebox.progress import PathLike
 from ebox.settings.reading import DataConfig
 
+_MATCHING = "--repeats and --match-repeats"
 _SUFFIXES = re.compile(r"(\.(fa|fasta|fna|fas|txt|csv|tsv|seq))?(\.(gz|bgz))?$")
 
 
@@ -106,7 +107,12 @@ def check_sources(sources: DatasetSources) -> None:
     if sources.peaks is not None and sources.genome is None:
         raise InputError("peaks need a genome to take the sequences from", remedy="give --genome genome.fa")
     if sources.negatives and not (sources.positives or sources.peaks):
-        raise InputError(f"--negatives can't be combined with {found[0]}, which holds its own negatives")
+        raise InputError(
+            f"--negatives can't be combined with {found[0]}, where negatives have their own place",
+            remedy="give them as --train-negatives, --validation-negatives and --test-negatives, or leave them out"
+            if sources.splits
+            else "put them into the table with label 0, or leave them out",
+        )
     places = [path for path in sources.negatives if is_places(path)]
     if places and sources.genome is None:
         raise InputError(
@@ -229,8 +235,9 @@ def choose_kinds(config: DataConfig, sources: DatasetSources) -> tuple[str, ...]
         raise InputError(
             "the repeats of matched negatives are asked for, but no matched negatives are made",
             file=sources.repeats,
-            remedy="give --genome, and beside given negatives --negative-kinds given,matched; or leave --repeats and "
-            "--match-repeats out",
+            remedy=f"leave {_MATCHING} out, since given splits keep their own negatives"
+            if sources.splits
+            else f"give --genome, and beside given negatives --negative-kinds given,matched; or leave {_MATCHING} out",
         )
     needs_genome = sources.peaks is not None or any(map(is_places, sources.negatives))
     if sources.genome is not None and not needs_genome and "matched" not in made:

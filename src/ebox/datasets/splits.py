@@ -237,7 +237,10 @@ def _tell_clusters(examples: Examples, cluster: Int64[np.ndarray, " example"]) -
 
 def _remedy(examples: Examples, config: DataConfig, mode: str) -> str:
     if mode == "given":
-        return "give tables for train, validation and test that each hold both labels"
+        return (
+            "give tables for train, validation and test that each hold both labels, or positives and negatives apart: "
+            "--test and --test-negatives, and so for the others"
+        )
     if mode == "random":
         return "give more examples, or larger shares with --set data.split_fractions=[0.6,0.2,0.2]"
     found = sorted({name for name in examples.chrom.tolist() if name})

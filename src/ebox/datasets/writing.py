@@ -154,6 +154,7 @@ def tabulate_examples(
         "strand": polars.Series(examples.strand[order].tolist(), dtype=polars.String),
         "gc": polars.Series(gc[order]),
         "n_fraction": polars.Series(n_fraction[order]),
+        "masked": polars.Series(examples.masked[order]).fill_nan(None),
         "cluster": polars.Series(numbered.astype(np.int64)),
         "parent": polars.Series(np.where(parent >= 0, new_row[parent], -1)),
         "relative": polars.Series(np.where(relative >= 0, new_row[relative], -1)),

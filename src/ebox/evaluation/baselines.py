@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 
 from ebox.datasets.kmers import KMER_BASES, iter_rows, long_kmer_hashes
 from ebox.errors import InputError
@@ -62,10 +62,11 @@ class UnfittedError(InputError):
 
 @dataclass(frozen=True)
 class LabelledCodes:
-    """Sequences with known targets."""
+    """Sequences with known targets; `masked` is the share of repeats of the genome, where it is known of all."""
 
     codes: Codes
     targets: Bool[np.ndarray, " examples"]
+    masked: Float32[np.ndarray, " examples"] | None = None
 
     def sample(self, size: int, seed: int) -> LabelledCodes:
         """At most `size` examples, drawn without replacement, in the order of the whole."""
@@ -73,17 +74,25 @@ class LabelledCodes:
             return self
         generator = np.random.Generator(np.random.Philox(seed))
         rows = np.sort(generator.choice(len(self.targets), size, replace=False))
-        return LabelledCodes(self.codes[rows], self.targets[rows])
+        return LabelledCodes(self.codes[rows], self.targets[rows], None if self.masked is None else self.masked[rows])
 
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """A fitted baseline: what it is, what was chosen on validation, and the function that scores sequences."""
+    """A fitted baseline: what it is, what was chosen on validation, and the function that scores sequences.
+
+    Where it `reads_masked`, the function takes the share of repeats of the genome, too.
+    """
 
     name: str
     description: dict[str, Any]
     settings: dict[str, Any]
-    predict: Callable[[UInt8[np.ndarray, "_ length"]], Float[np.ndarray, " _"]]
+    predict: Callable[..., Float[np.ndarray, " _"]]
+    reads_masked: bool = False
+
+    def score(self, examples: LabelledCodes) -> Float[np.ndarray, " _"]:
+        """The logits of examples, of which all that the baseline reads is known."""
+        return self.predict(examples.codes, examples.masked) if self.reads_masked else self.predict(examples.codes)
 
 
 @dataclass(frozen=True)
@@ -124,30 +133,42 @@ def fit_gc_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: in
 def fit_confound_logistic(train: LabelledCodes, validation: LabelledCodes, *, seed: int = 0) -> BaselineResult:
     """Logistic regression on what is not a word: N and where it stands, GC, CpG, repeats, and their squares.
 
-    What it reaches, a network may have reached without reading a motif. The penalty is chosen on validation.
+    Repeats are tandem ones, and those of the genome where they are known. What it reaches, a network may have reached
+    without reading a motif. The penalty is chosen on validation.
 
     Raises:
         UnfittedError: a split holds one class only.
     """
     num_all = len(train.targets)
     train = train.sample(MAX_TRAIN_EXAMPLES, seed)
-    raw = np.stack(list(measure_confounds(train.codes).values()), axis=1)
+    reads_masked = train.masked is not None and validation.masked is not None
+    masked = (train.masked, validation.masked) if reads_masked else (None, None)
+    raw = _measure_beside(train.codes, masked[0])
     centre, deviation = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-9)
 
-    def describe(codes: Codes) -> Float[np.ndarray, "examples features"]:
-        values = np.stack(list(measure_confounds(codes).values()), axis=1)
-        standard = np.clip((values - centre) / deviation, -10.0, 10.0)
+    def describe(raw: Float[np.ndarray, "examples values"]) -> Float[np.ndarray, "examples features"]:
+        standard = np.clip((raw - centre) / deviation, -10.0, 10.0)
         return np.concatenate([standard, standard**2], axis=1)
 
-    known = describe(validation.codes)
-    fit = search_penalty(describe(train.codes), train.targets, lambda w: known @ w, validation.targets)
+    known = describe(_measure_beside(validation.codes, masked[1]))
+    fit = search_penalty(describe(raw), train.targets, lambda w: known @ w, validation.targets)
 
-    def predict(codes: Codes) -> Logits:
-        return describe(codes) @ fit.coefficients + fit.intercept
+    def predict(codes: Codes, masked: Float32[np.ndarray, " examples"] | None = None) -> Logits:
+        return describe(_measure_beside(codes, masked)) @ fit.coefficients + fit.intercept
 
     settings = {"inverse_penalty": fit.inverse_penalty, "num_train": len(train.targets)}
-    description = note(Fitted.CONFOUND_LOGISTIC, {"num_train": len(train.targets), "num_all": num_all})
-    return BaselineResult("confound_logistic", description, settings, predict)
+    about = {"num_train": len(train.targets), "num_all": num_all, "masked": reads_masked}
+    return BaselineResult(
+        "confound_logistic", note(Fitted.CONFOUND_LOGISTIC, about), settings, predict, reads_masked=reads_masked
+    )
+
+
+def _measure_beside(
+    codes: Codes, masked: Float32[np.ndarray, " examples"] | None
+) -> Float[np.ndarray, "examples values"]:
+    """What is not a word of each sequence, with the share of repeats of the genome where it is given."""
+    more = [] if masked is None else [masked.astype(np.float64)]
+    return np.stack([*measure_confounds(codes).values(), *more], axis=1)
 
 
 def fit_kmer_logistic(

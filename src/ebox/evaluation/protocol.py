@@ -248,9 +248,13 @@ def _add_baselines(
         return {
             name: {"description": None, "settings": {}, "reason": reason, "splits": {}} for name in config.baselines
         }
-    train = LabelledCodes(_take_codes(dataset, rows), targets)
-    codes = {split: _take_codes(dataset, scores.rows) for split, scores in splits.items()}
-    validation = LabelledCodes(codes["validation"], splits["validation"].targets)
+    chosen = {"train": (rows, targets)} | {split: (scores.rows, scores.targets) for split, scores in splits.items()}
+    masked = _find_masked(dataset, {split: rows for split, (rows, _) in chosen.items()})
+    parts = {
+        split: LabelledCodes(_take_codes(dataset, rows), targets, masked.get(split))
+        for split, (rows, targets) in chosen.items()
+    }
+    train, validation = parts["train"], parts["validation"]
     sections: dict[str, dict[str, Any]] = {}
     screen = cache(lambda: Screen(train, motifs, config.seed))
     for name in dict.fromkeys(config.baselines):
@@ -262,8 +266,20 @@ def _add_baselines(
             continue
         sections[name] = {"description": fitted.description, "settings": fitted.settings, "reason": None}
         for split, scores in splits.items():
-            scores.probabilities[name] = squash(fitted.predict(codes[split]))
+            scores.probabilities[name] = squash(fitted.score(parts[split]))
     return sections
+
+
+def _find_masked(
+    dataset: Dataset, rows: Mapping[str, Int64[np.ndarray, " known"]]
+) -> dict[str, Float32[np.ndarray, " known"]]:
+    """The share of repeats of the genome of the rows of each split; empty where it is not known of all of them."""
+    column = dataset.examples["masked"]
+    if column.null_count() == len(column):
+        return {}
+    masked = column.to_numpy().astype(np.float32)
+    found = {split: masked[part] for split, part in rows.items()}
+    return {} if any(np.isnan(part).any() for part in found.values()) else found
 
 
 def _take_codes(dataset: Dataset, rows: Int64[np.ndarray, " known"]) -> UInt8[np.ndarray, "known length"]:

@@ -12,7 +12,7 @@ from types import ModuleType, TracebackType
 from typing import final
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
 from ebox.errors import InputError
 from ebox.sequences.codes import CODE_OF_BYTE, INVALID
@@ -153,13 +153,6 @@ class Genome:
         for _, letters in self._iter_letters(chrom):
             counts += np.bincount(letters, minlength=256)
         return tuple(int(counts[list(each)].sum()) for each in (b"acgt", b"ACGT"))  # type: ignore[return-value]
-
-    def measure_lower_case(
-        self, chrom: str, starts: Int64[np.ndarray, " window"], length: int
-    ) -> Float32[np.ndarray, " window"]:
-        """The share of lower-case letters in windows of one chromosome, which lie wholly on it."""
-        shares = [(self._fetch_letters(chrom, at, at + length) >= _LOWER).mean() for at in starts.tolist()]
-        return np.array(shares, np.float32)
 
     def _iter_letters(self, chrom: str) -> Iterator[tuple[int, UInt8[np.ndarray, " length"]]]:
         """The letters of a chromosome in blocks, each with its place."""

@@ -177,7 +177,7 @@ def read_run_settings(
     """The settings of a finished run, with changes in some sections, and with the devices to use now.
 
     Where `data` may be changed, for other data than those of the training, its settings are those of the dataset of the
-    run, but for the kinds of negatives, which depend on the files that are given.
+    run, but for the kinds of negatives and whether their repeats are matched, which depend on the files that are given.
 
     Args:
         run: A run folder.
@@ -202,7 +202,7 @@ def read_run_settings(
     file = Path(run) / run_folder.CONFIG
     values = read_toml(file)
     if "data" in sections:
-        values["data"] = {**run_folder.read_dataset(Path(run))["config"], "negatives": None}
+        values["data"] = {**run_folder.read_dataset(Path(run))["config"], "negatives": None, "match_repeats": None}
     settings = _change(values, overrides, own, file)
     return settings.model_copy(update={"parallel": read_config(None, (), devices).parallel})
 

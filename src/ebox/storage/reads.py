@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ebox.errors import InputError
 from ebox.storage import run_folder
 from ebox.storage.stamps import TEST_READS, read_stamped, write_stamped
 
@@ -25,7 +26,9 @@ def count_read(run: Path, fingerprint: str, name: str | None) -> dict[str, Any]:
     """
     path = run / run_folder.TEST_READS
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    tests = read_stamped(path, TEST_READS)["tests"] if path.exists() else []
+    tests = read_stamped(path, TEST_READS).get("tests") if path.exists() else []
+    if not isinstance(tests, list) or not all(_is_entry(each) for each in tests):
+        raise InputError("does not say how often test examples were measured", file=path, remedy=TEST_READS.remedy)
     entry = next((each for each in tests if each["fingerprint"] == fingerprint), None)
     if entry is None:
         file = run_folder.EVALUATION if name is None else run_folder.name_other(run_folder.EVALUATION, name)
@@ -35,3 +38,7 @@ def count_read(run: Path, fingerprint: str, name: str | None) -> dict[str, Any]:
     entry |= {"num_reads": entry["num_reads"] + 1, "last": now}
     write_stamped(path, TEST_READS, {"tests": tests})
     return dict(entry)
+
+
+def _is_entry(found: Any) -> bool:
+    return isinstance(found, dict) and "fingerprint" in found and isinstance(found.get("num_reads"), int)

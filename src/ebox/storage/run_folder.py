@@ -94,9 +94,26 @@ def check_run_folder(path: Path) -> None:
 
 def find_seeds(run: Path) -> dict[int, Path]:
     """The run folders of the other seeds that were asked for and are trained, by their seeds."""
-    request = read_json(run / REQUEST) if (run / REQUEST).is_file() else {}
-    places = {seed: run / SEEDS / str(seed) for seed in request.get("seeds", [])}
+    places = {seed: run / SEEDS / str(seed) for seed in read_request(run).get("seeds", [])}
     return {seed: place for seed, place in places.items() if (place / TRAINING).exists()}
+
+
+def read_request(run: Path) -> dict[str, Any]:
+    """What the dataset of a run was asked to be made from, and the seeds where there are several; empty where unknown.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = run / REQUEST
+    request = read_json(path) if path.is_file() else {}
+    seeds = request.get("seeds", []) if isinstance(request, dict) else None
+    if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+        raise InputError(
+            "does not say what a run was asked for",
+            file=path,
+            remedy="delete it; a run that is resumed then counts as one of a single seed, unless --seeds says more",
+        )
+    return request
 
 
 def read_dataset(run: Path) -> dict[str, Any]:

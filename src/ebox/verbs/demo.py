@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
 from ebox.progress import OnEntry, OnStage, OnText, PathLike, Progress, quiet
-from ebox.storage.publishing import read_json
-from ebox.storage.run_folder import REQUEST, SIMULATION
+from ebox.storage.run_folder import SIMULATION, read_request
 from ebox.verbs.run import RunResult, run
 from ebox.verbs.run import describe as describe_run
 from ebox.verbs.verb import Verb
@@ -115,9 +114,7 @@ def _is_demo(folder: Path) -> bool:
     """Whether the run in a folder was asked for by a demo: its positives are those of one."""
     from ebox.datasets.demo_loci import BOUND
 
-    if not (folder / REQUEST).is_file():
-        return False
-    positives = Path(read_json(folder / REQUEST).get("files", {}).get("positives", ["."])[0])
+    positives = Path(read_request(folder).get("files", {}).get("positives", ["."])[0])
     return positives.name == BOUND or positives.parent.name == SIMULATED
 
 

@@ -36,6 +36,7 @@ VERB = Verb(
     arguments={"run": "RUN"},
     settings=(
         "data.negatives",
+        "data.match_repeats",
         "evaluation.prevalence",
         "evaluation.target_fdr",
         "parallel.platform",
@@ -94,12 +95,7 @@ def evaluate(
         InputError: no model, no dataset, a dataset of another length or other tracks, or sources that can't be read or
             measured.
     """
-    import numpy as np
-
     from ebox.datasets.writing import write_dropped
-    from ebox.evaluation.inference import predict as predict_logits
-    from ebox.evaluation.protocol import evaluate as measure
-    from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_model
     from ebox.settings.reading import read_run_settings
     from ebox.storage import run_folder
@@ -107,22 +103,11 @@ def evaluate(
     folder = Path(run)
     model = load_model(folder)
     config = read_run_settings(folder, VERB.of_run) if config is None else config
-    settings = config.evaluation
     found = find_evaluated(folder, model, data, sources, name, config.data, progress)
     dataset = found.dataset
-    held_out = slice(dataset.rows("validation").start, dataset.rows("test").stop)
-    logits = np.full((len(dataset), len(model.tracks)), np.nan, np.float32)
-    logits[held_out] = predict_logits(
-        model.network,
-        dataset.codes[held_out],
-        both_strands=settings.both_strands,
-        batch_size=settings.batch_size,
-        mesh=make_mesh(find_local_devices(config.parallel)),
-        progress=progress,
-    )
     is_own = found.name is None
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
-    facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, kept=found.kept, progress=progress)
+    facts, logits = _measure(model, found, config, motifs, progress, ceiling)
     facts |= {
         "command": find_command(command),
         "seen_in_training": found.count_seen(),
@@ -132,11 +117,11 @@ def evaluate(
         "test_reads": count_read(folder, dataset.hash_split("test"), found.name),
     }
     shifts = {track["track"]: track["shift"] for track in facts["tracks"] if track["shift"] is not None}
-    written = held_out if is_own else dataset.rows("test")
+    written = _list_held_out(dataset) if is_own else dataset.rows("test")
     _write_predictions(_name(folder, run_folder.PREDICTIONS, found), dataset, logits, written, shifts)
     if is_own:
         _write_filters(folder / run_folder.FILTERS, model, dataset, progress)
-        _add_seeds(folder, facts, config, progress)
+    _add_seeds(folder, facts, found, config, progress)
     if found.log is not None:
         with publish_file(_name(folder, run_folder.DROPPED, found)) as temporary:
             write_dropped(temporary, found.log)
@@ -145,19 +130,69 @@ def evaluate(
     return EvaluationResult(path, facts)
 
 
-def _add_seeds(folder: Path, facts: Mapping[str, Any], config: Config, progress: Progress) -> None:
-    """Measure the trainings with other seeds in the same way, and put the spread of all into the facts."""
+def _measure(
+    model: LoadedModel,
+    found: Evaluated,
+    config: Config,
+    motifs: Sequence[PathLike],
+    progress: Progress,
+    ceiling: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """The facts of a network and its baselines, and the logits of validation and test (NaN in training).
+
+    Args:
+        model: The network.
+        found: What is measured.
+        config: The settings, of which `evaluation` and `parallel` are used.
+        motifs: Files of more motifs.
+        progress: Called with the stage, the number done and the number in all.
+        ceiling: The best possible result.
+    """
+    import numpy as np
+
+    from ebox.evaluation.inference import predict as predict_logits
+    from ebox.evaluation.protocol import evaluate as measure
+    from ebox.mesh.devices import find_local_devices, make_mesh
+
+    dataset, settings, held_out = found.dataset, config.evaluation, _list_held_out(found.dataset)
+    logits = np.full((len(dataset), len(model.tracks)), np.nan, np.float32)
+    logits[held_out] = predict_logits(
+        model.network,
+        dataset.codes[held_out],
+        both_strands=settings.both_strands,
+        batch_size=settings.batch_size,
+        mesh=make_mesh(find_local_devices(config.parallel)),
+        progress=progress,
+    )
+    facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, kept=found.kept, progress=progress)
+    return facts, logits
+
+
+def _list_held_out(dataset: Dataset) -> slice:
+    return slice(dataset.rows("validation").start, dataset.rows("test").stop)
+
+
+def _add_seeds(folder: Path, facts: Mapping[str, Any], found: Evaluated, config: Config, progress: Progress) -> None:
+    """Measure the trainings with other seeds in the same way, and put the spread of all into the facts.
+
+    Of the run's own test split each gets an evaluation of its own, of other data none.
+    """
     from ebox.evaluation.spread import describe_spread
+    from ebox.models.files import load_model
     from ebox.settings.reading import read_config
     from ebox.storage import run_folder
 
     # The baselines are of the data, and the same for every seed.
     alone = config.evaluation.model_copy(update={"baselines": ()})
     config = config.model_copy(update={"evaluation": alone})
-    found, tracks = run_folder.find_seeds(folder), {}
-    for number, (seed, place) in enumerate(found.items(), start=1):
-        tracks[seed] = evaluate(place, config=config, progress=progress, command=facts["command"]).facts["tracks"]
-        progress("measuring other seeds", number, len(found))
+    seeds, tracks = run_folder.find_seeds(folder), {}
+    for number, (seed, place) in enumerate(seeds.items(), start=1):
+        if found.name is None:
+            measured = evaluate(place, config=config, progress=progress, command=facts["command"]).facts
+        else:
+            measured, _ = _measure(load_model(place), found.of_training(place), config, (), progress)
+        tracks[seed] = measured["tracks"]
+        progress("measuring other seeds", number, len(seeds))
     own = read_config(folder / run_folder.CONFIG).train.seed
     for number, track in enumerate(facts["tracks"]):
         track["seeds"] = describe_spread(track, {seed: other[number] for seed, other in tracks.items()}, own)

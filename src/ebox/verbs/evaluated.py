@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Part of a file name, on every system.
 _NAME = re.compile(r'[^/\\:*?"<>|\x00-\x1f]{1,100}')
+# A file name has at most 255 bytes on most disks, and `predictions-NAME.parquet` is one.
+_MAX_NAME_BYTES = 200
 _ENDINGS = re.compile(r"(\.(fa|fasta|fna|fas|txt|csv|tsv|seq|bed|narrowPeak))?(\.(gz|bgz))?$")
 
 
@@ -52,6 +54,12 @@ class Evaluated:
     kept: dict[str, Kept] | None = None
     quality: dict[str, Any] | None = None
     log: DropLog | None = None
+
+    def of_training(self, run: Path) -> Evaluated:
+        """The same for another training on the same data, whose own earlier thresholds count where these do."""
+        from ebox.evaluation.reading import read_kept
+
+        return self if self.kept is None else replace(self, kept=read_kept(run))
 
     def count_seen(self) -> dict[str, int] | None:
         """How many test examples of other data this network has seen; None for its own, or where nothing is known."""
@@ -130,7 +138,7 @@ def _read_sources(
         )
     files = tuple(os.path.abspath(path) for path in (head, *sources.negatives))
     name = _check_name(run, _make_name(head) if name is None else name, files)
-    config = choose_made(config, sources, run_folder.read_dataset(run)["kinds"])
+    config = choose_made(config, sources, run_folder.read_dataset(run))
     config = config.model_copy(update={"length_bp": model.length_bp, "track": model.tracks[0]})
     found = read_other(config, sources, _find_trained(run), path=head, progress=progress)
     return _describe(run, name, files, found)
@@ -169,6 +177,10 @@ def _make_name(head: Path) -> str:
     name = _ENDINGS.sub("", head.name)
     if not head.exists():
         raise InputError("there is no such file", file=head, remedy="check the path")
+    if head.is_dir():
+        raise InputError(
+            "is a folder, not a file", file=head, remedy="name a file in it; a dataset folder is given with --data"
+        )
     if not head.is_file():
         raise InputError("is a pipe, and gives the evaluation no name", file=head, remedy="give one: --name NAME")
     return name
@@ -178,7 +190,7 @@ def _check_name(run: Path, name: str, files: tuple[str, ...]) -> str:
     """The name of other data, if no evaluation of other files has it."""
     from ebox.storage import run_folder
 
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(os.fsencode(name)) > _MAX_NAME_BYTES:
         raise InputError(
             f"{name!r} can't be the name of an evaluation, which is part of the names of its files",
             file=files[0],

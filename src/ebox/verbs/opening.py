@@ -17,6 +17,7 @@ def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bo
     """Open a dataset, by default that of a run's training; return it, and whether it is the same as in the training."""
     from ebox.datasets.folder import open_dataset
     from ebox.storage import run_folder
+    from ebox.storage.stamps import DATASET_OF_RUN, OtherFormatError
 
     facts = run_folder.read_dataset(folder)
     if dataset is not None:
@@ -30,7 +31,11 @@ def open_dataset_of(folder: Path, dataset: PathLike | None) -> tuple[Dataset, bo
     place = next((place for place in places if place.is_dir()), kept)
     if not place.is_dir():
         raise InputError("the dataset of this run is gone", file=place, remedy="give its folder with --data")
-    data = open_dataset(place, verify="full")
+    try:
+        data = open_dataset(place, verify="full")
+    except OtherFormatError as error:
+        # A new one would be other data than those of the training.
+        raise InputError(error.problem, file=place, remedy=DATASET_OF_RUN.remedy) from None
     if data.fingerprint != facts["fingerprint"]:
         raise InputError(
             "has changed since this run was trained on it", file=place, remedy="give the right folder with --data"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ebox.errors import InputError
 from ebox.progress import OnEntry, OnStage, OnText, PathLike, Progress, quiet
 from ebox.storage.publishing import claim_folder, read_json, write_json
-from ebox.storage.run_folder import REQUEST, SEEDS, clear_run
+from ebox.storage.run_folder import REQUEST, SEEDS, clear_run, read_request
 from ebox.storage.stamps import SIMULATION, read_stamped
 from ebox.verbs.build import build
 from ebox.verbs.build import describe as describe_dataset
@@ -164,8 +164,7 @@ def _choose_seeds(folder: Path, config: Config, asked: int | None, *, resume: bo
     from ebox.settings.fields import SEED_END
 
     if asked is None:
-        kept = read_json(folder / REQUEST).get("seeds", []) if resume and (folder / REQUEST).is_file() else []
-        asked = max(1, len(kept))
+        asked = max(1, len(read_request(folder).get("seeds", []))) if resume else 1
     if not isinstance(asked, Integral) or asked < 1:
         raise InputError(f"--seeds {asked} is not how many networks to train", remedy="give a whole number from 1 on")
     first = config.train.seed
@@ -194,10 +193,10 @@ def _with_seeds(request: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, A
 
 def _keep_seeds(folder: Path, request: Mapping[str, Any], seeds: Sequence[int]) -> None:
     """Keep which seeds were asked for: only these are measured, and a later --resume goes on with them."""
-    place = folder / REQUEST
-    kept = read_json(place) if place.is_file() else request
+    kept = read_request(folder)
+    kept = kept if kept else dict(request)
     if _with_seeds(kept, seeds) != kept:
-        write_json(place, _with_seeds(kept, seeds))
+        write_json(folder / REQUEST, _with_seeds(kept, seeds))
 
 
 def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathLike]) -> None:
@@ -273,7 +272,7 @@ def _check_request(folder: Path, sources: DatasetSources, config: Config, *, res
     place = folder / REQUEST
     if not (resume and place.exists()):
         return
-    if _with_seeds(read_json(place), ()) != json.loads(json.dumps(_request(sources, config))):
+    if _with_seeds(read_request(folder), ()) != json.loads(json.dumps(_request(sources, config))):
         raise InputError(
             "this folder was begun with other data or other data settings",
             file=place,

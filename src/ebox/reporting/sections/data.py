@@ -23,18 +23,25 @@ def collect(files: RunFiles) -> dict[str, Any]:
     }
     if quality is None:
         return {"data": {**facts, "kinds": None, "dropped": None, "warnings": [], "leaks": None, "made": {}}}
-    facts["kinds"] = [
-        {
-            "kind": kind,
-            **{name: values.get(name) for name in SPLITS},
-            "num_examples": values.get("num_examples"),
-            "gc_mean": values.get("gc", {}).get("mean"),
-            "gc_sd": values.get("gc", {}).get("sd"),
-        }
-        for kind, values in quality.get("kinds", {}).items()
-    ]
+    facts["kinds"] = [_describe_kind(quality, kind) for kind in quality.get("kinds", {})]
     facts |= {"dropped": quality.get("dropped", {}), "warnings": list(quality.get("warnings", []))}
     return {"data": {**facts, "leaks": _describe_leaks(quality.get("audit")), "made": quality.get("made", {})}}
+
+
+def _describe_kind(quality: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Numbers by split, and what the bases of a kind are on average; null for what is not known."""
+    values = quality["kinds"][kind]
+    made = quality.get("made", {}).get(kind, {})
+    return {
+        "kind": kind,
+        **{name: values.get(name) for name in SPLITS},
+        "num_examples": values.get("num_examples"),
+        "gc_mean": values.get("gc", {}).get("mean"),
+        "gc_sd": values.get("gc", {}).get("sd"),
+        "n_mean": values.get("n", {}).get("mean"),
+        "repeats_mean": quality.get("confounds", {}).get(kind, {}).get("masked", {}).get("mean"),
+        "repeats_by_gc_alone": made.get("repeats", {}).get("by_gc_alone"),
+    }
 
 
 def _describe_split(split: Mapping[str, Any]) -> dict[str, Any]:

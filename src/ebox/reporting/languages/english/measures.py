@@ -143,6 +143,12 @@ def _tell_logistic(features: str) -> Callable[[Mapping[str, Any]], str]:
     return tell
 
 
+def _tell_confounds(fitted: Mapping[str, Any]) -> str:
+    of_genome = ", repeats of the genome" if fitted.get("masked") else ""
+    features = f"what is not a word: N and where it stands, GC, CpG, tandem repeats{of_genome}"
+    return _tell_logistic(features)(fitted)
+
+
 def _limit_negatives(limit: Mapping[str, Any]) -> str:
     kinds = join_words([f"{name_kind(kind).lower()} ({explain_kind(kind)})" for kind in limit["kinds"]])
     asked = f"The network was asked to tell positives from {kinds if kinds else 'the negatives given'}. "
@@ -216,7 +222,7 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "best_pwm": _tell_best_pwm,
     "motif_logistic": _tell_logistic("the best hits of {num_chosen} of {num_motifs:,} motifs"),
     "gc_logistic": _tell_logistic("the GC fraction and its square"),
-    "confound_logistic": _tell_logistic("what is not a word: N and where it stands, GC, CpG, repeats"),
+    "confound_logistic": _tell_confounds,
     "gapped_kmer_logistic": _tell_logistic("counts of gapped k-mers ({word_bp} bp, {informed} of them informed)"),
     "kmer_logistic": _tell_logistic("{kmer}-mer counts of both strands"),
     # The answer.
