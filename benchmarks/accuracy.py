@@ -229,10 +229,9 @@ def describe_result(name: str, content: Mapping[str, Any]) -> tuple[str, str]:
     versions = f"Python {machine['python']}, JAX {machine['packages']['jax']}, ebox {machine['ebox']}"
     metrics = dict.fromkeys(("auroc", *content["goals"]))
     scores = ", ".join(f"{metric} {_show(metric, content['seeds'])})" for metric in metrics)
-    seconds = max(one["training_seconds"] for one in content["seeds"])
     return (
         f"# Hardware: {machine['cpu']}, {machine['num_cores']} cores; {versions}",
-        f"# Score of {name}: {scores}; {seconds:.0f} s of training",
+        f"# Score of {name}: {scores}",
     )
 
 

@@ -58,6 +58,7 @@ def test_every_command_runs(place: Path):
     _run_commands(place, [command for command in _commands() if not LONG.search(command)])
     assert (place / "runs" / "tal1" / "report.html").is_file()
     assert (place / "scores.tsv.gz").is_file()
+    assert (place / "decision" / "decision.html").is_file()
 
 
 @pytest.mark.slow
@@ -76,6 +77,10 @@ def _run_commands(place: Path, commands: Sequence[str]) -> None:
             words += ["--config", "quick.toml"]
         if words[0] == "run":
             words += ["--overwrite"]
+        if words[0] == "bench":
+            words += ["--config", "quick.toml", "--only", "steps"]
+        if words[0] == "plan":
+            words += ["--slices", "none"]
         if words[0] == "explain":
             # A network of 20 steps may call nothing; and few sequences say as much of the command.
             for setting in ("sequences='positive'", "num_checked=10", "num_backgrounds=10", "max_gap_bp=3"):
