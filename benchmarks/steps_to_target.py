@@ -169,8 +169,10 @@ def predict(
 
 def compare(trainings: list[dict[str, Any]], points: list[NoisePoint], options: argparse.Namespace) -> dict[str, Any]:
     """Measured steps and critical batch beside those of the model and of the noise scale."""
-    target, scale = options.target, average_noise(points)
+    target = options.target
     steps = find_steps(trainings, target)
+    # The noise of the steps that lead to the target: what comes later has more of it.
+    scale = average_noise([point for point in points if point.step <= steps[NOISE_BATCH]])
     middle = [one for one in trainings if one["batch_size"] == NOISE_BATCH]
     rows = []
     for batch, measured in steps.items():
@@ -187,7 +189,8 @@ def compare(trainings: list[dict[str, Any]], points: list[NoisePoint], options: 
         "target": target,
         "critical_batch": critical,
         "critical_batch_with_a_seed_left_out": apart,
-        "noise_scale": scale.model_dump(),
+        "noise_scale": scale.model_dump(exclude={"over_steps"}),
+        "noise_scale_of_the_whole_training": average_noise(points).model_dump(exclude={"over_steps"}),
         "noise_scale_error": scale.batch_size / critical - 1.0,
         "batches": rows,
         "worst_left_out_error": max(errors),
