@@ -101,20 +101,27 @@ def average_noise(points: Sequence[NoisePoint]) -> NoiseScale:
     return NoiseScale(batch_size=value, low=value / width, high=value * width, over_steps=singles)
 
 
-def measure_noise_scale(dataset: Path, config: Config, *, progress: Progress = quiet) -> NoiseScale:
+def measure_noise_scale(dataset: Path, config: Config, *, num_seeds: int = 1, progress: Progress = quiet) -> NoiseScale:
     """Train on one device as the settings say, and compare the gradients of several batches on the way.
 
-    The gradients are those of the train step: with its augmentation, dropout and batch normalisation.
+    The gradients are those of the train step: with its augmentation, dropout and batch normalisation. One seed differs
+    from another by a factor of two or three, which the interval does not hold; the mean of four was the critical batch.
 
     Args:
         dataset: A dataset folder.
         config: The settings of the training.
+        num_seeds: Trainings from this and the next seeds.
         progress: Called with a phrase, the number done, and the total number.
 
     Raises:
         InputError: no dataset, nothing to train on, or the gradient can't be told from its noise.
     """
-    return average_noise(measure_points(TrainingInputs.of(open_dataset(dataset), config), config, progress=progress))
+    data, points = open_dataset(dataset), list[NoisePoint]()
+    for seed in range(config.train.seed, config.train.seed + num_seeds):
+        train = config.train.model_copy(update={"seed": seed})
+        one = config.model_copy(update={"train": train})
+        points += measure_points(TrainingInputs.of(data, one), one, progress=progress)
+    return average_noise(points)
 
 
 def measure_points(inputs: TrainingInputs, config: Config, *, progress: Progress = quiet) -> list[NoisePoint]:
