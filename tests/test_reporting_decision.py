@@ -246,6 +246,16 @@ def test_simple_methods_and_kinds_of_sites_are_in_the_appendix(report: dict[str,
         assert words in page
 
 
+@pytest.mark.parametrize(("high", "words"), [(0.001, "does as well"), (-0.01, "does better")])
+def test_a_simple_method_that_does_better_is_said_to(report: dict[str, Any], high: float, words: str):
+    comparison = {"tests": {"auroc": {"difference": {"value": -0.03, "low": -0.05, "high": high}}}}
+    track = report["tracks"][0]
+    worse = {**track, "comparison": {**track["comparison"], **comparison}}
+    rows = decide(make_plan(), {**report, "tracks": [worse]}, read_criteria())["criteria"]
+    row = next(row for row in rows if row["code"] == "criterion_baseline")
+    assert english.say(row).startswith(f"A simple method {words}: ")
+
+
 def test_other_tracks_of_a_run_are_named(report: dict[str, Any]):
     several = {**report, "tracks": [report["tracks"][0], report["tracks"][0]]}
     told = decide(make_plan(), several, read_criteria())["told"][-1]
@@ -348,6 +358,8 @@ def test_words_for_measures_and_short_times():
     assert format_measure({"value": 3.0, "low": None, "high": 4.0}, "count") == "3 (at most 4)"
     assert format_measure({"value": 3.0, "low": None, "high": None}, "count") == "3"
     assert format_measure(1592.9, "plain") == "1,593"
+    assert format_measure(999.7, "plain") == "1,000"
+    assert format_measure(-8.637, "plain") == f"{numbers.MINUS}8.64"
     assert format_step_time(0.00123) == "1.23 ms"
     assert format_step_time(0.000123) == "123 µs"
 
