@@ -2,7 +2,7 @@
 
     python benchmarks/planning_times.py DATASET PROFILE... [--rounds 5]
 
-Every run is a command in a process of its own, with a cache folder of its own. The goals: 2 s for all rows, and 3 minutes
+Every run is a command in a process of its own, with a cache folder of its own. The goals: 2 s for all rows, 3 minutes
 for the slices of 4 to 256 chips of v4, v5e, v5p and v6e at first. Writes results/planning_times.json.
 """
 
