@@ -12,9 +12,11 @@ import pytest
 from ebox.errors import InputError
 from ebox.planning.estimates import Estimate
 from ebox.planning.learning_curve import auroc_error, fit_learning_curve
+from ebox.planning.noise_scale import NoisePoint, average_noise, measure_points
 from ebox.planning.profiles import Learning, NoiseScale, Point
 from ebox.planning.steps_to_target import EXCHANGE_STEPS, SYNC_STEPS, Reading, fit_steps, take_readings
 
+NUM_WEIGHTS = 12
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 NOISE, FLOOR, RATE, LEVEL = 400.0, 0.3, 0.5, 0.06
 
@@ -27,16 +29,16 @@ def error_after(progress: float, rate: float = RATE) -> float:
 def plant_readings(batches: dict[int, tuple[float, ...]], spread: float = 0.03, seeds: int = 3) -> list[Reading]:
     """Ends of trainings with these lengths, in steps without noise, for each batch."""
     rng = np.random.default_rng(5)
+    trainings = [(batch, length) for batch, lengths in batches.items() for length in lengths for _ in range(seeds)]
     return [
         Reading(
             round(length * (1.0 + NOISE / batch)),
             1.0,
             batch,
             1.0 - error_after(length) * math.exp(spread * rng.standard_normal()),
+            number,
         )
-        for batch, lengths in batches.items()
-        for length in lengths
-        for _ in range(seeds)
+        for number, (batch, length) in enumerate(trainings)
     ]
 
 
@@ -151,7 +153,7 @@ def test_every_way_to_exchange_has_its_factor() -> None:
     assert set(get_args(fields["sync"].annotation)) == set(SYNC_STEPS)
 
 
-def test_only_validations_of_the_second_half_say_how_a_training_learns() -> None:
+def test_validations_while_the_rate_rises_say_nothing_of_how_a_training_learns() -> None:
     points = tuple(Point(step=step, seconds=step, auroc=0.9) for step in (25, 50, 75, 100))
     training = Learning(seed=0, batch_size=64, num_examples=6400, num_steps=100, seconds=100.0, points=points)
     assert [(one.step, one.share) for one in take_readings([training])] == [(50, 0.5), (75, 0.75), (100, 1.0)]
@@ -184,7 +186,9 @@ def test_intervals_of_learning_curves_hold_the_truth_as_often_as_they_say() -> N
         rate, floor, spread = rng.uniform(0.1, 1.0), rng.uniform(0.0, 0.9), rng.choice([0.01, 0.04])
         sizes = SIZES[: rng.integers(3, 5)]
         noise = np.exp(spread * rng.standard_normal(len(sizes)))
-        points = [(size, 1.0 - (1.0 - plant_curve(size, rate, floor)) * n) for size, n in zip(sizes, noise, strict=True)]
+        points = [
+            (size, 1.0 - (1.0 - plant_curve(size, rate, floor)) * n) for size, n in zip(sizes, noise, strict=True)
+        ]
         found = fit_learning_curve(points).predict(2 * SIZES[-1])
         within += found.low <= plant_curve(2 * SIZES[-1], rate, floor) <= found.high
     assert within / trials >= 0.9
@@ -227,3 +231,70 @@ def test_the_error_of_an_auroc_is_that_of_simulated_rankings() -> None:
 def test_what_is_no_learning_curve_is_refused(points: list[tuple[int, float]], told: str) -> None:
     with pytest.raises(InputError, match=told):
         fit_learning_curve(points)
+
+
+class LinearModel:
+    """Gradients of squared errors, of known mean and covariance: x (x · w + e), with x and e normal."""
+
+    def __init__(self, distance: float = 0.5) -> None:
+        self.apart = np.full(NUM_WEIGHTS, distance / math.sqrt(NUM_WEIGHTS))
+        self.signal = distance**2
+        # Isserlis: E[x xT w wT x xT] = 2 w wT + |w|^2 I, and the noise e adds I.
+        self.noise = (NUM_WEIGHTS + 1) * self.signal + NUM_WEIGHTS
+
+    def compare(self, rng: np.random.Generator, batch_size: int, num_batches: int) -> NoisePoint:
+        inputs = rng.standard_normal((num_batches, batch_size, NUM_WEIGHTS))
+        missed = inputs @ self.apart + rng.standard_normal((num_batches, batch_size))
+        gradients = (inputs * missed[..., None]).mean(axis=1)
+        return NoisePoint(0, gradients @ gradients.T, batch_size)
+
+
+def test_signal_and_noise_are_those_of_a_linear_model() -> None:
+    model, rng = LinearModel(), np.random.default_rng(4)
+    found = np.mean([model.compare(rng, 16, 8).split() for _ in range(3000)], axis=0)
+    assert found == pytest.approx((model.signal, model.noise), rel=0.03)
+
+
+def test_noise_does_not_depend_on_the_batch_that_measured_it() -> None:
+    model, rng = LinearModel(), np.random.default_rng(4)
+    for batch_size in (2, 64):
+        scale = average_noise([model.compare(rng, batch_size, 16) for _ in range(600)])
+        assert scale.batch_size == pytest.approx(model.noise / model.signal, rel=0.1)
+
+
+def test_the_interval_of_a_noise_scale_holds_the_truth_as_often_as_it_says() -> None:
+    model, rng, within = LinearModel(), np.random.default_rng(6), 0
+    for _ in range(200):
+        scale = average_noise([model.compare(rng, 32, 16) for _ in range(4)])
+        within += scale.low <= model.noise / model.signal <= scale.high
+    assert 0.9 <= within / 200 <= 0.99
+
+
+def test_early_and_late_steps_are_averaged_apart_in_noise_and_signal() -> None:
+    early, late = LinearModel(2.0), LinearModel(0.1)
+    rng = np.random.default_rng(7)
+    scale = average_noise([model.compare(rng, 64, 32) for model in (early, late) for _ in range(50)])
+    expected = (early.noise + late.noise) / (early.signal + late.signal)
+    assert scale.batch_size == pytest.approx(expected, rel=0.1)
+
+
+def test_a_gradient_that_is_all_noise_has_no_scale() -> None:
+    rng = np.random.default_rng(8)
+    with pytest.raises(InputError, match="can't be told from its noise"):
+        average_noise([LinearModel(1e-6).compare(rng, 4, 8) for _ in range(3)])
+
+
+@pytest.mark.slow
+def test_the_noise_of_a_training_does_not_depend_on_the_batch_that_measured_it() -> None:
+    """Without batch normalisation, gradients of examples are independent, and the training is the same."""
+    from ebox.training.inputs import TrainingInputs
+    from planted import planted, small_config
+
+    data, found = planted(), []
+    for batch_size in (4, 20):
+        config = small_config(batch_size=batch_size, max_steps=2, learning_rate=1e-6)
+        config = config.model_copy(update={"model": config.model.model_copy(update={"batch_norm": False})})
+        points = measure_points(TrainingInputs.of(data, config), config)
+        assert [point.step for point in points] == [1, 2]
+        found.append(np.mean([point.split()[1] for point in points]))
+    assert found[0] == pytest.approx(found[1], rel=0.15)

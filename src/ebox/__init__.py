@@ -1,8 +1,8 @@
 """Train convolutional networks on DNA to find where a transcription factor binds.
 
 The verbs of the command line are functions here: `simulate`, `build`, `train`, `evaluate`, `explain`, `predict`,
-`plan`, `report`, `run`, `doctor`. Everything is loaded when it is first asked for, so that importing ebox costs
-nothing.
+`plan`, `report`, `run`, `doctor`, `bench`. Everything is loaded when it is first asked for, so that importing ebox
+costs nothing.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ PLATFORM = "Platform | None"
 FILES = list[Path] | None
 REPEATED: Mapping[Any, Any] = {FILES: list[Path], list[str] | None: list[str]}
 # The name of an option's value in the help, where its type says too little.
-STAND_INS = {"--set": "KEY=VALUE", "--config": "FILE"}
+STAND_INS = {"--set": "KEY=VALUE", "--config": "FILE", "--price": "NAME=MONEY"}
 
 
 @dataclass(frozen=True)

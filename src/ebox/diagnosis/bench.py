@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ebox.diagnosis.bench_groups import measure_exchange, with_exchange
-from ebox.diagnosis.bench_lab import Lab
+from ebox.diagnosis.bench_lab import Lab, Starters
 from ebox.diagnosis.bench_plan import ExpectedTimes
 from ebox.diagnosis.bench_trainings import train_parts, train_whole
 from ebox.diagnosis.bench_ways import measure_steps
@@ -24,13 +24,12 @@ from ebox.planning.profiles import Profile, Spread, write_profile
 from ebox.progress import OnStage, Progress, quiet
 from ebox.settings.reading import Config
 from ebox.storage.targets import is_stream
-from ebox.workers.contract import WorkerArguments
 
 DEFAULT_PARTS = ("start", "steps", "exchange", "ceilings", "learning")
 PARTS = (*DEFAULT_PARTS, "curve", "noise")
 # Without them there is no profile.
 NEEDED = ("start", "steps")
-CACHED_STARTS = 2
+CACHED_STARTS = 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def read_parts(text: str) -> tuple[str, ...]:
 
 
 def measure_profile(
-    worker_arguments: WorkerArguments,
+    starters: Starters,
     dataset: Path,
     config: Config,
     out: Path,
@@ -78,7 +77,7 @@ def measure_profile(
     """Measure what a training costs on this machine, and publish its profile.
 
     Args:
-        worker_arguments: What starts a training in a separate process.
+        starters: What starts its processes.
         dataset: A dataset folder.
         config: The settings of the training.
         out: The file of the profile.
@@ -99,7 +98,7 @@ def measure_profile(
     data = open_dataset(dataset)
     work = Work.open(out, Identity.of(config, data.fingerprint), resume=resume, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="ebox-bench-") as folder:
-        lab = Lab(worker_arguments, dataset, config, work, ExpectedTimes(progress), Path(folder))
+        lab = Lab(starters, dataset, config, work, ExpectedTimes(progress), Path(folder))
         _measure(lab, wishes, on_stage)
     profile = work.finish(name if name is not None else work.facts.get("name", _name_after(out)))
     write_profile(profile, out, overwrite=overwrite or resume)
@@ -149,7 +148,7 @@ def _measure(lab: Lab, wishes: Wishes, on_stage: OnStage) -> None:
 
 def _measure_start(lab: Lab) -> None:
     """Start-up and compilation with an empty cache and from the cache, and what happens beside the steps."""
-    if "start_seconds" in lab.work.facts:
+    if lab.work.facts.get("start_seconds") is not None:
         return
     found: list[dict[str, Any]] = []
     for number in range(1 + CACHED_STARTS):

@@ -1,4 +1,4 @@
-"""The exchange between workers: on a processor real groups that share its cores, else the devices of one process.
+"""The exchange between workers: on a processor groups of processes that share its cores, else the devices of one.
 
 A worker of a group has a share of the cores. It is compared with a single training on such a share, while the same
 trainings run on all other shares, so that the machine is as busy: the difference is the exchange and the waiting for
@@ -91,7 +91,7 @@ def _run(lab: Lab, place: Path, workers: int, examples: int, exchange: str, most
     parallel = lab.config.parallel.model_copy(update={"exchange": exchange})
     config = lab.config.model_copy(update={"parallel": parallel})
     runs = list(
-        start_trainings(lab.worker_arguments, lab.dataset, place, config, workers, examples, list_cores(), most)
+        start_trainings(lab.starters.training, lab.dataset, place, config, workers, examples, list_cores(), most)
     )
     finish_trainings(runs, lab.times.tick)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ebox.diagnosis.bench_plan import ExpectedTimes
-from ebox.diagnosis.bench_probe import Request
+from ebox.diagnosis.bench_probe import ProbeArguments, Request
 from ebox.diagnosis.bench_process import make_environment, run_process
 from ebox.diagnosis.bench_work import Work
 from ebox.settings.reading import Config, format_config
@@ -17,11 +17,19 @@ from ebox.workers.contract import WorkerArguments
 
 
 @dataclass(frozen=True)
+class Starters:
+    """What starts the processes of a bench: those that train as `ebox train` does, and those that measure."""
+
+    training: WorkerArguments
+    probe: ProbeArguments
+
+
+@dataclass(frozen=True)
 class Lab:
     """One bench.
 
     Args:
-        worker_arguments: What starts a training in a separate process.
+        starters: What starts its processes.
         dataset: A dataset folder.
         config: The settings of the training.
         work: What is measured.
@@ -29,7 +37,7 @@ class Lab:
         folder: A folder for what is not kept.
     """
 
-    worker_arguments: WorkerArguments
+    starters: Starters
     dataset: Path
     config: Config
     work: Work
@@ -62,4 +70,4 @@ class Lab:
         """
         request = Request(kind, str(self.dataset.resolve()), format_config(self.config), time.time(), facts)
         environment = make_environment(self.folder / "compiled")
-        run_process(request.arguments(), environment, self.log, take, self.times.tick)
+        run_process(self.starters.probe(request), environment, self.log, take, self.times.tick)

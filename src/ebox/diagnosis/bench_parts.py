@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ebox.datasets.folder import Dataset
 from ebox.diagnosis.bench_plan import count_part_steps
-from ebox.evaluation.validation import ValidationSplit
+from ebox.diagnosis.bench_probe import Probe
 from ebox.mesh.devices import find_devices, make_mesh
 from ebox.planning.profiles import Learning, Point
 from ebox.progress import OnEntry, quiet
-from ebox.settings.reading import Config
 from ebox.training.inputs import TrainingInputs
 from ebox.training.loop import check_trainable, fit
 
@@ -59,16 +57,15 @@ def choose_rows(targets: UInt8[np.ndarray, "example track"], share: float, seed:
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def train_on_part(data: Dataset, config: Config, share: float, began: float, on_entry: OnEntry = quiet) -> Learning:
+def train_on_part(probe: Probe, share: float, on_entry: OnEntry = quiet) -> Learning:
     """Train on a part of the train split, and validate on all of the validation split.
 
     Args:
-        data: An opened dataset.
-        config: The settings of the training.
+        probe: The dataset, the settings, and when the program was started.
         share: Of the rows of the train split.
-        began: When the program was started, in seconds since 1970.
         on_entry: Called with every entry of the metrics and the number of steps in all.
     """
+    data, config, began = probe.data, probe.config, probe.request.began
     split = data.rows("train")
     rows = split.start + choose_rows(np.asarray(data.targets[split]), share, config.train.seed)
     part = PartOfTrain(np.asarray(data.codes[rows]), np.asarray(data.targets[rows]), data.fingerprint)
@@ -76,7 +73,6 @@ def train_on_part(data: Dataset, config: Config, share: float, began: float, on_
     changed = config.model_copy(update={"train": config.train.model_copy(update={"max_steps": steps})})
     check_trainable(part, changed)
     mesh = make_mesh(find_devices(config.parallel), config.parallel.node_devices)
-    validation = ValidationSplit(data, config.evaluation, mesh)
     points = list[Point]()
 
     def note(entry: Mapping[str, Any], num_steps: int) -> None:
@@ -85,7 +81,7 @@ def train_on_part(data: Dataset, config: Config, share: float, began: float, on_
         on_entry(entry, num_steps)
 
     with tempfile.TemporaryDirectory(prefix="ebox-bench-") as folder:
-        result = fit(part, changed, Path(folder), mesh, validation.measure, on_entry=note)
+        result = fit(part, changed, Path(folder), mesh, probe.make_validate(data, config, mesh), on_entry=note)
     return Learning(
         seed=config.train.seed,
         batch_size=config.train.batch_size,

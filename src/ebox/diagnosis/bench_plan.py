@@ -27,7 +27,7 @@ BUDGET_SECONDS, MOST_SEEDS = 300.0, 3
 ANY_STEPS = 1_000_000
 # What the parts take on two quiet cores with the default network; the trainings follow from measured steps.
 EXPECTED_SECONDS = {
-    "start": 40.0,
+    "start": 30.0,
     "steps": 35.0,
     "exchange": 60.0,
     "ceilings": 8.0,
@@ -77,7 +77,14 @@ def choose_ways(batch_size: int, most: int, precision: str, platform: str) -> li
 
 
 def choose_device_ways(batch_size: int, devices: int, precision: str, exchange: str) -> list[Way]:
-    """The ways to train on several devices: the batch shared, and grown with them; compressed on all of them."""
+    """The ways to train on several devices: the batch shared, and grown with them; compressed on all of them.
+
+    Args:
+        batch_size: That of the settings.
+        devices: How many there are.
+        precision: What the settings mean here.
+        exchange: The compressed one.
+    """
     counts = [2**power for power in range(1, devices.bit_length()) if 2**power <= devices]
     counts = sorted({*counts, devices} - {1})
     ways = [Way(count, size, precision, "exact") for count in counts for size in (batch_size, count * batch_size)]
@@ -118,7 +125,7 @@ def count_part_steps(num_steps: int, share: float) -> int:
     return max(1, round(num_steps * math.sqrt(share)))
 
 
-def interpolate(points: Sequence[tuple[int, float]], batch_size: float) -> float:
+def interpolate(points: Sequence[tuple[int, float]], batch_size: int | float) -> float:
     """Seconds of a step at a batch between measured ones; beyond them in proportion to the nearest two."""
     known = sorted(points)
     if len(known) == 1:
@@ -129,7 +136,7 @@ def interpolate(points: Sequence[tuple[int, float]], batch_size: float) -> float
     return max(0.0, first + (last - first) * (batch_size - low) / (high - low))
 
 
-def fit_line(points: Sequence[tuple[float, float | None]]) -> tuple[float, float] | None:
+def fit_line(points: Sequence[tuple[int | float, int | float | None]]) -> tuple[float, float] | None:
     """Value at 0 and slope of the line through values over batches, neither below 0; None: unknown, or one batch.
 
     Relative errors count, so that a small batch weighs as much as a large one.
@@ -162,10 +169,6 @@ class ExpectedTimes:
         """Set which parts are measured, or how long one takes, now that more is known."""
         self._expected.update({part: EXPECTED_SECONDS[part] for part in parts})
         self._expected.update(seconds)
-
-    def expected(self, parts: Sequence[str]) -> float:
-        """Seconds that parts are expected to take, as far as they are to be measured."""
-        return sum(self._expected.get(part, 0.0) for part in parts)
 
     def begin(self, part: str) -> None:
         """A part begins."""

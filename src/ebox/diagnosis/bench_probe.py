@@ -1,13 +1,13 @@
-"""What a process of a bench measures: `python -m ebox.diagnosis.bench_probe REQUEST`, the request as JSON.
+"""What a process of a bench measures.
 
 A process of its own, since start-up and compilation happen once in each, and since a GPU's memory is given back at
-its end. It answers over the pipe of `ebox.workers.contract`, each result when it is ready.
+its end. It tells each result when it is ready.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,20 +15,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebox.errors import InputError
-from ebox.workers.contract import Pipe
-
 if TYPE_CHECKING:
     import jax
+    from jax.sharding import Mesh
 
     from ebox.datasets.folder import Dataset
     from ebox.diagnosis.bench_steps import Prepared
     from ebox.diagnosis.power import Reader
     from ebox.settings.reading import Config
 
-# Validations and checkpoints after the first one.
-REPEATS = 3
+# Validations after the first one, which compiles, and checkpoints.
+VALIDATIONS, CHECKPOINTS = 2, 3
 IDLE_SECONDS = 2.0
+
+
+Validate = Callable[[Any], Mapping[str, float]]
+# Makes what measures a network on the validation split of a dataset, on the devices of a mesh.
+MakeValidate = Callable[["Dataset", "Config", "Mesh"], Validate]
 
 
 @dataclass(frozen=True)
@@ -49,31 +52,57 @@ class Request:
     began: float
     facts: dict[str, Any]
 
-    def arguments(self) -> list[str]:
-        """The arguments to `python` that start the process."""
-        return ["-m", "ebox.diagnosis.bench_probe", json.dumps(asdict(self))]
+    def write(self) -> str:
+        """The request as JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def read(text: str) -> Request:
+        """The request that `write` wrote."""
+        return Request(**json.loads(text))
 
 
-Tell = Callable[..., None]
+# The arguments to `python` that start a process with a request.
+ProbeArguments = Callable[[Request], list[str]]
 
 
-def measure_start(request: Request, data: Dataset, config: Config, tell: Tell) -> None:
+@dataclass(frozen=True)
+class Probe:
+    """A process that measures.
+
+    Args:
+        request: What to measure.
+        data: The opened dataset.
+        config: The settings of the training.
+        tell: Called with a kind and facts, for whoever started the process.
+        make_validate: Makes what measures a network on the validation split.
+    """
+
+    request: Request
+    data: Dataset
+    config: Config
+    tell: Callable[..., None]
+    make_validate: MakeValidate
+
+
+def measure_start(probe: Probe) -> None:
     """Start-up, compilation of the step and the validation; where it is asked for, machine, validation, checkpoint."""
     from ebox.diagnosis.bench_steps import Prepared
-    from ebox.evaluation.validation import ValidationSplit
     from ebox.mesh.devices import make_mesh
 
+    request, data, config = probe.request, probe.data, probe.config
     prepared = Prepared.of(data, config)
-    validation = ValidationSplit(data, config.evaluation, make_mesh(list(prepared.mesh.devices.flat)))
+    validate = probe.make_validate(data, config, make_mesh(list(prepared.mesh.devices.flat)))
     start = time.time() - request.began
     dispatches = _time_first_dispatches(prepared)
-    validations = [_time(lambda: validation.measure(prepared.inputs.fresh)) for _ in range(1 + REPEATS)]
+    repeats = VALIDATIONS if request.facts["whole"] else 1
+    validations = [_time(lambda: validate(prepared.inputs.fresh)) for _ in range(1 + repeats)]
     compiled = sum(first - min(others) for first, *others in (dispatches, validations))
     facts: dict[str, Any] = {"start": start, "compile": max(0.0, compiled), "validation": validations[1:]}
     if request.facts["whole"]:
         facts |= _time_checkpoints(prepared, data, config)
         facts |= _describe(prepared, data, config)
-    tell("result", facts=facts)
+    probe.tell("result", facts=facts)
 
 
 def _time(act: Callable[[], Any]) -> float:
@@ -107,7 +136,7 @@ def _time_checkpoints(prepared: Prepared, data: Dataset, config: Config) -> dict
     layout, identity = Layout.of(prepared.mesh), RunIdentity.of(config, data.fingerprint)
     seconds, best = [], prepared.inputs.fresh
     with tempfile.TemporaryDirectory(prefix="ebox-bench-") as folder:
-        for number in range(REPEATS):
+        for number in range(CHECKPOINTS):
             began = time.perf_counter()
             place = save_checkpoint(Path(folder), host_arrays(state), best, Standing(number), layout, identity)
             seconds.append(time.perf_counter() - began)
@@ -182,62 +211,64 @@ def _measure_idle(reader: Reader | None) -> dict[str, Any]:
 
 def _find_reader(config: Config) -> Reader | None:
     """What tells the energy of the devices that these settings choose."""
-    import os
-
     from ebox.diagnosis.power import find_reader
     from ebox.mesh.devices import find_devices
     from ebox.workers.local_crew import list_gpus
 
     devices = find_devices(config.parallel)
-    return find_reader(devices[0].platform, list_gpus(os.environ)[: len(devices)])
+    # NVIDIA's library counts those that it sees from 0, whatever their files are called.
+    named = list_gpus(os.environ) if "CUDA_VISIBLE_DEVICES" in os.environ else map(str, range(len(devices)))
+    return find_reader(devices[0].platform, list(named)[: len(devices)])
 
 
-def measure_ways(request: Request, data: Dataset, config: Config, tell: Tell) -> None:
+def measure_ways(probe: Probe) -> None:
     """Steps of each way; the first one tells how long a dispatch of the others takes."""
     from ebox.diagnosis.bench_plan import Way
     from ebox.diagnosis.bench_steps import measure_step
     from ebox.mesh.devices import find_devices
 
+    request, config = probe.request, probe.config
     is_slow = find_devices(config.parallel)[0].platform == "cpu"
     rate = request.facts["rate"]
     for facts in request.facts["ways"]:
         way = Way(**facts)
         reader = _find_reader(way.change(config))
-        found = measure_step(data, config, way, reader, rate if is_slow else None)
+        found = measure_step(probe.data, config, way, reader, rate if is_slow else None)
         rate = found.step.sequences_per_second if rate is None else rate
-        tell("result", facts=found.facts())
+        probe.tell("result", facts=found.facts())
 
 
-def measure_ceilings(request: Request, data: Dataset, config: Config, tell: Tell) -> None:
+def measure_ceilings(probe: Probe) -> None:
     """What the device can do at best."""
     from ebox.diagnosis.bench_steps import find_ceilings
     from ebox.mesh.devices import find_devices
 
-    tell("result", facts=find_ceilings(find_devices(config.parallel)[0].platform))
+    probe.tell("result", facts=find_ceilings(find_devices(probe.config.parallel)[0].platform))
 
 
-def train_part(request: Request, data: Dataset, config: Config, tell: Tell) -> None:
+def train_part(probe: Probe) -> None:
     """A whole training on a part of the train split."""
     from ebox.diagnosis.bench_parts import train_on_part
 
     def on_entry(entry: Mapping[str, Any], num_steps: int) -> None:
-        tell("entry", entry=dict(entry), num_steps=num_steps)
+        probe.tell("entry", entry=dict(entry), num_steps=num_steps)
 
-    found = train_on_part(data, config, request.facts["share"], request.began, on_entry)
-    tell("result", facts=found.model_dump(mode="json"))
+    found = train_on_part(probe, probe.request.facts["share"], on_entry)
+    probe.tell("result", facts=found.model_dump(mode="json"))
 
 
-def measure_noise(request: Request, data: Dataset, config: Config, tell: Tell) -> None:
+def measure_noise(probe: Probe) -> None:
     """The gradient noise scale."""
     from ebox.planning.noise_scale import measure_noise_scale
 
-    found = measure_noise_scale(
-        Path(request.dataset), config, progress=lambda phrase, done, total: tell("far", done=done, total=total)
-    )
-    tell("result", facts=found.model_dump(mode="json"))
+    def progress(phrase: str, done: int, total: int) -> None:
+        probe.tell("far", done=done, total=total)
+
+    found = measure_noise_scale(Path(probe.request.dataset), probe.config, progress=progress)
+    probe.tell("result", facts=found.model_dump(mode="json"))
 
 
-KINDS: Mapping[str, Callable[[Request, Any, Any, Tell], None]] = {
+KINDS: Mapping[str, Callable[[Probe], None]] = {
     "start": measure_start,
     "steps": measure_ways,
     "ceilings": measure_ceilings,
@@ -246,26 +277,19 @@ KINDS: Mapping[str, Callable[[Request, Any, Any, Tell], None]] = {
 }
 
 
-def main(text: str) -> int:
-    """Measure what is asked for; the exit code is that of the error, if there is one."""
+def measure(request: Request, tell: Callable[..., None], make_validate: MakeValidate) -> None:
+    """Measure what is asked for, and tell it.
+
+    Args:
+        request: What to measure.
+        tell: Called with a kind and facts, for whoever started the process.
+        make_validate: Makes what measures a network on the validation split.
+
+    Raises:
+        InputError: the dataset or the settings can't be used here.
+    """
     from ebox.datasets.folder import open_dataset
     from ebox.settings.reading import read_config_text
 
-    pipe, request = Pipe.from_environment(), Request(**json.loads(text))
-
-    def tell(kind: str, **content: Any) -> None:
-        if pipe is not None:
-            pipe.send(kind, content)
-
-    try:
-        data = open_dataset(Path(request.dataset), verify="full")
-        KINDS[request.kind](request, data, read_config_text(request.config), tell)
-    except InputError as error:
-        tell("error", **error.facts())
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    data = open_dataset(Path(request.dataset), verify="full")
+    KINDS[request.kind](Probe(request, data, read_config_text(request.config), tell, make_validate))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -27,7 +27,7 @@ from ebox.training.inputs import TrainingInputs
 from ebox.training.state import TrainState, place_state
 from ebox.training.step import NUM_SIGNALS, RunChunk, StepPlan, build_run_chunk, make_plan
 
-# A measurement takes this long, and has at least so many dispatches after the first ones.
+# The least time of a measurement, and its least dispatches after the first ones.
 SECONDS, DISPATCHES, WARM_UP, MOST_DISPATCHES = 2.0, 5, 2, 20_000
 # A dispatch of a slow device holds fewer steps while it is measured, so that there are several dispatches.
 DISPATCH_SECONDS = 0.3
@@ -73,10 +73,11 @@ class Prepared:
         chunks = iter_chunks(inputs.codes, inputs.targets, inputs.order, plans, self.chunk_steps, self.mesh)
         marks: list[float] = []
         recorder = Recorder(reader)
-        with closing(chunks):
+        with ExitStack() as stack:
+            stack.enter_context(closing(chunks))
             for number, (_, chunk) in enumerate(chunks):
                 if number == WARM_UP:
-                    recorder.__enter__()
+                    stack.enter_context(recorder)
                 state, metrics = self.dispatch(state, chunk)
                 if waiting is not None:
                     # As in the loop, the metrics of the dispatch before are fetched.
@@ -86,8 +87,7 @@ class Prepared:
                 measured = marks[WARM_UP:]
                 if len(measured) > DISPATCHES and measured[-1] - measured[0] >= seconds:
                     break
-        jax.block_until_ready(waiting)
-        recorder.__exit__(None, None, None)
+            jax.block_until_ready(waiting)
         return [float(one) / self.chunk_steps for one in np.diff(marks[WARM_UP:])], recorder
 
     def time_input(self) -> list[float]:
@@ -155,7 +155,7 @@ def measure_step(data: Dataset, config: Config, way: Way, reader: Reader | None,
 
 
 def choose_chunk(most: int, batch_size: int, rate: float | None) -> int:
-    """Steps of a dispatch: those of the settings, or so few that it takes a third of a second."""
+    """Steps of a dispatch: those of the settings, or fewer where they would take longer than a third of a second."""
     return most if rate is None else max(1, min(most, round(DISPATCH_SECONDS * rate / batch_size)))
 
 
@@ -167,7 +167,7 @@ def _read_peak(mesh: Mesh, before: int = 0) -> int:
 
 
 def find_ceilings(platform: str) -> dict[str, Any]:
-    """What the first device does at best: products of matrices by precision, a copy, and an empty dispatch."""
+    """What the first device does at best: products of matrices by precision, a pass over memory, and a dispatch."""
     size, length = (2048, 2**26) if platform == "cpu" else (8192, 2**29)
     flops = {}
     for dtype, precision in ((jnp.float32, "highest"), (jnp.bfloat16, "default")):
@@ -177,7 +177,8 @@ def find_ceilings(platform: str) -> dict[str, Any]:
             flops[jnp.dtype(dtype).name] = 2 * size**3 / _least_seconds(product, matrix)
     vector = jnp.zeros((length,), jnp.float32)
     copied = _least_seconds(jax.jit(lambda one: one + 1.0), vector)
-    empty = _least_seconds(jax.jit(lambda one: one), jnp.zeros(()), repeats=200)
+    # A program that returns its argument would not be dispatched at all.
+    empty = _least_seconds(jax.jit(lambda one: one + 1.0), jnp.zeros(()), repeats=200)
     return {"flops": flops, "bytes_per_second": 2 * 4 * length / copied, "launch_seconds": empty}
 
 

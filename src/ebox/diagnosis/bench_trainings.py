@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,28 @@ from ebox.diagnosis.bench_lab import Lab
 from ebox.diagnosis.bench_plan import SHARES, count_part_steps, count_seeds, interpolate
 from ebox.diagnosis.bench_process import make_environment, run_process
 from ebox.planning.profiles import Learning, Point
-from ebox.settings.reading import Config, format_config
+from ebox.settings.reading import format_config
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json
 from ebox.workers.contract import TrainTask
 
-# A training is validated at least so often, to tell when it reached an AUROC.
-VALIDATIONS = 12
-
 
 def train_whole(lab: Lab, seeds: int | None) -> None:
-    """Train with the settings and as many seeds as are wanted, or as five minutes allow."""
+    """Train with the settings and as many seeds as are wanted, or as five minutes allow.
+
+    Args:
+        lab: The bench.
+        seeds: Number of trainings, those that are measured already included; None: as many as five minutes allow when
+            the bench begins, and no more than are there in a profile that is whole.
+    """
     known = {one["seed"] for one in lab.work.facts.get("learning", [])}
     each = expect_training(lab)
-    if seeds is None:
-        wanted = count_seeds(each, lab.times.spent) if not known else 0
-    else:
-        wanted = seeds
+    wanted = seeds
+    if wanted is None:
+        # An interrupted bench goes on to the number that it began with.
+        fitting = 0 if known else count_seeds(each, lab.times.spent)
+        wanted = int(lab.work.facts.get("num_seeds", fitting))
+    lab.work.keep(num_seeds=wanted)
     left = [seed for seed in range(lab.config.train.seed, lab.config.train.seed + wanted) if seed not in known]
     lab.times.expect((), learning=each * len(left))
     for number, seed in enumerate(left):
@@ -49,7 +54,7 @@ def expect_training(lab: Lab, share: float = 1.0) -> float:
         if one.workers == 1 and one.precision == lab.precision
     ]
     once = facts["start_seconds"]["median"] + facts["compile_seconds"]["median"]
-    validations = VALIDATIONS * facts["validation_seconds"]["median"]
+    validations = lab.config.train.validations * facts["validation_seconds"]["median"]
     return once + validations + steps * interpolate(alone, lab.config.train.batch_size)
 
 
@@ -62,14 +67,10 @@ def _count_steps(lab: Lab) -> int:
     return max(1, round(train.epochs * -(-examples // train.batch_size)))
 
 
-def _with_validations(config: Config, **train: Any) -> Config:
-    changes = {"validations": max(VALIDATIONS, config.train.validations), **train}
-    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
-
-
-def _train(lab: Lab, seed: int, reach: Any) -> Learning:
+def _train(lab: Lab, seed: int, reach: Callable[[float], None]) -> Learning:
     """A whole training as `ebox train` makes it, compiled anew."""
-    config, place = _with_validations(lab.config, seed=seed), lab.folder / f"training-{seed}"
+    train = lab.config.train.model_copy(update={"seed": seed})
+    config, place = lab.config.model_copy(update={"train": train}), lab.folder / f"training-{seed}"
     task = TrainTask(str(lab.dataset.resolve()), str(place), format_config(config))
 
     def take(message: Mapping[str, Any]) -> None:
@@ -77,7 +78,7 @@ def _train(lab: Lab, seed: int, reach: Any) -> Learning:
             reach(message["entry"]["step"] / message["num_steps"])
 
     began = time.time()
-    seconds = run_process(lab.worker_arguments(task), make_environment(None), lab.log, take, lab.times.tick)
+    seconds = run_process(lab.starters.training(task), make_environment(None), lab.log, take, lab.times.tick)
     learning = read_learning(place, began, seconds, seed, lab.work.facts["subject"]["num_train"])
     shutil.rmtree(place)
     return learning
@@ -124,7 +125,7 @@ def train_parts(lab: Lab) -> None:
     # Rounding up by class makes a part a little larger.
     left = [share for share in SHARES if not any(abs(count - share * whole) <= 2 for count in known)]
     times = {share: expect_training(lab, share) for share in left}
-    lab.times.expect((), curve=sum(times.values()))
+    lab.times.expect((), curve=float(sum(times.values())))
     done = 0.0
     for share in left:
 

@@ -1,23 +1,21 @@
-"""What a bench has measured so far: the facts of a profile that is not whole yet, kept in a file beside it."""
+"""What a bench has measured: the facts of a profile that is not whole yet, kept in a file beside it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from ebox.errors import InputError
-from ebox.planning.profiles import Profile, Step, read_profile
+from ebox.planning.profiles import Profile, Step, fingerprint_network, read_profile
 from ebox.settings.reading import Config
 from ebox.storage.publishing import refuse_present
 from ebox.storage.stamps import BENCH, read_stamped, write_stamped
 from ebox.storage.targets import is_stream
 
 # What only the work needs, and a profile leaves out.
-APART = ("identity", "counts")
+APART = ("identity", "counts", "num_seeds")
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Identity:
     @staticmethod
     def of(config: Config, dataset: str) -> Identity:
         """That of a dataset and settings."""
-        return Identity(dataset, fingerprint_network(config), config.identity())
+        return Identity(dataset, fingerprint_network(config.model), config.identity())
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What differs from an identity in a file, by name."""
@@ -50,12 +48,6 @@ class Identity:
             if theirs.get(section, {}).get(key) != value
         ]
         return names
-
-
-def fingerprint_network(config: Config) -> str:
-    """A fingerprint of the settings of a network."""
-    text = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def find_work_file(out: Path) -> Path:
@@ -78,6 +70,12 @@ class Work:
     @classmethod
     def open(cls, out: Path, identity: Identity, *, resume: bool, overwrite: bool) -> Work:
         """Begin, or go on with what an interrupted or a finished bench has measured.
+
+        Args:
+            out: The file of the profile.
+            identity: What is measured now.
+            resume: Whether to go on.
+            overwrite: Whether to replace what stands there.
 
         Raises:
             InputError: something stands there that was not to be replaced, or that was measured with other settings.

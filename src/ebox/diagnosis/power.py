@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, final
@@ -214,8 +215,7 @@ class Recorder:
             if reading[0] - marks[-1][0] >= WINDOW_SECONDS and ended - reading[0] >= WINDOW_SECONDS:
                 marks.append(reading)
         marks.append(self._readings[-1])
-        pairs = zip(marks, marks[1:], strict=False)
-        watts = tuple(max(0.0, after[1] - before[1]) / (after[0] - before[0]) for before, after in pairs)
+        watts = tuple(max(0.0, after[1] - before[1]) / (after[0] - before[0]) for before, after in pairwise(marks))
         return EnergyUsed(last - first, ended - began, watts)
 
 

@@ -1,4 +1,4 @@
-"""Two or more profiles side by side: scaling, time, and throughput per device, per dollar and per joule.
+"""Two or more profiles side by side: scaling, time, and throughput per device, per unit of money and per joule.
 
 Only profiles of one network and one dataset are compared, since another subject is another amount of work.
 """
@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ebox.errors import InputError
+from ebox.planning.price_book import PriceBook
 from ebox.planning.profiles import Learning, Profile, Spread, Step
 
 HOUR = 3600.0
@@ -69,6 +70,21 @@ def check_alike(profiles: Mapping[str, Profile]) -> None:
 
 
 @dataclass(frozen=True)
+class Price:
+    """What a device costs for an hour, its host included.
+
+    Args:
+        money: In the currency of the prices.
+        offer: The id of the cheapest offer on demand; None: the user gave it.
+        date: Month of that offer; None: unknown.
+    """
+
+    money: float
+    offer: str | None = None
+    date: str | None = None
+
+
+@dataclass(frozen=True)
 class Throughput:
     """Steps of one worker with one batch.
 
@@ -77,14 +93,14 @@ class Throughput:
         precision: The faster one that was measured.
         sequences_per_second: Of the one worker.
         joules_an_example: Energy; None: not readable there.
-        examples_a_dollar: By the price; None: no price is known.
+        examples_for_one: Examples for one unit of money; None: no price is known.
     """
 
     batch_size: int
     precision: str
     sequences_per_second: float
     joules_an_example: float | None
-    examples_a_dollar: float | None
+    examples_for_one: float | None
 
 
 @dataclass(frozen=True)
@@ -115,14 +131,14 @@ class Times:
         training_seconds: Over the seeds.
         to_target_seconds: Until the validation AUROC that all trainings of all profiles reach.
         best_auroc: The best validation AUROC.
-        dollars: What a training costs while it runs; None: no price is known.
+        money: What a training costs while it runs; None: no price is known.
     """
 
     batch_size: int
     training_seconds: Spread
     to_target_seconds: Spread
     best_auroc: Spread
-    dollars: float | None
+    money: float | None
 
 
 @dataclass(frozen=True)
@@ -133,7 +149,7 @@ class Compared:
         name: That of the profile.
         device: Its devices in words.
         num_devices: How many.
-        dollars_an_hour: Of one device; None: no price is known.
+        price: Of one device for an hour; None: none is known.
         throughput: By batch.
         scaling: By workers.
         times: Of whole trainings; None: none were measured.
@@ -142,7 +158,7 @@ class Compared:
     name: str
     device: str
     num_devices: int
-    dollars_an_hour: float | None
+    price: Price | None
     throughput: tuple[Throughput, ...]
     scaling: tuple[Scaling, ...]
     times: Times | None
@@ -156,11 +172,15 @@ class ComparisonResult:
         profiles: Each one.
         target_auroc: What all trainings reach; None: a profile has no trainings.
         batches: Global batches that were measured in all profiles.
+        currency: Of all money.
+        remarks: What to know about the prices, as notes.
     """
 
     profiles: tuple[Compared, ...]
     target_auroc: float | None
     batches: tuple[int, ...]
+    currency: str
+    remarks: tuple[dict[str, Any], ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """As plain values."""
@@ -172,26 +192,35 @@ class ComparisonResult:
         return facts
 
 
-def compare_profiles(profiles: Sequence[Profile], prices: Mapping[str, float]) -> ComparisonResult:
+def compare_profiles(
+    profiles: Sequence[Profile], given: Mapping[str, float], book: PriceBook | None = None
+) -> ComparisonResult:
     """Compare profiles of one subject.
 
     Args:
         profiles: Two or more; see `check_alike`.
-        prices: Dollars an hour of one device, by the name of a profile or of its hardware.
+        given: Money for an hour of one device, by the name of a profile or of its hardware.
+        book: Prices for all others; None: none.
     """
-    batches = set.intersection(
-        *({step.batch_size for step in profile.steps if step.workers == 1} for profile in profiles)
-    )
+    sizes = ({step.batch_size for step in profile.steps if step.workers == 1} for profile in profiles)
     has_trainings = all(profile.learning for profile in profiles)
     target = find_target(profiles) if has_trainings else None
-    compared = [_compare(profile, find_price(profile, prices), target) for profile in profiles]
-    return ComparisonResult(tuple(compared), target, tuple(sorted(batches)))
+    compared = [_compare(profile, find_price(profile, given, book), target) for profile in profiles]
+    currency = "USD" if book is None else book.currency
+    return ComparisonResult(tuple(compared), target, tuple(sorted(set.intersection(*sizes))), currency)
 
 
-def find_price(profile: Profile, prices: Mapping[str, float]) -> float | None:
-    """Dollars an hour of one device: by the profile's name, else by its hardware."""
+def find_price(profile: Profile, given: Mapping[str, float], book: PriceBook | None) -> Price | None:
+    """Of a device for an hour: as given for the profile or its hardware, else that of the cheapest offer on demand."""
     hardware = profile.device.hardware
-    return prices.get(profile.name, None if hardware is None else prices.get(hardware))
+    own = given.get(profile.name, None if hardware is None else given.get(hardware))
+    if own is not None:
+        return Price(own)
+    offers = [] if book is None else [one for one in book.offers if one.hardware == hardware]
+    sold = [one for one in offers if one.on_demand is not None and not one.reserved]
+    fitting = [one for one in sold if one.max_devices >= profile.device.count]
+    costs = {one.id: Price(sum(one.price("on_demand")), one.id, one.date) for one in fitting}
+    return min(costs.values(), key=lambda cost: (cost.money, cost.offer), default=None)
 
 
 def find_target(profiles: Sequence[Profile]) -> float:
@@ -206,7 +235,7 @@ def time_to(training: Learning, auroc: float) -> float | None:
     return next((point.seconds for point in training.points if point.auroc >= auroc), None)
 
 
-def _compare(profile: Profile, price: float | None, target: float | None) -> Compared:
+def _compare(profile: Profile, price: Price | None, target: float | None) -> Compared:
     device = profile.device
     alone = [step for step in profile.steps if step.workers == 1]
     fastest = {
@@ -219,7 +248,7 @@ def _compare(profile: Profile, price: float | None, target: float | None) -> Com
         if device.platform != "cpu"
         else f"{device.name}, {device.num_cores} cores",
         num_devices=device.count,
-        dollars_an_hour=price,
+        price=price,
         throughput=tuple(_weigh(step, price) for step in fastest.values()),
         scaling=tuple(_scale(step) for step in sorted(profile.steps, key=_order) if step.workers > 1),
         times=None if target is None else _take_times(profile, price, target),
@@ -230,10 +259,12 @@ def _order(step: Step) -> tuple[int, int, str]:
     return step.workers, step.batch_size, step.exchange
 
 
-def _weigh(step: Step, price: float | None) -> Throughput:
+def _weigh(step: Step, price: Price | None) -> Throughput:
     rate = step.sequences_per_second
     joules = None if step.watts is None else step.watts.median / rate
-    return Throughput(step.batch_size, step.precision, rate, joules, None if not price else rate * HOUR / price)
+    return Throughput(
+        step.batch_size, step.precision, rate, joules, None if price is None else rate * HOUR / price.money
+    )
 
 
 def _scale(step: Step) -> Scaling:
@@ -241,7 +272,7 @@ def _scale(step: Step) -> Scaling:
     return Scaling(step.workers, step.batch_size, step.exchange, step.sequences_per_second, efficiency)
 
 
-def _take_times(profile: Profile, price: float | None, target: float) -> Times:
+def _take_times(profile: Profile, price: Price | None, target: float) -> Times:
     reached = [time_to(training, target) for training in profile.learning]
     seconds = Spread.of([training.seconds for training in profile.learning])
     devices = profile.device.count
@@ -250,10 +281,10 @@ def _take_times(profile: Profile, price: float | None, target: float) -> Times:
         training_seconds=seconds,
         to_target_seconds=Spread.of([one for one in reached if one is not None]),
         best_auroc=Spread.of([training.best_auroc for training in profile.learning]),
-        dollars=None if price is None else price * devices * seconds.median / HOUR,
+        money=None if price is None else price.money * devices * seconds.median / HOUR,
     )
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = "unknown" if value is None else str(value)
     return text if len(text) <= 20 else f"{text[:12]}…"

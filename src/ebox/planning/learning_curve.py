@@ -55,7 +55,11 @@ class LearningCurve:
 
 
 def fit_learning_curve(
-    points: Sequence[tuple[int, float]], *, num_positive: int | None = None, num_negative: int | None = None, seed: int = 0
+    points: Sequence[tuple[int, float]],
+    *,
+    num_positive: int | None = None,
+    num_negative: int | None = None,
+    seed: int = 0,
 ) -> LearningCurve:
     """Fit trainings on parts of the data; several seeds may share a number of examples.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,69 +15,86 @@ from jaxtyping import Array, Float
 
 from ebox.datasets.folder import open_dataset
 from ebox.errors import InputError
+from ebox.evaluation.intervals import find_quantile
 from ebox.mesh.devices import DATA_AXIS, find_devices, make_mesh
-from ebox.planning.estimates import Estimate
 from ebox.planning.profiles import NoiseScale
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import Config
-from ebox.training.batches import ChunkPlan, Shares, iter_chunks, iter_plans, make_chunk, put_chunk
+from ebox.training.batches import Chunk, ChunkPlan, Shares, iter_chunks, iter_plans, make_chunk, put_chunk
 from ebox.training.gradients import Batch, share_of_gradient
 from ebox.training.inputs import TrainingInputs
-from ebox.training.state import TrainState, place_state
-from ebox.training.step import NUM_SIGNALS, StepPlan, build_run_chunk, make_plan
+from ebox.training.state import Hyperparameters, TrainState, place_state
+from ebox.training.step import NUM_SIGNALS, StepPlan, build_run_chunk, compiler_options, make_plan
 
-# Batches whose gradients are compared at one step, and steps of a training at which that is done.
-NUM_BATCHES, NUM_POINTS = 16, 24
-NUM_DRAWS = 2000
+# Steps of a training at which gradients are compared, and of how many examples and batches there.
+NUM_POINTS, EXAMPLES_A_POINT = 24, 2048
+FEWEST_BATCHES, MOST_BATCHES = 8, 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoisePoint:
-    """What the gradients of several batches say at one step, both without bias.
+    """The gradients of several batches for the same weights.
 
     Args:
         step: Steps made before.
-        signal: Square of the norm of the gradient of all examples; chance can make it negative.
-        noise: Variance of the gradient of one example, summed over the weights: tr(Σ).
+        products: The scalar product of each two of them.
+        batch_size: Examples of a batch.
     """
 
     step: int
-    signal: float
-    noise: float
+    products: Float[np.ndarray, "batch batch"]
+    batch_size: int
 
-    @staticmethod
-    def of_sums(step: int, square_of_sum: float, sum_of_squares: float, batch_size: int, num_batches: int) -> NoisePoint:
-        """From squared norms of gradients that are means over a batch (equations A.2 and A.3 of the paper).
+    def split(self) -> tuple[float, float]:
+        """The square of the norm of the gradient, and the variance of that of one example, tr(Σ); both without bias.
 
-        Args:
-            step: Steps made before.
-            square_of_sum: Squared norm of the sum of the gradients of all batches.
-            sum_of_squares: Sum of the squared norms of each.
-            batch_size: Examples of a batch.
-            num_batches: Number of batches, at least 2.
+        They are equations A.2 and A.3 of the paper, with every batch as a small one and all together as the large one;
+        chance can make the first one negative.
         """
-        apart = square_of_sum - sum_of_squares
-        within = sum_of_squares - square_of_sum / num_batches
-        return NoisePoint(step, apart / (num_batches * (num_batches - 1)), batch_size * within / (num_batches - 1))
+        signal, noise = self._split(self.products.sum(), np.trace(self.products), len(self.products))
+        return float(signal), float(noise)
+
+    def split_without_each(self) -> Float[np.ndarray, "part batch"]:
+        """The same two with each of the batches left out."""
+        squares = np.diag(self.products)
+        total = self.products.sum() - 2.0 * self.products.sum(axis=1) + squares
+        return np.array(self._split(total, squares.sum() - squares, len(squares) - 1))
+
+    def _split(self, total: Any, squares: Any, count: int) -> tuple[Any, Any]:
+        signal = (total - squares) / (count * (count - 1))
+        return signal, self.batch_size * (squares / count - signal)
+
+    @property
+    def scale(self) -> float | None:
+        """The noise scale at this step alone; None: the gradient was not told from its noise."""
+        signal, noise = self.split()
+        return noise / signal if signal > 0.0 else None
 
 
-def average_noise(points: Sequence[NoisePoint], *, seed: int = 0) -> NoiseScale:
-    """The noise scale over a training: the mean noise over the mean signal, with an interval from resampled points.
+def average_noise(points: Sequence[NoisePoint]) -> NoiseScale:
+    """The noise scale over a training: the mean noise over the mean signal.
+
+    The interval is that of the jackknife over the batches of all points, on the scale of logarithms.
+
+    Args:
+        points: At even steps of a training, each with the same number of batches.
 
     Raises:
         InputError: the gradient can't be told from its noise.
     """
-    signal, noise = (np.array([getattr(point, name) for point in points]) for name in ("signal", "noise"))
-    rows = np.random.default_rng(seed).integers(len(points), size=(NUM_DRAWS, len(points)))
-    drawn = signal[rows].mean(axis=1)
-    if signal.mean() <= 0.0 or np.quantile(drawn, 0.025) <= 0.0:
+    count = len(points[0].products)
+    whole = np.mean([point.split() for point in points], axis=0)
+    parts = np.mean([point.split_without_each() for point in points], axis=0)
+    if min(whole[0], parts[0].min()) <= 0.0:
         raise InputError(
             "the gradient can't be told from its noise, so there is no noise scale",
-            remedy="measure a shorter training, or one at a larger train.batch_size",
+            remedy="measure a shorter training (train.epochs), or one with a larger train.batch_size",
         )
-    found = Estimate.of_draws(noise.mean() / signal.mean(), noise[rows].mean(axis=1) / drawn)
-    singles = tuple((point.step, point.noise / point.signal) for point in points if point.signal > 0.0)
-    return NoiseScale(batch_size=found.value, low=found.low, high=found.high, over_steps=singles)
+    value, left_out = whole[1] / whole[0], np.log(parts[1] / parts[0])
+    error = np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
+    width = float(np.exp(find_quantile(count - 1.0) * error))
+    singles = tuple((point.step, point.scale) for point in points if point.scale is not None)
+    return NoiseScale(batch_size=value, low=value / width, high=value * width, over_steps=singles)
 
 
 def measure_noise_scale(dataset: Path, config: Config, *, progress: Progress = quiet) -> NoiseScale:
@@ -104,20 +120,30 @@ def measure_points(inputs: TrainingInputs, config: Config, *, progress: Progress
         inputs: What the training starts from.
         config: Its settings.
         progress: Called with a phrase, the number done, and the total number.
+
+    Raises:
+        InputError: an epoch shows too few examples to compare.
     """
     alone = config.parallel.model_copy(update={"exchange": "exact", "sync": "every-step", "hierarchical": False})
     config = config.model_copy(update={"parallel": alone})
     mesh = make_mesh(find_devices(config.parallel)[:1])
     plan = make_plan(config, mesh)
-    stops = sorted({round(inputs.num_steps * (2 * place + 1) / (2 * NUM_POINTS)) for place in range(NUM_POINTS)})
+    shares = [(place + 0.5) / NUM_POINTS for place in range(NUM_POINTS)]
+    stops = sorted({max(1, round(inputs.num_steps * share)) for share in shares})
     chunk_steps = min(config.train.steps_per_dispatch, inputs.num_steps)
     run_chunk = build_run_chunk(mesh, plan, chunk_steps)
     measure = Comparison(inputs, config, mesh)
     plans = list(iter_plans(0, stops[-1], chunk_steps, frozenset(stops)))
     state = place_state(plan.schedule.start(inputs.fresh), mesh)
-    signals, found = jnp.zeros((mesh.size, NUM_SIGNALS)), []
+    signals = jnp.zeros((mesh.size, NUM_SIGNALS))
+    found: list[NoisePoint] = []
     for chunk_plan, chunk in iter_chunks(
-        inputs.codes, inputs.targets, inputs.order, plans, chunk_steps, mesh,
+        inputs.codes,
+        inputs.targets,
+        inputs.order,
+        plans,
+        chunk_steps,
+        mesh,
         device_batch_size=config.train.device_batch_size,
     ):
         count = jnp.asarray(chunk_plan.count, jnp.int32)
@@ -133,46 +159,62 @@ class Comparison:
 
     def __init__(self, inputs: TrainingInputs, config: Config, mesh: Mesh) -> None:
         """The batches are those of the settings, or smaller where an epoch holds fewer than are compared."""
-        train = config.train
-        size = max(1, min(train.batch_size, inputs.order.examples_per_epoch // NUM_BATCHES))
-        smaller = config.model_copy(update={"train": train.model_copy(update={"batch_size": size})})
-        self._inputs, self._mesh, self._size = inputs, mesh, size
+        train, epoch = config.train, inputs.order.examples_per_epoch
+        if epoch < FEWEST_BATCHES:
+            raise InputError(
+                f"an epoch shows {epoch} examples, and to tell the gradient from its noise it takes {FEWEST_BATCHES}",
+                remedy="build the dataset from more examples",
+            )
+        size = max(1, min(train.batch_size, epoch // FEWEST_BATCHES))
+        self.num_batches = max(FEWEST_BATCHES, min(MOST_BATCHES, EXAMPLES_A_POINT // size, epoch // size))
+        self.batch_size, self._inputs, self._mesh = size, inputs, mesh
         # Other batches than those that the training sees at these steps.
         self._order = replace(inputs.order, batch_size=size, seed=inputs.order.seed + 1)
-        self._shares = Shares(size, 1, train.device_batch_size)
-        self._sums = _build_sums(mesh, make_plan(smaller, mesh))
+        self._shares = Shares(size, mesh.size, train.device_batch_size)
+        of_size = config.model_copy(update={"train": train.model_copy(update={"batch_size": size})})
+        self._multiply = _build_products(mesh, make_plan(of_size, mesh), self.num_batches)
 
-    def __call__(self, step: int, state: TrainState, number: int) -> Any:
-        """Compare the first batches of an epoch of their own."""
-        plan = ChunkPlan(number * self._order.steps_per_epoch, NUM_BATCHES)
-        chunk = make_chunk(self._inputs.codes, self._inputs.targets, self._order, plan, NUM_BATCHES, self._shares)
-        sums = self._sums(state, put_chunk(chunk, self._mesh), jnp.asarray(plan.first, jnp.int32), self._inputs.hyper)
-        return [NoisePoint.of_sums(step, float(a), float(b), self._size, NUM_BATCHES) for a, b in zip(*map(np.asarray, sums))]
+    def __call__(self, step: int, state: TrainState, number: int) -> NoisePoint:
+        """Compare whole batches of an epoch of their own.
+
+        Args:
+            step: Steps made before.
+            state: The training after them.
+            number: Of the comparison, another epoch for each.
+        """
+        inputs, plan = self._inputs, ChunkPlan(number * self._order.steps_per_epoch, self.num_batches)
+        chunk = make_chunk(inputs.codes, inputs.targets, self._order, plan, self.num_batches, self._shares)
+        first = jnp.asarray(plan.first, jnp.int32)
+        products = self._multiply(state, put_chunk(chunk, self._mesh), first, inputs.hyper)
+        return NoisePoint(step, np.asarray(products, np.float64), self.batch_size)
 
 
-def _build_sums(mesh: Mesh, plan: StepPlan) -> Callable[..., tuple[Any, Any]]:
-    everywhere = PartitionSpec()
+def _build_products(mesh: Mesh, plan: StepPlan, num_batches: int) -> Callable[..., Float[Array, "batch batch"]]:
+    """Compile the scalar products of the gradients of all batches of a chunk."""
 
-    def sums(state, chunk, first, hyper):
-        network = state.network
-        scale = state.optimiser[1].nu
-        def one(total, batch):
-            place, codes, targets, mask, known = batch
-            gradient = share_of_gradient(network, Batch(codes, targets, mask, known), first + place, hyper, plan.schedule.pass_plan).gradient
-            return jax.tree.map(jnp.add, total, gradient), squares(gradient)
-        def squares(g):
-            return jnp.stack([sum((x*x*(1/(jnp.sqrt(v)+1e-8))**p).sum() for x, v in zip(jax.tree.leaves(g), jax.tree.leaves(scale))) for p in (0,1,2)])
+    def compare(
+        core: TrainState, arrays: tuple[Any, ...], known: Any, first: Array, rates: Hyperparameters
+    ) -> Float[Array, "batch batch"]:
+        def one(place: Array) -> Float[Array, " number"]:
+            batch = Batch(*(jax.lax.dynamic_index_in_dim(array, place, keepdims=False) for array in (*arrays, known)))
+            share = share_of_gradient(core.network, batch, first + place, rates, plan.schedule.pass_plan)
+            return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(share.gradient)])
+
         with plan.precision():
-            zero = jax.tree.map(jnp.zeros_like, scale)
-            total, each = jax.lax.scan(one, zero, (jnp.arange(NUM_BATCHES), chunk.codes, chunk.targets, chunk.mask, chunk.known))
-        return squares(total), each.sum(0)
-    sharded=PartitionSpec(None, DATA_AXIS)
-    over = jax.shard_map(lambda core, codes, targets, mask, known, first, hyper: sums(core, _C(codes, targets, mask, known), first, hyper), mesh=mesh, in_specs=(everywhere, sharded, sharded, sharded, everywhere, everywhere, everywhere), out_specs=everywhere, check_vma=False)
-    return jax.jit(lambda state, chunk, first, hyper: over(state.with_carried(None), chunk.codes, chunk.targets, chunk.mask, chunk.known, first, hyper))
+            gradients = jax.lax.map(one, jnp.arange(num_batches))
+        return jnp.matmul(gradients, gradients.T, precision="highest")
 
-@dataclass
-class _C:
-    codes: Any
-    targets: Any
-    mask: Any
-    known: Any
+    everywhere, sharded = PartitionSpec(), PartitionSpec(None, DATA_AXIS)
+    on_device = jax.shard_map(
+        compare,
+        mesh=mesh,
+        in_specs=(everywhere, sharded, everywhere, everywhere, everywhere),
+        out_specs=everywhere,
+        check_vma=False,
+    )
+
+    def multiply(state: TrainState, chunk: Chunk, first: Array, rates: Hyperparameters) -> Float[Array, "batch batch"]:
+        arrays = (chunk.codes, chunk.targets, chunk.mask)
+        return on_device(state.with_carried(None), arrays, chunk.known, first, rates)
+
+    return jax.jit(multiply, compiler_options=compiler_options(mesh))

@@ -17,8 +17,10 @@ NUM_DRAWS = 2000
 # Rates that were seen with networks lie between these (Hestness 2017: 0.07 to 0.35; 0.5 and 1 in theory).
 SLOWEST_RATE, FASTEST_RATE = 0.05, 2.0
 NUM_RATES, NUM_FLOORS = 31, 31
-# What is supposed of the spread of an error before any point is seen, as a share of it, and as how many points it counts.
+# What is supposed of the spread of an error before any point is seen (a part of it), and how many points it counts as.
 SUPPOSED_SPREAD, SUPPOSED_WEIGHT = 0.03, 2.0
+# Which part of the variance of an error is common to all validations of one training.
+SHARED = 0.9
 # An AUROC nearer to 1 than this is as good as 1.
 LEAST_ERROR = 1e-5
 
@@ -70,45 +72,52 @@ class Candidate:
 def fit_power_laws(
     candidates: Sequence[Candidate],
     errors: Float[np.ndarray, " point"],
-    trust: Float[np.ndarray, " point"] | None = None,
+    groups: Sequence[int] | None = None,
     *,
     seed: int = 0,
 ) -> PowerLaws:
     """Weigh all power laws by how well they fit, and draw from them.
 
     The logarithm of an error is normal about that of the curve, with an unknown spread. For each floor, rate and
-    candidate, level and spread are integrated out in closed form (a regression on a constant with a normal-gamma prior).
+    candidate, level and spread are integrated out in closed form (regression on a constant, normal-gamma prior).
 
     Args:
         candidates: What the progress of the trainings may have been.
         errors: 1 - AUROC of each training.
-        trust: How much each training counts, in trainings; None: all the same.
+        groups: Which errors are of the same training, and so shifted together: the same number; None: each of its own.
         seed: Of the draws.
     """
-    weights = np.ones(len(errors)) if trust is None else np.asarray(trust, np.float64)
     logs = np.log(np.maximum(errors, LEAST_ERROR))
     floors = (np.arange(NUM_FLOORS) + 0.5) / NUM_FLOORS
     rates = np.geomspace(SLOWEST_RATE, FASTEST_RATE, NUM_RATES)
-    grid = [_weigh(candidate, logs, weights, floors, rates) for candidate in candidates]
+    whiten = _whiten(range(len(errors)) if groups is None else groups)
+    grid = [_weigh(candidate, logs, whiten, floors, rates) for candidate in candidates]
     chance = np.stack([one[0] for one in grid])
     chance = np.exp(chance - chance.max()) * np.array([one.weight for one in candidates])[:, None, None]
     rng = np.random.default_rng(seed)
     cells = rng.choice(chance.size, size=NUM_DRAWS, p=(chance / chance.sum()).ravel())
     choice, row, column = np.unravel_index(cells, chance.shape)
     level, rest = (np.stack([one[place] for one in grid])[choice, row, column] for place in (1, 2))
-    degrees = SUPPOSED_WEIGHT + weights.sum() - 1.0
+    degrees = SUPPOSED_WEIGHT + len(errors) - 1.0
     spread = np.sqrt(rest / rng.chisquare(degrees, NUM_DRAWS))
     unit = np.array([one.x.max() for one in candidates])[choice]
-    level = np.exp(level + spread / np.sqrt(weights.sum()) * rng.standard_normal(NUM_DRAWS))
+    level = np.exp(level + spread / np.linalg.norm(whiten.sum(axis=1)) * rng.standard_normal(NUM_DRAWS))
     # Within its cell of the grid, a floor is anywhere.
     floor = floors[row] + rng.uniform(-0.5, 0.5, NUM_DRAWS) / NUM_FLOORS
     return PowerLaws(level, floor, rates[column], unit, choice, spread)
 
 
+def _whiten(groups: Sequence[int]) -> Float[np.ndarray, "point point"]:
+    """The matrix that makes independent numbers of equal spread out of the deviations of errors from a curve."""
+    same = np.equal.outer(groups, groups)
+    alike = np.where(same, SHARED, 0.0) + (1.0 - SHARED) * np.eye(len(same))
+    return np.linalg.inv(np.linalg.cholesky(alike))
+
+
 def _weigh(
     candidate: Candidate,
     logs: Float[np.ndarray, " point"],
-    weights: Float[np.ndarray, " point"],
+    whiten: Float[np.ndarray, "point point"],
     floors: Float[np.ndarray, " floor"],
     rates: Float[np.ndarray, " rate"],
 ) -> tuple[Float[np.ndarray, "floor rate"], ...]:
@@ -117,13 +126,13 @@ def _weigh(
     Args:
         candidate: How far each training had come.
         logs: Logarithms of the errors.
-        weights: How much each training counts.
+        whiten: Makes their deviations independent.
         floors: Floors to weigh.
         rates: Rates to weigh.
     """
     fallen = (candidate.x / candidate.x.max()) ** -rates[:, None]
     shape = np.log(floors[:, None, None] + (1.0 - floors[:, None, None]) * fallen)
-    apart = logs - shape
-    level = apart @ weights / weights.sum()
-    rest = SUPPOSED_WEIGHT * SUPPOSED_SPREAD**2 + (apart - level[..., None]) ** 2 @ weights
-    return -0.5 * (SUPPOSED_WEIGHT + weights.sum() - 1.0) * np.log(rest), level, rest
+    apart, one = (logs - shape) @ whiten.T, whiten.sum(axis=1)
+    level = apart @ one / (one @ one)
+    rest = SUPPOSED_WEIGHT * SUPPOSED_SPREAD**2 + ((apart - level[..., None] * one) ** 2).sum(axis=-1)
+    return -0.5 * (SUPPOSED_WEIGHT + len(logs) - 1.0) * np.log(rest), level, rest

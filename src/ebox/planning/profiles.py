@@ -116,7 +116,8 @@ class Step(Part):
         sync: As the setting `parallel.sync`.
         seconds: Of one step, all in.
         input_seconds: Of making and sending its examples, measured alone (it overlaps the compute).
-        exchange_seconds: Of its exchange, measured alone or as the difference to one worker; 0 with one.
+        exchange_seconds: Of its exchange, measured alone or as the difference to one worker with as many examples (on a
+            processor: with such a share of the cores); 0 with one.
         messages: Exchanges one after another in a step.
         message_bytes: Bytes that a worker brings to the exchanges of one step.
         steps_per_exchange: 1; more for local updates.
@@ -159,7 +160,7 @@ class Ceilings(Part):
 
 
 class Point(Part):
-    """A validation during a training: after how many steps and seconds, and its AUROC."""
+    """A validation in a training: after how many steps, how many seconds from the start of the program, its AUROC."""
 
     step: Count
     seconds: NotNegative
@@ -233,7 +234,7 @@ class Profile(Part):
         subject: What was trained.
         settings: The settings of the training, as sections.
         start_seconds: From starting the program to the first compilation; None here and below: not measured.
-        compile_seconds: Of the train step, with an empty cache.
+        compile_seconds: Of the train step and the validation, with an empty cache.
         cached_compile_seconds: The same from the cache.
         validation_seconds: Of one validation.
         checkpoint_seconds: Of one checkpoint.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from ebox.diagnosis.bench import Wishes
-    from ebox.planning.comparison import ComparisonResult
+    from ebox.diagnosis.bench_probe import Request
+    from ebox.planning.comparison import ComparisonResult, Price
     from ebox.planning.profiles import Learning, Profile, Spread, Step
     from ebox.settings.reading import Config
 
@@ -26,7 +28,7 @@ VERB = Verb(
     settings=("parallel.platform",),
     epilog="""\
 The parts of --only, and their time on two quiet cores with the default network and 43,000 examples:
-  start     0:40  start-up, compilation (empty cache, and from it), validation, checkpoint; always measured
+  start     0:30  start-up, compilation (empty cache, and from it), validation, checkpoint; always measured
   steps     0:35  a step of one worker over batches and precisions, input, memory, power; always measured
   exchange  1:00  groups of workers on this processor, or its other devices, exact and compressed
   ceilings  0:08  matrix products, memory, empty dispatches
@@ -56,6 +58,7 @@ def bench(
     name: str | None = None,
     compare: Sequence[PathLike] = (),
     price: Sequence[str] = (),
+    prices: PathLike | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = quiet,
@@ -77,7 +80,9 @@ def bench(
         noise: Measure the gradient noise scale too.
         name: What tables call this machine; none: the name of the file.
         compare: A profile to compare with others, instead of measuring.
-        price: With --compare: dollars an hour of one device, by profile or hardware, as H200-SXM=3.50.
+        price: With --compare: price of one device for an hour, by profile or hardware, as H200-SXM=3.50; others cost
+            what the cheapest offer on demand does.
+        prices: With --compare: file of prices over those of ebox, as `ebox plan` reads it.
         resume: Keep the parts that are measured already, and measure the others.
         overwrite: Replace a profile at --out.
         progress: Called with a phrase, the number of seconds done, and the number in all.
@@ -94,19 +99,20 @@ def bench(
         given = {"DATASET": dataset, "--out": out, "--only": only, "--seeds": seeds, "--name": name, "--curve": curve}
         given |= {"--noise": noise, "--resume": resume, "--overwrite": overwrite, "a setting": settings != Config()}
         _check_unused(given, "--compare compares profiles and measures nothing")
-        return _compare([Path(file) for file in compare], read_dollars(price))
-    _check_unused({"--price": price}, "a bench measures; dollars are for --compare")
+        return _compare([Path(file) for file in compare], read_amounts(price), prices)
+    _check_unused({"--price": price, "--prices": prices}, "a bench measures; money is for --compare")
     if dataset is None or out is None:
         raise InputError(
             f"{'no dataset' if dataset is None else 'no --out'} is given",
             remedy="ebox bench DATASET --out FILE measures; ebox bench --compare A.json --compare B.json compares",
         )
     from ebox.diagnosis.bench import measure_profile
+    from ebox.diagnosis.bench_lab import Starters
 
     wishes = _read_wishes(only, seeds, curve=curve, noise=noise)
     check_output(out, overwrite=overwrite or resume)
     profile = measure_profile(
-        worker_arguments,
+        Starters(worker_arguments, probe_arguments),
         Path(dataset),
         settings,
         Path(out),
@@ -118,6 +124,11 @@ def bench(
         on_stage=on_stage,
     )
     return BenchResult(profile, Path(out))
+
+
+def probe_arguments(request: Request) -> list[str]:
+    """The arguments to `python` that start a process that measures."""
+    return ["-m", "ebox.verbs.bench_worker", request.write()]
 
 
 def _check_unused(given: Mapping[str, object], problem: str) -> None:
@@ -141,8 +152,8 @@ def _read_wishes(only: str | None, seeds: int | None, *, curve: bool, noise: boo
     return Wishes((*parts, *(["curve"] if curve else []), *(["noise"] if noise else [])), seeds)
 
 
-def read_dollars(texts: Sequence[str]) -> dict[str, float]:
-    """Dollars an hour of one device by a name, from texts such as `H200-SXM=3.50`.
+def read_amounts(texts: Sequence[str]) -> dict[str, float]:
+    """Money for an hour of one device by a name, from texts such as `H200-SXM=3.50`.
 
     Raises:
         InputError: a text of another form, or a price that is no number above 0.
@@ -151,19 +162,20 @@ def read_dollars(texts: Sequence[str]) -> dict[str, float]:
     for text in texts:
         name, _, amount = text.rpartition("=")
         try:
-            dollars = float(amount)
+            money = float(amount)
         except ValueError:
-            dollars = math.nan
-        if not name or not math.isfinite(dollars) or dollars <= 0.0:
+            money = math.nan
+        if not name or not math.isfinite(money) or money <= 0.0:
             raise InputError(f"{text!r} is no price of a device", remedy="write, for example, H200-SXM=3.50")
         if name in found:
             raise InputError(f"--price names {name} twice", remedy="give one price for each")
-        found[name] = dollars
+        found[name] = money
     return found
 
 
-def _compare(files: Sequence[Path], prices: Mapping[str, float]) -> ComparisonResult:
+def _compare(files: Sequence[Path], given: Mapping[str, float], prices: PathLike | None) -> ComparisonResult:
     from ebox.planning.comparison import check_alike, compare_profiles
+    from ebox.planning.prices import PriceNote, read_prices
     from ebox.planning.profiles import read_profile
 
     profiles = {str(file): read_profile(file) for file in files}
@@ -174,13 +186,19 @@ def _compare(files: Sequence[Path], prices: Mapping[str, float]) -> ComparisonRe
         )
     check_alike(profiles)
     known = {name for one in profiles.values() for name in (one.name, one.device.hardware) if name is not None}
-    for name in prices:
+    for name in given:
         if name not in known:
             raise InputError(
                 f"--price names {name}, which is none of the profiles and no hardware of theirs{suggest(name, known)}",
                 remedy=f"name one of {', '.join(sorted(known))}",
             )
-    return compare_profiles(list(profiles.values()), prices)
+    book = read_prices(None if prices is None else Path(prices))
+    result = compare_profiles(list(profiles.values()), given, book)
+    used = {one.price.offer for one in result.profiles if one.price is not None and one.price.offer is not None}
+    told = (PriceNote.OLD, PriceNote.UNDATED, PriceNote.HOSTS, PriceNote.TAXES_EXCLUDED, PriceNote.TAXES_INCLUDED)
+    remarks = book.remarks(datetime.now(UTC).date(), used) if used else ()
+    # A price by the hour says nothing of starts and interruptions, so what is assumed of them does not matter.
+    return replace(result, remarks=tuple(remark for remark in remarks if remark["code"] in told))
 
 
 def describe(result: BenchResult | ComparisonResult) -> str:
@@ -201,17 +219,18 @@ def describe_profile(profile: Profile) -> str:
         f"{profile.name}: {device.count} x {device.name}{known}, {device.num_cores} cores for this process; {power}",
         f"start-up {_seconds(profile.start_seconds)}, compilation {_seconds(profile.compile_seconds)}"
         f"{_from_cache(profile.cached_compile_seconds)}, validation {_seconds(profile.validation_seconds)}, "
-        f"checkpoint {_seconds(profile.checkpoint_seconds)} ({profile.checkpoint_bytes / 1e6:,.1f} MB)",
+        f"checkpoint {_seconds(profile.checkpoint_seconds)}{_megabytes(profile.checkpoint_bytes)}",
         " workers   batch  precision  exchange       a step (least to most)     sequences/s  exchange   input   memory",
         *(_describe_step(step) for step in profile.steps),
     ]
     if profile.ceilings is not None:
         flops = ", ".join(f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in profile.ceilings.flops.items())
-        lines.append(
-            f"at best: {flops}, {profile.ceilings.bytes_per_second / 1e9:,.1f} GB/s, "
-            f"{profile.ceilings.launch_seconds * 1e6:,.0f} µs an empty dispatch"
-        )
+        launch = profile.ceilings.launch_seconds
+        dispatch = "" if launch is None else f", {launch * 1e6:,.0f} µs an empty dispatch"
+        lines.append(f"at best: {flops}, {profile.ceilings.bytes_per_second / 1e9:,.1f} GB/s{dispatch}")
     lines += [_describe_training(training) for training in (*profile.learning, *profile.data_curve)]
+    if len(profile.learning) > 1:
+        lines.append(_describe_target(profile))
     if profile.noise_scale is not None:
         noise = profile.noise_scale
         lines.append(f"gradient noise scale: {noise.batch_size:,.0f} ({noise.low:,.0f} to {noise.high:,.0f}) examples")
@@ -222,8 +241,12 @@ def _from_cache(cached: Spread | None) -> str:
     return "" if cached is None else f" (from the cache {_seconds(cached)})"
 
 
-def _seconds(spread: Spread) -> str:
-    return f"{spread.median:.2f} s"
+def _seconds(spread: Spread | None) -> str:
+    return "not measured" if spread is None else f"{spread.median:.2f} s"
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f" ({size / 1e6:,.1f} MB)"
 
 
 def _describe_step(step: Step) -> str:
@@ -248,25 +271,52 @@ def _describe_training(training: Learning) -> str:
     )
 
 
+def _describe_target(profile: Profile) -> str:
+    """The time to what all trainings reach."""
+    from ebox.planning.comparison import find_target, time_to
+    from ebox.planning.profiles import Spread
+
+    target = find_target([profile])
+    seconds = [time_to(training, target) for training in profile.learning]
+    found = Spread.of([one for one in seconds if one is not None])
+    return (
+        f"validation AUROC {target:g} after {found.median:.0f} s ({found.low:.0f} to {found.high:.0f}) "
+        f"in all {found.n} trainings"
+    )
+
+
+def _describe_price(price: Price | None, currency: str) -> str:
+    """What a device costs, and from where that is known."""
+    if price is None:
+        return "no price is known (--price)"
+    text = f"{price.money:g} {currency} an hour of one"
+    if price.offer is None:
+        return text
+    return f"{text} ({price.offer} on demand, {'date unknown' if price.date is None else price.date})"
+
+
 def describe_comparison(result: ComparisonResult) -> str:
     """Profiles side by side: throughput by batch, scaling, and times of whole trainings."""
+    from ebox.reporting.languages import find_language
+
     first, lines = result.profiles[0], list[str]()
     for one in result.profiles:
-        price = (
-            "no price is known (--price)" if one.dollars_an_hour is None else f"${one.dollars_an_hour:g} an hour of one"
-        )
-        lines.append(f"{one.name}: {one.device}; {price}")
-    lines.append("one worker:  batch  profile               sequences/s  against the first      a dollar    a joule")
+        lines.append(f"{one.name}: {one.device}; {_describe_price(one.price, result.currency)}")
+    lines += [f"note: {find_language().say(remark)}" for remark in result.remarks]
+    lines.append(
+        f"one worker:  batch  profile                         sequences/s   against the first  for 1 {result.currency}"
+        "    a joule"
+    )
     for size in result.batches:
         base = next(each for each in first.throughput if each.batch_size == size).sequences_per_second
         for one in result.profiles:
             found = next(each for each in one.throughput if each.batch_size == size)
-            dollar = "" if found.examples_a_dollar is None else f"{found.examples_a_dollar:,.0f}"
+            bought = "" if found.examples_for_one is None else f"{found.examples_for_one:,.0f}"
             joule = "" if found.joules_an_example is None else f"{1 / found.joules_an_example:,.1f}"
             named = f"{one.name} ({found.precision})"
             lines.append(
                 f"{size:18,}  {named:<30} {found.sequences_per_second:12,.0f} "
-                f"{found.sequences_per_second / base:9.2f} x {dollar:>15} {joule:>10}"
+                f"{found.sequences_per_second / base:9.2f} x {bought:>15} {joule:>10}"
             )
     lines += [
         f"{one.name}: {each.workers} workers, batch {each.batch_size:,}, {each.exchange}: "
@@ -281,11 +331,11 @@ def describe_comparison(result: ComparisonResult) -> str:
     for one in result.profiles:
         times = one.times
         if times is not None:
-            dollars = "" if times.dollars is None else f", ${times.dollars:.3f}"
+            money = "" if times.money is None else f", {times.money:.3f} {result.currency}"
             lines.append(
                 f"{one.name}: validation AUROC {result.target_auroc:g} after {times.to_target_seconds.median:.0f} s "
                 f"({times.to_target_seconds.low:.0f} to {times.to_target_seconds.high:.0f}, "
-                f"{times.to_target_seconds.n} trainings of batch {times.batch_size:,}), "
-                f"a whole training {times.training_seconds.median:.0f} s{dollars}"
+                f"over {times.to_target_seconds.n} seeds with batches of {times.batch_size:,}), "
+                f"a whole training {times.training_seconds.median:.0f} s{money}"
             )
     return "\n".join(lines)
