@@ -364,6 +364,7 @@ def test_words_for_measures_and_short_times():
     assert format_step_time(0.000123) == "123 µs"
 
 
+@pytest.mark.slow
 def test_a_plan_with_a_run_holds_the_decision_on_it(place: Path, tmp_path: Path):
     run = make_run_folder(tmp_path / "tal1")
     (run / "model").mkdir()
