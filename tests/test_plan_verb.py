@@ -107,6 +107,12 @@ def test_a_plan_is_replaced_only_where_that_is_asked(place: Path, tmp_path: Path
         planned(place, out=tmp_path / "mine", overwrite=True)
 
 
+def test_a_target_out_of_reach_is_the_first_thing_that_is_said(place: Path):
+    result = planned(place, target="auroc=0.99999", slices="none")
+    assert describe(result).startswith("WARNING: the target 0.99999 is out of reach: more steps lead to 0.9")
+    assert result.facts["accuracy"]["reachable"] is False
+
+
 # Bad input.
 
 

@@ -260,11 +260,16 @@ def describe(result: PlanResult) -> str:
     if result.prices is not None:
         return result.prices.rstrip()
     from ebox.planning.jobs import JOBS
+    from ebox.planning.plan import PlanNote
 
     facts = result.facts
-    lines = [line for job in JOBS for line in _describe_job(facts, job)]
-    lines += ["", *_describe_stages(facts)]
-    lines += [f"note: {_say(remark)}" for remark in (*facts["remarks"], *facts["prices"]["remarks"])]
+    # What makes all that follows another answer than the one that was asked for stands first.
+    first = [remark for remark in facts["remarks"] if remark["code"] == PlanNote.UNREACHABLE]
+    lines = [f"WARNING: {_say(remark)}" for remark in first]
+    lines += [line for job in JOBS for line in _describe_job(facts, job)]
+    lines += _describe_stages(facts)
+    remarks = (*facts["remarks"], *facts["prices"]["remarks"])
+    lines += [f"note: {_say(remark)}" for remark in remarks if remark not in first]
     if result.path is not None:
         lines.append(f"plan: {result.path}")
     return "\n".join(lines)
