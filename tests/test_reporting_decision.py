@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ebox.datasets.folder import open_dataset
 from ebox.drawing import numbers
 from ebox.drawing.charts import make_axis
 from ebox.drawing.comparisons import Spot, Swing, find_front, log_axis, scatter_chart, tornado_chart
@@ -25,10 +26,12 @@ from ebox.reporting.languages import english
 from ebox.reporting.rendering import hash_script
 from ebox.storage.stamps import DECISION, PLAN, read_stamped, stamped, write_stamped
 from planned import make_plan
+from test_plan_verb import place, planned
 from test_reporting_reading import make_run_folder
 from test_reporting_report import HOSTILE, Tags
 from test_reporting_words import iter_notes, iter_sentences
 
+__all__ = ["place"]
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -243,6 +246,16 @@ def test_simple_methods_and_kinds_of_sites_are_in_the_appendix(report: dict[str,
         assert words in page
 
 
+@pytest.mark.parametrize(("high", "words"), [(0.001, "does as well"), (-0.01, "does better")])
+def test_a_simple_method_that_does_better_is_said_to(report: dict[str, Any], high: float, words: str):
+    comparison = {"tests": {"auroc": {"difference": {"value": -0.03, "low": -0.05, "high": high}}}}
+    track = report["tracks"][0]
+    worse = {**track, "comparison": {**track["comparison"], **comparison}}
+    rows = decide(make_plan(), {**report, "tracks": [worse]}, read_criteria())["criteria"]
+    row = next(row for row in rows if row["code"] == "criterion_baseline")
+    assert english.say(row).startswith(f"A simple method {words}: ")
+
+
 def test_other_tracks_of_a_run_are_named(report: dict[str, Any]):
     several = {**report, "tracks": [report["tracks"][0], report["tracks"][0]]}
     told = decide(make_plan(), several, read_criteria())["told"][-1]
@@ -345,5 +358,29 @@ def test_words_for_measures_and_short_times():
     assert format_measure({"value": 3.0, "low": None, "high": 4.0}, "count") == "3 (at most 4)"
     assert format_measure({"value": 3.0, "low": None, "high": None}, "count") == "3"
     assert format_measure(1592.9, "plain") == "1,593"
+    assert format_measure(999.7, "plain") == "1,000"
+    assert format_measure(-8.637, "plain") == f"{numbers.MINUS}8.64"
     assert format_step_time(0.00123) == "1.23 ms"
     assert format_step_time(0.000123) == "123 µs"
+
+
+def test_a_plan_with_a_run_holds_the_decision_on_it(place: Path, tmp_path: Path):
+    run = make_run_folder(tmp_path / "tal1")
+    (run / "model").mkdir()
+    dataset = json.loads((run / "dataset.json").read_text())
+    dataset["fingerprint"] = open_dataset(place / "dataset").fingerprint
+    (run / "dataset.json").write_text(json.dumps(dataset))
+    criteria = tmp_path / "criteria.toml"
+    criteria.write_text("[people]\nper_hour = 900\n")
+    planned(place, run=run, out=tmp_path / "plan", target="auroc=0.9", criteria=criteria)
+    decision = read_stamped(tmp_path / "plan" / "decision.json", DECISION)
+    assert decision["answer"]["word"] == "stop"
+    assert decision["question"]["run"]["name"] == "tal1"
+    text = text_of((tmp_path / "plan" / "decision.html").read_text(encoding="utf-8"))
+    assert "Stop: not on these terms" in text
+    assert str(criteria) in text
+    dataset["fingerprint"] = "ef" * 32
+    (run / "dataset.json").write_text(json.dumps(dataset))
+    with pytest.raises(InputError, match=r"trained on other data"):
+        planned(place, run=run, out=tmp_path / "other", target="auroc=0.9")
+    assert not (tmp_path / "other").exists()

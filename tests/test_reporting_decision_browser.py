@@ -103,6 +103,7 @@ def expect(work: Work, worth: dict[str, Any], currency: str = "USD") -> dict[str
         {"factors": "1500", "odds": "99"},
         {"per_hour": "123.45", "setup_hours": "0"},
         {"hours_per_factor": "40"},
+        {"factors": "3", "setup_hours": "2"},
         {"cost": "0"},
         {"per_hour": "0", "cost": "0.004", "setup_hours": "0", "hours_per_factor": "0"},
     ],

@@ -87,7 +87,8 @@ def _format_unit(value: Real | None, unit: str, currency: str) -> str:
     if unit == "money":
         return format_money(value, currency)
     if unit == "plain":
-        return DASH if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        words = DASH if value is None else f"{value:,.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+        return words.replace("-", MINUS)
     if unit == "auroc":
         return format_number(value)
     if unit == "seconds":

@@ -27,7 +27,8 @@
   }
 
   function plain(value) {
-    return Math.abs(value) >= 1000 ? text(value, 0) : value.toLocaleString(language, { maximumSignificantDigits: 3 });
+    var short = value.toLocaleString(language, { maximumSignificantDigits: 3 }).replace("-", "\u2212");
+    return Math.abs(value) >= 999.5 ? text(value, 0) : short;
   }
 
   // The rules of ebox.planning.worth, which a test holds these to.

@@ -61,12 +61,14 @@ def _tell_baseline(row: Note) -> str:
     if row["found"] is None:
         return "No simple method was measured beside the network, so what it adds is not known."
     name, found = name_baseline(row["baseline"], row["kmer"]), format_measure(row["found"], "auroc")
+    better = row["found"].get("high") is not None and row["found"]["high"] < 0
     gain = f"the difference in AUROC to the best simple method, {name}, is {found}"
     return {
         "holds": f"It is better than what a simple method gives: {gain}.",
         "unsure": f"Whether it is better than a simple method by enough to matter can't be told: {gain}, where "
         f"{format_number(row['wanted'])} was asked.",
-        "fails": f"A simple method does as well: {gain}, where {format_number(row['wanted'])} was asked.",
+        "fails": f"A simple method does {'better' if better else 'as well'}: {gain}, where "
+        f"{format_number(row['wanted'])} was asked.",
     }[row["state"]]
 
 
