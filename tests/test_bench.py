@@ -19,7 +19,7 @@ import processes
 from ebox.datasets.folder import open_dataset
 from ebox.diagnosis import bench as measuring
 from ebox.diagnosis import bench_trainings
-from ebox.diagnosis.bench import read_parts
+from ebox.diagnosis.bench import find_compilation, read_parts
 from ebox.diagnosis.bench_lab import Lab, Starters
 from ebox.diagnosis.bench_parts import choose_rows
 from ebox.diagnosis.bench_plan import (
@@ -153,6 +153,11 @@ def test_a_training_is_expected_to_take_its_steps_its_validations_and_its_start(
     lab = make_lab(tmp_path, make_whole().model_dump(mode="json"))
     # 12 epochs of 15 steps; start-up, compilation and 6 validations beside them.
     assert expect_training(lab) == pytest.approx(12 * 15 * 0.016 + 3.0 + 4.0 + 6 * 0.5)
+
+
+def test_compilation_is_what_the_first_dispatch_and_validation_take_longer():
+    assert find_compilation([9.0, 1.0, 1.5], 5.0, 2.0) == pytest.approx(8.0 + 3.0)
+    assert find_compilation([0.9, 1.0, 1.5], 1.9, 2.0) == 0.0
 
 
 def test_steps_on_a_part_fall_with_the_root_of_its_size():

@@ -86,7 +86,7 @@ class Probe:
 
 
 def measure_start(probe: Probe) -> None:
-    """Start-up, compilation of the step and the validation; where it is asked for, machine, validation, checkpoint."""
+    """Start-up, first dispatches and validations, which compile; where it is asked for, more of them and all else."""
     from ebox.diagnosis.bench_steps import Prepared
     from ebox.mesh.devices import make_mesh
 
@@ -95,10 +95,9 @@ def measure_start(probe: Probe) -> None:
     validate = probe.make_validate(data, config, make_mesh(list(prepared.mesh.devices.flat)))
     start = time.time() - request.began
     dispatches = _time_first_dispatches(prepared)
-    repeats = VALIDATIONS if request.facts["whole"] else 1
+    repeats = VALIDATIONS if request.facts["whole"] else 0
     validations = [_time(lambda: validate(prepared.inputs.fresh)) for _ in range(1 + repeats)]
-    compiled = sum(first - min(others) for first, *others in (dispatches, validations))
-    facts: dict[str, Any] = {"start": start, "compile": max(0.0, compiled), "validation": validations[1:]}
+    facts: dict[str, Any] = {"start": start, "dispatches": dispatches, "validations": validations}
     if request.facts["whole"]:
         facts |= _time_checkpoints(prepared, data, config)
         facts |= _describe(prepared, data, config)
