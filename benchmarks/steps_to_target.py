@@ -3,7 +3,8 @@
     python benchmarks/steps_to_target.py FOLDER [--seeds 0,1,2,3] [--architecture motif] [--filters 64] [--target 0.89]
 
 For each batch there are whole trainings of two lengths on real TAL1, each with its own schedule; the rate grows as the
-root of the batch. The steps to the target are where a line through the errors at their ends (log by log) crosses it.
+root of the batch. The steps to the target are where a line through the errors at their ends (log by log, with one
+slope for all batches) crosses it.
 Then each batch is left out once: its steps are predicted from those of the other three and the noise scale, and once
 more from one batch and the noise scale. The critical batch, where steps are twice the least, is that of the hyperbola
 through the measured steps (McCandlish 2018, equation 2.7). The network is a small one, and the target one that is soon
@@ -48,7 +49,7 @@ RATE, RATE_BATCH = 8e-3, 32
 VALIDATIONS = 1
 EXAMPLES_A_DISPATCH = 2048
 # The batch at which the noise scale is measured.
-NOISE_BATCH, NOISE_SEEDS = 96, 2
+NOISE_BATCH = 96
 
 
 def make_settings(options: argparse.Namespace, batch: int, steps: int, seed: int) -> Config:
@@ -106,33 +107,36 @@ def train_all(data: Dataset, folder: Path, options: argparse.Namespace) -> list[
 
 
 def measure_noise(data: Dataset, folder: Path, options: argparse.Namespace) -> list[NoisePoint]:
-    """The gradients along the longest training of one batch, for the first seeds."""
+    """The gradients along the longest training of one batch, for each seed."""
     found = []
-    for seed in options.seeds[:NOISE_SEEDS]:
+    for seed in options.seeds:
         path = folder / f"noise-{options.architecture}{options.filters}-{seed}.npz"
         if not path.exists():
             config = make_settings(options, NOISE_BATCH, max(LENGTHS[NOISE_BATCH]), seed)
             points = measure_points(TrainingInputs.of(data, config), config)
-            np.savez(path, steps=[one.step for one in points], products=[one.products for one in points])
+            steps, weights = [one.step for one in points], [one.weight for one in points]
+            np.savez(path, steps=steps, weights=weights, products=[one.products for one in points])
         kept = np.load(path)
-        found += [
-            NoisePoint(int(step), one, NOISE_BATCH) for step, one in zip(kept["steps"], kept["products"], strict=True)
-        ]
+        rows = zip(kept["steps"].tolist(), kept["products"], kept["weights"].tolist(), strict=True)
+        found += [NoisePoint(step, products, NOISE_BATCH, weight) for step, products, weight in rows]
     return found
 
 
-def cross(trainings: Sequence[dict[str, Any]], target: float) -> float:
-    """The steps at which a line through the last errors, log by log, crosses the target."""
-    steps = np.log([one["num_steps"] for one in trainings])
-    errors = np.log([1.0 - one["points"][-1][1] for one in trainings])
-    slope, level = np.polyfit(steps, errors, 1)
-    return float(np.exp((np.log(1.0 - target) - level) / slope))
-
-
 def find_steps(trainings: Sequence[dict[str, Any]], target: float) -> dict[int, float]:
-    """The measured steps to the target by batch."""
+    """The measured steps to the target by batch: lines, log by log, with one slope for all."""
     batches = sorted({one["batch_size"] for one in trainings})
-    return {batch: cross([one for one in trainings if one["batch_size"] == batch], target) for batch in batches}
+    steps, errors = (np.log([take(one) for one in trainings]) for take in (lambda one: one["num_steps"], last_error))
+    own = np.array([[one["batch_size"] == batch for batch in batches] for one in trainings], np.float64)
+    *levels, slope = np.linalg.lstsq(np.column_stack([own, steps]), errors, rcond=None)[0]
+    return {
+        batch: float(np.exp((np.log(1.0 - target) - level) / slope))
+        for batch, level in zip(batches, levels, strict=True)
+    }
+
+
+def last_error(training: dict[str, Any]) -> float:
+    """1 - AUROC at the end of a training."""
+    return 1.0 - float(training["points"][-1][1])
 
 
 def fit_hyperbola(steps: dict[int, float]) -> float:
@@ -165,8 +169,10 @@ def predict(
 
 def compare(trainings: list[dict[str, Any]], points: list[NoisePoint], options: argparse.Namespace) -> dict[str, Any]:
     """Measured steps and critical batch beside those of the model and of the noise scale."""
-    target, scale = options.target, average_noise(points)
+    target = options.target
     steps = find_steps(trainings, target)
+    # The noise of the steps that lead to the target: what comes later has more of it.
+    scale = average_noise([point for point in points if point.step <= steps[NOISE_BATCH]])
     middle = [one for one in trainings if one["batch_size"] == NOISE_BATCH]
     rows = []
     for batch, measured in steps.items():
@@ -183,7 +189,8 @@ def compare(trainings: list[dict[str, Any]], points: list[NoisePoint], options: 
         "target": target,
         "critical_batch": critical,
         "critical_batch_with_a_seed_left_out": apart,
-        "noise_scale": scale.model_dump(),
+        "noise_scale": scale.model_dump(exclude={"over_steps"}),
+        "noise_scale_of_the_whole_training": average_noise(points).model_dump(exclude={"over_steps"}),
         "noise_scale_error": scale.batch_size / critical - 1.0,
         "batches": rows,
         "worst_left_out_error": max(errors),

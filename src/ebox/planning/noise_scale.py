@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,13 @@ class NoisePoint:
         step: Steps made before.
         products: The scalar product of each two of them.
         batch_size: Examples of a batch.
+        weight: How many steps of the training it stands for.
     """
 
     step: int
     products: Float[np.ndarray, "batch batch"]
     batch_size: int
+    weight: float = 1.0
 
     def split(self) -> tuple[float, float]:
         """The square of the norm of the gradient, and the variance of that of one example, tr(Σ); both without bias.
@@ -77,14 +80,15 @@ def average_noise(points: Sequence[NoisePoint]) -> NoiseScale:
     The interval is that of the jackknife over the batches of all points, on the scale of logarithms.
 
     Args:
-        points: At even steps of a training, each with the same number of batches.
+        points: Of one or more trainings, each with the same number of batches.
 
     Raises:
         InputError: the gradient can't be told from its noise.
     """
     count = len(points[0].products)
-    whole = np.mean([point.split() for point in points], axis=0)
-    parts = np.mean([point.split_without_each() for point in points], axis=0)
+    weights = [point.weight for point in points]
+    whole = np.average([point.split() for point in points], axis=0, weights=weights)
+    parts = np.average([point.split_without_each() for point in points], axis=0, weights=weights)
     if min(whole[0], parts[0].min()) <= 0.0:
         raise InputError(
             "the gradient can't be told from its noise, so there is no noise scale",
@@ -97,24 +101,31 @@ def average_noise(points: Sequence[NoisePoint]) -> NoiseScale:
     return NoiseScale(batch_size=value, low=value / width, high=value * width, over_steps=singles)
 
 
-def measure_noise_scale(dataset: Path, config: Config, *, progress: Progress = quiet) -> NoiseScale:
+def measure_noise_scale(dataset: Path, config: Config, *, num_seeds: int = 1, progress: Progress = quiet) -> NoiseScale:
     """Train on one device as the settings say, and compare the gradients of several batches on the way.
 
-    The gradients are those of the train step: with its augmentation, dropout and batch normalisation.
+    The gradients are those of the train step: with its augmentation, dropout and batch normalisation. One seed differs
+    from another by a factor of two or three, which the interval does not hold; the mean of four was the critical batch.
 
     Args:
         dataset: A dataset folder.
         config: The settings of the training.
+        num_seeds: Trainings from this and the next seeds.
         progress: Called with a phrase, the number done, and the total number.
 
     Raises:
         InputError: no dataset, nothing to train on, or the gradient can't be told from its noise.
     """
-    return average_noise(measure_points(TrainingInputs.of(open_dataset(dataset), config), config, progress=progress))
+    data, points = open_dataset(dataset), list[NoisePoint]()
+    for seed in range(config.train.seed, config.train.seed + num_seeds):
+        train = config.train.model_copy(update={"seed": seed})
+        one = config.model_copy(update={"train": train})
+        points += measure_points(TrainingInputs.of(data, one), one, progress=progress)
+    return average_noise(points)
 
 
 def measure_points(inputs: TrainingInputs, config: Config, *, progress: Progress = quiet) -> list[NoisePoint]:
-    """The gradient and its noise at even steps of a training.
+    """The gradients at steps of a training that lie close at its beginning, where they change fast.
 
     Args:
         inputs: What the training starts from.
@@ -127,31 +138,50 @@ def measure_points(inputs: TrainingInputs, config: Config, *, progress: Progress
     alone = config.parallel.model_copy(update={"exchange": "exact", "sync": "every-step", "hierarchical": False})
     config = config.model_copy(update={"parallel": alone})
     mesh = make_mesh(find_devices(config.parallel)[:1])
-    plan = make_plan(config, mesh)
-    shares = [(place + 0.5) / NUM_POINTS for place in range(NUM_POINTS)]
-    stops = sorted({max(1, round(inputs.num_steps * share)) for share in shares})
-    chunk_steps = min(config.train.steps_per_dispatch, inputs.num_steps)
-    run_chunk = build_run_chunk(mesh, plan, chunk_steps)
-    measure = Comparison(inputs, config, mesh)
-    plans = list(iter_plans(0, stops[-1], chunk_steps, frozenset(stops)))
-    state = place_state(plan.schedule.start(inputs.fresh), mesh)
-    signals = jnp.zeros((mesh.size, NUM_SIGNALS))
-    found: list[NoisePoint] = []
-    for chunk_plan, chunk in iter_chunks(
-        inputs.codes,
-        inputs.targets,
-        inputs.order,
-        plans,
-        chunk_steps,
-        mesh,
-        device_batch_size=config.train.device_batch_size,
-    ):
-        count = jnp.asarray(chunk_plan.count, jnp.int32)
-        state, _ = run_chunk(state, chunk, signals, inputs.hyper, count)
-        if (step := chunk_plan.first + chunk_plan.count) in stops:
-            progress("measuring the noise of the gradient", len(found), len(stops))
-            found.append(measure(step, state, len(found)))
+    compare, found = Comparison(inputs, config, mesh), list[NoisePoint]()
+    weights = choose_steps(inputs.num_steps)
+    for step, state in iter_states(inputs, config, mesh, list(weights)):
+        progress("measuring the noise of the gradient", len(found), len(weights))
+        found.append(replace(compare(step, state, len(found)), weight=weights[step]))
     return found
+
+
+def choose_steps(num_steps: int) -> dict[int, float]:
+    """Steps in the middles of parts whose lengths grow evenly, and how long those parts are."""
+    chosen: dict[int, float] = {}
+    for place in range(NUM_POINTS):
+        step = round(num_steps * ((place + 0.5) / NUM_POINTS) ** 2)
+        chosen[step] = chosen.get(step, 0.0) + num_steps * (2 * place + 1) / NUM_POINTS**2
+    return chosen
+
+
+def iter_states(
+    inputs: TrainingInputs, config: Config, mesh: Mesh, stops: Sequence[int]
+) -> Iterator[tuple[int, TrainState]]:
+    """Train, and yield the state at some steps; it lives until the next one.
+
+    Args:
+        inputs: What the training starts from.
+        config: Its settings.
+        mesh: The device.
+        stops: The steps in order; 0 is the beginning.
+    """
+    plan, train = make_plan(config, mesh), config.train
+    state = place_state(plan.schedule.start(inputs.fresh), mesh)
+    if stops[0] == 0:
+        yield 0, state
+    chunk_steps = min(train.steps_per_dispatch, inputs.num_steps)
+    run_chunk, signals = build_run_chunk(mesh, plan, chunk_steps), jnp.zeros((mesh.size, NUM_SIGNALS))
+    plans = list(iter_plans(0, stops[-1], chunk_steps, frozenset(stops)))
+    chunks = iter_chunks(
+        *(inputs.codes, inputs.targets, inputs.order, plans, chunk_steps, mesh),
+        device_batch_size=train.device_batch_size,
+    )
+    with closing(chunks):
+        for part, chunk in chunks:
+            state, _ = run_chunk(state, chunk, signals, inputs.hyper, jnp.asarray(part.count, jnp.int32))
+            if (step := part.first + part.count) in stops:
+                yield step, state
 
 
 class Comparison:
