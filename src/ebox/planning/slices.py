@@ -141,7 +141,14 @@ def compile_slices(
 
 
 def find_kept(kinds: Sequence[str], config: Config, form: tuple[int, int], folder: Path) -> dict[str, SliceFigures]:
-    """The figures that are kept already; a file that can't be read counts as none."""
+    """The figures that are kept already; a file that can't be read counts as none.
+
+    Args:
+        kinds: Such as `v5e`.
+        config: The settings of the training; its batch does not matter.
+        form: Length and tracks of the examples.
+        folder: Where answers are kept.
+    """
     found = {}
     for kind in kinds:
         try:
