@@ -75,13 +75,10 @@ def _measure_group(lab: Lab, group: Group) -> None:
         exchange=group.exchange,
         sync=lab.config.parallel.sync,
         seconds=seconds,
-        input_seconds=None,
         exchange_seconds=max(0.0, seconds.median - single),
         messages=case.messages,
         message_bytes=float(case.message_bytes),
         steps_per_exchange=case.steps_per_exchange,
-        memory_bytes=None,
-        watts=None,
     )
     lab.work.keep(network_link="host")
     lab.work.add("steps", step.model_dump(mode="json"))

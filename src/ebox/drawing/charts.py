@@ -226,7 +226,14 @@ def _draw_rule(frame: Frame, value: Real, words: str) -> str:
 
 
 def wrap_chart(name: str, title: str, height: float, parts: Sequence[str]) -> str:
-    """The parts as one drawing of the usual width, named for people who can't see it."""
+    """The parts as one drawing of the usual width, named for people who can't see it.
+
+    Args:
+        name: Unique on the page; the ids in the drawing start with it.
+        title: What it shows.
+        height: Of the drawing, in its own units.
+        parts: The SVG of the drawing.
+    """
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img" '
         f'aria-labelledby="{escape(name)}-title"><title id="{escape(name)}-title">{escape(title)}</title>'

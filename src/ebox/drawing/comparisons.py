@@ -29,7 +29,7 @@ def log_axis(label: str, values: Sequence[Real], marks: Sequence[tuple[Real, str
 
     Args:
         label: The words beside the axis.
-        values: What is to be shown, all above 0.
+        values: What the chart shows, all above 0.
         marks: Values and their labels, rising.
     """
     low, high = min(values) / 1.2, max(values) * 1.2

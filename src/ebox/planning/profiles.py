@@ -131,13 +131,13 @@ class Step(Part):
     exchange: str
     sync: str
     seconds: Spread
-    input_seconds: Spread | None
+    input_seconds: Spread | None = None
     exchange_seconds: NotNegative
     messages: int
     message_bytes: NotNegative
     steps_per_exchange: Count = 1
-    memory_bytes: int | None
-    watts: Spread | None
+    memory_bytes: int | None = None
+    watts: Spread | None = None
 
     @property
     def sequences_per_second(self) -> float:

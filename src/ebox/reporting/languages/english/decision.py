@@ -31,8 +31,8 @@ def _tell_target(row: Note) -> str:
         return f"It is accurate enough: {_auroc(found)} on sequences that training never saw, where {wanted} was asked."
     if row["state"] == "unsure":
         return (
-            f"Whether it is accurate enough can't be told from so few sequences: {_auroc(found)}, where {wanted} was "
-            "asked."
+            "Whether it is accurate enough can't be told from these few sequences: "
+            f"{_auroc(found)}, where {wanted} was asked."
         )
     if not row["run"]:
         return f"{_tell_unmeasured(found)} {_tell_ceiling(row)}".strip()
