@@ -263,9 +263,8 @@ def _make_row(name: str, content: Mapping[str, Any], part: str) -> str:
     seeds, first = content["seeds"], content["seeds"][0]["test"]
     title = TASKS[name].title
     if part == "without":
-        title = (
-            f"… without the {first['num_relatives'] / first['with']['num_examples']:.0%} with a relative in training"
-        )
+        share = first["num_relatives"] / first["with"]["num_examples"]
+        title = f"… without the {100.0 * share:.0f} % with a relative in training"
     auroc = first[part]["metrics"]["auroc"]
     shown = f"{_spread(seeds, 'auroc', part)} ({auroc['low']:.3f} to {auroc['high']:.3f})"
     if first["taken"] == part and first["without"] is not None:
