@@ -103,6 +103,7 @@ def test_the_exchange_on_cpu_devices_is_the_gradient_in_float32(devices: int):
         check_exact_exchange(result)
 
 
+@pytest.mark.slow
 def test_operations_fall_with_the_share_of_a_chip():
     config = read_config(overrides=SMALL)
     one, two = (compile_train_step(make_mesh(jax.local_devices()[:count]), config, SHAPE) for count in (1, 2))
@@ -132,6 +133,7 @@ def test_facts_come_back_from_json_unchanged():
     assert CompilationResult.from_facts(result.facts()) == result
 
 
+@pytest.mark.slow
 def test_a_step_larger_than_a_chip_is_said_not_to_fit():
     memory = ChipMemory(arguments=15 * 10**9, outputs=3 * 10**9, shared=2 * 10**9, temporaries=2 * 10**8, code=0)
     compilation = replace(compiled("cpu:2", *SMALL), memory=memory)

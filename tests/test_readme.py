@@ -92,6 +92,7 @@ def _run_commands(place: Path, commands: Sequence[str]) -> None:
         processes.run(processes.ebox(*words), cwd=place, seconds=600.0)
 
 
+@pytest.mark.slow
 def test_the_program_runs(place: Path):
     program = "\n".join(_blocks("python"))
     quick = '["train.max_steps=20", "model.num_filters=8", "evaluation.baselines=[]"]'

@@ -115,6 +115,7 @@ def test_an_accelerator_that_runs_whole_chunks_drops_what_lies_past_their_end(pa
     np.testing.assert_allclose(whole.losses, counted.losses, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_local_workers_part_and_meet():
     trained = _train(_config(sync="local", local_steps=6), 4)
     start = trained.states[0].network
