@@ -67,8 +67,8 @@ def bench(
     """Measure what a training costs on this machine, or compare machines that were measured.
 
     It writes the profile from which `ebox plan` works. What is measured is written down part by part, and --resume goes
-    on after an interruption, or adds parts to a finished profile. The default network on two quiet cores takes under
-    five minutes. Another load on the machine is measured with it.
+    on after an interruption, or adds parts to a finished profile. The default network on two quiet cores takes five to
+    seven minutes. Another load on the machine is measured with it.
 
     Args:
         dataset: Dataset folder made by `ebox build`.
