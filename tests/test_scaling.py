@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import processes
-from ebox.diagnosis.growth import GrowthResult, describe_case, follow_growth, measure_growth, read_link, write_growth
+from ebox.diagnosis.growth import GrowthResult, describe_case, follow_growth, measure_growth, write_growth
 from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError
-from ebox.planning.step_time import ScalingPoint, StepCase
+from ebox.planning.step_time import ScalingPoint, StepCase, read_link
 from ebox.settings.reading import make_config
 from ebox.storage.stamps import SCALING, stamped
 from ebox.verbs.doctor import doctor

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -38,7 +37,6 @@ MOST_WORKERS = 8
 STEPS, LOG_STEPS, SKIPPED_ENTRIES = 192, 16, 3
 # Latency of one message between machines in one room; what software adds is measured.
 LATENCY_SECONDS = 50e-6
-UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 
 
 @dataclass(frozen=True)
@@ -83,18 +81,6 @@ class GrowthResult:
             {**asdict(point.case), "bandwidth": None, "seconds": point.seconds, "error": error, "left_out_error": left}
             for point, error, left in zip(fit.points, fit.errors, fit.left_out_errors, strict=True)
         ]
-
-
-def read_link(text: str) -> float:
-    """Bytes per second of a link such as `10gbit`, `100mbit`.
-
-    Raises:
-        InputError: the text is not of this form.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])bit", text.strip().lower())
-    if found is None or float(found[1]) == 0.0:
-        raise InputError(f"{text!r} is not a speed of a link", remedy="write, for example, 10gbit or 100mbit")
-    return float(found[1]) * UNITS[found[2]] / 8
 
 
 def measure_growth(

@@ -12,6 +12,7 @@ search over one number.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from ebox.planning.stragglers import mean_of_slowest
 # Where the points can't tell costs from each other, the last of them in this order is dropped first.
 COSTS = ("per_example_seconds", "transfer", "per_message_seconds", "fixed_seconds")
 _WIDEST_SPREAD = 1.0
+_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 Real = int | float
 
 
@@ -141,6 +143,18 @@ class ScalingResult:
         others = [model.step_seconds(case, overlapped=overlapped) for model in self.left_out_models]
         seconds = self.model.step_seconds(case, overlapped=overlapped)
         return StepPrediction(seconds, min([seconds, *others]), max([seconds, *others]))
+
+
+def read_link(text: str) -> float:
+    """Bytes per second of a link such as `10gbit`, `100mbit`.
+
+    Raises:
+        InputError: the text is not of this form.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])bit", text.strip().lower())
+    if found is None or float(found[1]) == 0.0:
+        raise InputError(f"{text!r} is not a speed of a link", remedy="write, for example, 10gbit or 100mbit")
+    return float(found[1]) * _UNITS[found[2]] / 8
 
 
 def fit_scaling(points: Sequence[ScalingPoint], spread: float | None = None) -> ScalingResult:

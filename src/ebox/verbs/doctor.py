@@ -144,7 +144,8 @@ def _measure(
     progress: Progress,
 ) -> GrowthResult:
     """Measure how the speed of a training grows with the workers."""
-    from ebox.diagnosis.growth import measure_growth, read_link
+    from ebox.diagnosis.growth import measure_growth
+    from ebox.planning.step_time import read_link
     from ebox.settings.reading import read_config
 
     if dataset is None:

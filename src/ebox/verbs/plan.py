@@ -102,12 +102,12 @@ def plan(
         InputError: profiles of another network or dataset, prices, limits or slices that make no sense, or a folder
             that may not be replaced.
     """
-    from ebox.diagnosis.growth import read_link
     from ebox.planning.plan import Question, make_plan
     from ebox.planning.plan_files import FACTS
     from ebox.planning.plan_inputs import find_figures, find_known, gather, list_overrides, open_profiles
     from ebox.planning.prices import check_currency, format_prices, read_prices
     from ebox.planning.slices import read_slices
+    from ebox.planning.step_time import read_link
     from ebox.storage.publishing import check_absent
 
     if print_prices:
