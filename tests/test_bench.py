@@ -24,7 +24,6 @@ from ebox.diagnosis.bench_lab import Lab, Starters
 from ebox.diagnosis.bench_parts import choose_rows
 from ebox.diagnosis.bench_plan import (
     ExpectedTimes,
-    Way,
     choose_compressed,
     choose_device_ways,
     choose_groups,
@@ -41,12 +40,14 @@ from ebox.diagnosis.bench_trainings import expect_training, read_learning, train
 from ebox.diagnosis.bench_work import Identity, Work, find_work_file
 from ebox.diagnosis.parity import SETTINGS, make_dataset
 from ebox.errors import InputError
+from ebox.planning.prediction import Way
 from ebox.planning.profiles import Learning, Profile, read_profile, write_profile
 from ebox.progress import quiet
 from ebox.settings.reading import Config, format_config, make_config, read_config, write_config
 from ebox.storage.stamps import BENCH, stamped
 from ebox.verbs.bench_worker import make_validate
-from test_planning_comparison import make_learning, make_profile, make_step
+from measured import step as make_step
+from test_planning_comparison import make_learning, make_profile
 
 
 def test_the_batch_of_the_settings_is_measured_first_and_none_exceeds_an_epoch():
@@ -151,8 +152,8 @@ def test_an_interrupted_bench_goes_on_to_the_seeds_that_it_began_with(tmp_path: 
 
 def test_a_training_is_expected_to_take_its_steps_its_validations_and_its_start(tmp_path: Path):
     lab = make_lab(tmp_path, make_whole().model_dump(mode="json"))
-    # 12 epochs of 15 steps; start-up, compilation and 6 validations beside them.
-    assert expect_training(lab) == pytest.approx(12 * 15 * 0.016 + 3.0 + 4.0 + 6 * 0.5)
+    # 12 epochs of 329 steps; start-up, compilation and 6 validations beside them.
+    assert expect_training(lab) == pytest.approx(12 * 329 * 0.016 + 3.0 + 15.0 + 6 * 1.5)
 
 
 def test_compilation_is_what_the_first_dispatch_and_validation_take_longer():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import numpy as np
 
+from ebox.planning.prediction import Way
 from ebox.progress import Progress
 from ebox.settings.reading import Config
 
@@ -38,25 +38,16 @@ EXPECTED_SECONDS = {
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to train on the devices of one process."""
-
-    workers: int
-    batch_size: int
-    precision: str
-    exchange: str
-
-    def change(self, config: Config) -> Config:
-        """The settings for it."""
-        train = {"batch_size": self.batch_size, "precision": self.precision, "max_steps": ANY_STEPS}
-        parallel = {"devices": self.workers, "exchange": self.exchange, "processes": 1}
-        return config.model_copy(
-            update={
-                "train": config.train.model_copy(update=train),
-                "parallel": config.parallel.model_copy(update=parallel),
-            }
-        )
+def set_way(config: Config, way: Way) -> Config:
+    """The settings of a training in a way, on one machine; they keep their own `parallel.sync`."""
+    train = {"batch_size": way.batch_size, "precision": way.precision, "max_steps": ANY_STEPS}
+    parallel = {"devices": way.workers, "exchange": way.exchange, "processes": 1}
+    return config.model_copy(
+        update={
+            "train": config.train.model_copy(update=train),
+            "parallel": config.parallel.model_copy(update=parallel),
+        }
+    )
 
 
 def choose_ways(batch_size: int, most: int, precision: str, platform: str) -> list[Way]:
@@ -70,10 +61,10 @@ def choose_ways(batch_size: int, most: int, precision: str, platform: str) -> li
     """
     batches = list(dict.fromkeys(min(most, max(1, round(factor * batch_size))) for factor in FACTORS))
     other = "bfloat16" if precision == "float32" else "float32"
-    ways = [Way(1, batch, precision, "exact") for batch in batches]
+    ways = [Way(1, batch, precision) for batch in batches]
     if platform != "cpu":
-        return [*ways, *(Way(1, batch, other, "exact") for batch in batches)]
-    return [*ways, Way(1, batches[0], other, "exact")] if other == "float32" or has_bfloat16() else ways
+        return [*ways, *(Way(1, batch, other) for batch in batches)]
+    return [*ways, Way(1, batches[0], other)] if other == "float32" or has_bfloat16() else ways
 
 
 def choose_device_ways(batch_size: int, devices: int, precision: str, exchange: str) -> list[Way]:
@@ -87,7 +78,7 @@ def choose_device_ways(batch_size: int, devices: int, precision: str, exchange: 
     """
     counts = [2**power for power in range(1, devices.bit_length()) if 2**power <= devices]
     counts = sorted({*counts, devices} - {1})
-    ways = [Way(count, size, precision, "exact") for count in counts for size in (batch_size, count * batch_size)]
+    ways = [Way(count, size, precision) for count in counts for size in (batch_size, count * batch_size)]
     compressed = [Way(devices, devices * batch_size, precision, exchange)] if counts else []
     return list(dict.fromkeys([*ways, *compressed]))
 

@@ -222,16 +222,17 @@ def _find_reader(config: Config) -> Reader | None:
 
 def measure_ways(probe: Probe) -> None:
     """Steps of each way; the first one tells how long a dispatch of the others takes."""
-    from ebox.diagnosis.bench_plan import Way
+    from ebox.diagnosis.bench_plan import set_way
     from ebox.diagnosis.bench_steps import measure_step
     from ebox.mesh.devices import find_devices
+    from ebox.planning.prediction import Way
 
     request, config = probe.request, probe.config
     is_slow = find_devices(config.parallel)[0].platform == "cpu"
     rate = request.facts["rate"]
     for facts in request.facts["ways"]:
         way = Way(**facts)
-        reader = _find_reader(way.change(config))
+        reader = _find_reader(set_way(config, way))
         found = measure_step(probe.data, config, way, reader, rate if is_slow else None)
         rate = found.step.sequences_per_second if rate is None else rate
         probe.tell("result", facts=found.facts())

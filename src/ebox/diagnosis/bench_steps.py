@@ -14,11 +14,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ebox.datasets.folder import Dataset
-from ebox.diagnosis.bench_plan import ANY_STEPS, Way
+from ebox.diagnosis.bench_plan import ANY_STEPS, set_way
 from ebox.diagnosis.growth import describe_case
 from ebox.diagnosis.power import Reader, Recorder
 from ebox.mesh.devices import find_devices, make_mesh
 from ebox.planning.compilation import StepShape, compile_train_step
+from ebox.planning.prediction import Way
 from ebox.planning.profiles import Spread, Step
 from ebox.settings.reading import Config
 from ebox.training.batches import Shares, iter_chunks, iter_plans, make_chunk, put_chunk
@@ -124,7 +125,7 @@ def measure_step(data: Dataset, config: Config, way: Way, reader: Reader | None,
         reader: What tells the energy; None: nothing.
         rate: Sequences a second that are expected, which choose the steps of a dispatch; None: as the settings say.
     """
-    changed = way.change(config)
+    changed = set_way(config, way)
     chunk_steps = choose_chunk(config.train.steps_per_dispatch, way.batch_size, rate)
     prepared = Prepared.of(data, changed, chunk_steps)
     before = _read_peak(prepared.mesh)

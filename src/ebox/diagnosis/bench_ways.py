@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ebox.diagnosis.bench_lab import Lab
-from ebox.diagnosis.bench_plan import Way, choose_ways, fit_line
+from ebox.diagnosis.bench_plan import choose_ways, fit_line
+from ebox.planning.prediction import Way
 
 
 def measure_steps(lab: Lab) -> None:
