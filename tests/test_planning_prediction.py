@@ -240,3 +240,11 @@ def test_the_profile_of_the_gpu_says_what_was_not_measured():
     assert all(facts[name] is None for name in unknown)
     assert facts["subject"]["dataset"] is None
     assert json.dumps(facts["energy"]) == '{"source": null, "covers": null, "idle_watts": null}'
+
+
+@pytest.mark.parametrize("together", [(), (step(2, 64, 0.0095),), (step(2, 64, 0.009), step(2, 256, 0.0085))])
+def test_steps_that_seem_to_cost_nothing_an_example_are_predicted_all_the_same(together: tuple[Step, ...]):
+    alone = (step(1, 16, 0.0100), step(1, 64, 0.0090), step(1, 256, 0.0085))
+    machine = MeasuredMachine(cpu_profile([*alone, *together]))
+    times = [predict_step(machine, Way(1, batch, "float32")).seconds.value for batch in (512, 1024)]
+    assert 0.0 < times[0] < times[1]

@@ -170,6 +170,10 @@ def _solve_work(
     size = np.linalg.norm(columns, axis=0)
     size[size == 0.0] = 1.0
     values, residual = nnls(columns / size, np.ones_like(seconds))
+    if not values[1:].all():
+        # Noise can hide what an example costs, which is more than nothing.
+        columns[:, 0] = 0.0
+        values, residual = nnls(columns / size, np.ones_like(seconds))
     return (values / size).tolist(), float(residual)
 
 
@@ -186,11 +190,14 @@ def _fit_exchange(model: MachineModel, steps: Sequence[Step], cases: Mapping[int
     ]
     free = math.isinf(points[0].case.bandwidth)
     costs = 3 if free else 4
+    found: ScalingModel | None
     if len({point.case.workers for point in points}) > 1 and len(points) > costs:
         found = fit_scaling(points, None if len(points) > costs + 1 else 0.0).model
         # One machine can't show what a link adds: it is taken at its nominal speed (measured: 1.02).
         found = replace(found, transfer=1.0) if free else found
     else:
+        found = None
+    if found is None or found.per_example_seconds == 0.0:
         found = replace(model.costs[main], per_message_seconds=_price_message(model.costs[main], points))
     shares = {
         name: one.per_example_seconds / model.costs[main].per_example_seconds for name, one in model.costs.items()
