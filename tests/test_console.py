@@ -104,3 +104,17 @@ def test_what_is_done_all_at_once_shows_the_time_so_far(tmp_path: Path, monkeypa
             display.progress("finding motifs", 1, 1)
     said = (tmp_path / "said").read_text()
     assert said == "finding motifs: 40 s elapsed\nfinding motifs: 1 of 1\n"
+
+
+def test_the_end_of_a_stage_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with (tmp_path / "said").open("w+") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Display() as display:
+            display.progress("measuring", 0, 9)
+            for done in (9, 9, 9, 3, 9):
+                now += 10.0
+                display.progress("measuring", done, 9)
+    # The stage that began again, with 3 of 9, ends with a line of its own.
+    assert (tmp_path / "said").read_text() == "measuring: 9 of 9\n" * 2

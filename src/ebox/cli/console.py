@@ -92,14 +92,17 @@ class Display:
             self._update(phrase, done, total, "")
             return
         now = time.monotonic()
-        last = self._said.get(phrase)
-        if done < self._began.get(phrase, (0.0, 0, 0))[2]:
+        last, before = self._said.get(phrase), self._began.get(phrase, (0.0, 0, 0))[2]
+        if done < before:
             # The same stage began again, on other sequences.
             last = None
         already = (now, done) if last is None else self._began[phrase][:2]
         self._began[phrase] = (*already, done)
         if last is None:
             self._said[phrase] = now
+        elif done >= total and before >= total:
+            # Its last line stands there already, or it was too short for one.
+            return
         elif now - last >= QUIET_SECONDS or (done >= total and now - last >= 1.0):
             self._said[phrase] = now
             # For a stage that is done all at once, only the elapsed time is known.
