@@ -14,7 +14,8 @@ from ebox.planning.estimates import Estimate
 from ebox.planning.learning_curve import auroc_error, fit_learning_curve
 from ebox.planning.noise_scale import NoisePoint, average_noise, measure_points
 from ebox.planning.profiles import Learning, NoiseScale, Point
-from ebox.planning.steps_to_target import EXCHANGE_STEPS, SYNC_STEPS, Reading, fit_steps, take_readings
+from ebox.planning.steps_to_target import EXCHANGE_STEPS, SYNC_STEPS, Reading, StepsModel, fit_steps, take_readings
+from measured import cpu_profile, learning
 
 NUM_WEIGHTS = 12
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -109,6 +110,12 @@ def test_at_the_useful_batch_steps_are_twice_the_least() -> None:
     assert there is not None
     assert there.value / least.value == pytest.approx(2.0, rel=0.02)
     assert model.useful_batch(0.25).value == pytest.approx(3.0 * model.useful_batch().value)
+
+
+def test_trainings_whose_rate_still_rose_at_every_validation_give_no_model() -> None:
+    begun = learning(0)
+    only_early = begun.model_copy(update={"points": begun.points[:1]})
+    assert StepsModel.of(cpu_profile(learning=(only_early,))) is None
 
 
 def test_a_target_above_the_ceiling_takes_no_number_of_steps() -> None:

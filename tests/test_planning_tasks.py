@@ -44,7 +44,7 @@ def option(**changes: Any) -> dict[str, Any]:
         "batch_size": 64,
         "precision": "bfloat16",
         "exchange": "exact",
-        "sync": "sync",
+        "sync": "every-step",
         "jobs": {"one": {"seconds": {"value": 60.0, "low": 40.0, "high": 301.0}}},
     }
     return {**facts, **changes}

@@ -184,7 +184,7 @@ class Learning(Part):
     num_examples: Count
     num_steps: Count
     seconds: Positive
-    points: tuple[Point, ...]
+    points: tuple[Point, ...] = Field(min_length=1)
 
     @property
     def best_auroc(self) -> float:

@@ -92,8 +92,9 @@ class StepsModel:
 
     @classmethod
     def of(cls, profile: Profile) -> StepsModel | None:
-        """Fit the trainings of a profile; None: it holds none."""
-        return fit_steps(take_readings(profile.learning), profile.noise_scale) if profile.learning else None
+        """Fit the trainings of a profile; None: it holds none, or none of their later validations."""
+        readings = take_readings(profile.learning)
+        return fit_steps(readings, profile.noise_scale) if readings else None
 
     @property
     def ceiling(self) -> Estimate:

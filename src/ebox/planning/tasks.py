@@ -260,12 +260,11 @@ def _devices_each(option: Option) -> int:
 
 def _settings(option: Option) -> list[str]:
     """The settings by which an option differs from others."""
-    sync = "every-step" if option["sync"] == "sync" else option["sync"]
     return [
         f"train.batch_size={int(option['batch_size'])}",
         f"train.precision={option['precision']}",
         f"parallel.exchange={option['exchange']}",
-        f"parallel.sync={sync}",
+        f"parallel.sync={option['sync']}",
         f"parallel.platform={_PLATFORMS[option['platform']]}",
     ]
 
