@@ -298,3 +298,9 @@ def test_a_slurm_script_really_trains(tmp_path: Path, stubs: Path):
     assert [call[0] for call in calls] == ["srun", "srun"]
     config = read_config(folder / "run" / "config.toml")
     assert (config.train.batch_size, config.model.num_filters) == (16, 4)
+
+
+def test_a_machine_that_one_owns_is_at_no_provider():
+    text = format_slurm(option(provider=None, price_kind="owned"), Task(Path("data"), Path("run")), None)
+    assert "1 x" in text.splitlines()[1]
+    assert "None" not in text

@@ -249,8 +249,8 @@ def _check(option: Option, task: Task, kind: str, hardware: Hardware | None) -> 
 
 def _describe(option: Option) -> str:
     """The option as a line of comment."""
-    devices = f"{option['num_devices']} x {option['hardware']} at {option['provider']}"
-    words = f"{option['id']}: {devices}, batch {option['batch_size']}"
+    place = "" if option["provider"] is None else f" at {option['provider']}"
+    words = f"{option['id']}: {option['num_devices']} x {option['hardware']}{place}, batch {option['batch_size']}"
     return "".join(letter if letter.isprintable() else " " for letter in words)
 
 
