@@ -101,6 +101,29 @@ def test_packages_are_added_and_zones_inside_them_are_not(tmp_path: Path):
     assert reader.joules() == pytest.approx(0.5 + 0.8)
 
 
+def test_a_package_that_is_there_twice_counts_once(tmp_path: Path):
+    msr = make_zone(tmp_path, "intel-rapl:0", "package-0", 5_000)
+    mmio = make_zone(tmp_path, "intel-rapl-mmio:0", "package-0", 4_000)
+    reader = RaplReader.find(tmp_path)
+    assert reader is not None
+    (msr / "energy_uj").write_text("305000")
+    (mmio / "energy_uj").write_text("304000")
+    assert reader.joules() == pytest.approx(0.3)
+
+
+def test_dies_with_the_counter_of_their_package_count_once_and_dies_with_their_own_are_added(tmp_path: Path):
+    energies = {"package-0-die-0": 7e9, "package-0-die-1": 7e9 + 900, "package-1-die-0": 7e9, "package-1-die-1": 2e9}
+    zones = [
+        make_zone(tmp_path, f"intel-rapl:{number}", name, int(energy))
+        for number, (name, energy) in enumerate(energies.items())
+    ]
+    reader = RaplReader.find(tmp_path)
+    assert reader is not None
+    for zone, energy in zip(zones, energies.values(), strict=True):
+        (zone / "energy_uj").write_text(str(int(energy) + 100_000))
+    assert reader.joules() == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("state", ["absent", "empty", "unreadable"])
 def test_counters_that_can_not_be_read_are_none_and_not_guessed(tmp_path: Path, state: str):
     if state == "unreadable":

@@ -23,6 +23,8 @@ POWERCAP = Path("/sys/class/powercap")
 EVERY_SECONDS = 0.1
 # Counters are renewed every few milliseconds (RAPL) to a tenth of a second (NVML): shorter windows would show that.
 WINDOW_SECONDS = 0.5
+# Dies whose counters, read one after the other, are this near have one counter: it holds many times that since boot.
+MIRRORED_UJ = 1_000_000
 
 
 class Reader(abc.ABC):
@@ -40,7 +42,9 @@ class Reader(abc.ABC):
 class RaplReader(Reader):
     """The counters of the processor packages, in microjoules (Linux, powercap); they begin anew at their range.
 
-    A package holds its cores and their graphics, so zones inside a package are not added to it.
+    A package holds its cores and their graphics, so zones inside a package are not added to it. Counters that are
+    there twice count once: `intel-rapl-mmio` reads the same packages another way, and on some AMD processors every die
+    shows the counter of its whole package.
 
     Args:
         zones: A folder for each package.
@@ -57,9 +61,9 @@ class RaplReader(Reader):
     @classmethod
     def find(cls, root: Path = POWERCAP) -> RaplReader | None:
         """A reader of all packages; None where there are none, or where this user may not read them."""
-        zones = [zone for zone in sorted(root.glob("intel-rapl*")) if _is_package(zone)]
+        zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if _is_package(zone)]
         try:
-            return cls(zones) if zones else None
+            return cls(_drop_mirrored(zones)) if zones else None
         except (OSError, ValueError):
             return None
 
@@ -226,6 +230,17 @@ def _is_package(zone: Path) -> bool:
         return zone.name.count(":") == 1 and name.read_text(encoding="utf-8").strip().startswith("package")
     except OSError:
         return False
+
+
+def _drop_mirrored(zones: Sequence[Path]) -> list[Path]:
+    """The zones without dies whose counter is that of another die of their package, such as `package-0-die-1`."""
+    kept: list[tuple[str, int, Path]] = []
+    for zone in zones:
+        package = (zone / "name").read_text(encoding="utf-8").strip().partition("-die-")[0]
+        energy = _read_number(zone / "energy_uj")
+        if not any(package == other and abs(energy - counted) < MIRRORED_UJ for other, counted, _ in kept):
+            kept.append((package, energy, zone))
+    return [zone for *_, zone in kept]
 
 
 def _read_number(file: Path) -> int:
