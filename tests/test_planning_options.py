@@ -131,6 +131,15 @@ def test_machines_are_added_until_their_starts_take_a_tenth_of_the_work():
     assert found.machines * extra <= OVERHEAD_SHARE * work < (found.machines + 1) * extra
 
 
+@pytest.mark.parametrize("trainings", [17, 33, 100])
+@pytest.mark.parametrize("deadline", [None, 1.0])
+def test_no_machine_is_paid_that_another_round_of_the_others_does_not_need(trainings: int, deadline: float | None):
+    long = training(36_000.0)
+    found = pack(trainings, long, 1, 180.0, deadline_seconds=deadline)
+    assert found.rounds == math.ceil(trainings / MOST_MACHINES)
+    assert (found.machines - 1) * found.rounds < trainings <= found.machines * found.rounds
+
+
 def test_a_deadline_takes_the_fewest_machines_that_meet_it():
     one, deadline = training(), 3600.0
     found = pack(300, one, 1, 180.0, deadline_seconds=deadline)

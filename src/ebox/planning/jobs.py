@@ -151,7 +151,7 @@ def pack(
     """Spread trainings over machines.
 
     With a deadline, the fewest machines that meet it; if none do, and without one, the most machines whose starts
-    together take a tenth of the work.
+    together take a tenth of the work. Of those that need as many rounds the fewest are taken: all are paid to the end.
 
     Args:
         trainings: How many.
@@ -168,11 +168,17 @@ def pack(
             found = Packing(machines, places, math.ceil(needed / machines))
             if overhead_seconds + found.machine_seconds(training) <= deadline_seconds:
                 return found
-        return Packing(most, places, math.ceil(needed / most))
+        return _fill(needed, most, places)
     work = needed * training.seconds(cached=True)
     each = overhead_seconds + training.seconds(cached=False) - training.seconds(cached=True)
     machines = most if each <= 0.0 else max(1, min(most, math.floor(OVERHEAD_SHARE * work / each)))
-    return Packing(machines, places, math.ceil(needed / machines))
+    return _fill(needed, machines, places)
+
+
+def _fill(needed: int, machines: int, places: int) -> Packing:
+    """As many rounds as a number of machines needs, on as few machines as those rounds take."""
+    rounds = math.ceil(needed / machines)
+    return Packing(math.ceil(needed / rounds), places, rounds)
 
 
 def combine(first: Estimate, second: Estimate) -> Estimate:
