@@ -166,7 +166,7 @@ def make_plan(**changes: Any) -> dict[str, Any]:
         ],
         "prices": {
             "currency": "USD",
-            "dates": {"oldest": "2024-12", "newest": "2026-05"},
+            "dates": {"oldest": "2024-12", "newest": "2026-05", "num": 7, "num_undated": 3},
             "sources": ["skypilot-catalog v9/gcp/vms.csv @2c3d7ea", "AWS page on Capacity Blocks"],
             "files": ["prices.toml"],
             "person_per_hour": {"value": 80.0, "source": "assumption", "date": None},

@@ -346,7 +346,8 @@ def test_every_remark_has_a_sentence(book: PriceBook):
 
 def test_the_facts_of_a_plan_state_dates_sources_and_files(tmp_path: Path):
     facts = read(tmp_path, '[offers.gcp-t4]\non_demand = 0.4\ndate = "2026-10"\n').facts(TODAY)
-    assert facts["dates"] == {"oldest": "2024-12", "newest": "2026-10"}
+    offers = len(read_prices().offers)
+    assert facts["dates"] == {"oldest": "2024-12", "newest": "2026-10", "num": offers, "num_undated": offers - 4}
     assert facts["files"] == [str(tmp_path / "prices.toml")]
     assert str(tmp_path / "prices.toml") in facts["sources"]
     assert facts["currency"] == "USD"

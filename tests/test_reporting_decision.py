@@ -139,6 +139,34 @@ def test_every_figure_leads_to_where_it_comes_from(report: dict[str, Any]):
     assert "bench/h200.json" in text_of(page)
 
 
+def test_prices_and_criteria_of_ebox_are_named_each_by_its_own_file(report: dict[str, Any]):
+    plan = make_plan()
+    plan["prices"]["files"] = []
+    facts = stamped(DECISION, decide(plan, report, read_criteria()))
+    places = {entry["name"]: number for number, entry in enumerate(facts["sources"], start=1)}
+    page = render_decision(facts)
+    for name, file in (("prices", "prices.toml"), ("criteria", "criteria.toml")):
+        row = page[page.index(f'id="source-{places[name]}"') :]
+        assert file in row[: row.index("</tr>")]
+
+
+@pytest.mark.parametrize(
+    ("num_undated", "oldest", "words"),
+    [
+        (3, "2024-12", "of 7 prices 3 have no known date; the others are of 2024-12 to 2026-05"),
+        (0, "2024-12", "the prices are of 2024-12 to 2026-05"),
+        (0, "2026-05", "the prices are of 2026-05"),
+        (7, None, "no price has a known date"),
+    ],
+)
+def test_no_date_is_said_of_prices_that_have_none(num_undated: int, oldest: str | None, words: str):
+    plan = make_plan()
+    plan["prices"]["dates"] |= {"num_undated": num_undated, "oldest": oldest}
+    if oldest is None:
+        plan["prices"]["dates"]["newest"] = None
+    assert words in text_of(render_plan(plan)).lower()
+
+
 def test_the_three_numbers_stand_with_their_ranges(report: dict[str, Any]):
     text = text_of(render_decision(stamped(DECISION, decide(make_plan(), report, read_criteria()))))
     assert "95.5 of 100 AUROC 0.955 (0.949 to 0.961), asked: 0.940 6-mer logistic: 92.1 of 100" in text
@@ -174,7 +202,7 @@ def _no_options(plan: dict[str, Any]) -> None:
 
 
 def _no_dates(plan: dict[str, Any]) -> None:
-    plan["prices"] |= {"dates": {"oldest": None, "newest": None}, "files": []}
+    plan["prices"] |= {"dates": {"oldest": None, "newest": None, "num": 7, "num_undated": 7}, "files": []}
     plan["question"] |= {"budget": None, "deadline_hours": 3.5}
 
 

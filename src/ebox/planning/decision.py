@@ -186,10 +186,8 @@ def _list_sources(case: Case) -> list[dict[str, Any]]:
             {"name": name, "file": f"{folder}/{file}", "created": created, "command": commands.get(did)}
             for name, (file, did) in made.items()
         ]
-    dates = plan["prices"]["dates"]
-    entries.append(
-        {"name": "prices", "file": ", ".join(plan["prices"]["files"]), "created": dates["oldest"], "command": None}
-    )
+    own = ", ".join(plan["prices"]["files"])
+    entries.append({"name": "prices", "file": own if own else None, "created": None, "command": None})
     file = case.criteria.file
     entries.append({"name": "criteria", "file": file, "created": ASSUMED if file is None else None, "command": None})
     entries += [

@@ -224,7 +224,12 @@ class PriceBook:
         dates = sorted(one.date for one in offers if one.date is not None)
         return {
             "currency": self.currency,
-            "dates": {"oldest": dates[0] if dates else None, "newest": dates[-1] if dates else None},
+            "dates": {
+                "oldest": dates[0] if dates else None,
+                "newest": dates[-1] if dates else None,
+                "num": len(offers),
+                "num_undated": len(offers) - len(dates),
+            },
             "sources": sorted({one.source for one in offers}),
             "files": list(self.files),
             "person_per_hour": self.rates.person_per_hour.model_dump(mode="json", exclude={"note"}),

@@ -129,8 +129,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "assumption": "Assumption",
         "value": "Value",
         "source": "Source",
-        "prices": "Prices: {sources}; the oldest of {oldest}, the newest of {newest}.",
-        "undated": "an unknown date",
+        "prices": "{dates}. Their sources: {sources}.",
         "sources": "Where the figures come from",
         "sources_note": "Small numbers behind figures on this page lead here.",
         "file": "File",
@@ -143,7 +142,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
             "prices": "The prices",
             "criteria": "Criteria and assumptions",
         },
-        "own_criteria": "criteria.toml, in ebox",
+        "own_files": {"prices": "prices.toml and rates.toml, in ebox", "criteria": "criteria.toml, in ebox"},
         "how": "How the answer is made",
         "how_note": "Stop where a criterion that can stop it fails; no answer yet where what is needed is missing; "
         "wait where any other criterion fails, is unsure or is not known; else go. All criteria and assumptions "
@@ -254,8 +253,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "made": "Measured",
         "file": "File",
         "prices": "Prices and remarks",
-        "priced": "All money in {currency}. The oldest price is of {oldest}, the newest of {newest}.",
-        "undated": "an unknown date",
+        "priced": "All money is in {currency}. {dates}.",
         "sources": "Sources",
     },
 }

@@ -37,6 +37,18 @@ def _undated(values: Mapping[str, Any]) -> str:
     return f"{which} {date}: look them up before you spend money ({_join(values['offers'])})"
 
 
+def _dated(values: Mapping[str, Any]) -> str:
+    """From when the prices of a plan are."""
+    if values["num"] == 0:
+        return "no machine for rent is in this plan"
+    if values["oldest"] is None:
+        return "no price has a known date"
+    span = values["oldest"] if values["oldest"] == values["newest"] else f"{values['oldest']} to {values['newest']}"
+    if values["num_undated"] == 0:
+        return f"the prices are of {span}"
+    return f"of {values['num']} prices {values['num_undated']} have no known date; the others are of {span}"
+
+
 def _unverified(values: Mapping[str, Any]) -> str:
     return f"figures that no page confirmed are used for {_join(values['hardware'])}"
 
@@ -57,6 +69,7 @@ PRICES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "prices_old": "{num} prices are more than {days} days old, the oldest of {oldest}: look them up before you spend "
     "money",
     "prices_undated": _undated,
+    "prices_dated": _dated,
     "figures_unverified": _unverified,
     "rates_assumed": _assumed,
     "taxes_excluded": "all money is in {currency}, without taxes",
