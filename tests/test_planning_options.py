@@ -398,6 +398,34 @@ def test_stages_cost_no_more_in_all_than_on_one_machine():
     )
 
 
+def said_of(facts: dict[str, Any], job: str) -> str:
+    return "\n".join(english.say(reason) for reason in facts["recommendation"][job]["reasons"])
+
+
+def test_reasons_say_what_the_price_is_from_when_and_where_and_from_which_power_the_energy():
+    own, rented = (said_of(planned(), job) for job in ("one", "factors"))
+    assert "2,500 USD over 4 years, in use 25 % of the time (assumed: say what yours costs under [owned.this-m" in own
+    assert "is taken from the power that was stated for the machine" in own
+    chosen = find_option(planned(), planned()["recommendation"]["factors"]["option"])
+    offer = gathered().book.offer(chosen["offer"])
+    assert not isinstance(offer, Owned)
+    device, _ = offer.price(chosen["price_kind"])
+    assert f"its price ({offer.id}) is {device:.2g} USD" in rented or f"is {device:.2f} USD" in rented
+    assert f"date unknown; {offer.source}" in rented
+    assert "kWh, is taken from" in rented or "its energy is not known" in rented
+
+
+def test_reasons_say_what_limit_is_missed_and_no_limit_that_nobody_set():
+    files = Files((("here.json", gathered().machines[0].profile),), None)
+    late, both = (
+        said_of(make_plan(question(deadline_hours=1e-3, budget=budget), gathered("none"), needed(), files), "one")
+        for budget in (None, 1e-4)
+    )
+    assert "longer than 0.001 h: no option keeps the deadline" in late
+    assert "budget" not in late
+    assert "no option keeps both the budget and the deadline" in both
+
+
 def test_reasons_say_where_the_budget_is_missed():
     files = Files((("here.json", gathered().machines[0].profile),), None)
     facts = make_plan(question(budget=1e-4), gathered("none"), needed(), files)

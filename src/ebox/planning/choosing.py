@@ -8,7 +8,8 @@ from typing import Any
 
 from ebox.planning.money import HOUR
 from ebox.planning.options import Option
-from ebox.planning.outcomes import World, weigh
+from ebox.planning.outcomes import Outcome, World, weigh
+from ebox.planning.prices import Owned
 from ebox.storage.notes import Code, note
 
 # Beyond the first, options of the same offer differ little: a runner-up is of another offer.
@@ -27,6 +28,9 @@ class Reason(Code):
     OVER_BUDGET = "plan_over_budget"
     OVER_DEADLINE = "plan_over_deadline"
     RUNNER_UP = "plan_runner_up"
+    PRICE = "plan_price"
+    OWNED = "plan_owned"
+    ENERGY = "plan_energy"
     START_DOMINATES = "plan_start_dominates"
     SPOT = "plan_spot"
 
@@ -125,36 +129,61 @@ def pick_candidates(weighed: Sequence[Weighed], world: World, always: Callable[[
     return kept + [one.option for one in weighed if always(one.option) and one.option not in kept]
 
 
-def give_reasons(choice: Choice, world: World, budget: float | None, start_seconds: float) -> Iterator[dict[str, Any]]:
+def give_reasons(choice: Choice, world: World, budget: float | None, outcome: Outcome) -> Iterator[dict[str, Any]]:
     """The notes on a recommendation.
 
     Args:
         choice: The recommendation.
         world: The deadline, and what waiting is worth.
         budget: For the whole job; None: none.
-        start_seconds: What its machines take before they work, of all its seconds.
+        outcome: What the job takes with it.
     """
-    best = choice.best
-    values = {"option": best.option.id, "money": best.money, "seconds": best.seconds}
+    best, currency = choice.best, world.book.currency
+    values = {"option": best.option.id, "money": best.money, "seconds": best.seconds, "currency": currency}
     handling = world.handling(best.option)
     yield note(Reason.LEAST_WORTH, {**values, "hour_worth": world.hour_worth, "handling": handling})
     if not choice.within_budget:
         yield note(Reason.OVER_BUDGET, {**values, "budget": budget})
     if not choice.within_deadline:
         deadline = world.deadline_seconds
-        yield note(Reason.OVER_DEADLINE, {**values, "hours": None if deadline is None else deadline / HOUR})
+        hours = None if deadline is None else deadline / HOUR
+        yield note(Reason.OVER_DEADLINE, {**values, "hours": hours, "budget": budget})
     for code, other in ((Reason.CHEAPEST, choice.cheapest), (Reason.FASTEST, choice.fastest)):
         is_it = other.option.id == best.option.id
         yield note(
-            code, {"option": other.option.id, "money": other.money, "seconds": other.seconds, "is_recommended": is_it}
+            code,
+            {
+                "option": other.option.id,
+                "money": other.money,
+                "seconds": other.seconds,
+                "currency": currency,
+                "is_recommended": is_it,
+            },
         )
+    yield _tell_price(best.option, currency)
     basis = {"measured": Reason.MEASURED, "fitted": Reason.FITTED, "modelled": Reason.MODELLED}
     forecast = best.option.forecast
     yield note(basis[forecast.kind], {"profile": forecast.profile, "error": forecast.error})
-    if start_seconds > 0.5 * best.seconds:
-        yield note(Reason.START_DOMINATES, {"seconds": start_seconds, "of_seconds": best.seconds})
+    joules = None if outcome.joules is None else outcome.joules.value
+    is_owned = isinstance(best.option.offer, Owned)
+    yield note(Reason.ENERGY, {"joules": joules, "from": outcome.joules_from, "is_owned": is_owned})
+    start = outcome.parts["start"] + outcome.parts["compile"]
+    if start > 0.5 * best.seconds:
+        yield note(Reason.START_DOMINATES, {"seconds": start, "of_seconds": best.seconds})
     if best.option.kind == "spot":
         yield note(Reason.SPOT)
     if choice.runner_up is not None:
         other = choice.runner_up
-        yield note(Reason.RUNNER_UP, {"option": other.option.id, "money": other.money, "seconds": other.seconds})
+        found = {"option": other.option.id, "money": other.money, "seconds": other.seconds, "currency": currency}
+        yield note(Reason.RUNNER_UP, found)
+
+
+def _tell_price(option: Option, currency: str) -> dict[str, Any]:
+    """What a device costs for an hour, or what a machine that one owns cost, and from where that is known."""
+    offer = option.offer
+    known = {"currency": currency, "date": offer.date, "source": offer.source}
+    if isinstance(offer, Owned):
+        keys = ("id", "purchase", "years", "use_share")
+        return note(Reason.OWNED, {**{key: getattr(offer, key) for key in keys}, **known})
+    device, host = offer.price(option.kind)
+    return note(Reason.PRICE, {"id": offer.id, "device": device, "host": host, "region": offer.region, **known})

@@ -246,8 +246,7 @@ def _recommend(
     choice: Choice, job: str, world: World, question: Question, options: Sequence[Option], outcomes: Sequence[Outcome]
 ) -> dict[str, Any]:
     place = next(number for number, option in enumerate(options) if option is choice.best.option)
-    start = outcomes[place].parts["start"] + outcomes[place].parts["compile"]
-    return choice.facts(list(give_reasons(choice, world, question.budget, start)))
+    return choice.facts(list(give_reasons(choice, world, question.budget, outcomes[place])))
 
 
 def _describe_profile(file: str, profile: Profile) -> dict[str, Any]:

@@ -7,10 +7,43 @@ from typing import Any
 
 from ebox.drawing.numbers import format_money, format_percent, format_seconds
 from ebox.reporting.languages.english.names import join_words
+from ebox.reporting.languages.english.prices import PRICES
 
 
 def _money_and_time(values: Mapping[str, Any]) -> str:
-    return f"{format_money(values['money'])} and {format_seconds(values['seconds'])}"
+    return f"{format_money(values['money'], values['currency'])} and {format_seconds(values['seconds'])}"
+
+
+def _tell_least(values: Mapping[str, Any]) -> str:
+    counted = f"an hour of waiting is counted as {values['hour_worth']:g} {values['currency']}"
+    if values["handling"] > 0:
+        counted += f", the person who sets a machine up as {values['handling']:,.0f} {values['currency']}"
+    return (
+        f"{values['option']}: {_money_and_time(values)}; money, waiting and setting up are least together ({counted})"
+    )
+
+
+def _tell_price(values: Mapping[str, Any]) -> str:
+    host = f" and {format_money(values['host'])} for its host" if values["host"] > 0 else ""
+    told = [values["region"], "date unknown" if values["date"] is None else values["date"], values["source"]]
+    price = f"{format_money(values['device'], values['currency'])}{host}"
+    return f"its price ({values['id']}) is {price} for a device and an hour ({'; '.join(filter(None, told))})"
+
+
+def _tell_owned(values: Mapping[str, Any]) -> str:
+    source = values["source"]
+    if source == "assumption":
+        source = f"assumed: say what yours costs under [owned.{values['id']}] in a file for --prices"
+    return (
+        f"it is counted by its electricity and its wear: {format_money(values['purchase'], values['currency'])} over "
+        f"{values['years']:g} years, in use {format_percent(values['use_share'], 0)} of the time ({source})"
+    )
+
+
+def _tell_energy(values: Mapping[str, Any]) -> str:
+    if values["joules"] is None:
+        return "its energy is not known" + (", so electricity is not in its money" if values["is_owned"] else "")
+    return f"its energy, {values['joules'] / 3.6e6:,.3g} kWh, is taken {PRICES[values['from']]}"
 
 
 def _tell_extreme(word: str, values: Mapping[str, Any]) -> str:
@@ -25,11 +58,10 @@ def _tell_error(values: Mapping[str, Any]) -> str:
 
 PLANS: dict[str, Any] = {
     # Why an option is recommended.
-    "plan_least_worth": lambda values: (
-        f"{values['option']}: {_money_and_time(values)}; it costs least with an hour of waiting worth "
-        f"{values['hour_worth']:g}"
-        + (f" and {values['handling']:,.0f} for the person who sets it up" if values["handling"] > 0 else "")
-    ),
+    "plan_least_worth": _tell_least,
+    "plan_price": _tell_price,
+    "plan_owned": _tell_owned,
+    "plan_energy": _tell_energy,
     "plan_cheapest": lambda values: _tell_extreme("cheapest", values),
     "plan_fastest": lambda values: _tell_extreme("fastest", values),
     "plan_measured": "its step was measured (profile {profile})",
@@ -38,9 +70,13 @@ PLANS: dict[str, Any] = {
     ),
     "plan_modelled": "its step is carried over from another machine (profile {profile}), which nobody checked there: "
     "measure with `ebox bench` on it before money is spent",
-    "plan_over_budget": "no option keeps the budget of {budget:,.2f}: this one costs {money:,.2f}",
+    "plan_over_budget": lambda values: (
+        f"no option keeps the budget of {format_money(values['budget'], values['currency'])}: this one costs "
+        f"{format_money(values['money'], values['currency'])}"
+    ),
     "plan_over_deadline": lambda values: (
-        f"no option within the budget ends in {values['hours']:g} h: this one takes {format_seconds(values['seconds'])}"
+        f"it takes {format_seconds(values['seconds'])}, longer than {values['hours']:g} h: no option keeps "
+        + ("the deadline" if values["budget"] is None else "both the budget and the deadline")
     ),
     "plan_runner_up": lambda values: f"next best elsewhere is {values['option']}: {_money_and_time(values)}",
     "plan_start_dominates": lambda values: (
