@@ -27,7 +27,7 @@ from ebox.planning.prediction import Way
 from ebox.planning.prices import Owned, read_prices
 from ebox.planning.reference import read_reference
 from ebox.planning.slices import read_slices
-from ebox.planning.stages import STAGES, StageNote, find_rent_from
+from ebox.planning.stages import STAGES, StageNote, find_rent_from, plan_stages
 from ebox.planning.steps_to_target import StepsModel
 from ebox.planning.tornado import Factor
 from ebox.reporting.languages import english
@@ -485,6 +485,37 @@ def test_an_end_without_limit_is_none_in_the_facts_and_stops_nothing(tmp_path: P
     assert all(option["jobs"]["one"]["seconds"]["high"] is None for option in facts["options"])
     assert all(option["jobs"]["one"]["seconds"]["low"] > 0 for option in facts["options"])
     write_facts(facts, tmp_path)
+
+
+@pytest.mark.parametrize(("limits", "code"), [({"budget": 0.02}, "budget"), ({"deadline_hours": 0.1}, "deadline")])
+def test_limits_that_all_stages_together_miss_are_said(limits: dict[str, float], code: str):
+    files = Files((("here.json", gathered().machines[0].profile),), None)
+    facts = make_plan(question(**limits), gathered("none"), needed(), files)
+    rules = {rule["code"]: english.say(rule) for rule in facts["stages"]["rule"]}
+    assert "all stages together" in rules[f"stages_over_{code}"]
+    assert not {f"stages_over_{one}" for one in ("budget", "deadline")} & {
+        rule["code"] for rule in planned()["stages"]["rule"]
+    }
+
+
+def test_stages_keep_a_budget_for_all_of_them_where_they_can():
+    rich = planned()["stages"]
+    least = sum(
+        min(weigh(option, "search", world(trainings={"search": number}))[0] for option in options())
+        for number in (1, 100, 5)
+    )
+    budget = (least + rich["total"]["money"]["value"]) / 2
+    assert budget < rich["total"]["money"]["value"]
+    stages = plan_stages(options(), world(), budget, 100)
+    assert stages["total"]["money"]["value"] <= budget
+
+
+def test_the_machine_at_hand_has_its_rule_of_thumb_however_large_the_search_is():
+    files = Files((("here.json", gathered().machines[0].profile),), None)
+    facts = make_plan(question(trials=100_000), gathered("none"), needed(), files)
+    assert StageNote.RENT_FROM in {rule["code"] for rule in facts["stages"]["rule"]}
+    pilot = find_option(facts, facts["stages"]["plan"][0]["option"])
+    assert pilot["price_kind"] == "owned"
 
 
 # The files.

@@ -90,10 +90,14 @@ def choose(weighed: Sequence[Weighed], world: World, budget: float | None) -> Ch
         world: The deadline, and what waiting is worth.
         budget: For the whole job; None: none.
     """
-    ranked = sorted(weighed, key=lambda one: (*_misses(one, world, budget), one.worth(world), one.option.id))
+
+    def rank(one: Weighed) -> tuple[float, float, float, str]:
+        return (*find_misses(one.money, one.seconds, world, budget), one.worth(world), one.option.id)
+
+    ranked = sorted(weighed, key=rank)
     best = ranked[0]
     other = next((one for one in ranked if one.option.offer.id != best.option.offer.id), None)
-    over_budget, over_deadline = _misses(best, world, budget)
+    over_budget, over_deadline = find_misses(best.money, best.seconds, world, budget)
     return Choice(
         best=best,
         runner_up=other,
@@ -104,11 +108,18 @@ def choose(weighed: Sequence[Weighed], world: World, budget: float | None) -> Ch
     )
 
 
-def _misses(one: Weighed, world: World, budget: float | None) -> tuple[float, float]:
-    """By what share an option is over the budget and over the deadline; 0: it is not."""
+def find_misses(money: float, seconds: float, world: World, budget: float | None) -> tuple[float, float]:
+    """By what share work is over the budget and over the deadline; 0: it is not.
+
+    Args:
+        money: Of the work.
+        seconds: Of the work.
+        world: The deadline.
+        budget: None: none.
+    """
     deadline = world.deadline_seconds
-    over_budget = 0.0 if budget is None or one.money <= budget else one.money / budget - 1.0
-    return over_budget, 0.0 if deadline is None or one.seconds <= deadline else one.seconds / deadline - 1.0
+    over_budget = 0.0 if budget is None or money <= budget else money / budget - 1.0
+    return over_budget, 0.0 if deadline is None or seconds <= deadline else seconds / deadline - 1.0
 
 
 def pick_candidates(weighed: Sequence[Weighed], world: World, always: Callable[[Option], bool]) -> list[Option]:

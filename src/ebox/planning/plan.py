@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -219,12 +219,18 @@ def make_plan(question: Question, inputs: Inputs, needed: Needed, files: Files) 
         ],
         "recommendation": {job: _recommend(choices[job], job, world, question, options, outcomes[job]) for job in JOBS},
         "tornado": tornado,
-        "stages": plan_stages(candidates["search"], world, question.budget, question.trials),
+        "stages": plan_stages(_pick_staged(options, candidates), world, question.budget, question.trials),
         "statistics": _describe_statistics(inputs, needed, options, outcomes["one"]),
         "learning_curve": _describe_curve(inputs.machines[0].profile, question.num_train),
         "run": files.run,
         "remarks": [*note_options(inputs, options), *_note_plan(question, inputs, needed)],
     }
+
+
+def _pick_staged(options: Sequence[Option], candidates: Mapping[str, Sequence[Option]]) -> list[Option]:
+    """What a stage may be done on: what is good for one training or for a search, and every machine that one owns."""
+    owned = [option for option in options if isinstance(option.offer, Owned)]
+    return list({option.id: option for option in (*candidates["one"], *candidates["search"], *owned)}.values())
 
 
 def _check_budget(question: Question, book: PriceBook, options: Sequence[Option]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ebox.planning.choosing import Weighed, choose, weigh_all
+from ebox.planning.choosing import Weighed, choose, find_misses, weigh_all
 from ebox.planning.estimates import Estimate
 from ebox.planning.money import HOUR
 from ebox.planning.options import Option
@@ -21,17 +21,22 @@ _MOST_TRAININGS = 100_000
 
 
 class StageNote(Code):
-    """The rule of thumb for which stage belongs where."""
+    """The rule of thumb for which stage belongs where, and limits that all stages together miss."""
 
     SAME = "stages_same"
     SPLIT = "stages_split"
     RENT_FROM = "stages_rent_from"
     NEVER_RENT = "stages_never_rent"
     ALWAYS_RENT = "stages_always_rent"
+    OVER_BUDGET = "stages_over_budget"
+    OVER_DEADLINE = "stages_over_deadline"
 
 
 def plan_stages(options: Sequence[Option], world: World, budget: float | None, trials: int) -> dict[str, Any]:
     """Choose for each stage, and compare with the one option that is best for all stages together.
+
+    The budget and the deadline are those of all stages: where the best of each stage miss them together, the cheapest
+    or the soonest of each may keep them.
 
     Args:
         options: Those that may become best.
@@ -41,24 +46,28 @@ def plan_stages(options: Sequence[Option], world: World, budget: float | None, t
     """
     worlds = {stage: _world(world, number) for stage, number in zip(STAGES, (PILOT, trials, FINAL), strict=True)}
     weighed = {stage: weigh_all(options, "search", here) for stage, here in worlds.items()}
-    split = {stage: choose(rows, worlds[stage], budget).best for stage, rows in weighed.items()}
-    single = min(zip(*weighed.values(), strict=True), key=lambda rows: _add_up(rows, world))
-    # Whoever rents at one place for all stages sets a machine up once.
-    chosen = (
-        split
-        if _add_up(tuple(split.values()), world) < _add_up(single, world)
-        else dict(zip(STAGES, single, strict=True))
-    )
+
+    def rank(rows: Sequence[Weighed]) -> tuple[float, float, float]:
+        money, seconds = sum(one.money for one in rows), sum(one.seconds for one in rows)
+        return (*find_misses(money, seconds, world, budget), _add_up(rows, world))
+
+    choices = [choose(rows, worlds[stage], budget) for stage, rows in weighed.items()]
+    single = min(zip(*weighed.values(), strict=True), key=rank)
+    # Whoever rents at one place for all stages sets a machine up once; of equals that one is taken.
+    splits = [tuple(getattr(one, kind) for one in choices) for kind in ("best", "cheapest", "fastest")]
+    chosen = dict(zip(STAGES, min([single, *splits], key=rank), strict=True))
     outcomes = {stage: foresee_job(one.option, "search", worlds[stage]) for stage, one in chosen.items()}
     alone = [foresee_job(one.option, "search", here) for one, here in zip(single, worlds.values(), strict=True)]
+    total = _time_and_money(list(outcomes.values()))
+    missed = _note_limits(total, world, budget)
     return {
         "plan": [
             {"stage": stage, "option": chosen[stage].option.id, **_time_and_money([outcomes[stage]])}
             for stage in STAGES
         ],
-        "total": _time_and_money(list(outcomes.values())),
+        "total": total,
         "against": {"option": single[0].option.id, **_time_and_money(alone)},
-        "rule": list(_give_rule(options, world, [one.option for one in chosen.values()])),
+        "rule": [*missed, *_give_rule(options, world, [one.option for one in chosen.values()])],
     }
 
 
@@ -66,6 +75,19 @@ def _add_up(rows: Sequence[Weighed], world: World) -> float:
     """What stages are worth together."""
     handled = {one.option.offer.id: world.handling(one.option) for one in rows}
     return sum(one.money + world.hour_worth * one.seconds / HOUR for one in rows) + sum(handled.values())
+
+
+def _note_limits(total: dict[str, Any], world: World, budget: float | None) -> list[dict[str, Any]]:
+    """The limits that all stages together miss."""
+    money, seconds = total["money"]["value"], total["seconds"]["value"]
+    over_budget, over_deadline = find_misses(money, seconds, world, budget)
+    found = []
+    if over_budget and budget is not None:
+        values = {"money": money, "budget": budget, "currency": world.book.currency}
+        found.append(note(StageNote.OVER_BUDGET, values))
+    if over_deadline and world.deadline_seconds is not None:
+        found.append(note(StageNote.OVER_DEADLINE, {"seconds": seconds, "hours": world.deadline_seconds / HOUR}))
+    return found
 
 
 def _world(world: World, trainings: int) -> World:

@@ -95,10 +95,17 @@ PLANS: dict[str, Any] = {
     # Which stage belongs where.
     "stages_same": lambda values: f"all stages belong on one machine: {join_words(values['offers'])}",
     "stages_split": lambda values: f"the stages belong on different machines: {join_words(values['offers'])}",
-    "stages_rent_from": "from about {trainings:,} trainings on, renting is better than the machine at hand; below that "
-    "its start-up costs more than it saves",
+    "stages_rent_from": "from about {trainings:,} trainings on, renting is better than the machine at hand; for fewer, "
+    "starting a rented machine and setting it up cost more than they save",
     "stages_never_rent": "the machine at hand is better than any rented one, up to {trainings:,} trainings",
     "stages_always_rent": "renting is better than the machine at hand even for one training",
+    "stages_over_budget": lambda values: (
+        f"all stages together cost {format_money(values['money'], values['currency'])}, more than the budget of "
+        f"{format_money(values['budget'], values['currency'])}"
+    ),
+    "stages_over_deadline": lambda values: (
+        f"all stages together take {format_seconds(values['seconds'])}, longer than {values['hours']:g} h"
+    ),
     # On what a prediction rests.
     "error_repeats": "half the range of its repeats",
     "error_left_out": "the largest error at a measured step that the fit did not see",
