@@ -155,6 +155,16 @@ def test_a_spot_price_can_be_taken_out(tmp_path: Path):
         offer.price("spot")
 
 
+def test_a_host_costs_with_spot_what_it_costs_without_where_nothing_else_is_stated(tmp_path: Path):
+    text = f'[offers.mine]\nprovider = "me"\nhardware = "T4"\non_demand = 0.4\nspot = 0.1\n{SOURCE_LINE}\n'
+    offer = read(tmp_path, f"{text}host_per_hour = 0.2\n").offer("mine")
+    assert isinstance(offer, Offer)
+    assert offer.price("spot") == (0.1, 0.2)
+    stated = read(tmp_path, f"{text}host_per_hour = 0.2\nhost_spot_per_hour = 0\n").offer("mine")
+    assert isinstance(stated, Offer)
+    assert stated.price("spot") == (0.1, 0.0)
+
+
 def test_a_new_offer_of_a_tpu_is_a_slice(tmp_path: Path):
     text = '[hardware.TPU-v9]\nplatform = "tpu"\nsource = "a page"\n'
     text += f'[offers.mine]\nprovider = "me"\nhardware = "TPU-v9"\non_demand = 2.5\n{SOURCE_LINE}\n'
@@ -212,6 +222,8 @@ OFFER = f'[offers.mine]\nprovider = "me"\nhardware = "T4"\n{SOURCE_LINE}\n'
         ('taxes = "some"\n', 1, "is 'some', and 'excluded' or 'included'"),
         ("[rates]\nelectricity = 0.3\n", 2, "no such rate; did you mean 'electricity_per_kwh'?"),
         ("[rates]\nvm_start_seconds = -1\n", 2, "greater than or equal to 0"),
+        ("[rates]\nstorage_per_gb_month = inf\n", 2, "finite number"),
+        ("[owned.this-machine]\npurchase = inf\n", 2, "finite number"),
         ("[rates]\npower_usage_effectiveness = 0.9\n", 2, "is below 1"),
         ('[offers.gcp-t4]\ndate = "2026-13"\n', 2, "found '2026-13'"),
         ('[offers.gcp-t4]\ndate = "2027-01"\n', 2, "is to come"),

@@ -58,7 +58,7 @@ class Offer(Entry):
         (), strict=False, description="the sizes that are sold; none: doublings from the smallest to the largest"
     )
     host_per_hour: NotNegative = Field(0.0, description="for the host of a device, where the price lacks it")
-    host_spot_per_hour: NotNegative = Field(0.0, description="the same with spot")
+    host_spot_per_hour: NotNegative | None = Field(None, description="the same with spot; none: as without")
     machine: Literal["vm", "tpu_slice", "container"] = Field(
         "vm", description="what is started, for the time that it takes; tpu_slice for TPUs if not given"
     )
@@ -72,7 +72,7 @@ class Offer(Entry):
     @property
     def has_host(self) -> bool:
         """Whether a host is added to the price."""
-        return self.host_per_hour > 0.0 or self.host_spot_per_hour > 0.0
+        return self.host_per_hour > 0.0
 
     def billed_devices(self, devices: int) -> int:
         """The devices of the smallest machine that has this number; that of the largest where none has."""
@@ -89,7 +89,11 @@ class Offer(Entry):
             raise InputError(
                 f"the offer {self.id} has no {kind} price", remedy="choose another kind of price, or another offer"
             )
-        return device, self.host_spot_per_hour if kind == "spot" else self.host_per_hour
+        return device, self._host_spot if kind == "spot" else self.host_per_hour
+
+    @property
+    def _host_spot(self) -> float:
+        return self.host_per_hour if self.host_spot_per_hour is None else self.host_spot_per_hour
 
     def _list_sizes(self) -> tuple[int, ...]:
         if self.sizes:

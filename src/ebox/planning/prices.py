@@ -317,7 +317,7 @@ def _iter_problems(offer: Offer) -> Iterator[tuple[str, str, str]]:
         )
     pairs = (
         ("spot", offer.spot, "on_demand", offer.on_demand, '"none"'),
-        ("host_spot_per_hour", offer.host_spot_per_hour, "host_per_hour", offer.host_per_hour, "0.0"),
+        ("host_spot_per_hour", offer.host_spot_per_hour, "host_per_hour", offer.host_per_hour, '"none"'),
     )
     for key, low, name, high, none in pairs:
         if low is not None and high is not None and low > high:
