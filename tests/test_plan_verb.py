@@ -146,6 +146,20 @@ def test_a_profile_of_something_else_is_refused_and_what_differs_is_named(
     assert not (tmp_path / "plan").exists()
 
 
+def test_two_profiles_of_one_name_are_refused_and_the_remedy_works(place: Path, tmp_path: Path):
+    first, second = place / "here.json", tmp_path / "here.json"
+    write_profile(read_profile(first), second)
+    with pytest.raises(InputError, match=f"is called 'here', as is {first}") as caught:
+        planned(place, measured=[first, second], slices="none")
+    assert (caught.value.file, '"name": "here-2"' in str(caught.value.remedy)) == (str(second), True)
+    second.write_text(second.read_text().replace('"name": "here"', '"name": "here-2"'), encoding="utf-8")
+    ids = [option["id"] for option in planned(place, measured=[first, second], slices="none").facts["options"]]
+    assert len(set(ids)) == len(ids)
+    assert {"this-machine-here-x1", "this-machine-here-2-x1"} == {
+        id.partition("-owned")[0] for id in ids if "this" in id
+    }
+
+
 def test_without_a_profile_the_command_to_measure_one_is_given(place: Path):
     with pytest.raises(InputError, match="nothing was measured") as caught:
         planned(place, measured=[])

@@ -246,6 +246,26 @@ def test_without_a_profile_of_a_processor_those_for_rent_are_left_out_and_it_is_
     assert OptionNote.REFERENCE_USED not in codes
 
 
+def test_a_profile_on_which_nothing_rests_is_said():
+    reference = read_reference()
+    subject = cpu_profile().subject
+    machines = tuple(
+        MeasuredMachine(reference.model_copy(update={"subject": subject, "name": name})) for name in ("first", "second")
+    )
+    inputs = replace(gathered("none"), machines=(*gathered("none").machines, *machines))
+    found = list(note_options(inputs, list_options(inputs)))
+    assert [one["profile"] for one in found if one["code"] == OptionNote.UNUSED] == ["second"]
+
+
+def test_offers_of_chips_without_slices_are_said_where_slices_are_asked_for():
+    old = [offer for offer in read_prices().offers if offer.hardware == "TPU-v2"]
+    book = replace(gathered().book, offers=(*gathered().book.offers, *old))
+    for slices, names in ((SLICES, ["TPU-v2"]), ("none", None)):
+        inputs = replace(gathered(slices), book=book)
+        told = {one["code"]: one for one in note_options(inputs, options())}
+        assert told.get(OptionNote.NO_SLICES, {}).get("hardware") == names
+
+
 # Jobs.
 
 

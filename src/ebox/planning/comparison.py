@@ -69,6 +69,19 @@ def check_alike(profiles: Mapping[str, Profile]) -> None:
             )
 
 
+def check_names(profiles: Mapping[str, Profile]) -> None:
+    """Raise InputError where two profiles, by their files, have one name, by which tables and prices call them."""
+    files = dict[str, str]()
+    for file, profile in profiles.items():
+        first = files.setdefault(profile.name, file)
+        if first != file:
+            raise InputError(
+                f"is called {profile.name!r}, as is {first}",
+                file=file,
+                remedy=f'give it a name of its own: write "name": "{profile.name}-2", or another, in this file',
+            )
+
+
 @dataclass(frozen=True)
 class Price:
     """What a device costs for an hour, its host included.

@@ -8,6 +8,7 @@ from typing import Any
 
 from ebox.planning.collective_costs import Exchange
 from ebox.planning.estimates import Estimate
+from ebox.planning.hardware import SLICES
 from ebox.planning.jobs import Training, foresee_training, list_borrowed
 from ebox.planning.machine_model import EXACT, MeasuredMachine
 from ebox.planning.prediction import (
@@ -48,6 +49,8 @@ class OptionNote(Code):
     OTHER_NETWORK = "reference_of_other_network"
     BORROWED = "figures_borrowed"
     ASSUMED_LINK = "link_assumed"
+    UNUSED = "profile_unused"
+    NO_SLICES = "no_slices_known"
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,16 @@ def note_options(inputs: Inputs, options: Sequence[Option]) -> Iterator[dict[str
     measured = {one.profile.device.platform for one in inputs.machines}
     if "cpu" in offered and "cpu" not in measured:
         yield note(OptionNote.NO_PROFILE_OF_PROCESSORS)
+    if inputs.slices:
+        offers = [inputs.book.hardware[offer.hardware] for offer in inputs.book.offers]
+        unknown = sorted({one.name for one in offers if one.platform == "tpu" and one.chip not in SLICES})
+        if unknown:
+            yield note(OptionNote.NO_SLICES, {"hardware": unknown})
     absent = [one.machine for one in options if isinstance(one.machine, AbsentMachine)]
+    based = {id(_find_basis(one.machine)) for one in options}
+    for machine in inputs.machines[1:]:
+        if id(machine.profile) not in based:
+            yield note(OptionNote.UNUSED, {"profile": machine.profile.name})
     own = {one.profile.name for one in inputs.machines}
     for name in sorted({one.reference.profile.name for one in absent} - own):
         yield note(OptionNote.REFERENCE_USED, {"profile": name})
@@ -274,7 +286,7 @@ def _foresee(
     forecast = predict_step(machine, way)
     alone = forecast if way.workers == 1 else predict_step(machine, replace(way, workers=1, sync="every-step"))
     efficiency = alone.seconds.value / (way.workers * forecast.seconds.value)
-    profile = machine.reference.profile if isinstance(machine, AbsentMachine) else machine.profile
+    profile = _find_basis(machine)
     others = {id(one.profile): one for one in (*inputs.machines, *inputs.references)}
     own = work_seconds(machine, way.precision, _EXAMPLES_OF_A_VALIDATION)
 
@@ -286,10 +298,14 @@ def _foresee(
     return way, num_machines, forecast, steps, efficiency, training
 
 
+def _find_basis(machine: Machine) -> Profile:
+    """The profile that the steps of a machine rest on."""
+    return machine.reference.profile if isinstance(machine, AbsentMachine) else machine.profile
+
+
 def _choose_precision(setting: str, machine: Machine, hardware: Hardware | None) -> str:
     """The number type of the settings; `auto` is float32 on processors and on devices without bfloat16."""
-    profile = machine.reference.profile if isinstance(machine, AbsentMachine) else machine.profile
-    platform = profile.device.platform if hardware is None else hardware.platform
+    platform = _find_basis(machine).device.platform if hardware is None else hardware.platform
     lacks = hardware is not None and hardware.platform != "cpu" and hardware.bf16_flops is None
     wanted = ("float32" if platform == "cpu" or lacks else "bfloat16") if setting == "auto" else setting
     model = machine.reference.model if isinstance(machine, AbsentMachine) else machine.model

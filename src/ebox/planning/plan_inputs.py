@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ebox.errors import InputError
-from ebox.planning.comparison import profiles_differ
+from ebox.planning.comparison import check_names, profiles_differ
 from ebox.planning.machine_model import MeasuredMachine
 from ebox.planning.options import Inputs, OptionNote
 from ebox.planning.plan import Files, Needed
@@ -37,7 +37,8 @@ def open_profiles(dataset: Path, paths: Sequence[Path], run: Path | None) -> Fil
         run: A run folder, which must hold a trained model; None: none.
 
     Raises:
-        InputError: no profile, one of another dataset or network, or no dataset; the message names what differs.
+        InputError: no profile, one of another dataset or network, two of one name, or no dataset; the message names
+            what differs.
     """
     from ebox.datasets.folder import read_manifest
     from ebox.storage.run_folder import check_run_folder
@@ -54,6 +55,7 @@ def open_profiles(dataset: Path, paths: Sequence[Path], run: Path | None) -> Fil
     for file, profile in profiles.items():
         _check_dataset(file, profile, manifest, remedy)
     _check_networks(profiles, remedy)
+    check_names(profiles)
     main = [file for file, profile in profiles.items() if profile.subject.dataset is not None]
     if not main:
         raise InputError(

@@ -174,7 +174,7 @@ def read_amounts(texts: Sequence[str]) -> dict[str, float]:
 
 
 def _compare(files: Sequence[Path], given: Mapping[str, float], prices: PathLike | None) -> ComparisonResult:
-    from ebox.planning.comparison import check_alike, compare_profiles
+    from ebox.planning.comparison import check_alike, check_names, compare_profiles
     from ebox.planning.prices import PriceNote, read_prices
     from ebox.planning.profiles import read_profile
 
@@ -185,6 +185,7 @@ def _compare(files: Sequence[Path], given: Mapping[str, float], prices: PathLike
             remedy="ebox bench --compare A.json --compare B.json",
         )
     check_alike(profiles)
+    check_names(profiles)
     known = {name for one in profiles.values() for name in (one.name, one.device.hardware) if name is not None}
     for name in given:
         if name not in known:

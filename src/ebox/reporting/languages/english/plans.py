@@ -119,6 +119,11 @@ PLANS: dict[str, Any] = {
     "slices_not_compiled": lambda values: (
         f"nothing was compiled for {join_words(values['kinds'])}: they rest on the table of hardware alone"
     ),
+    "profile_unused": "no option rests on the profile {profile}: another one is of the same device, or no offer is of "
+    "its kind",
+    "no_slices_known": lambda values: (
+        f"offers of {join_words(values['hardware'])} are left out: their slices are not known to ebox"
+    ),
     "reference_of_other_network": "the profile of another network was scaled by operations, {share:.2g} times",
     "figures_borrowed": lambda values: (
         f"the profile {values['profile']} lacks {join_words(values['figures'])}: taken from another profile, or assumed"
