@@ -214,6 +214,7 @@ def make_plan(**changes: Any) -> dict[str, Any]:
                     "exchange": exchange,
                     "sync": "every-step",
                     "num_devices": num,
+                    "considered": 8,
                     "seconds": estimate(30.0 / num**0.4),
                 }
                 for exchange, num in (("exact", 4), ("half", 8))

@@ -20,6 +20,7 @@ from ebox.drawing.numbers import format_measure, format_money, format_step_time
 from ebox.errors import InputError
 from ebox.planning.criteria import read_criteria
 from ebox.planning.decision import decide
+from ebox.planning.plan import PlanNote
 from ebox.reporting.decision import read_report, write_decision_page, write_plan_page
 from ebox.reporting.decision.pages import render_decision, render_plan
 from ebox.reporting.languages import english
@@ -238,6 +239,26 @@ def test_every_state_of_a_plan_has_its_pages(report: dict[str, Any], name: str, 
         assert "None" not in text_of(page)
         assert "nan" not in text_of(page).split()
         assert not re.search(r"[{}]", text_of(page))
+
+
+def test_a_plan_claims_no_more_of_batches_and_devices_than_was_looked_at():
+    plan = make_plan()
+    known = text_of(render_plan(plan))
+    assert "Steps by batch. To the target." in known
+    assert "exact 4 " in known
+    assert "8 or more" in known
+    assert "4 or more" not in known
+    plan["accuracy"] |= {"reachable": False}
+    assert "With the epochs of the settings." in text_of(render_plan(plan))
+    assert "To the target." not in text_of(render_plan(plan))
+
+
+@pytest.mark.parametrize(
+    ("high", "words"), [(0.93, "is out of reach:"), (0.96, "is more likely out of reach than not:")]
+)
+def test_a_target_inside_the_interval_is_not_said_to_be_surely_out_of_reach(high: float, words: str):
+    note = {"code": PlanNote.UNREACHABLE.value, "target": 0.95, "value": 0.92, "low": 0.9, "high": high}
+    assert words in english.say(note)
 
 
 def test_what_is_not_known_is_said(report: dict[str, Any]):

@@ -311,6 +311,7 @@ def _find_most_devices(options: Sequence[Option], outcomes: Sequence[Outcome]) -
                 "exchange": exchange,
                 "sync": sync,
                 "num_devices": number,
+                "considered": max(counts),
                 "seconds": counts[number].facts(),
             }
         )

@@ -163,7 +163,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "deadline": "within {value} hours",
         "reachable": {
             True: "The target can be reached: {found} is expected.",
-            False: "The target can't be reached with this data and network: {found} is expected.",
+            False: "More likely than not the target can't be reached with this data and network: {found} is expected.",
             None: "Whether the target can be reached is not known.",
         },
         "recommended": "What is recommended",
@@ -216,14 +216,16 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "against": "Instead of all on {machine}: {seconds}, {money}.",
         "accuracy": "Accuracy, data and batches",
         "curve": "Learning curve",
-        "useful": "Past a batch of about {value} examples, larger batches need hardly fewer steps, and more devices "
-        "bring little.",
+        "useful": "With a batch of about {value} examples a training needs twice the least number of steps. A larger "
+        "batch, and so more devices, shortens it by less than a half, however large it is.",
         "batches": "Steps by batch",
-        "batches_note": "To the target.",
+        "batches_note": {True: "To the target.", False: "With the epochs of the settings."},
         "steps": "Steps",
         "examples": "Examples",
         "devices": "How many devices are of use",
-        "devices_note": "More bring nothing.",
+        "devices_note": "With more of them a training is at most 5 % faster; “or more” where no larger number was "
+        "looked at.",
+        "or_more": "{num} or more",
         "num_devices": "Devices",
         "known": "How it was predicted",
         "known_note": "Each figure is of one kind: measured on this machine, fitted to measurements of this kind of "

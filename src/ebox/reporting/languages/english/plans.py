@@ -130,8 +130,12 @@ PLANS: dict[str, Any] = {
     ),
     "link_assumed": "machines are taken to be connected by {gbit_per_second:g} Gbit/s (--link)",
     # Of the plan as a whole.
-    "target_unreachable": "the target {target:g} is out of reach: more steps lead to {value:.4f} ({low:.4f} to "
-    "{high:.4f}); lower it, or add data",
+    "target_unreachable": lambda values: (
+        f"the target {values['target']:g} is "
+        + ("out of reach" if values["high"] < values["target"] else "more likely out of reach than not")
+        + f": more steps lead to {values['value']:.4f} ({values['low']:.4f} to {values['high']:.4f}); lower it, or add "
+        "data"
+    ),
     "no_learning_measured": "no whole training was measured, so the epochs of the settings are planned; measure with "
     "`ebox bench`",
     "no_target": "without --target a training has the {epochs:g} epochs of the settings",
