@@ -199,7 +199,8 @@ def test_steps_alone_are_no_profile_of_the_dataset(place: Path, tmp_path: Path):
         ({"task": "slurm"}, "there is no --out"),
         ({"job": "many"}, "--job 'many' is none of one, search, factors"),
         ({"prices": "nowhere.toml"}, "there is no such file of prices"),
-        ({"run": "nowhere"}, "there is no such run folder"),
+        ({"run": "nowhere", "out": "plan"}, "there is no such run folder"),
+        ({"run": "nowhere"}, "--run writes the decision page, and there is no --out"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

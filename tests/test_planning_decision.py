@@ -410,9 +410,24 @@ def test_a_run_on_other_data_than_the_plan_is_refused(report: dict[str, Any]):
 
 def test_criteria_in_another_currency_than_the_prices_are_refused(tmp_path: Path):
     file = tmp_path / "euro.toml"
-    file.write_text('[question]\ncurrency = "EUR"\n')
+    file.write_text('[question]\ncurrency = "EUR"\n[experiments]\ncost = 140.0\n')
     with pytest.raises(InputError, match=r"euro.toml: the criteria are in EUR, the prices of the plan in USD"):
         decide(make_plan(run=None), None, read_criteria(file))
+
+
+def test_another_currency_takes_the_cost_of_an_experiment_along(tmp_path: Path):
+    file = tmp_path / "euro.toml"
+    file.write_text('[question]\ncurrency = "EUR"\n')
+    with pytest.raises(InputError, match=r"euro.toml: the criteria are in EUR, and experiments.cost is that of ebox"):
+        read_criteria(file)
+    file.write_text('[question]\ncurrency = "EUR"\n[experiments]\ncost = 140.0\n')
+    read_criteria(file).check_currency("EUR")
+
+
+def test_prices_in_another_currency_ask_for_criteria_in_it():
+    with pytest.raises(InputError, match="the criteria are in USD") as caught:
+        read_criteria().check_currency("EUR")
+    assert "--criteria" in str(caught.value.remedy)
 
 
 # The file of criteria.
@@ -468,7 +483,7 @@ def test_a_plan_may_be_for_one_training_alone(report: dict[str, Any], tmp_path: 
 
 def test_criteria_of_a_plan_are_refused_before_anything_is_read(tmp_path: Path):
     file, nowhere = tmp_path / "mine.toml", tmp_path / "none.json"
-    file.write_text('[question]\ncurrency = "EUR"\n')
+    file.write_text('[question]\ncurrency = "EUR"\n[experiments]\ncost = 140.0\n')
     with pytest.raises(InputError, match=r"--criteria is for the decision page.*\n.*--run RUN --out"):
         make_real_plan(tmp_path, measured=[nowhere], criteria=file)
     with pytest.raises(InputError, match=r"the criteria are in EUR, the prices of the plan in USD\n.*USD"):

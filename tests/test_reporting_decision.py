@@ -413,6 +413,17 @@ def test_words_for_measures_and_short_times():
     assert format_step_time(0.000123) == "123 µs"
 
 
+def test_a_run_on_other_data_is_refused_before_anything_takes_long(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = make_run_folder(tmp_path / "tal1")
+    (run / "model").mkdir()
+    monkeypatch.setattr("ebox.planning.plan_inputs.find_figures", lambda *one, **more: pytest.fail("it compiles"))
+    with pytest.raises(InputError, match="was trained on other data"):
+        planned(place, run=run, out=tmp_path / "plan")
+    assert not (tmp_path / "plan").exists()
+
+
 @pytest.mark.slow
 def test_a_plan_with_a_run_holds_the_decision_on_it(place: Path, tmp_path: Path):
     run = make_run_folder(tmp_path / "tal1")

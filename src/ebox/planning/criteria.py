@@ -95,10 +95,11 @@ class Criteria:
         """Raise InputError unless their money is in the currency of the prices."""
         own = self.given.question.currency
         if own != currency:
+            remedy = f'write currency = "{currency}" under [question], and their money in {currency} (experiments.cost)'
             raise InputError(
                 f"the criteria are in {own}, the prices of the plan in {currency}",
                 file=self.file,
-                remedy=f'turn their money into {currency}, and write currency = "{currency}" under [question]',
+                remedy=remedy if self.file is not None else f"give a file with --criteria: {remedy}",
             )
 
 
@@ -111,7 +112,8 @@ def read_criteria(path: Path | None = None) -> Criteria:
     """The criteria of the package, with those of a user's file in their place.
 
     Raises:
-        InputError: no such file, not TOML, an unknown name (the nearest is suggested), or a value that makes no sense.
+        InputError: no such file, not TOML, an unknown name (the nearest is suggested), a value that makes no sense, or
+            another currency without the cost of an experiment in it.
     """
     own = tomllib.loads(own_text())
     given = {} if path is None else read_toml(path, what="file of criteria", flag="--criteria", example=_REMEDY)
@@ -119,6 +121,13 @@ def read_criteria(path: Path | None = None) -> Criteria:
     merged = own | given | {name: own[name] | values for name, values in pairs}
     sections = check_settings(Sections, merged, remedy=_REMEDY, file=path)
     changed = frozenset(f"{name}.{key}" for name, values in pairs for key in values)
+    if sections.question.currency != own["question"]["currency"] and "experiments.cost" not in changed:
+        raise InputError(
+            f"the criteria are in {sections.question.currency}, and experiments.cost is that of ebox, in "
+            f"{own['question']['currency']}",
+            file=path,
+            remedy=f"write cost, in {sections.question.currency}, under [experiments]",
+        )
     criteria = Criteria(sections, None if path is None else str(path), changed)
     known = criteria.values()
     for name in sections.sources:

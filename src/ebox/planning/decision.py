@@ -91,13 +91,24 @@ def _decide(plan: Facts, report: Facts | None, criteria: Criteria) -> dict[str, 
 
 def _check_same(case: Case) -> None:
     case.criteria.check_currency(case.plan["prices"]["currency"])
-    if case.report is None:
-        return
-    planned, trained = case.plan["question"]["fingerprint"], case.report["data"]["fingerprint"]
-    if None not in (planned, trained) and planned != trained:
+    if case.report is not None:
+        asked = case.plan["question"]
+        check_data(case.report, asked["dataset"], asked["fingerprint"])
+
+
+def check_data(report: Facts, dataset: str, fingerprint: str | None) -> None:
+    """Raise InputError where the run of a report was trained on other data than a plan is for.
+
+    Args:
+        report: The facts of the report.
+        dataset: The folder of the plan's dataset, as it was named.
+        fingerprint: Of that dataset; None: not known.
+    """
+    trained = report["data"]["fingerprint"]
+    if None not in (fingerprint, trained) and fingerprint != trained:
         raise InputError(
-            f"the run {case.report['run']} was trained on other data ({str(trained)[:16]}) than the plan is for "
-            f"({case.plan['question']['dataset']}, {str(planned)[:16]})",
+            f"the run {report['run']} was trained on other data ({str(trained)[:16]}) than the plan is for "
+            f"({dataset}, {str(fingerprint)[:16]})",
             remedy="plan for the dataset of the run, or name a run of this dataset with --run",
         )
 

@@ -14,6 +14,7 @@ from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from ebox.planning.prices import PriceBook
+    from ebox.planning.profiles import Profile
 
 _EXAMPLES = """Examples:
   ebox bench data/tal1 --out bench/here.json
@@ -122,17 +123,20 @@ def plan(
         raise InputError("there is no dataset to plan for", remedy="give its folder: ebox plan DATASET --measured FILE")
     if out is not None:
         check_absent(Path(out), overwrite=overwrite, mark=FACTS)
-    elif task is not None:
-        raise InputError("--task writes a file, and there is no --out", remedy="give --out FOLDER")
+    else:
+        for flag, value, what in (("--task", task, "a file"), ("--run", run, "the decision page")):
+            if value is not None:
+                raise InputError(f"{flag} writes {what}, and there is no --out", remedy="give --out FOLDER")
     book = read_prices(None if prices is None else Path(prices))
     if currency is not None:
         check_currency(book, currency)
     asked = None if criteria is None else Path(criteria)
-    _check_criteria(asked, book, has_page=run is not None and out is not None)
+    _check_criteria(asked, book, has_page=run is not None)
     files = open_profiles(
         Path(dataset), [Path(path) for path in (*measured, *more)], None if run is None else Path(run)
     )
     main = files.profiles[0][1]
+    report = None if run is None else _read_report(Path(run), str(dataset), main)
     question = Question(
         str(dataset),
         str(main.subject.dataset),
@@ -151,7 +155,8 @@ def plan(
     if out is None:
         return PlanResult(facts)
     overrides = list_overrides(main, facts, job)
-    _write(facts, Path(out), book, None if task is None else (task, job), overrides, asked, overwrite=overwrite)
+    wanted = None if task is None else (task, job)
+    _write(facts, Path(out), book, wanted, overrides, (report, asked), overwrite=overwrite)
     return PlanResult(facts, Path(out))
 
 
@@ -181,13 +186,22 @@ def _check_criteria(criteria: Path | None, book: PriceBook, *, has_page: bool) -
     """Criteria that can be read, in the currency of the prices, for a page that is asked for."""
     from ebox.planning.criteria import read_criteria
 
-    if criteria is None:
-        return
-    if not has_page:
+    if has_page:
+        read_criteria(criteria).check_currency(book.currency)
+    elif criteria is not None:
         raise InputError(
             "--criteria is for the decision page, which needs --run and --out", remedy="give --run RUN --out FOLDER"
         )
-    read_criteria(criteria).check_currency(book.currency)
+
+
+def _read_report(run: Path, dataset: str, main: Profile) -> dict[str, Any]:
+    """The facts of an evaluated run of this dataset, before anything takes long."""
+    from ebox.planning.decision import check_data
+    from ebox.reporting.decision import read_report
+
+    report = read_report(run)
+    check_data(report, dataset, main.subject.dataset)
+    return report
 
 
 def _check_choices(task: str | None, job: str) -> None:
@@ -229,24 +243,34 @@ def _write(
     book: PriceBook,
     wanted: tuple[str, str] | None,
     overrides: tuple[str, ...],
-    criteria: Path | None,
+    judged: tuple[dict[str, Any] | None, Path | None],
     *,
     overwrite: bool,
 ) -> None:
-    """Publish the folder: facts, table, pages, and the task where a kind was asked for and a job."""
+    """Publish the folder: facts, table, pages, and the task where a kind was asked for and a job.
+
+    Args:
+        facts: Of the plan.
+        out: The folder.
+        book: The prices.
+        wanted: A kind of task, and the job whose option is written; None: no task.
+        overrides: Settings of the task.
+        judged: The report of a run, and the file of criteria, for the decision page; without a report there is none.
+        overwrite: Whether to replace a plan.
+    """
     from ebox.planning.criteria import read_criteria
     from ebox.planning.decision import decide
     from ebox.planning.plan_files import DECISION, FACTS, PAGE, find_option, write_facts
     from ebox.planning.tasks import Task, write_task
-    from ebox.reporting.decision import read_report, write_decision_page, write_plan_page
+    from ebox.reporting.decision import write_decision_page, write_plan_page
     from ebox.storage.publishing import publish_folder
 
     with publish_folder(out, overwrite=overwrite, mark=FACTS) as folder:
         whole = write_facts(facts, folder)
         write_plan_page(whole, folder / PAGE)
-        if facts["run"] is not None:
-            decision = decide(whole, read_report(Path(facts["run"])), read_criteria(criteria))
-            write_decision_page(decision, folder / DECISION)
+        report, criteria = judged
+        if report is not None:
+            write_decision_page(decide(whole, report, read_criteria(criteria)), folder / DECISION)
         if wanted is not None:
             task, job = wanted
             option = find_option(facts, facts["recommendation"][job]["option"])
