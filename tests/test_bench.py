@@ -46,6 +46,7 @@ from ebox.progress import quiet
 from ebox.settings.reading import Config, format_config, make_config, read_config, write_config
 from ebox.storage.stamps import BENCH, stamped
 from ebox.verbs.bench_worker import make_validate
+from ebox.workers.machine import describe_environment
 from measured import step as make_step
 from test_planning_comparison import make_learning, make_profile
 
@@ -265,6 +266,28 @@ def test_a_finished_profile_can_be_added_to(tmp_path: Path):
     with pytest.raises(InputError, match=r"train\.epochs") as found:
         Work.open(out, Identity.of(make_config({"train": {"epochs": 3}}), "d" * 64), resume=True, overwrite=False)
     assert found.value.file == str(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cpu": "Another One"}, "cpu Another One against"),
+        ({"num_cores": 999}, "num_cores 999 against"),
+        ({"packages": {"jax": "0.0.1"}}, "jax 0.0.1 against"),
+    ],
+)
+def test_a_bench_does_not_go_on_with_what_another_machine_or_another_jax_measured(
+    tmp_path: Path, change: dict[str, Any], said: str
+):
+    here = describe_environment([], [])
+    out = tmp_path / "gpu.json"
+    write_profile(make_whole(environment={key: here[key] for key in ("cpu", "num_cores", "packages")}), out)
+    Work.open(out, IDENTITY, resume=True, overwrite=False)
+    write_profile(make_whole(environment={**here, **change}), out, overwrite=True)
+    with pytest.raises(InputError, match=said) as found:
+        Work.open(out, IDENTITY, resume=True, overwrite=False)
+    assert found.value.file == str(out)
+    assert "--overwrite" in str(found.value.remedy)
 
 
 class Played:

@@ -13,6 +13,7 @@ from ebox.settings.reading import Config
 from ebox.storage.publishing import refuse_present
 from ebox.storage.stamps import BENCH, read_stamped, write_stamped
 from ebox.storage.targets import is_stream
+from ebox.workers.machine import count_cores, find_cpu_name, find_versions
 
 # What only the work needs, and a profile leaves out.
 APART = ("identity", "counts", "num_seeds")
@@ -78,7 +79,8 @@ class Work:
             overwrite: Whether to replace what stands there.
 
         Raises:
-            InputError: something stands there that was not to be replaced, or that was measured with other settings.
+            InputError: something stands there that was not to be replaced, or that was measured with other settings, on
+                another machine or with another JAX.
         """
         begun: dict[str, Any] = {"identity": vars(identity)}
         if is_stream(out):
@@ -107,6 +109,14 @@ class Work:
                 file=place,
                 remedy="give the same dataset and settings, or measure again with --overwrite instead of --resume",
             )
+        changes = list_changes(facts.get("environment", {}))
+        if changes:
+            raise InputError(
+                f"was measured on another machine, or with other versions: {', '.join(changes)}",
+                file=place,
+                remedy="go on where it was begun, or measure here into another file, or again with --overwrite "
+                "instead of --resume",
+            )
         return cls(facts, file)
 
     def keep(self, **facts: Any) -> None:
@@ -132,6 +142,13 @@ class Work:
         """Remove the file, when the profile is published."""
         if self._file is not None:
             self._file.unlink(missing_ok=True)
+
+
+def list_changes(environment: Mapping[str, Any]) -> list[str]:
+    """What of the processor and of JAX differs here from the environment of a profile, as far as that is known."""
+    here = {"cpu": find_cpu_name(), "num_cores": count_cores(), **find_versions(("jax", "jaxlib"))}
+    known = {**environment, **environment.get("packages", {})}
+    return [f"{name} {known[name]} against {value}" for name, value in here.items() if known.get(name, value) != value]
 
 
 def _without_stamp(facts: dict[str, Any]) -> dict[str, Any]:
