@@ -31,7 +31,7 @@ from ebox.planning.stages import STAGES, StageNote, find_rent_from, plan_stages
 from ebox.planning.steps_to_target import StepsModel
 from ebox.planning.tornado import Factor
 from ebox.reporting.languages import english
-from measured import FINGERPRINT, cpu_profile
+from measured import FINGERPRINT, cpu_profile, spread
 
 ESTIMATE = {"value", "low", "high"}
 
@@ -284,6 +284,22 @@ def test_a_machine_that_one_owns_is_there_once():
     assert foresee_job(own, "factors", world()).machines_at_once == 1
     rented = named("nebius-h200-x1-on-demand-b64-exact")
     assert foresee_job(rented, "factors", world()).machines_at_once > 1
+
+
+@pytest.mark.parametrize(("stated", "source"), [(None, "energy_measured"), (6000.0, "energy_stated")])
+def test_the_energy_of_an_owned_machine_is_as_stated_or_else_as_measured(stated: float | None, source: str):
+    reference = read_reference()
+    steps = tuple(step.model_copy(update={"watts": spread(400.0)}) for step in reference.steps)
+    machine = MeasuredMachine(reference.model_copy(update={"steps": steps, "subject": cpu_profile().subject}))
+    facts: dict[str, Any] = {"purchase": 3e5, "years": 4.0, "use_share": 0.5, "source": "invoice"}
+    rack = Owned(id="rack", hardware="H200-SXM", num_devices=8, watts=stated, **facts)
+    book = replace(gathered().book, owned=(rack,), offers=())
+    inputs = replace(gathered("none"), machines=(machine,), book=book)
+    option = next(one for one in list_options(inputs) if one.num_devices == 2)
+    found = foresee_job(option, "one", replace(world(), book=book))
+    assert found.joules_from == source
+    assert found.joules is not None
+    assert found.joules.value == pytest.approx((800.0 if stated is None else stated) * found.seconds.value)
 
 
 # The choice.

@@ -164,7 +164,9 @@ def _price(option: Option, packing: Packing, world: World, train: float) -> Cost
     devices = option.num_devices * packing.places
     gigabytes = training.checkpoint_bytes * packing.rounds * packing.places / GB
     rented = isinstance(option.offer, Offer)
-    watts = option.watts
+    # What is stated for a whole machine holds its host, which no counter of its devices does.
+    is_stated = isinstance(option.offer, Owned) and option.offer.watts is not None
+    watts = None if is_stated else option.watts
     activity = Activity(
         machine_seconds=packing.machine_seconds(training, train) - begin,
         num_devices=devices,
@@ -174,7 +176,7 @@ def _price(option: Option, packing: Packing, world: World, train: float) -> Cost
         checkpoint_seconds=training.checkpoint,
         checkpoint_every_seconds=training.checkpoint_every,
         restart_seconds=begin,
-        watts=None if watts is None or not rented else watts * devices,
+        watts=None if watts is None else watts * devices,
     )
     return price_activity(world.offer(option), activity, world.book, option.kind)
 

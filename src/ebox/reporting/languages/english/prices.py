@@ -77,7 +77,7 @@ PRICES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "spot_no_promise": "spot prices change daily, and no one promises that a spot machine can be had",
     "hosts_added": _hosts,
     "offers_reserved": _reserved,
-    "energy_measured": "from the measured power",
+    "energy_measured": "from the measured power of its devices, without hosts",
     "energy_stated": "from the power that was stated for the machine",
     "energy_of_thermal_design": "from the thermal design power of the devices, which they seldom reach, without hosts",
     "energy_of_published_mean": "from the mean power that the maker published, without hosts",
