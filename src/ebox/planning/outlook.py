@@ -20,6 +20,8 @@ from ebox.planning.judgement import (
 )
 from ebox.storage.notes import Code, note
 
+# Stands in a command for the target that nobody has set yet.
+_EXAMPLE_TARGET = 0.94
 _LEAKS = ("leak_equal", "leak_overlap", "leak_similar", "leak_relative", "leak_kmers")
 
 
@@ -135,22 +137,38 @@ def list_turns(rows: Sequence[Mapping[str, Any]], worth: Facts | None) -> list[d
 def find_next(case: Case, rows: Sequence[Mapping[str, Any]], word: Word) -> dict[str, Any]:
     """The next step: of an answer that is not go, what settles its first reason."""
     dataset, target = case.plan["question"]["dataset"], case.plan["question"]["target"]
-    measured = [part for profile in case.plan["profiles"] for part in ("--measured", profile["file"])]
-    goal = f"auroc={0.94 if target is None else target['value']:g}"
-    plan = ["plan", dataset, *measured, "--target", goal]
     if word is Word.GO:
         places = ["--bed", "candidates.bed", "--genome", "genome.fa", "--out", "places.tsv"]
         return _step(Step.FIELD, ["predict", str(case.plan["run"]), *places])
     row = next(row for row in rows if row["turns"] == word)
     if row["code"] == Criterion.TARGET and target is None:
-        return _step(Step.TARGET, [*plan, "--out", "plan"])
+        return _step(Step.TARGET, _plan_again(case, case.plan["run"]))
     if row["code"] == Criterion.TARGET and not row["run"] and row["state"] == State.UNKNOWN:
         run = "runs/decision"
-        train, again = ["train", dataset, "--out", run], [*plan, "--run", run, "--out", "plan"]
-        return _step(Step.RUN, train, ["evaluate", run], again)
+        return _step(Step.RUN, ["train", dataset, "--out", run], ["evaluate", run], _plan_again(case, run))
     if row["code"] == Criterion.BUDGET and row["found"] is None:
         return _step(Step.MONEY)
     return _step(_SETTLES[Criterion(row["code"])] if row["state"] == State.FAILS else _NARROWS[Criterion(row["code"])])
+
+
+def _plan_again(case: Case, run: str | None) -> list[str]:
+    """The command line of the same plan, with a target and a run."""
+    asked, jobs = case.plan["question"], case.plan["question"]["jobs"]
+    target = asked["target"]
+    options = {
+        "--target": f"auroc={_EXAMPLE_TARGET if target is None else target['value']:g}",
+        "--budget": asked["budget"],
+        "--deadline": asked["deadline_hours"],
+        "--trials": jobs["search"]["trainings"],
+        "--factors": jobs["factors"]["factors"],
+        "--folds": jobs["factors"]["folds"],
+        "--prices": next(iter(case.plan["prices"]["files"]), None),
+        "--criteria": case.criteria.file,
+        "--run": run,
+    }
+    measured = [part for profile in case.plan["profiles"] for part in ("--measured", profile["file"])]
+    given = [part for flag, value in options.items() if value is not None for part in (flag, f"{value}")]
+    return ["plan", asked["dataset"], *measured, *given, "--out", "plan", "--overwrite"]
 
 
 def _step(step: Step, *commands: Sequence[str]) -> dict[str, Any]:
