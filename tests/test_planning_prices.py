@@ -338,6 +338,17 @@ def test_what_ships_is_said_to_be_old_undated_and_partly_assumed(book: PriceBook
     assert {"spot_no_promise", "hosts_added", "offers_reserved"} <= found.keys()
 
 
+def test_rates_are_warned_of_as_prices_are(tmp_path: Path):
+    changed = read(
+        tmp_path,
+        '[rates]\nelectricity_per_kwh = 0.3\n[rates.egress_per_gb]\nvalue = 0.1\ndate = "2026-06"\n'
+        '[rates.power_usage_effectiveness]\nvalue = 1.2\ndate = "2026-05"\n',
+    )
+    told = codes(changed, date(2026, 11, 28))["rates_old"]["rates"]
+    assert {"electricity_per_kwh", "power_usage_effectiveness"} <= set(told)
+    assert {"egress_per_gb", "storage_per_gb_month", "vm_start_seconds"}.isdisjoint(told)
+
+
 def test_remarks_are_of_the_offers_that_count(book: PriceBook):
     found = codes(book, used={"nebius-h200"})
     assert found.keys().isdisjoint({"prices_old", "hosts_added", "offers_reserved", "figures_unverified"})

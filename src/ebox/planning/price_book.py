@@ -30,6 +30,7 @@ class PriceNote(Code):
     UNDATED = "prices_undated"
     UNVERIFIED = "figures_unverified"
     ASSUMED = "rates_assumed"
+    RATES_OLD = "rates_old"
     TAXES_EXCLUDED = "taxes_excluded"
     TAXES_INCLUDED = "taxes_included"
     SPOT = "spot_no_promise"
@@ -207,6 +208,8 @@ class PriceBook:
         undated = [one.id for one in offers if one.date is None]
         names = sorted({one.hardware for one in offers if self.hardware[one.hardware].unverified})
         assumed = [name for name, rate in self.rates if rate.source == ASSUMPTION]
+        known = [(name, rate.date) for name, rate in self.rates if rate.source != ASSUMPTION]
+        stale = [name for name, month in known if month is None or age_days(month, today) > OLD_DAYS]
         hosts = [one.id for one in offers if one.has_host]
         reserved = [one.id for one in offers if one.reserved]
         taxes = PriceNote.TAXES_EXCLUDED if self.taxes == "excluded" else PriceNote.TAXES_INCLUDED
@@ -215,6 +218,7 @@ class PriceBook:
             (undated, PriceNote.UNDATED, {"num": len(undated), "of_num": len(offers), "offers": undated}),
             (names, PriceNote.UNVERIFIED, {"num": len(names), "hardware": names}),
             (assumed, PriceNote.ASSUMED, {"num": len(assumed), "rates": assumed}),
+            (stale, PriceNote.RATES_OLD, {"num": len(stale), "rates": stale, "days": OLD_DAYS}),
             (hosts, PriceNote.HOSTS, {"num": len(hosts), "offers": hosts}),
             (reserved, PriceNote.RESERVED, {"num": len(reserved), "offers": reserved}),
             (any(one.spot is not None for one in offers), PriceNote.SPOT, {}),

@@ -57,6 +57,11 @@ def _assumed(values: Mapping[str, Any]) -> str:
     return f"assumed, not found anywhere: {_join([_RATES[name] for name in values['rates']], len(_RATES))}"
 
 
+def _rates_old(values: Mapping[str, Any]) -> str:
+    names = _join([_RATES[name] for name in values["rates"]], len(_RATES))
+    return f"more than {values['days']} days old, or of an unknown date: {names}"
+
+
 def _hosts(values: Mapping[str, Any]) -> str:
     return f"the price of the host was added where the source lacks it: {_join(values['offers'], 6)}"
 
@@ -72,6 +77,7 @@ PRICES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "prices_dated": _dated,
     "figures_unverified": _unverified,
     "rates_assumed": _assumed,
+    "rates_old": _rates_old,
     "taxes_excluded": "all money is in {currency}, without taxes",
     "taxes_included": "all money is in {currency}, taxes included",
     "spot_no_promise": "spot prices change daily, and no one promises that a spot machine can be had",
