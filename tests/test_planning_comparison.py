@@ -99,6 +99,14 @@ def test_other_prices_are_those_of_the_cheapest_offer_with_its_host():
     assert find_price(make_profile(), {}, book) is None
 
 
+def test_devices_that_are_paid_and_not_used_are_in_the_price_of_those_that_are():
+    """Machines of 8 at 1 an hour for a device cost 8 to use one, and a single one at 3 less."""
+    offers = (make_offer("eight", 1.0, unit_devices=8), make_offer("single", 3.0, max_devices=1))
+    book = replace(read_prices(), offers=offers)
+    found = {count: find_price(make_profile("there", "cuda", device={"count": count}), {}, book) for count in (1, 4, 8)}
+    assert found == {1: Price(3.0, "single"), 4: Price(2.0, "eight"), 8: Price(1.0, "eight")}
+
+
 def test_every_device_that_is_known_has_its_row_in_the_table_of_hardware():
     assert set(KINDS.values()) <= set(read_prices().hardware)
 

@@ -246,6 +246,18 @@ def test_without_a_profile_of_a_processor_those_for_rent_are_left_out_and_it_is_
     assert OptionNote.REFERENCE_USED not in codes
 
 
+@pytest.mark.parametrize(("operations", "code"), [(3e7, OptionNote.OTHER_NETWORK), (None, OptionNote.UNKNOWN_NETWORK)])
+def test_steps_of_another_network_are_scaled_or_it_is_said_that_they_are_not(
+    operations: float | None, code: OptionNote
+):
+    profile = cpu_profile()
+    subject = profile.subject.model_copy(update={"network": "other", "flops_an_example": operations})
+    machine = MeasuredMachine(profile.model_copy(update={"subject": subject}))
+    inputs = replace(gathered("none"), machines=(machine,))
+    told = {one["code"] for one in note_options(inputs, list_options(inputs))}
+    assert {OptionNote.OTHER_NETWORK, OptionNote.UNKNOWN_NETWORK} & told == {code}
+
+
 def test_a_profile_on_which_nothing_rests_is_said():
     reference = read_reference()
     subject = cpu_profile().subject

@@ -84,7 +84,7 @@ def check_names(profiles: Mapping[str, Profile]) -> None:
 
 @dataclass(frozen=True)
 class Price:
-    """What a device costs for an hour, its host included.
+    """What a device costs for an hour, with its host and its share of devices that have to be paid beside it.
 
     Args:
         money: In the currency of the prices.
@@ -231,8 +231,10 @@ def find_price(profile: Profile, given: Mapping[str, float], book: PriceBook | N
         return Price(own)
     offers = [] if book is None else [one for one in book.offers if one.hardware == hardware]
     sold = [one for one in offers if one.on_demand is not None and not one.reserved]
-    fitting = [one for one in sold if one.max_devices >= profile.device.count]
-    costs = {one.id: Price(sum(one.price("on_demand")), one.id, one.date) for one in fitting}
+    count = profile.device.count
+    fitting = [one for one in sold if one.max_devices >= count]
+    paid = {one.id: sum(one.price("on_demand")) * one.billed_devices(count) / count for one in fitting}
+    costs = {one.id: Price(paid[one.id], one.id, one.date) for one in fitting}
     return min(costs.values(), key=lambda cost: (cost.money, cost.offer), default=None)
 
 

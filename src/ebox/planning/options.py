@@ -47,6 +47,7 @@ class OptionNote(Code):
     NO_COMPILER = "no_slice_compiler"
     NOT_COMPILED = "slices_not_compiled"
     OTHER_NETWORK = "reference_of_other_network"
+    UNKNOWN_NETWORK = "reference_not_scaled"
     BORROWED = "figures_borrowed"
     ASSUMED_LINK = "link_assumed"
     UNUSED = "profile_unused"
@@ -203,8 +204,10 @@ def note_options(inputs: Inputs, options: Sequence[Option]) -> Iterator[dict[str
     own = {one.profile.name for one in inputs.machines}
     for name in sorted({one.reference.profile.name for one in absent} - own):
         yield note(OptionNote.REFERENCE_USED, {"profile": name})
-    if any(one.network_share != 1.0 for one in absent):
-        yield note(OptionNote.OTHER_NETWORK, {"share": max(one.network_share for one in absent)})
+    scaled = {one.network_share for one in absent if one.is_other_network}
+    if scaled:
+        share = max(scaled)
+        yield note(OptionNote.OTHER_NETWORK if share != 1.0 else OptionNote.UNKNOWN_NETWORK, {"share": share})
     kinds = sorted({one.chip.name for one in inputs.slices} - set(inputs.figures))
     if kinds:
         yield note(OptionNote.NOT_COMPILED, {"kinds": kinds})

@@ -150,11 +150,14 @@ class AbsentMachine:
 
     @cached_property
     def network_share(self) -> float:
-        """Operations of an example of the user's network, by those of the reference's."""
-        own, other = self.profile.subject, self.reference.profile.subject
-        if own.network == other.network or own.flops_an_example is None or other.flops_an_example is None:
-            return 1.0
-        return own.flops_an_example / other.flops_an_example
+        """Operations of an example of the user's network, by those of the reference's; 1 where they are not known."""
+        own, other = self.profile.subject.flops_an_example, self.reference.profile.subject.flops_an_example
+        return 1.0 if not self.is_other_network or own is None or other is None else own / other
+
+    @property
+    def is_other_network(self) -> bool:
+        """Whether the reference was measured with another network than the user's."""
+        return self.profile.subject.network != self.reference.profile.subject.network
 
 
 Machine = MeasuredMachine | AbsentMachine
