@@ -366,6 +366,23 @@ def test_one_factor_costs_cents_and_the_page_turns_to_people(report: dict[str, A
     assert told["told_machines"]["share"] < 0.001
 
 
+def test_numbers_that_ebox_assumed_are_said_beside_the_answer_until_they_are_given(
+    report: dict[str, Any], tmp_path: Path
+):
+    def assumed(file: Path | None) -> list[str]:
+        told = decide(make_plan(), report, read_criteria(file))["told"]
+        return next((list(one["names"]) for one in told if one["code"] == "told_assumed"), [])
+
+    assert len(assumed(None)) == 6
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        "[people]\nsetup_hours = 10\nhours_per_factor = 2\n[experiments]\ncost = 90\nwanted = 5\nodds = 9\n"
+    )
+    assert assumed(file) == ["experiments.found"]
+    file.write_text(f"{file.read_text()}found = 0.9\n")
+    assert assumed(file) == []
+
+
 def test_doing_nothing_is_a_choice_beside_one_factor_and_all(report: dict[str, Any]):
     rows = decide(make_plan(), report, read_criteria())["choices"]
     assert [row["code"] for row in rows] == ["choice_nothing", "choice_one", "choice_nothing", "choice_all"]

@@ -23,6 +23,16 @@ from ebox.storage.notes import Code, note
 # Below this share of what people cost, the money for machines is not what is decided about.
 SMALL_SHARE = 0.05
 
+# The criteria that what it is worth is counted by.
+_COUNTED = (
+    "people.setup_hours",
+    "people.hours_per_factor",
+    "experiments.cost",
+    "experiments.wanted",
+    "experiments.odds",
+    "experiments.found",
+)
+
 
 class Choice(Code):
     """What one can do."""
@@ -38,6 +48,7 @@ class Told(Code):
     CENTS = "told_cents"
     MACHINES = "told_machines"
     NO_WORTH = "told_no_worth"
+    ASSUMED = "told_assumed"
     TRACKS = "told_tracks"
 
 
@@ -171,6 +182,9 @@ def list_told(case: Case, worth: Facts | None) -> list[dict[str, Any]]:
         work = worth["work"]
         share = work["factors"] * work["machine"] / work["money"] if work["money"] else None
         told.append(note(Told.MACHINES, {"share": share, "hours": work["hours"], "factors": work["factors"]}))
+        assumed = [name for name in _COUNTED if name not in case.criteria.changed]
+        if assumed:
+            told.append(note(Told.ASSUMED, {"names": assumed, "num": len(assumed), "of_num": len(_COUNTED)}))
     elif case.report is not None:
         told.append(note(Told.NO_WORTH))
     tracks = [] if case.report is None else case.report["tracks"]

@@ -235,6 +235,7 @@ DECISION: dict[str, str | Callable[[Note], str]] = {
     "told_machines": _tell_machines,
     "told_no_worth": "What it saves can't be computed: there is no simple method, no curve or no price to compare "
     "with.",
+    "told_assumed": "Of the {of_num} numbers by which that is counted, ebox assumed {num}: put in your own.",
     "told_tracks": "This page is about “{track}”; the run holds {num:,} more, which are in its report.",
     # Risks.
     "title_risk_leaks": "Does anything that tests it also train it?",
