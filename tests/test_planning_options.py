@@ -258,6 +258,11 @@ def test_steps_of_another_network_are_scaled_or_it_is_said_that_they_are_not(
     assert {OptionNote.OTHER_NETWORK, OptionNote.UNKNOWN_NETWORK} & told == {code}
 
 
+def test_a_link_that_no_table_states_is_said_to_be_assumed():
+    told = {one["code"]: one for one in note_options(gathered(), options())}
+    assert told[OptionNote.ASSUMED_INSIDE]["hardware"] == ["T4", "TPU-v4"]
+
+
 def test_a_profile_on_which_nothing_rests_is_said():
     reference = read_reference()
     subject = cpu_profile().subject

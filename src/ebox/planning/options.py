@@ -32,8 +32,8 @@ from ebox.storage.notes import Code, note
 BATCHES, LEAST_STEPS_AN_EPOCH = (1, 4, 16, 64), 8
 # Of GPUs and of processors, the most machines of one training.
 MOST_TOGETHER = 4
-# Where no speed of a link is known: PCIe of the fourth generation.
-PCIE_BYTES_PER_SECOND = 16e9
+# Inside a machine, where no speed of a link is known: PCIe of the fourth generation.
+PCIE = Link(16e9, INSIDE_LATENCY, "halving")
 _EXAMPLES_OF_A_VALIDATION = 512
 LOCAL_STEPS = 16
 Steps = Callable[[Way], Estimate | None]
@@ -50,6 +50,7 @@ class OptionNote(Code):
     UNKNOWN_NETWORK = "reference_not_scaled"
     BORROWED = "figures_borrowed"
     ASSUMED_LINK = "link_assumed"
+    ASSUMED_INSIDE = "link_inside_assumed"
     UNUSED = "profile_unused"
     NO_SLICES = "no_slices_known"
 
@@ -214,6 +215,10 @@ def note_options(inputs: Inputs, options: Sequence[Option]) -> Iterator[dict[str
     for profile in {id(one.machine.profile): one.machine.profile for one in options}.values():
         if lacking := list_borrowed(profile):
             yield note(OptionNote.BORROWED, {"profile": profile.name, "figures": lacking})
+    links = {one.hardware.name for one in options if one.hardware is not None and one.way.link == PCIE}
+    if links:
+        gigabytes = PCIE.bytes_per_second / 1e9
+        yield note(OptionNote.ASSUMED_INSIDE, {"hardware": sorted(links), "gigabytes_per_second": gigabytes})
     if any(one.num_machines > 1 for one in options):
         yield note(OptionNote.ASSUMED_LINK, {"gbit_per_second": inputs.network_bytes_per_second * 8 / 1e9})
 
@@ -357,7 +362,7 @@ def _find_link(
         return None
     stated = None if hardware is None else hardware.link_bytes_per_second
     # Makers state both directions together.
-    return Link(PCIE_BYTES_PER_SECOND if stated is None else stated / 2.0, INSIDE_LATENCY, "halving")
+    return PCIE if stated is None else replace(PCIE, bytes_per_second=stated / 2.0)
 
 
 def _fits(machine: Machine, batch_size: int, num_devices: int) -> bool:

@@ -130,6 +130,10 @@ PLANS: dict[str, Any] = {
     "figures_borrowed": lambda values: (
         f"the profile {values['profile']} lacks {join_words(values['figures'])}: taken from another profile, or assumed"
     ),
+    "link_inside_assumed": lambda values: (
+        f"the speed of the link between devices is not stated for {join_words(values['hardware'])}: that of PCIe, "
+        f"{values['gigabytes_per_second']:g} GB/s, was taken"
+    ),
     "link_assumed": "machines are taken to be connected by {gbit_per_second:g} Gbit/s (--link)",
     # Of the plan as a whole.
     "target_unreachable": lambda values: (
