@@ -34,6 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan["question"] |= {"target": {"metric": "auroc", "value": 0.955}, "budget": 4.2, "deadline_hours": 2.5}
     write_decision(plan, run, place / "wait.html")
     write_decision(make_plan(run=None), None, place / "none.html")
+    endless = make_plan()
+    for option in endless["options"]:
+        option["jobs"]["factors"]["money"]["high"] = None
+    write_decision(endless, run, place / "endless.html")
     return place
 
 
@@ -140,6 +144,14 @@ def test_the_answer_changes_with_the_readers_numbers(browser: Browser, folder: P
     enter(browser, per_hour="81")
     assert shown(browser, "data-state") == ["holds"]
     assert shown(browser, "data-answer") == ["wait"]
+
+
+def test_a_cost_without_limit_leaves_what_is_won_without_one_whoever_computes(browser: Browser, folder: Path) -> None:
+    browser.open(folder / "endless.html", 1000)
+    assert " at most " in read(browser)["net"]
+    enter(browser, per_hour="81")
+    assert " at most " in read(browser)["net"]
+    assert shown(browser, "data-state") == ["unsure"]
 
 
 def test_what_is_no_number_shows_no_result(browser: Browser, folder: Path) -> None:

@@ -87,7 +87,8 @@
       if (value === null) {
         show(name, place.dataset.never, "");
       } else if (name === "net") {
-        show(name, money(value) + " " + currency, place.dataset.range.replace("{low}", money(low)).replace("{high}", money(high)));
+        var between = Number.isFinite(low) ? place.dataset.range : place.dataset.most;
+        show(name, money(value) + " " + currency, between.replace("{low}", money(low)).replace("{high}", money(high)));
       } else {
         show(name, name === "money" ? money(value) + " " + currency : plain(value), "");
       }

@@ -100,6 +100,7 @@ DECISION_TEXTS: dict[str, dict[str, Any]] = {
         "swings_axis": "Won in all, {currency}",
         "swings_title": "What is won in all, by assumption: {values}",
         "range": "{low} to {high}",
+        "most": "at most {high}",
         "bars": SWINGS,
         "choices": "What one can do",
         "choices_note": "Experiments, hours and money until all wanted sites are confirmed.",
