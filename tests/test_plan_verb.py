@@ -81,9 +81,11 @@ def test_a_plan_writes_its_files_and_says_what_it_recommends(place: Path, tmp_pa
 def test_the_command_line_takes_profiles_as_a_shell_gives_them(place: Path):
     """`--measured bench/*.json` gives the first to the option, and the others as words of their own."""
     write_profile(changed(read_profile(REFERENCE), length_bp=48), place / "gpu.json")
-    words = ("plan", "dataset", "--measured", "here.json", "gpu.json", "--prices", "prices.toml", "--no-compiler")
-    said = processes.run(processes.ebox(*words, "--slices", "none"), cwd=place).stdout
+    words = ["plan", "dataset", "--measured", "here.json", "gpu.json", "--prices", "prices.toml", "--no-compiler"]
+    words += ["--slices", "none", "--out", "with command"]
+    said = processes.run(processes.ebox(*words), cwd=place).stdout
     assert "recommended" in said
+    assert read_facts(place / "with command")["command"][1:] == words
     # The GPU that comes with ebox is now one of the user's own.
     assert "comes with ebox" not in said
 

@@ -425,6 +425,15 @@ def test_every_figure_names_where_it_comes_from(report: dict[str, Any]):
     assert commands["quality"].startswith("ebox run --peaks")
 
 
+def test_the_command_that_made_the_plan_is_that_of_its_figures(report: dict[str, Any]):
+    for command, line in (
+        (["/usr/bin/ebox", "plan", "my data", "--budget", "50"], "ebox plan 'my data' --budget 50"),
+        ([], None),
+    ):
+        sources = decide(make_plan(command=command), report, read_criteria())["sources"]
+        assert next(entry["command"] for entry in sources if entry["name"] == "plan") == line
+
+
 def test_a_run_on_other_data_than_the_plan_is_refused(report: dict[str, Any]):
     report["data"]["fingerprint"] = "cd" * 32
     with pytest.raises(InputError, match=r"other data \(cdcd.* than the plan is for \(data/tal1, abab.*\n.*--run"):

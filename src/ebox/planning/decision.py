@@ -6,6 +6,7 @@ Facts hold codes and numbers; `of` names entries of `sources`, where a figure co
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -188,7 +189,8 @@ def _list_assumptions(case: Case) -> list[dict[str, Any]]:
 def _list_sources(case: Case) -> list[dict[str, Any]]:
     """Where figures come from: files, the command that made each, and its time."""
     plan, report = case.plan, case.report
-    entries = [{"name": "plan", "file": "plan.json", "created": plan.get("created"), "command": plan.get("command")}]
+    command = shlex.join(["ebox", *plan["command"][1:]]) if plan.get("command") else None
+    entries = [{"name": "plan", "file": "plan.json", "created": plan.get("created"), "command": command}]
     if report is not None:
         commands = {did: command["line"] for command in report["commands"] for did in command["did"]}
         folder, created = str(plan["run"]), report["created"]

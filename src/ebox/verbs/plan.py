@@ -109,7 +109,7 @@ def plan(
     from ebox.planning.prices import check_currency, format_prices, read_prices
     from ebox.planning.slices import read_slices
     from ebox.planning.step_time import read_link
-    from ebox.storage.publishing import check_absent
+    from ebox.storage.publishing import check_absent, find_command
 
     if print_prices:
         return PlanResult({}, prices=format_prices(read_prices(None if prices is None else Path(prices))))
@@ -152,6 +152,7 @@ def plan(
     inputs, needed = gather(files, book, figures, topologies, network, goal)
     facts = make_plan(question, inputs, needed, files)
     facts["remarks"] += remarks
+    facts["command"] = find_command(None)
     if out is None:
         return PlanResult(facts)
     overrides = list_overrides(main, facts, job)
