@@ -122,6 +122,7 @@ def render_plan(facts: Facts, language: Language = english) -> str:
         best=[option for option in facts["options"] if any(option["jobs"][job]["pareto"] for job in jobs)],
         advised=advised,
         currency=currency,
+        dated=facts["prices"]["dates"],
         top=_find_top(facts, advised, by_id, language),
         wishes=_list_wishes(asked, currency, language),
     )
@@ -174,6 +175,7 @@ def render_decision(facts: Facts, language: Language = english) -> str:
         drawn=trust(drawn),
         places=places,
         currency=currency,
+        dated=facts["prices"]["dates"],
         found=found,
         inputs=INPUTS,
         outputs=OUTPUTS,
