@@ -15,7 +15,7 @@ from ebox.storage.stamps import BENCH, read_stamped, write_stamped
 from ebox.storage.targets import is_stream
 
 # What only the work needs, and a profile leaves out.
-APART = ("identity", "counts", "num_seeds")
+APART = ("identity", "counts", "trainings")
 
 
 @dataclass(frozen=True)
