@@ -43,7 +43,7 @@ from ebox.errors import InputError
 from ebox.planning.prediction import Way
 from ebox.planning.profiles import Learning, Profile, read_profile, write_profile
 from ebox.progress import quiet
-from ebox.settings.reading import Config, format_config, make_config, read_config, write_config
+from ebox.settings.reading import Config, TrainConfig, format_config, make_config, read_config, write_config
 from ebox.storage.stamps import BENCH, stamped
 from ebox.verbs.bench_worker import make_validate
 from measured import step as make_step
@@ -129,13 +129,13 @@ class Trained:
         self.failing: int | None = None
         monkeypatch.setattr(bench_trainings, "_train", self._train)
 
-    def _train(self, lab: Lab, seed: int, max_steps: int | None, reach: object) -> Learning:
-        if seed == self.failing:
+    def _train(self, lab: Lab, train: TrainConfig, reach: object) -> Learning:
+        if train.seed == self.failing:
             raise KeyboardInterrupt
-        self.seeds.append(seed)
-        self.steps.append(max_steps)
-        made = bench_trainings.count_steps(lab) if max_steps is None else max_steps
-        return make_learning(seed, 10.0, 0.9).model_copy(update={"num_steps": made})
+        self.seeds.append(train.seed)
+        self.steps.append(train.max_steps)
+        made = bench_trainings.count_steps(lab) if train.max_steps is None else train.max_steps
+        return make_learning(train.seed, 10.0, 0.9).model_copy(update={"num_steps": made})
 
 
 def make_lab(folder: Path, facts: dict[str, Any]) -> Lab:
@@ -169,7 +169,7 @@ def test_shorter_trainings_have_other_seeds_and_a_whole_one_is_added_for_the_lea
     facts = {**make_whole().model_dump(mode="json"), "learning": []}
     facts["validation_seconds"]["median"] = 20.0
     train_whole(make_lab(tmp_path, facts), None)
-    assert (trained.seeds[3:], trained.steps[3:]) == ([0, 1], [494, 247])
+    assert (trained.seeds[3:], trained.steps[3:]) == ([0, 1], [1974, 987])
     # To a whole profile nothing is added, but for trainings on parts of the data, which are compared with a whole one.
     facts.pop("trainings")
     train_whole(make_lab(tmp_path, facts), None)

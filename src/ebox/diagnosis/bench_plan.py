@@ -25,6 +25,8 @@ SHARES = (0.125, 0.25, 0.5)
 BUDGET_SECONDS, KEPT_BACK_SECONDS, MOST_SEEDS = 300.0, 10.0, 3
 # Where no two whole trainings fit: two of different lengths, as shares of the steps, the longest that do.
 SHORTER = ((0.5, 0.25), (0.25, 0.125), (0.125, 0.0625))
+# Of a shorter training: its later ones tell how it learns, and on a processor they take as long as its steps.
+SHORT_VALIDATIONS = 3
 # The schedule of the rates does not end while steps are measured.
 ANY_STEPS = 1_000_000
 # What the parts take on two quiet cores with the default network; the trainings follow from measured steps.

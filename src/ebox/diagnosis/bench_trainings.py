@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ebox.diagnosis.bench_lab import Lab
-from ebox.diagnosis.bench_plan import SHARES, choose_lengths, count_part_steps, interpolate
+from ebox.diagnosis.bench_plan import SHARES, SHORT_VALIDATIONS, choose_lengths, count_part_steps, interpolate
 from ebox.diagnosis.bench_process import make_environment, run_process
 from ebox.planning.profiles import Learning, Point
-from ebox.settings.reading import format_config
+from ebox.settings.reading import TrainConfig, format_config
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json
 from ebox.workers.contract import TrainTask
@@ -36,7 +36,8 @@ def train_whole(lab: Lab, seeds: int | None, *, whole: bool = False) -> None:
         def reach(far: float, done: float = done, seconds: float = seconds) -> None:
             lab.times.reach((done + far * seconds) / sum(times))
 
-        made = _train(lab, seed, None if length == 1.0 else count_steps(lab, length), reach)
+        train = lab.config.train if length == 1.0 else _shorten(lab.config.train, count_steps(lab, length))
+        made = _train(lab, train.model_copy(update={"seed": seed}), reach)
         lab.work.add("learning", made.model_dump(mode="json"))
         done += seconds
 
@@ -49,11 +50,11 @@ def _list_left(lab: Lab, seeds: int | None, *, whole: bool) -> list[tuple[int, f
     elif "trainings" in lab.work.facts:
         # An interrupted bench goes on to those that it began with.
         wanted = [(int(seed), float(length)) for seed, length in lab.work.facts["trainings"]]
-    elif whole:
-        wanted = [] if any(_is_made(lab, one["seed"], 1.0) for one in known) else [(first, 1.0)]
     else:
-        lengths = [] if known else choose_lengths(_expect_share(lab), lab.times.spent)
+        lengths = [] if known or whole else choose_lengths(_expect_share(lab), lab.times.spent)
         wanted = [(first + number, length) for number, length in enumerate(lengths)]
+    if whole and seeds is None and not any(_is_made(lab, one["seed"], 1.0) for one in known):
+        wanted = list(dict.fromkeys([*wanted, (first, 1.0)]))
     lab.work.keep(trainings=wanted)
     return [(seed, length) for seed, length in wanted if not _is_made(lab, seed, length)]
 
@@ -77,9 +78,16 @@ def expect_training(lab: Lab, num_steps: int) -> float:
         if one.workers == 1 and one.precision == lab.precision
     ]
     once = facts["start_seconds"]["median"] + facts["compile_seconds"]["median"]
+    train = lab.config.train if num_steps >= count_steps(lab) else _shorten(lab.config.train, num_steps)
     # The end calibrates, which is another validation.
-    validations = (lab.config.train.validations + lab.config.train.calibrate) * facts["validation_seconds"]["median"]
-    return once + validations + num_steps * interpolate(alone, lab.config.train.batch_size)
+    validations = (train.validations + train.calibrate) * facts["validation_seconds"]["median"]
+    return once + validations + num_steps * interpolate(alone, train.batch_size)
+
+
+def _shorten(train: TrainConfig, num_steps: int) -> TrainConfig:
+    """The settings of a shorter training, which keeps no time for what the profile does not need of it."""
+    validations = min(train.validations, SHORT_VALIDATIONS)
+    return train.model_copy(update={"max_steps": num_steps, "validations": validations, "calibrate": False})
 
 
 def count_steps(lab: Lab, length: float = 1.0) -> int:
@@ -91,11 +99,9 @@ def count_steps(lab: Lab, length: float = 1.0) -> int:
     return max(1, round(length * whole))
 
 
-def _train(lab: Lab, seed: int, max_steps: int | None, reach: Callable[[float], None]) -> Learning:
+def _train(lab: Lab, train: TrainConfig, reach: Callable[[float], None]) -> Learning:
     """A training as `ebox train` makes it, compiled anew; its schedule ends with it."""
-    shorter = {} if max_steps is None else {"max_steps": max_steps}
-    train = lab.config.train.model_copy(update={"seed": seed, **shorter})
-    config, place = lab.config.model_copy(update={"train": train}), lab.folder / f"training-{seed}"
+    config, place = lab.config.model_copy(update={"train": train}), lab.folder / f"training-{train.seed}"
     task = TrainTask(str(lab.dataset.resolve()), str(place), format_config(config))
 
     def take(message: Mapping[str, Any]) -> None:
@@ -104,7 +110,7 @@ def _train(lab: Lab, seed: int, max_steps: int | None, reach: Callable[[float], 
 
     began = time.time()
     seconds = run_process(lab.starters.training(task), make_environment(None), lab.log, take, lab.times.tick)
-    learning = read_learning(place, began, seconds, seed, lab.work.facts["subject"]["num_train"])
+    learning = read_learning(place, began, seconds, train.seed, lab.work.facts["subject"]["num_train"])
     shutil.rmtree(place)
     return learning
 
