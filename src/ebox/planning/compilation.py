@@ -238,7 +238,14 @@ def read_memory(compiled: Compiled) -> ChipMemory:
 def count_work(
     compiled: Compiled, mesh: Mesh, config: Config, shape: StepShape
 ) -> tuple[float | None, Literal["compiler", "program"], float | None]:
-    """Operations and bytes of one step on one chip: both analyses count the body of a loop, which is a step, once."""
+    """Operations and bytes of one step on one chip: both analyses count the body of a loop, which is a step, once.
+
+    Args:
+        compiled: The compiled step.
+        mesh: What it was compiled for.
+        config: The settings.
+        shape: Length and tracks of the examples, and steps in a dispatch.
+    """
     found: Any = compiled.cost_analysis()
     if found and found.get("flops", 0.0) > 0.0:
         return float(found["flops"]), "compiler", float(found["bytes accessed"])
