@@ -26,6 +26,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ LINKS = ("1gbit", "100mbit")
 EXAMPLES, SKIPPED = 9_216, 2
 # Whole trainings: the batch and the seeds that are fitted to, and the epochs of a short and of a long training.
 LEARNED_BATCH, SEEDS, EPOCHS = 64, (0, 1, 2), (2.0, 5.0)
+VALIDATIONS = 6
 # All trainings of 2 epochs ended below these, all of 5 above.
 TARGETS = (0.942, 0.946, 0.950)
 
@@ -151,13 +153,15 @@ def time_step(dataset: Path, folder: Path, setting: Setting) -> Step:
 
 
 def learn(dataset: Path, folder: Path, setting: Setting, epochs: float, seed: int = 0) -> dict[str, Any]:
-    """A whole training, and the seconds of its loop beside its steps: compilation and validations."""
-    run = train(dataset, folder, setting, [f"train.epochs={epochs}", f"train.seed={seed}", "train.validations=6"])
+    """A whole training, and the seconds of its compilation and of a validation."""
+    run = train(
+        dataset, folder, setting, [f"train.epochs={epochs}", f"train.seed={seed}", f"train.validations={VALIDATIONS}"]
+    )
     return read_training(run, setting, seed, open_dataset(dataset).rows("train").stop)
 
 
 def read_training(run: Path, setting: Setting, seed: int, num_examples: int) -> dict[str, Any]:
-    """A finished training: how it learned, and the seconds beside its steps."""
+    """A finished training: how it learned, and the seconds of its compilation and of a validation."""
     seen = entries_of(run, "validation")
     points = [Point(step=one["step"], seconds=one["seconds"], auroc=one["auroc"]) for one in seen]
     rates = [entry["sequences_per_second"] for entry in entries_of(run, "train")][SKIPPED:]
@@ -170,7 +174,10 @@ def read_training(run: Path, setting: Setting, seed: int, num_examples: int) -> 
         seconds=points[-1].seconds,
         points=tuple(points),
     )
-    return {"learning": made.model_dump(mode="json"), "beside": points[-1].seconds - step * points[-1].step}
+    between = [late.seconds - early.seconds - step * (late.step - early.step) for early, late in pairwise(points)]
+    validation = max(0.0, statistics.median(between))
+    compilation = points[-1].seconds - step * points[-1].step - VALIDATIONS * validation
+    return {"learning": made.model_dump(mode="json"), "compilation": compilation, "validation": validation}
 
 
 def make_profile(steps: Sequence[Step], learned: Sequence[Learning], dataset: Path) -> Profile:
@@ -303,10 +310,9 @@ def measure(*, quick: bool) -> dict[str, Any]:
             set_links(one)
             made = [learn(dataset, folder, one, epochs)["learning"] for epochs in EPOCHS]
             trainings.append({**asdict(one), "learning": made})
-    beside = statistics.median(one["beside"] for one in learned)
     return {
         "profile": profile.model_dump(mode="json"),
-        "beside_seconds": beside,
+        **{name: statistics.median(one[name] for one in learned) for name in ("compilation", "validation")},
         "steps": found,
         "trainings": trainings,
     }
@@ -333,15 +339,13 @@ def predict_all(measured: dict[str, Any]) -> dict[str, Any]:
         one = Setting(**{name: facts[name] for name in NAMES})
         steps.append(compare(one.name, predict_step(machine, one.way).seconds.value, facts["seconds"]))
     whole = [
-        compare_whole(facts, target, machine, model, measured["beside_seconds"])
-        for facts in measured["trainings"]
-        for target in TARGETS
+        compare_whole(facts, target, machine, model, measured) for facts in measured["trainings"] for target in TARGETS
     ]
     return {"steps": summarise(steps), "time_to_auroc": summarise(whole)}
 
 
 def compare_whole(
-    facts: dict[str, Any], target: float, machine: MeasuredMachine, model: StepsModel, beside: float
+    facts: dict[str, Any], target: float, machine: MeasuredMachine, model: StepsModel, measured: dict[str, Any]
 ) -> dict[str, Any]:
     """The time of the training that ends at a target."""
     setting = Setting(**{name: facts[name] for name in NAMES})
@@ -351,11 +355,13 @@ def compare_whole(
     steps = model.steps(target, setting.batch_size, exchange=setting.exchange)
     if steps is None:
         raise SystemExit(f"the target {target} is out of reach of what was learned")
-    predicted = steps.value * predict_step(machine, setting.way).seconds.value + beside
+    predicted = steps.value * predict_step(machine, setting.way).seconds.value
+    # Workers, each with a core of its own, divide a validation.
+    predicted += measured["compilation"] + VALIDATIONS * measured["validation"] / setting.workers
     needed = cross([short, long], target)
     share = (needed - short.num_steps) / (long.num_steps - short.num_steps)
-    measured = short.seconds + share * (long.seconds - short.seconds)
-    row = compare(f"{setting.name} {target}", predicted, measured)
+    seconds = short.seconds + share * (long.seconds - short.seconds)
+    row = compare(f"{setting.name} {target}", predicted, seconds)
     return {**row, "predicted_steps": steps.facts(), "measured_steps": needed}
 
 
