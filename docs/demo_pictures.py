@@ -10,7 +10,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from ebox.drawing import information_heights, logo_svg
+from ebox.drawing.logos import information_heights, logo_svg
 from ebox.explanation.filters import read_filters
 from ebox.verbs.demo import choose_finds
 

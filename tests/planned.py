@@ -182,6 +182,7 @@ def make_plan(**changes: Any) -> dict[str, Any]:
             job: {
                 "option": option,
                 "runner_up": "nebius-h200-x1-b64-exact",
+                "rented": "nebius-h200-x1-b64-exact",
                 "reasons": [{"code": "plan_fitted", "profile": "h200", "error": 0.12}],
             }
             for job, option in BEST.items()

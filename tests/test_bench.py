@@ -27,9 +27,9 @@ from ebox.diagnosis.bench_plan import (
     choose_compressed,
     choose_device_ways,
     choose_groups,
+    choose_lengths,
     choose_ways,
     count_part_steps,
-    count_seeds,
     fit_line,
     has_bfloat16,
     interpolate,
@@ -43,7 +43,7 @@ from ebox.errors import InputError
 from ebox.planning.prediction import Way
 from ebox.planning.profiles import Learning, Profile, read_profile, write_profile
 from ebox.progress import quiet
-from ebox.settings.reading import Config, format_config, make_config, read_config, write_config
+from ebox.settings.reading import Config, TrainConfig, format_config, make_config, read_config, write_config
 from ebox.storage.stamps import BENCH, stamped
 from ebox.verbs.bench_worker import make_validate
 from ebox.workers.machine import describe_environment
@@ -111,8 +111,14 @@ def test_a_step_between_measured_batches_is_on_the_line_between_them():
     assert interpolate([(64, 0.02)], 32) == pytest.approx(0.01)
 
 
-def test_as_many_trainings_as_five_minutes_allow_but_one_at_least():
-    assert [count_seeds(each, 150.0) for each in (300.0, 120.0, 70.0, 12.0)] == [1, 1, 2, 3]
+def test_whole_trainings_are_made_where_two_fit_into_five_minutes_and_else_shorter_ones():
+    def choose(whole: float) -> list[float]:
+        return choose_lengths(lambda length: 10.0 + length * whole, 130.0)
+
+    assert [choose(whole) for whole in (3.0, 60.0)] == [[1.0] * 3, [1.0] * 2]
+    assert [choose(whole) for whole in (150.0, 300.0, 700.0)] == [[0.5, 0.25], [0.25, 0.125], [0.125, 0.0625]]
+    # However long they take, there are two.
+    assert choose(1e6) == [0.125, 0.0625]
 
 
 class Trained:
@@ -120,14 +126,17 @@ class Trained:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seeds: list[int] = []
+        self.steps: list[int | None] = []
         self.failing: int | None = None
         monkeypatch.setattr(bench_trainings, "_train", self._train)
 
-    def _train(self, lab: Lab, seed: int, reach: object) -> Learning:
-        if seed == self.failing:
+    def _train(self, lab: Lab, train: TrainConfig, reach: object) -> Learning:
+        if train.seed == self.failing:
             raise KeyboardInterrupt
-        self.seeds.append(seed)
-        return make_learning(seed, 10.0, 0.9)
+        self.seeds.append(train.seed)
+        self.steps.append(train.max_steps)
+        made = bench_trainings.count_steps(lab) if train.max_steps is None else train.max_steps
+        return make_learning(train.seed, 10.0, 0.9).model_copy(update={"num_steps": made})
 
 
 def make_lab(folder: Path, facts: dict[str, Any]) -> Lab:
@@ -145,16 +154,35 @@ def test_an_interrupted_bench_goes_on_to_the_seeds_that_it_began_with(tmp_path: 
     train_whole(make_lab(tmp_path, facts), None)
     assert trained.seeds == [0, 1, 2]
     # To a whole profile none is added unless that is asked for.
-    facts.pop("num_seeds")
+    facts.pop("trainings")
     train_whole(make_lab(tmp_path, facts), None)
     train_whole(make_lab(tmp_path, facts), 4)
     assert trained.seeds == [0, 1, 2, 3]
 
 
+def test_shorter_trainings_have_other_seeds_and_a_whole_one_is_added_for_the_learning_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained, facts = Trained(monkeypatch), {**make_whole().model_dump(mode="json"), "learning": []}
+    train_whole(make_lab(tmp_path, facts), None)
+    # 12 epochs of 329 steps would take 90 s, three times in five minutes.
+    assert (trained.seeds, trained.steps) == ([0, 1, 2], [None] * 3)
+    facts = {**make_whole().model_dump(mode="json"), "learning": []}
+    facts["validation_seconds"]["median"] = 20.0
+    train_whole(make_lab(tmp_path, facts), None)
+    assert (trained.seeds[3:], trained.steps[3:]) == ([0, 1], [1974, 987])
+    # To a whole profile nothing is added, but for trainings on parts of the data, which are compared with a whole one.
+    facts.pop("trainings")
+    train_whole(make_lab(tmp_path, facts), None)
+    train_whole(make_lab(tmp_path, facts), None, whole=True)
+    train_whole(make_lab(tmp_path, facts), None, whole=True)
+    assert (trained.seeds[5:], trained.steps[5:]) == ([0], [None])
+
+
 def test_a_training_is_expected_to_take_its_steps_its_validations_and_its_start(tmp_path: Path):
     lab = make_lab(tmp_path, make_whole().model_dump(mode="json"))
     # 12 epochs of 329 steps; start-up, compilation and 6 validations beside them.
-    assert expect_training(lab) == pytest.approx(12 * 329 * 0.016 + 3.0 + 15.0 + 6 * 1.5)
+    assert expect_training(lab, 12 * 329) == pytest.approx(12 * 329 * 0.016 + 3.0 + 15.0 + 7 * 1.5)
 
 
 def test_compilation_is_what_the_first_dispatch_and_validation_take_longer():
@@ -297,7 +325,7 @@ class Played:
         self.asked: list[str] = []
         self.interrupt: str | None = None
         for name in ("measure_exchange", "train_whole", "train_parts", "measure_steps", "_measure_start"):
-            monkeypatch.setattr(measuring, name, lambda lab, *rest, name=name: self._act(name, lab))
+            monkeypatch.setattr(measuring, name, lambda lab, *rest, name=name, **more: self._act(name, lab))
         monkeypatch.setattr(measuring.Lab, "probe", lambda lab, kind, take, **facts: self._act(kind, lab))
 
     def _act(self, name: str, lab: Any) -> None:

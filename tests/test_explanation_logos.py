@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ebox.drawing import LETTER_COLOURS, information_heights, logo_svg
+from ebox.drawing.logos import LETTER_COLOURS, information_heights, logo_svg
 from ebox.errors import InputError
 
 SVG = "{http://www.w3.org/2000/svg}"

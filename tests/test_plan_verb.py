@@ -16,7 +16,8 @@ import processes
 from ebox.datasets.folder import open_dataset
 from ebox.diagnosis.parity import make_dataset
 from ebox.errors import InputError
-from ebox.planning.plan_files import DECISION, FACTS, PAGE, TABLE, read_facts
+from ebox.planning.criteria import read_criteria
+from ebox.planning.plan_files import DECISION, FACTS, PAGE, TABLE, find_option, read_facts
 from ebox.planning.plan_inputs import find_figures
 from ebox.planning.prices import format_prices, read_prices
 from ebox.planning.profiles import Profile, read_profile, write_profile
@@ -94,6 +95,24 @@ def test_prices_are_printed_so_that_they_are_read_back_equal(place: Path, tmp_pa
     text = describe(plan(print_prices=True))
     (tmp_path / "all.toml").write_text(text, encoding="utf-8")
     assert read_prices(tmp_path / "all.toml") == read_prices()
+
+
+def test_criteria_are_printed_so_that_they_are_read_back_equal(tmp_path: Path):
+    (tmp_path / "all.toml").write_text(describe(plan(print_criteria=True)), encoding="utf-8")
+    assert read_criteria(tmp_path / "all.toml").values() == read_criteria().values()
+
+
+def test_a_task_for_skypilot_is_for_a_machine_for_rent_where_ones_own_is_recommended(place: Path, tmp_path: Path):
+    result = planned(place, target="auroc=0.93", out=tmp_path / "plan", task="skypilot")
+    chosen = result.facts["recommendation"]["one"]
+    assert find_option(result.facts, chosen["option"])["price_kind"] == "owned"
+    rented = find_option(result.facts, chosen["rented"])
+    assert rented["price_kind"] in ("on_demand", "spot")
+    (task,) = (tmp_path / "plan").glob("*.yaml")
+    text = task.read_text(encoding="utf-8")
+    assert chosen["rented"] in text
+    assert f"train.max_steps={round(rented['steps']['value'])}" in text
+    assert f"the task is for {chosen['rented']}" in describe(result)
 
 
 def test_a_plan_is_replaced_only_where_that_is_asked(place: Path, tmp_path: Path):

@@ -166,6 +166,19 @@ def test_validations_while_the_rate_rises_say_nothing_of_how_a_training_learns()
     assert [(one.step, one.share) for one in take_readings([training])] == [(50, 0.5), (75, 0.75), (100, 1.0)]
 
 
+def test_of_trainings_of_several_lengths_the_ends_alone_are_read() -> None:
+    def train(num_steps: int, batch_size: int = 64) -> Learning:
+        points = tuple(Point(step=num_steps * part // 2, seconds=1.0, auroc=0.9) for part in (1, 2))
+        return Learning(
+            seed=0, batch_size=batch_size, num_examples=6400, num_steps=num_steps, seconds=1.0, points=points
+        )
+
+    assert [one.step for one in take_readings([train(100), train(200)])] == [100, 200]
+    # About one length, or other batches, whose steps are others anyway.
+    assert [one.step for one in take_readings([train(100), train(120)])] == [50, 100, 60, 120]
+    assert [one.step for one in take_readings([train(100), train(400, 256)])] == [50, 100, 200, 400]
+
+
 SIZES = (5_400, 10_800, 21_700, 43_400)
 
 

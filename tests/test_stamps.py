@@ -68,7 +68,7 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-filters": 2,
         "ebox-model": 1,
         "ebox-parity": 1,
-        "ebox-plan": 1,
+        "ebox-plan": 2,
         "ebox-report": 3,
         "ebox-scaling": 1,
         "ebox-simulation": 2,

@@ -1,7 +1,7 @@
 """A machine's profile: what a training costs here, measured part by part, each in processes of its own.
 
 The parts: `start` (start-up, compilation, validation, checkpoint), `steps` (over batches and precisions on one worker),
-`exchange` (over workers), `ceilings`, `learning` (whole trainings over seeds), `curve` (on parts of the data) and
+`exchange` (over workers), `ceilings`, `learning` (trainings over seeds), `curve` (on parts of the data) and
 `noise`. Each is written down when it is measured, so that an interruption loses no finished part.
 """
 
@@ -39,7 +39,7 @@ class Wishes:
 
     Args:
         parts: Some of `PARTS`; those that a profile needs are measured anyway.
-        seeds: Whole trainings; None: as many as five minutes allow, up to three.
+        seeds: Whole trainings; None: as many as five minutes allow, up to three, or two shorter ones.
     """
 
     parts: tuple[str, ...] = DEFAULT_PARTS
@@ -132,7 +132,7 @@ def _measure(lab: Lab, wishes: Wishes, on_stage: OnStage) -> None:
         "steps": lambda: measure_steps(lab),
         "exchange": lambda: measure_exchange(lab),
         "ceilings": lambda: _measure_ceilings(lab),
-        "learning": lambda: train_whole(lab, wishes.seeds),
+        "learning": lambda: train_whole(lab, wishes.seeds, whole="curve" in wishes.parts),
         "curve": lambda: train_parts(lab),
         "noise": lambda: _measure_noise(lab),
     }

@@ -16,6 +16,7 @@ from typing import Any
 
 from ebox.diagnosis.bench_lab import Lab
 from ebox.diagnosis.bench_plan import choose_compressed, choose_device_ways, choose_groups, interpolate
+from ebox.diagnosis.bench_process import make_environment
 from ebox.diagnosis.bench_ways import measure_ways
 from ebox.diagnosis.growth import describe_case, finish_trainings, read_step_seconds, start_trainings
 from ebox.planning.profiles import Spread, Step
@@ -88,7 +89,18 @@ def _run(lab: Lab, place: Path, workers: int, examples: int, exchange: str, most
     parallel = lab.config.parallel.model_copy(update={"exchange": exchange})
     config = lab.config.model_copy(update={"parallel": parallel})
     runs = list(
-        start_trainings(lab.starters.training, lab.dataset, place, config, workers, examples, list_cores(), most)
+        start_trainings(
+            lab.starters.training,
+            lab.dataset,
+            place,
+            config,
+            workers,
+            examples,
+            list_cores(),
+            most,
+            # What earlier processes compiled, a validation above all, is found there.
+            make_environment(lab.folder / "compiled"),
+        )
     )
     finish_trainings(runs, lab.times.tick)
 

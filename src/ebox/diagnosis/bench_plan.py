@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -21,8 +21,12 @@ COMPRESSED = "int8"
 MOST_WORKERS = 8
 # Of the train split, for the learning curve; the whole is in `learning`.
 SHARES = (0.125, 0.25, 0.5)
-# All default parts on two cores; and the most whole trainings in them.
-BUDGET_SECONDS, MOST_SEEDS = 300.0, 3
+# All default parts on two cores, of which some are kept back; and the most trainings in them.
+BUDGET_SECONDS, KEPT_BACK_SECONDS, MOST_SEEDS = 300.0, 10.0, 3
+# Where no two whole trainings fit: two of different lengths, as shares of the steps, the longest that do.
+SHORTER = ((0.5, 0.25), (0.25, 0.125), (0.125, 0.0625))
+# Of a shorter training: its later ones tell how it learns, and on a processor they take as long as its steps.
+SHORT_VALIDATIONS = 3
 # The schedule of the rates does not end while steps are measured.
 ANY_STEPS = 1_000_000
 # What the parts take on two quiet cores with the default network; the trainings follow from measured steps.
@@ -102,9 +106,22 @@ def has_bfloat16(info: Path = Path("/proc/cpuinfo")) -> bool:
     return any(flag in words for flag in _CPU_FLAGS)
 
 
-def count_seeds(training_seconds: float, spent_seconds: float) -> int:
-    """Whole trainings that five minutes allow beside what was spent already: one to three."""
-    return max(1, min(MOST_SEEDS, math.floor((BUDGET_SECONDS - spent_seconds) / training_seconds)))
+def choose_lengths(expect: Callable[[float], float], spent_seconds: float) -> list[float]:
+    """The trainings that five minutes allow, as shares of the steps of a whole one; two at least.
+
+    They are whole where two or three whole ones fit. Two shorter ones tell more than a single whole one: how seeds
+    differ, and how the AUROC grows with the length of a training whose schedule ends with it.
+
+    Args:
+        expect: Seconds of a training of a share of the steps.
+        spent_seconds: What the other parts took.
+    """
+    left = BUDGET_SECONDS - KEPT_BACK_SECONDS - spent_seconds
+    whole = min(MOST_SEEDS, math.floor(left / expect(1.0)))
+    if whole >= len(SHORTER[-1]):
+        return [1.0] * whole
+    fitting = (lengths for lengths in SHORTER if sum(map(expect, lengths)) <= left)
+    return list(next(fitting, SHORTER[-1]))
 
 
 def count_part_steps(num_steps: int, share: float) -> int:

@@ -114,14 +114,13 @@ def _time_first_dispatches(prepared: Prepared) -> list[float]:
     """Seconds of the first dispatches, of which the first one compiles."""
     import jax
 
-    from ebox.training.batches import ChunkPlan, make_chunk, put_chunk
+    from ebox.training.batches import ChunkPlan
 
-    inputs, seconds, state = prepared.inputs, list[float](), prepared.state
+    seconds, state = list[float](), prepared.state
     for number in range(3):
         plan = ChunkPlan(number * prepared.chunk_steps, prepared.chunk_steps)
         began = time.perf_counter()
-        chunk = make_chunk(inputs.codes, inputs.targets, inputs.order, plan, prepared.chunk_steps, prepared.shares)
-        state, metrics = prepared.dispatch(state, put_chunk(chunk, prepared.mesh))
+        state, metrics = prepared.dispatch(state, prepared.make_chunk(plan))
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - began)
     return seconds

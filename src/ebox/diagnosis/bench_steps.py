@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -18,11 +18,11 @@ from ebox.diagnosis.bench_plan import ANY_STEPS, set_way
 from ebox.diagnosis.growth import describe_case
 from ebox.diagnosis.power import Reader, Recorder
 from ebox.mesh.devices import find_devices, make_mesh
-from ebox.planning.compilation import StepShape, compile_train_step
+from ebox.planning.compilation import StepShape, count_work, read_memory
 from ebox.planning.prediction import Way
 from ebox.planning.profiles import Spread, Step
 from ebox.settings.reading import Config
-from ebox.training.batches import Shares, iter_chunks, iter_plans, make_chunk, put_chunk
+from ebox.training.batches import ChunkPlan, Shares, iter_chunks, iter_plans, make_chunk, put_chunk
 from ebox.training.communication import describe_communication
 from ebox.training.inputs import TrainingInputs
 from ebox.training.state import TrainState, place_state
@@ -62,10 +62,26 @@ class Prepared:
         """The number type of the compute."""
         return jnp.dtype(self.plan.schedule.pass_plan.dtype).name
 
+    def compile(self) -> tuple[Prepared, Any]:
+        """The same with its steps compiled, and the compiled program, which tells what it takes."""
+        run: Any = self.run
+        compiled = run.lower(self.state, self.make_chunk(ChunkPlan(0, self.chunk_steps)), *self._rest()).compile()
+        return replace(self, run=compiled), compiled
+
     def dispatch(self, state: TrainState, chunk: Any) -> tuple[TrainState, Any]:
         """Send one dispatch."""
+        return self.run(state, chunk, *self._rest())
+
+    def make_chunk(self, plan: ChunkPlan) -> Any:
+        """The examples of a dispatch, on the devices."""
+        inputs = self.inputs
+        chunk = make_chunk(inputs.codes, inputs.targets, inputs.order, plan, self.chunk_steps, self.shares)
+        return put_chunk(chunk, self.mesh)
+
+    def _rest(self) -> tuple[Any, ...]:
+        """What a dispatch is given beside state and examples."""
         signals = jnp.zeros((self.mesh.size, NUM_SIGNALS))
-        return self.run(state, chunk, signals, self.inputs.hyper, jnp.asarray(self.chunk_steps, jnp.int32))
+        return signals, self.inputs.hyper, jnp.asarray(self.chunk_steps, jnp.int32)
 
     def time_dispatches(self, reader: Reader | None, seconds: float = SECONDS) -> tuple[list[float], Recorder]:
         """Seconds of a step in each dispatch, input in a thread beside it as in the loop; and the energy."""
@@ -93,11 +109,10 @@ class Prepared:
 
     def time_input(self) -> list[float]:
         """Seconds of making and sending the examples of a step, alone."""
-        inputs, seconds = self.inputs, []
+        seconds = []
         for plan in list(iter_plans(0, self.chunk_steps * INPUT_REPEATS, self.chunk_steps, frozenset())):
             began = time.perf_counter()
-            chunk = make_chunk(inputs.codes, inputs.targets, inputs.order, plan, self.chunk_steps, self.shares)
-            jax.block_until_ready(put_chunk(chunk, self.mesh))
+            jax.block_until_ready(self.make_chunk(plan))
             seconds.append((time.perf_counter() - began) / self.chunk_steps)
         return seconds
 
@@ -130,7 +145,8 @@ def measure_step(data: Dataset, config: Config, way: Way, reader: Reader | None,
     prepared = Prepared.of(data, changed, chunk_steps)
     before = _read_peak(prepared.mesh)
     shape = StepShape(data.length_bp, len(data.tracks), chunk_steps)
-    compiled = compile_train_step(prepared.mesh, changed, shape)
+    prepared, compiled = prepared.compile()
+    flops, _, accessed = count_work(compiled, prepared.mesh, changed, shape)
     seconds, recorder = prepared.time_dispatches(reader)
     used = recorder.energy
     facts = describe_communication(
@@ -149,10 +165,10 @@ def measure_step(data: Dataset, config: Config, way: Way, reader: Reader | None,
         messages=case.messages if way.workers > 1 else 0,
         message_bytes=float(case.message_bytes),
         steps_per_exchange=case.steps_per_exchange,
-        memory_bytes=_read_peak(prepared.mesh, before) or compiled.memory.total,
+        memory_bytes=_read_peak(prepared.mesh, before) or read_memory(compiled).total,
         watts=None if used is None else used.spread,
     )
-    return Measured(step, compiled.flops, compiled.accessed_bytes)
+    return Measured(step, flops, accessed)
 
 
 def choose_chunk(most: int, batch_size: int, rate: float | None) -> int:

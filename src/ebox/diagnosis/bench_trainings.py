@@ -1,4 +1,4 @@
-"""Whole trainings of a bench: over seeds, and on parts of the train split."""
+"""Trainings of a bench: over seeds, and on parts of the train split."""
 
 from __future__ import annotations
 
@@ -9,44 +9,68 @@ from pathlib import Path
 from typing import Any
 
 from ebox.diagnosis.bench_lab import Lab
-from ebox.diagnosis.bench_plan import SHARES, count_part_steps, count_seeds, interpolate
+from ebox.diagnosis.bench_plan import SHARES, SHORT_VALIDATIONS, choose_lengths, count_part_steps, interpolate
 from ebox.diagnosis.bench_process import make_environment, run_process
 from ebox.planning.profiles import Learning, Point
-from ebox.settings.reading import format_config
+from ebox.settings.reading import TrainConfig, format_config
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json
 from ebox.workers.contract import TrainTask
 
 
-def train_whole(lab: Lab, seeds: int | None) -> None:
-    """Train with the settings and as many seeds as are wanted, or as five minutes allow.
+def train_whole(lab: Lab, seeds: int | None, *, whole: bool = False) -> None:
+    """Train with the settings and several seeds, as many and as long as is wanted, or as five minutes allow.
 
     Args:
         lab: The bench.
-        seeds: Number of trainings, those that are measured already included; None: as many as five minutes allow when
-            the bench begins, and no more than are there in a profile that is whole.
+        seeds: Number of whole trainings, those that are measured already included; None: what five minutes allow when
+            the bench begins, and nothing more where trainings are there already.
+        whole: Without `seeds`: one whole training, with which trainings on parts of the data are compared.
     """
-    known = {one["seed"] for one in lab.work.facts.get("learning", [])}
-    each = expect_training(lab)
-    wanted = seeds
-    if wanted is None:
-        # An interrupted bench goes on to the number that it began with.
-        fitting = 0 if known else count_seeds(each, lab.times.spent)
-        wanted = int(lab.work.facts.get("num_seeds", fitting))
-    lab.work.keep(num_seeds=wanted)
-    left = [seed for seed in range(lab.config.train.seed, lab.config.train.seed + wanted) if seed not in known]
-    lab.times.expect((), learning=each * len(left))
-    for number, seed in enumerate(left):
+    left = _list_left(lab, seeds, whole=whole)
+    times = [expect_training(lab, count_steps(lab, length)) for _, length in left]
+    lab.times.expect((), learning=float(sum(times)))
+    done = 0.0
+    for (seed, length), seconds in zip(left, times, strict=True):
 
-        def reach(far: float, number: int = number) -> None:
-            lab.times.reach((number + far) / len(left))
+        def reach(far: float, done: float = done, seconds: float = seconds) -> None:
+            lab.times.reach((done + far * seconds) / sum(times))
 
-        lab.work.add("learning", _train(lab, seed, reach).model_dump(mode="json"))
+        train = lab.config.train if length == 1.0 else _shorten(lab.config.train, count_steps(lab, length))
+        made = _train(lab, train.model_copy(update={"seed": seed}), reach)
+        lab.work.add("learning", made.model_dump(mode="json"))
+        done += seconds
 
 
-def expect_training(lab: Lab, share: float = 1.0) -> float:
-    """Seconds that a training is expected to take, by the measured steps."""
-    steps = count_part_steps(_count_steps(lab), share)
+def _list_left(lab: Lab, seeds: int | None, *, whole: bool) -> list[tuple[int, float]]:
+    """The trainings that are not measured yet, by seed and share of the steps."""
+    known, first = lab.work.facts.get("learning", []), lab.config.train.seed
+    if seeds is not None:
+        wanted = [(seed, 1.0) for seed in range(first, first + seeds)]
+    elif "trainings" in lab.work.facts:
+        # An interrupted bench goes on to those that it began with.
+        wanted = [(int(seed), float(length)) for seed, length in lab.work.facts["trainings"]]
+    else:
+        lengths = [] if known or whole else choose_lengths(_expect_share(lab), lab.times.spent)
+        wanted = [(first + number, length) for number, length in enumerate(lengths)]
+    if whole and seeds is None and not any(_is_made(lab, one["seed"], 1.0) for one in known):
+        wanted = list(dict.fromkeys([*wanted, (first, 1.0)]))
+    lab.work.keep(trainings=wanted)
+    return [(seed, length) for seed, length in wanted if not _is_made(lab, seed, length)]
+
+
+def _is_made(lab: Lab, seed: int, length: float) -> bool:
+    """Whether a training with a seed is measured, at least as long; with patience it may have ended before."""
+    least = 0 if lab.config.train.patience is not None else count_steps(lab, length)
+    return any(one["seed"] == seed and one["num_steps"] >= least for one in lab.work.facts.get("learning", []))
+
+
+def _expect_share(lab: Lab) -> Callable[[float], float]:
+    return lambda length: expect_training(lab, count_steps(lab, length))
+
+
+def expect_training(lab: Lab, num_steps: int) -> float:
+    """Seconds that a training of some steps is expected to take, by the measured steps."""
     facts = lab.work.facts
     alone = [
         (one.batch_size, one.seconds.median)
@@ -54,23 +78,30 @@ def expect_training(lab: Lab, share: float = 1.0) -> float:
         if one.workers == 1 and one.precision == lab.precision
     ]
     once = facts["start_seconds"]["median"] + facts["compile_seconds"]["median"]
-    validations = lab.config.train.validations * facts["validation_seconds"]["median"]
-    return once + validations + steps * interpolate(alone, lab.config.train.batch_size)
+    train = lab.config.train if num_steps >= count_steps(lab) else _shorten(lab.config.train, num_steps)
+    # The end calibrates, which is another validation.
+    validations = (train.validations + train.calibrate) * facts["validation_seconds"]["median"]
+    return once + validations + num_steps * interpolate(alone, train.batch_size)
 
 
-def _count_steps(lab: Lab) -> int:
-    """Steps of a whole training."""
-    train = lab.config.train
-    if train.max_steps is not None:
-        return train.max_steps
-    examples = lab.work.facts["subject"]["examples_an_epoch"]
-    return max(1, round(train.epochs * -(-examples // train.batch_size)))
+def _shorten(train: TrainConfig, num_steps: int) -> TrainConfig:
+    """The settings of a shorter training, which keeps no time for what the profile does not need of it."""
+    validations = min(train.validations, SHORT_VALIDATIONS)
+    return train.model_copy(update={"max_steps": num_steps, "validations": validations, "calibrate": False})
 
 
-def _train(lab: Lab, seed: int, reach: Callable[[float], None]) -> Learning:
-    """A whole training as `ebox train` makes it, compiled anew."""
-    train = lab.config.train.model_copy(update={"seed": seed})
-    config, place = lab.config.model_copy(update={"train": train}), lab.folder / f"training-{seed}"
+def count_steps(lab: Lab, length: float = 1.0) -> int:
+    """Steps of a training: of a whole one, or of a share of it."""
+    train, whole = lab.config.train, lab.config.train.max_steps
+    if whole is None:
+        examples = lab.work.facts["subject"]["examples_an_epoch"]
+        whole = max(1, round(train.epochs * -(-examples // train.batch_size)))
+    return max(1, round(length * whole))
+
+
+def _train(lab: Lab, train: TrainConfig, reach: Callable[[float], None]) -> Learning:
+    """A training as `ebox train` makes it, compiled anew; its schedule ends with it."""
+    config, place = lab.config.model_copy(update={"train": train}), lab.folder / f"training-{train.seed}"
     task = TrainTask(str(lab.dataset.resolve()), str(place), format_config(config))
 
     def take(message: Mapping[str, Any]) -> None:
@@ -79,7 +110,7 @@ def _train(lab: Lab, seed: int, reach: Callable[[float], None]) -> Learning:
 
     began = time.time()
     seconds = run_process(lab.starters.training(task), make_environment(None), lab.log, take, lab.times.tick)
-    learning = read_learning(place, began, seconds, seed, lab.work.facts["subject"]["num_train"])
+    learning = read_learning(place, began, seconds, train.seed, lab.work.facts["subject"]["num_train"])
     shutil.rmtree(place)
     return learning
 
@@ -124,7 +155,7 @@ def train_parts(lab: Lab) -> None:
     known = [one["num_examples"] for one in lab.work.facts.get("data_curve", [])]
     # Rounding up by class makes a part a little larger.
     left = [share for share in SHARES if not any(abs(count - share * whole) <= 2 for count in known)]
-    times = {share: expect_training(lab, share) for share in left}
+    times = {share: expect_training(lab, count_part_steps(count_steps(lab), share)) for share in left}
     lab.times.expect((), curve=float(sum(times.values())))
     done = 0.0
     for share in left:

@@ -16,7 +16,7 @@ from ebox.storage.targets import is_stream
 from ebox.workers.machine import count_cores, find_cpu_name, find_versions
 
 # What only the work needs, and a profile leaves out.
-APART = ("identity", "counts", "num_seeds")
+APART = ("identity", "counts", "trainings")
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,7 @@ def start_trainings(
     examples: int,
     cores: Sequence[int],
     most: int,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start short trainings of `workers` each, at once, so that all of the cores are busy.
 
@@ -197,6 +198,7 @@ def start_trainings(
         examples: Examples of each worker in a step.
         cores: The cores to use.
         most: Into how many shares the cores are divided; a worker has one.
+        environment: All variables of the processes; None: those of this one.
     """
     place.mkdir()
     share = len(cores) // most
@@ -215,6 +217,8 @@ def start_trainings(
         update={
             "train": config.train.model_copy(update=train),
             "parallel": config.parallel.model_copy(update={"processes": workers, "platform": "cpu"}),
+            # The validation at the end tells nothing here.
+            "evaluation": config.evaluation.model_copy(update={"both_strands": False}),
         }
     )
     for number in range(most // workers):
@@ -222,7 +226,10 @@ def start_trainings(
         task = TrainTask(str(dataset), str(place / str(number)), format_config(settings))
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         yield subprocess.Popen(
-            [sys.executable, *worker_arguments(task)], preexec_fn=partial(os.sched_setaffinity, 0, own), **pipes
+            [sys.executable, *worker_arguments(task)],
+            preexec_fn=partial(os.sched_setaffinity, 0, own),
+            env=environment,
+            **pipes,
         )
 
 

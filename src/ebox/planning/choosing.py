@@ -55,6 +55,7 @@ class Choice:
     Args:
         best: The option.
         runner_up: The best one of another offer; None: there is no other.
+        rented: The best one that is for rent; None: there is none.
         within_budget: Whether it is.
         within_deadline: Whether it is.
         cheapest: Of all, whatever its time.
@@ -63,6 +64,7 @@ class Choice:
 
     best: Weighed
     runner_up: Weighed | None
+    rented: Weighed | None
     within_budget: bool
     within_deadline: bool
     cheapest: Weighed
@@ -73,6 +75,7 @@ class Choice:
         return {
             "option": self.best.option.id,
             "runner_up": None if self.runner_up is None else self.runner_up.option.id,
+            "rented": None if self.rented is None else self.rented.option.id,
             "reasons": list(reasons),
         }
 
@@ -101,6 +104,7 @@ def choose(weighed: Sequence[Weighed], world: World, budget: float | None) -> Ch
     return Choice(
         best=best,
         runner_up=other,
+        rented=next((one for one in ranked if one.option.kind != "owned"), None),
         within_budget=over_budget == 0.0,
         within_deadline=over_deadline == 0.0,
         cheapest=min(weighed, key=lambda one: (one.money, one.seconds)),

@@ -125,7 +125,7 @@ def compile_train_step(mesh: Mesh, config: Config, shape: StepShape) -> Compilat
     lowered_at = time.perf_counter()
     compiled = _compile(lowered)
     done = time.perf_counter()
-    flops, flops_from, accessed = _count_work(compiled, mesh, config, shape)
+    flops, flops_from, accessed = count_work(compiled, mesh, config, shape)
     trained = jax.tree.leaves(_abstract_weights(config, shape))
     batch = _shares(config, mesh).padded_batch_size
     return CompilationResult(
@@ -138,7 +138,7 @@ def compile_train_step(mesh: Mesh, config: Config, shape: StepShape) -> Compilat
         num_parameters=sum(leaf.size for leaf in trained),
         gradient_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in trained),
         collectives=read_collectives(compiled.as_text() or ""),
-        memory=_read_memory(compiled),
+        memory=read_memory(compiled),
         flops=flops,
         flops_from=flops_from,
         accessed_bytes=accessed,
@@ -223,7 +223,8 @@ def _compile(lowered: Lowered) -> Compiled:
         ) from None
 
 
-def _read_memory(compiled: Compiled) -> ChipMemory:
+def read_memory(compiled: Compiled) -> ChipMemory:
+    """What the compiler planned of the memory of one chip."""
     found: Any = compiled.memory_analysis()
     return ChipMemory(
         arguments=found.argument_size_in_bytes,
@@ -234,10 +235,17 @@ def _read_memory(compiled: Compiled) -> ChipMemory:
     )
 
 
-def _count_work(
+def count_work(
     compiled: Compiled, mesh: Mesh, config: Config, shape: StepShape
 ) -> tuple[float | None, Literal["compiler", "program"], float | None]:
-    """Operations and bytes of one step on one chip: both analyses count the body of a loop, which is a step, once."""
+    """Operations and bytes of one step on one chip: both analyses count the body of a loop, which is a step, once.
+
+    Args:
+        compiled: The compiled step.
+        mesh: What it was compiled for.
+        config: The settings.
+        shape: Length and tracks of the examples, and steps in a dispatch.
+    """
     found: Any = compiled.cost_analysis()
     if found and found.get("flops", 0.0) > 0.0:
         return float(found["flops"]), "compiler", float(found["bytes accessed"])

@@ -17,7 +17,7 @@ from ebox.settings.reading import check_settings, read_toml
 
 # When the numbers of the package were assumed.
 ASSUMED = "2026-11"
-_REMEDY = "docs/planning.md has the whole file, to copy and to change"
+_REMEDY = "`ebox plan --print-criteria` prints the whole file, to change"
 
 
 class Question(Settings):

@@ -17,6 +17,7 @@ from statistics import median
 import numpy as np
 
 from ebox.planning.collective_costs import exchange_rounds
+from ebox.planning.least_squares import solve_non_negative
 from ebox.planning.profiles import Profile, Step
 from ebox.planning.step_time import Real, ScalingModel, ScalingPoint, StepCase, fit_scaling
 
@@ -161,20 +162,18 @@ def _solve_work(
     shares: np.ndarray, seconds: np.ndarray, of_precision: Sequence[Sequence[bool]]
 ) -> tuple[list[float], float]:
     """The costs for a given growth, and the norm of the relative errors."""
-    from scipy.optimize import nnls
-
     columns = np.stack([np.ones_like(shares), *(shares * np.array(one) for one in of_precision)], axis=1)
     if len(set(shares)) == 1:
         columns[:, 0] = 0.0  # one batch can't tell what is fixed
     columns = columns / seconds[:, None]
     size = np.linalg.norm(columns, axis=0)
     size[size == 0.0] = 1.0
-    values, residual = nnls(columns / size, np.ones_like(seconds))
+    values, residual = solve_non_negative(columns / size, np.ones_like(seconds))
     if not values[1:].all():
         # Noise can hide what an example costs, which is more than nothing.
         columns[:, 0] = 0.0
-        values, residual = nnls(columns / size, np.ones_like(seconds))
-    return (values / size).tolist(), float(residual)
+        values, residual = solve_non_negative(columns / size, np.ones_like(seconds))
+    return (values / size).tolist(), residual
 
 
 def _fit_exchange(model: MachineModel, steps: Sequence[Step], cases: Mapping[int, StepCase]) -> MachineModel:

@@ -296,7 +296,9 @@ def _foresee(
     efficiency = alone.seconds.value / (way.workers * forecast.seconds.value)
     profile = _find_basis(machine)
     others = {id(one.profile): one for one in (*inputs.machines, *inputs.references)}
-    own = work_seconds(machine, way.precision, _EXAMPLES_OF_A_VALIDATION)
+    # A validation is divided over the devices, too; workers that share cores gain nothing from that.
+    shares = isinstance(machine, MeasuredMachine) and machine.shares_cores and way.link is None
+    own = work_seconds(machine, way.precision, -(-_EXAMPLES_OF_A_VALIDATION // (1 if shares else way.workers)))
 
     def scale(of: Profile) -> float:
         return own / work_seconds(others[id(of)], way.precision, _EXAMPLES_OF_A_VALIDATION)

@@ -37,6 +37,7 @@ class PlanNote(Code):
     NO_TARGET = "no_target"
     NO_CURVE = "no_learning_curve"
     EQUAL_FACTORS = "equal_factors"
+    TASK_RENTED = "task_rented"
 
 
 @dataclass(frozen=True)
@@ -320,7 +321,9 @@ def _find_most_devices(options: Sequence[Option], outcomes: Sequence[Outcome]) -
 
 def _describe_curve(profile: Profile, num_train: int) -> dict[str, Any] | None:
     """The learning curve over the data, where trainings on parts of it were measured."""
-    trainings = (*profile.data_curve, *profile.learning)
+    # A training on all data that is shorter than those on parts would make more data look worse.
+    most = max((one.num_steps for one in profile.data_curve), default=0)
+    trainings = (*profile.data_curve, *(one for one in profile.learning if one.num_steps > most))
     points = sorted((one.num_examples, one.best_auroc) for one in trainings)
     if len({size for size, _ in points}) < _LEAST_SIZES:
         return None

@@ -34,7 +34,8 @@ RANGES = ("value", "low", "high")
 def write_facts(facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Write plan.json and plan.csv into a folder that is being published, and return the facts with their stamp."""
     whole = stamped(PLAN, facts)
-    write_json(folder / FACTS, whole)
+    # Thousands of options: indented they would be three times as large, and take a second.
+    write_json(folder / FACTS, whole, indent=None)
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(_iter_rows(facts))
     return whole

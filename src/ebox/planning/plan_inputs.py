@@ -164,13 +164,13 @@ def find_figures(
         return kept, [note(OptionNote.NO_COMPILER, {"problem": error.problem, "remedy": error.remedy})]
 
 
-def list_overrides(main: Profile, facts: Mapping[str, Any], job: str) -> tuple[str, ...]:
+def list_overrides(main: Profile, facts: Mapping[str, Any], option: Mapping[str, Any]) -> tuple[str, ...]:
     """The settings of a training that differ from the defaults, and its steps where a target was given.
 
     Args:
         main: The profile with the settings.
         facts: Of the plan.
-        job: Whose recommended option is trained.
+        option: The one that is trained.
     """
     defaults = Config().model_dump(mode="json")
     config = _read_settings(main).model_dump(mode="json")
@@ -181,9 +181,7 @@ def list_overrides(main: Profile, facts: Mapping[str, Any], job: str) -> tuple[s
         if value != defaults[section][key] and key not in ("batch_size", "precision")
     }
     if facts["question"]["target"] is not None:
-        chosen = facts["recommendation"][job]["option"]
-        steps = next(option["steps"]["value"] for option in facts["options"] if option["id"] == chosen)
-        changed["train.max_steps"] = round(steps)
+        changed["train.max_steps"] = round(option["steps"]["value"])
     return tuple(f"{key}={'none' if value is None else json.dumps(value)}" for key, value in changed.items())
 
 

@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from ebox.errors import InputError
 from ebox.planning.collective_costs import Exchange, exchange_rounds, exchange_volume
+from ebox.planning.least_squares import find_least, solve_non_negative
 from ebox.planning.stragglers import mean_of_slowest
 
 # Where the points can't tell costs from each other, the last of them in this order is dropped first.
@@ -237,26 +238,17 @@ def _linear_system(
 
 
 def _fit(points: Sequence[ScalingPoint], told: tuple[str, ...], spread: float | None) -> ScalingModel:
-    from scipy.optimize import minimize_scalar
-
     if spread is None:
-        bounds, options = (0.0, _WIDEST_SPREAD), {"xatol": 1e-4}
-        found = minimize_scalar(
-            lambda one: _solve(points, told, one)[1], bounds=bounds, method="bounded", options=options
-        )
-        # The search never tries its end points, and one of them means equal workers.
-        spread = min((0.0, float(found.x)), key=lambda one: _solve(points, told, one)[1])
+        spread = find_least(lambda one: _solve(points, told, one)[1], 0.0, _WIDEST_SPREAD)
     costs, _ = _solve(points, told, spread)
     return ScalingModel(**{cost: costs.get(cost, 0.0) for cost in COSTS}, spread=spread)
 
 
 def _solve(points: Sequence[ScalingPoint], told: tuple[str, ...], spread: float) -> tuple[dict[str, float], float]:
     """The costs for a given spread, and the norm of the remaining relative errors."""
-    from scipy.optimize import nnls
-
     columns, rest = _linear_system(points, spread)
     chosen = columns[:, [COSTS.index(cost) for cost in told]]
     size = np.linalg.norm(chosen, axis=0)
     # If the only point that shows a cost is left out, the column of that cost is 0.
-    values, residual = nnls(chosen / np.where(size > 0, size, 1.0), rest)
-    return dict(zip(told, (values / np.where(size > 0, size, 1.0)).tolist(), strict=True)), float(residual)
+    values, residual = solve_non_negative(chosen / np.where(size > 0, size, 1.0), rest)
+    return dict(zip(told, (values / np.where(size > 0, size, 1.0)).tolist(), strict=True)), residual

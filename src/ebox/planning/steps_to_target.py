@@ -53,6 +53,10 @@ NUM_NOISES = 17
 UNFINISHED_POWERS: Mapping[float, float] = MappingProxyType({-0.15: 0.25, 0.0: 0.5, 0.25: 0.25})
 # Earlier ones say more of the rise of the rate than of learning (0.9296 after 2 of 12 epochs, 0.9395 after 2 of 6).
 LEAST_SHARE = 1.0 / 3.0 - 1e-9
+# From this ratio of the longest to the shortest training with one batch on, their ends alone are read: they are what is
+# predicted. With validations in the middle too, 497 steps were said to be enough for what measured trainings of 598
+# steps had reached at their ends (benchmarks/prediction.py).
+LENGTHS_APART = 1.5
 
 
 @dataclass(frozen=True)
@@ -151,13 +155,22 @@ class StepsModel:
 
 
 def take_readings(trainings: Sequence[Learning]) -> list[Reading]:
-    """The validations of trainings that say how they learn: those of their last two thirds."""
+    """The validations of trainings that say how they learn: their ends, or with one length those after a third."""
     readings = [
         Reading(point.step, point.step / training.num_steps, training.batch_size, point.auroc, number)
         for number, training in enumerate(trainings)
         for point in training.points
     ]
-    return [reading for reading in readings if reading.share >= LEAST_SHARE]
+    least = 1.0 if _have_lengths(trainings) else LEAST_SHARE
+    return [reading for reading in readings if reading.share >= least]
+
+
+def _have_lengths(trainings: Sequence[Learning]) -> bool:
+    """Whether trainings with one batch had different lengths."""
+    steps: dict[int, list[int]] = {}
+    for training in trainings:
+        steps.setdefault(training.batch_size, []).append(training.num_steps)
+    return any(max(some) >= LENGTHS_APART * min(some) for some in steps.values())
 
 
 def fit_steps(readings: Sequence[Reading], noise_scale: NoiseScale | None, *, seed: int = 0) -> StepsModel:

@@ -36,7 +36,7 @@ EXPLANATION = Format("ebox-explanation", 3, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 2, "measure again with `ebox evaluate`")
 MODEL = Format("ebox-model", 1, "use the ebox that wrote it, or train again")
 PARITY = Format("ebox-parity", 1, "delete it, or make it again with `ebox doctor --parity --out FILE --overwrite`")
-PLAN = Format("ebox-plan", 1, "plan again with `ebox plan`")
+PLAN = Format("ebox-plan", 2, "plan again with `ebox plan`")
 REPORT = Format("ebox-report", 3, "write it again with `ebox report`")
 SCALING = Format(
     "ebox-scaling",

@@ -32,7 +32,7 @@ The parts of --only, and their time on two quiet cores with the default network 
   steps     0:35  a step of one worker over batches and precisions, input, memory, power; always measured
   exchange  1:00  groups of workers on this processor, or its other devices, exact and compressed
   ceilings  0:08  matrix products, memory, empty dispatches
-  learning  2:10  whole trainings with each seed: how long until which validation AUROC
+  learning  2:30  trainings with several seeds: how long until which validation AUROC
   curve     3:30  not by default: whole trainings on 1/8, 1/4 and 1/2 of the train split
   noise     1:00  not by default: the gradient noise scale""",
 )
@@ -67,15 +67,15 @@ def bench(
     """Measure what a training costs on this machine, or compare machines that were measured.
 
     It writes the profile from which `ebox plan` works. What is measured is written down part by part, and --resume goes
-    on after an interruption, or adds parts to a finished profile. The default network on two quiet cores takes five to
-    seven minutes. Another load on the machine is measured with it.
+    on after an interruption, or adds parts to a finished profile. The default network on two quiet cores takes five
+    minutes. Another load on the machine is measured with it.
 
     Args:
         dataset: Dataset folder made by `ebox build`.
         out: JSON file to write: the profile.
         config: The settings; none: the defaults.
         only: Parts to measure, as steps,exchange (see below); none: all but curve and noise.
-        seeds: Number of whole trainings; none: as many as five minutes allow, one to three.
+        seeds: Number of whole trainings; none: two or three if five minutes allow, else two shorter ones.
         curve: Train on parts of the data too, for the learning curve.
         noise: Measure the gradient noise scale too.
         name: What tables call this machine; none: the name of the file.

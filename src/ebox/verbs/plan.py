@@ -21,6 +21,7 @@ _EXAMPLES = """Examples:
   ebox plan data/tal1 --measured bench/here.json --target auroc=0.94 --budget 50 --out plan
   ebox plan data/tal1 --measured bench/*.json --run runs/tal1 --out plan
   ebox plan --print-prices > prices.toml
+  ebox plan --print-criteria > criteria.toml
 """
 VERB = Verb("plan", arguments={"dataset": "DATASET", "more": "PROFILE"}, epilog=_EXAMPLES)
 METRIC = "auroc"
@@ -32,14 +33,14 @@ class PlanResult:
     """The facts of a plan (docs/formats.md), and its folder.
 
     Args:
-        facts: Of the plan; empty where only prices were asked for.
+        facts: Of the plan; empty where only prices or criteria were asked for.
         path: The folder; None: nothing was written.
-        prices: The table of prices as text, where it was asked for.
+        printed: The table of prices or the file of criteria as text, where one was asked for.
     """
 
     facts: dict[str, Any]
     path: Path | None = None
-    prices: str | None = None
+    printed: str | None = None
 
 
 def plan(
@@ -60,6 +61,7 @@ def plan(
     criteria: PathLike | None = None,
     prices: PathLike | None = None,
     print_prices: bool = False,
+    print_criteria: bool = False,
     slices: str = "all",
     no_compiler: bool = False,
     link: str = "10gbit",
@@ -91,6 +93,7 @@ def plan(
         criteria: File of criteria and assumptions (TOML) over those of ebox, for the decision page.
         prices: File of prices (TOML) over those of ebox.
         print_prices: Print the table of prices as TOML, and end.
+        print_criteria: Print the criteria and assumptions of the decision page as TOML, and end.
         slices: Slices of TPUs: all (4 to 256 chips), none, or v5e:2x2,v4:2x2x1.
         no_compiler: Compile nothing for TPUs; they rest on the table of hardware, or on what was compiled before.
         link: The network between machines, as 10gbit.
@@ -103,6 +106,7 @@ def plan(
         InputError: profiles of another network or dataset, prices, limits or slices that make no sense, or a folder
             that may not be replaced.
     """
+    from ebox.planning.criteria import own_text
     from ebox.planning.plan import Question, make_plan
     from ebox.planning.plan_files import FACTS
     from ebox.planning.plan_inputs import find_figures, find_known, gather, list_overrides, open_profiles
@@ -112,7 +116,9 @@ def plan(
     from ebox.storage.publishing import check_absent, find_command
 
     if print_prices:
-        return PlanResult({}, prices=format_prices(read_prices(None if prices is None else Path(prices))))
+        return PlanResult({}, printed=format_prices(read_prices(None if prices is None else Path(prices))))
+    if print_criteria:
+        return PlanResult({}, printed=own_text())
     _check_choices(task, job)
     numbers = {
         name: _check_count(name, value) for name, value in (("trials", trials), ("factors", factors), ("folds", folds))
@@ -155,10 +161,26 @@ def plan(
     facts["command"] = find_command(None)
     if out is None:
         return PlanResult(facts)
-    overrides = list_overrides(main, facts, job)
-    wanted = None if task is None else (task, job)
-    _write(facts, Path(out), book, wanted, overrides, (report, asked), overwrite=overwrite)
+    wanted = None
+    if task is not None:
+        option = _choose_for_task(facts, task, job)
+        wanted = (task, option, list_overrides(main, facts, option))
+    _write(facts, Path(out), book, wanted, (report, asked), overwrite=overwrite)
     return PlanResult(facts, Path(out))
+
+
+def _choose_for_task(facts: dict[str, Any], task: str, job: str) -> Mapping[str, Any]:
+    """The option that a task trains with: the recommended one, and through SkyPilot, which rents, one for rent."""
+    from ebox.planning.plan import PlanNote
+    from ebox.planning.plan_files import find_option
+    from ebox.storage.notes import note
+
+    chosen = facts["recommendation"][job]
+    option = find_option(facts, chosen["option"])
+    if task != "skypilot" or option["price_kind"] != "owned" or chosen["rented"] is None:
+        return option
+    facts["remarks"].append(note(PlanNote.TASK_RENTED, {"option": chosen["rented"], "recommended": option["id"]}))
+    return find_option(facts, chosen["rented"])
 
 
 def read_target(text: str | None) -> float | None:
@@ -242,26 +264,24 @@ def _write(
     facts: dict[str, Any],
     out: Path,
     book: PriceBook,
-    wanted: tuple[str, str] | None,
-    overrides: tuple[str, ...],
+    wanted: tuple[str, Mapping[str, Any], tuple[str, ...]] | None,
     judged: tuple[dict[str, Any] | None, Path | None],
     *,
     overwrite: bool,
 ) -> None:
-    """Publish the folder: facts, table, pages, and the task where a kind was asked for and a job.
+    """Publish the folder: facts, table, pages, and a task where a kind was asked for.
 
     Args:
         facts: Of the plan.
         out: The folder.
         book: The prices.
-        wanted: A kind of task, and the job whose option is written; None: no task.
-        overrides: Settings of the task.
+        wanted: A kind of task, its option, and its settings; None: no task.
         judged: The report of a run, and the file of criteria, for the decision page; without a report there is none.
         overwrite: Whether to replace a plan.
     """
     from ebox.planning.criteria import read_criteria
     from ebox.planning.decision import decide
-    from ebox.planning.plan_files import DECISION, FACTS, PAGE, find_option, write_facts
+    from ebox.planning.plan_files import DECISION, FACTS, PAGE, write_facts
     from ebox.planning.tasks import Task, write_task
     from ebox.reporting.decision import write_decision_page, write_plan_page
     from ebox.storage.publishing import publish_folder
@@ -273,8 +293,7 @@ def _write(
         if report is not None:
             write_decision_page(decide(whole, report, read_criteria(criteria)), folder / DECISION)
         if wanted is not None:
-            task, job = wanted
-            option = find_option(facts, facts["recommendation"][job]["option"])
+            task, option, overrides = wanted
             dataset = Path(facts["question"]["dataset"])
             hardware = book.hardware.get(option["hardware"])
             write_task(task, option, Task(dataset, Path("runs") / dataset.name, overrides), hardware, folder)
@@ -282,8 +301,8 @@ def _write(
 
 def describe(result: PlanResult) -> str:
     """The recommendation for each job, the best options as a table, and what to know."""
-    if result.prices is not None:
-        return result.prices.rstrip()
+    if result.printed is not None:
+        return result.printed.rstrip()
     from ebox.planning.jobs import JOBS
     from ebox.planning.plan import PlanNote
 

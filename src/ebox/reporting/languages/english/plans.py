@@ -146,5 +146,7 @@ PLANS: dict[str, Any] = {
     "`ebox bench`",
     "no_target": "without --target a training has the {epochs:g} epochs of the settings",
     "no_learning_curve": "what more data would bring was not measured: `ebox bench … --curve` measures it",
+    "task_rented": "{recommended} is a machine that you own, and SkyPilot rents: the task is for {option}, "
+    "the best that is for rent",
     "equal_factors": "{factors:,} factors with {folds} trainings each are taken to have as much data as this one",
 }
