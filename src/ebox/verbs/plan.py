@@ -269,15 +269,9 @@ def _write(
     *,
     overwrite: bool,
 ) -> None:
-    """Publish the folder: facts, table, pages, and a task where a kind was asked for.
+    """Publish the folder: facts, table, pages, and a task where one is wanted, with its option and settings.
 
-    Args:
-        facts: Of the plan.
-        out: The folder.
-        book: The prices.
-        wanted: A kind of task, its option, and its settings; None: no task.
-        judged: The report of a run, and the file of criteria, for the decision page; without a report there is none.
-        overwrite: Whether to replace a plan.
+    What is judged is the report of a run, by a file of criteria; without a report there is no decision page.
     """
     from ebox.planning.criteria import read_criteria
     from ebox.planning.decision import decide
