@@ -2,15 +2,17 @@
 
     python benchmarks/h200_profile.py      writes the reference that comes with the package
 
-Only steps, ceilings and the device were kept: no dataset, start-up, validation, checkpoint or power. Operations of an
-example are those of the products of the network, counted from its shapes as gpu_speed.py does.
+Steps, ceilings and the device were kept, and of two whole trainings (12 epochs of real TAL1, a validation after each)
+what their start, compilation and validations took; no dataset, checkpoint or power.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ebox.planning.operations import count_operations
 from ebox.planning.profiles import (
     Ceilings,
     Device,
@@ -27,7 +29,8 @@ from ebox.settings.reading import read_config
 from machine import RESULTS
 
 LENGTH_BP, NUM_PARAMETERS = 200, 198_337
-POOLED, FILTERS, WIDTHS = 50, 128, (5, 3, 3)
+# Of the whole trainings: their batch, steps, steps to the first entry of the log, and validations.
+BATCH, STEPS, LOGGED_STEPS, VALIDATIONS = 64, 3_588, 64, 12
 
 
 def make_profile() -> Profile:
@@ -35,8 +38,8 @@ def make_profile() -> Profile:
     kept = json.loads((RESULTS / "gpu_speed.json").read_text(encoding="utf-8"))
     machine, gpu, ceilings = kept["machine"], kept["gpu"], kept["measured_ceilings_per_second"]
     config = read_config()
-    # The first layer has no gradient of its inputs.
-    products = 2 * 2 * LENGTH_BP * 15 * 4 * FILTERS + sum(3 * 2 * POOLED * one * FILTERS * FILTERS for one in WIDTHS)
+    steps = tuple(_step(way) for way in kept["ways"] if way["program"] == "ebox")
+    beside = [_divide(one, steps) for one in kept["learned"]]
     return Profile(
         name="h200",
         created=f"{machine['date']}T00:00:00+00:00",
@@ -60,19 +63,19 @@ def make_profile() -> Profile:
             num_tracks=1,
             num_train=None,
             examples_an_epoch=None,
-            flops_an_example=products,
+            flops_an_example=count_operations(config.model, LENGTH_BP),
             bytes_an_example=None,
             fixed_bytes=None,
             gradient_bytes=4 * NUM_PARAMETERS,
         ),
         settings=config.model_dump(mode="json", include={"model", "train", "parallel"}),
-        start_seconds=None,
-        compile_seconds=None,
+        start_seconds=Spread.of([one["start"] for one in beside]),
+        compile_seconds=Spread.of([one["compile"] for one in beside]),
         cached_compile_seconds=None,
-        validation_seconds=None,
+        validation_seconds=Spread.of([one["validation"] for one in beside]),
         checkpoint_seconds=None,
         checkpoint_bytes=None,
-        steps=tuple(_step(way) for way in kept["ways"] if way["program"] == "ebox"),
+        steps=steps,
         ceilings=Ceilings(
             flops={name: ceilings[name] for name in ("float32", "bfloat16")},
             bytes_per_second=ceilings["bytes"],
@@ -80,6 +83,18 @@ def make_profile() -> Profile:
         ),
         energy=Energy(source=None, covers=None, idle_watts=None),
     )
+
+
+def _divide(training: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, float]:
+    """The seconds of a whole training beside its steps; those after its last validation count as its start."""
+    precision = training["precision"]
+    step = next(one.seconds.median for one in steps if (one.precision, one.batch_size) == (precision, BATCH))
+    first, last = training["seconds_to_first_log_entry"], training["seconds_to_last_validation"]
+    return {
+        "start": training["seconds_of_the_command"] - last,
+        "compile": first - LOGGED_STEPS * step,
+        "validation": (last - first - (STEPS - LOGGED_STEPS) * step) / VALIDATIONS,
+    }
 
 
 def _step(way: dict[str, Any]) -> Step:

@@ -19,7 +19,7 @@ from ebox.planning.estimates import Estimate
 from ebox.planning.jobs import JOBS, MOST_MACHINES, OVERHEAD_SHARE, Packing, Training, combine, pack
 from ebox.planning.machine_model import MeasuredMachine
 from ebox.planning.options import Inputs, Option, OptionNote, list_options, note_options
-from ebox.planning.outcomes import World, foresee_job, weigh
+from ebox.planning.outcomes import World, foresee_job, pack_job, weigh
 from ebox.planning.pareto import find_front
 from ebox.planning.plan import Files, Needed, PlanNote, Question, make_plan
 from ebox.planning.plan_files import FACTS, TABLE, find_option, read_facts, write_facts
@@ -31,7 +31,7 @@ from ebox.planning.stages import STAGES, StageNote, find_rent_from, plan_stages
 from ebox.planning.steps_to_target import StepsModel
 from ebox.planning.tornado import Factor
 from ebox.reporting.languages import english
-from measured import FINGERPRINT, cpu_profile, spread
+from measured import FINGERPRINT, cpu_profile, spread, step
 
 ESTIMATE = {"value", "low", "high"}
 
@@ -135,14 +135,14 @@ def test_machines_are_added_until_their_starts_take_a_tenth_of_the_work():
 @pytest.mark.parametrize("deadline", [None, 1.0])
 def test_no_machine_is_paid_that_another_round_of_the_others_does_not_need(trainings: int, deadline: float | None):
     long = training(36_000.0)
-    found = pack(trainings, long, 1, 180.0, deadline_seconds=deadline)
+    found = pack(trainings, long, 1, 180.0, meets=None if deadline is None else lambda packing: False)
     assert found.rounds == math.ceil(trainings / MOST_MACHINES)
     assert (found.machines - 1) * found.rounds < trainings <= found.machines * found.rounds
 
 
 def test_a_deadline_takes_the_fewest_machines_that_meet_it():
     one, deadline = training(), 3600.0
-    found = pack(300, one, 1, 180.0, deadline_seconds=deadline)
+    found = pack(300, one, 1, 180.0, meets=lambda packing: 180.0 + packing.machine_seconds(one) <= deadline)
     assert 180.0 + found.machine_seconds(one) <= deadline
     fewer = Packing(found.machines - 1, 1, math.ceil(300 / (found.machines - 1)))
     assert 180.0 + fewer.machine_seconds(one) > deadline
@@ -246,16 +246,39 @@ def test_without_a_profile_of_a_processor_those_for_rent_are_left_out_and_it_is_
     assert OptionNote.REFERENCE_USED not in codes
 
 
-@pytest.mark.parametrize(("operations", "code"), [(3e7, OptionNote.OTHER_NETWORK), (None, OptionNote.UNKNOWN_NETWORK)])
-def test_steps_of_another_network_are_scaled_or_it_is_said_that_they_are_not(
-    operations: float | None, code: OptionNote
-):
+def test_steps_of_another_network_are_scaled_by_the_operations_of_its_shapes():
     profile = cpu_profile()
-    subject = profile.subject.model_copy(update={"network": "other", "flops_an_example": operations})
-    machine = MeasuredMachine(profile.model_copy(update={"subject": subject}))
-    inputs = replace(gathered("none"), machines=(machine,))
-    told = {one["code"] for one in note_options(inputs, list_options(inputs))}
-    assert {OptionNote.OTHER_NETWORK, OptionNote.UNKNOWN_NETWORK} & told == {code}
+    subject = profile.subject.model_copy(update={"network": "other"})
+    model = {**profile.settings["model"], "num_filters": 64}
+    other = profile.model_copy(update={"subject": subject, "settings": {**profile.settings, "model": model}})
+    inputs = replace(gathered("none"), machines=(MeasuredMachine(other),))
+    (told,) = (one for one in note_options(inputs, list_options(inputs)) if one["code"] == OptionNote.OTHER_NETWORK)
+    # The first layer has half of the operations, the body a quarter.
+    assert 0.25 < told["share"] < 0.5
+
+
+def test_a_deadline_counts_checkpoints_and_what_interruptions_cost():
+    here = world(deadline_seconds=1800.0)
+    for option in options():
+        for job in ("search", "factors"):
+            packing = pack_job(option, job, here)
+            if foresee_job(option, job, here).seconds.value > 1800.0 and option.kind != "owned":
+                # With 16 machines it takes as many rounds.
+                needed = math.ceil(here.trainings[job] / packing.places)
+                assert packing.rounds == math.ceil(needed / min(needed, MOST_MACHINES))
+
+
+def test_energy_is_that_of_the_measured_step_most_like_the_option():
+    steps = [step(1, 64, 0.001, precision="bfloat16"), step(1, 64, 0.002), step(1, 1024, 0.01)]
+    watts = (150.0, 400.0, 650.0)
+    told = tuple(one.model_copy(update={"watts": spread(many)}) for one, many in zip(steps, watts, strict=True))
+    option = next(one for one in options() if isinstance(one.machine, MeasuredMachine))
+    machine = MeasuredMachine(option.machine.profile.model_copy(update={"steps": told}))
+    found = [
+        replace(option, machine=machine, way=Way(1, batch, precision)).watts
+        for batch, precision in ((64, "bfloat16"), (4096, "bfloat16"), (64, "float32"), (512, "float32"))
+    ]
+    assert found == [150.0, 150.0, 400.0, 650.0]
 
 
 def test_a_link_that_no_table_states_is_said_to_be_assumed():

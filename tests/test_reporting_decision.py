@@ -326,7 +326,10 @@ def test_facts_that_lack_something_are_refused_and_nothing_is_written(run: Path,
     del plan["prices"]["dates"]
     with pytest.raises(InputError, match=r"facts for this page lack something \(.*'dates'\)\n.*`ebox plan`"):
         write_plan_page(plan, tmp_path / "page.html")
-    with pytest.raises(InputError, match=r"does not hold what it should \(KeyError: 'dates'\)\n.*`ebox plan`"):
+    with pytest.raises(InputError, match=r"facts for this page lack something \(.*'dates'\)\n.*`ebox plan`"):
+        write_decision(plan, run, tmp_path / "page.html")
+    del plan["prices"]["person_per_hour"]
+    with pytest.raises(InputError, match=r"does not hold what it should \(KeyError: .*'\)\n.*`ebox plan`"):
         write_decision(plan, run, tmp_path / "page.html")
     decision = decide(make_plan(), None, read_criteria())
     del decision["sources"]

@@ -189,7 +189,7 @@ def _list_assumptions(case: Case) -> list[dict[str, Any]]:
 def _list_sources(case: Case) -> list[dict[str, Any]]:
     """Where figures come from: files, the command that made each, and its time."""
     plan, report = case.plan, case.report
-    command = shlex.join(["ebox", *plan["command"][1:]]) if plan.get("command") else None
+    command = f"ebox {shlex.join(plan['command'][1:])}" if plan.get("command") else None
     entries = [{"name": "plan", "file": "plan.json", "created": plan.get("created"), "command": command}]
     if report is not None:
         commands = {did: command["line"] for command in report["commands"] for did in command["did"]}

@@ -8,7 +8,7 @@ training of a machine compiles from nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def foresee_training(
     steps: Estimate,
     profile: Profile,
     others: tuple[Profile, ...],
-    scale: Callable[[Profile], float],
+    carry: Callable[[float, Profile], float],
 ) -> Training:
     """What one training takes.
 
@@ -97,25 +97,34 @@ def foresee_training(
         steps: How many.
         profile: The machine on which the forecast of a step rests.
         others: Profiles from which a figure is borrowed that this one lacks.
-        scale: How long work takes on the machine, by what it takes on that of a profile.
+        carry: The seconds of a validation on the machine, by those on that of a profile.
     """
     train = combine(step_seconds, steps)
     settings: Mapping[str, Any] = next((one.settings for one in (*others, profile) if "train" in one.settings), {})
     loop = settings.get("train", {})
     compile_seconds = _figure("compile", profile, others)
-    kept = profile.cached_compile_seconds
     validated = next((one for one in (profile, *others) if one.validation_seconds is not None), None)
-    validation = _figure("validation", profile, others) * (1.0 if validated is None else scale(validated))
+    validation = _figure("validation", profile, others)
+    if validated is not None:
+        validation = carry(validation, validated)
     return Training(
         start=_figure("start", profile, others),
         compile=compile_seconds,
-        cached_compile=CACHED_SHARE * compile_seconds if kept is None else kept.median,
+        cached_compile=compile_seconds * _find_cached_share((profile, *others)),
         train=train,
         validate=validation * int(loop.get("validations", 6)),
         checkpoint=_figure("checkpoint", profile, others),
         checkpoint_every=float(loop.get("checkpoint_every_seconds", 60.0)),
         checkpoint_bytes=_bytes_kept(profile, others),
     )
+
+
+def _find_cached_share(profiles: Sequence[Profile]) -> float:
+    """Which share of a compilation is left with a cache, by the first profile that has both."""
+    for one in profiles:
+        if one.cached_compile_seconds is not None and one.compile_seconds is not None:
+            return one.cached_compile_seconds.median / one.compile_seconds.median
+    return CACHED_SHARE
 
 
 def list_borrowed(profile: Profile) -> list[str]:
@@ -146,7 +155,7 @@ def pack(
     overhead_seconds: float,
     *,
     most_machines: int = MOST_MACHINES,
-    deadline_seconds: float | None = None,
+    meets: Callable[[Packing], bool] | None = None,
 ) -> Packing:
     """Spread trainings over machines.
 
@@ -159,14 +168,14 @@ def pack(
         places: Trainings at once on a machine.
         overhead_seconds: From ordering a machine until ebox can begin there.
         most_machines: At once.
-        deadline_seconds: From the order to the end.
+        meets: Whether a packing meets the deadline; None: there is none.
     """
     needed = math.ceil(trainings / places)
     most = max(1, min(needed, most_machines))
-    if deadline_seconds is not None:
+    if meets is not None:
         for machines in range(1, most + 1):
             found = Packing(machines, places, math.ceil(needed / machines))
-            if overhead_seconds + found.machine_seconds(training) <= deadline_seconds:
+            if meets(found):
                 return found
         return _fill(needed, most, places)
     work = needed * training.seconds(cached=True)

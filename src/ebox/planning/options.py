@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +35,8 @@ BATCHES, LEAST_STEPS_AN_EPOCH = (1, 4, 16, 64), 8
 MOST_TOGETHER = 4
 # Inside a machine, where no speed of a link is known: PCIe of the fourth generation.
 PCIE = Link(16e9, INSIDE_LATENCY, "halving")
-_EXAMPLES_OF_A_VALIDATION = 512
+# An assumption, which matters where a validation of one accelerator is carried over to another.
+_EXAMPLES_OF_A_VALIDATION = 10_000
 LOCAL_STEPS = 16
 Steps = Callable[[Way], Estimate | None]
 
@@ -47,7 +49,6 @@ class OptionNote(Code):
     NO_COMPILER = "no_slice_compiler"
     NOT_COMPILED = "slices_not_compiled"
     OTHER_NETWORK = "reference_of_other_network"
-    UNKNOWN_NETWORK = "reference_not_scaled"
     BORROWED = "figures_borrowed"
     ASSUMED_LINK = "link_assumed"
     ASSUMED_INSIDE = "link_inside_assumed"
@@ -131,11 +132,16 @@ class Option:
 
     @property
     def watts(self) -> float | None:
-        """Measured power of a device while it trains; None: not measured."""
+        """Measured power of a device at the step most like its own: number type, then examples; None: not measured."""
         if isinstance(self.machine, AbsentMachine):
             return None
-        told = [step.watts.median / step.workers for step in self.machine.profile.steps if step.watts is not None]
-        return sum(told) / len(told) if told else None
+        told = [step for step in self.machine.profile.steps if step.watts is not None]
+        alike = [step for step in told if step.precision == self.way.precision] or told
+        if not alike:
+            return None
+        nearest = min(alike, key=lambda step: abs(math.log(step.batch_size / step.workers / self.way.examples)))
+        assert nearest.watts is not None
+        return nearest.watts.median / nearest.workers
 
     def facts(self) -> dict[str, Any]:
         """What it is, as `plan.json` holds it."""
@@ -207,8 +213,7 @@ def note_options(inputs: Inputs, options: Sequence[Option]) -> Iterator[dict[str
         yield note(OptionNote.REFERENCE_USED, {"profile": name})
     scaled = {one.network_share for one in absent if one.is_other_network}
     if scaled:
-        share = max(scaled)
-        yield note(OptionNote.OTHER_NETWORK if share != 1.0 else OptionNote.UNKNOWN_NETWORK, {"share": share})
+        yield note(OptionNote.OTHER_NETWORK, {"share": max(scaled)})
     kinds = sorted({one.chip.name for one in inputs.slices} - set(inputs.figures))
     if kinds:
         yield note(OptionNote.NOT_COMPILED, {"kinds": kinds})
@@ -300,11 +305,15 @@ def _foresee(
     shares = isinstance(machine, MeasuredMachine) and machine.shares_cores and way.link is None
     own = work_seconds(machine, way.precision, -(-_EXAMPLES_OF_A_VALIDATION // (1 if shares else way.workers)))
 
-    def scale(of: Profile) -> float:
-        return own / work_seconds(others[id(of)], way.precision, _EXAMPLES_OF_A_VALIDATION)
+    def carry(validation: float, of: Profile) -> float:
+        there = work_seconds(others[id(of)], way.precision, _EXAMPLES_OF_A_VALIDATION)
+        if of.device.platform == "cpu":
+            return validation * own / there
+        # What an accelerator does not compute of it is the host's work, which stays.
+        return max(validation - there, 0.0) + own
 
     named = tuple(one.profile for one in inputs.machines)
-    training = foresee_training(forecast.seconds, steps, profile, named, scale)
+    training = foresee_training(forecast.seconds, steps, profile, named, carry)
     return way, num_machines, forecast, steps, efficiency, training
 
 

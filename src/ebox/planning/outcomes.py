@@ -147,13 +147,19 @@ def pack_job(option: Option, job: str, world: World) -> Packing:
     start = 0.0 if isinstance(option.offer, Owned) else world.book.rates.start_seconds(option.offer)
     places = 1 if job == "one" else option.places
     trainings = world.trainings[job]
+
+    def meets(found: Packing) -> bool:
+        # With its checkpoints, and where machines are taken back with what that costs.
+        assert world.deadline_seconds is not None
+        return _price(option, found, world, option.training.train.value * factor).seconds <= world.deadline_seconds
+
     return pack(
         trainings,
         training,
         min(places, trainings),
         start,
         most_machines=1 if owned else MOST_MACHINES,
-        deadline_seconds=world.deadline_seconds,
+        meets=None if world.deadline_seconds is None else meets,
     )
 
 

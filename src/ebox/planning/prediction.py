@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from ebox.planning.collective_costs import Exchange
 from ebox.planning.estimates import Estimate
 from ebox.planning.machine_model import EXACT, MeasuredMachine
+from ebox.planning.operations import count_operations
 from ebox.planning.profiles import Profile, Step
 from ebox.planning.step_time import ScalingModel, StepCase
+from ebox.settings.reading import make_config
 from ebox.storage.notes import Code
 
 if TYPE_CHECKING:
@@ -150,9 +152,14 @@ class AbsentMachine:
 
     @cached_property
     def network_share(self) -> float:
-        """Operations of an example of the user's network, by those of the reference's; 1 where they are not known."""
-        own, other = self.profile.subject.flops_an_example, self.reference.profile.subject.flops_an_example
-        return 1.0 if not self.is_other_network or own is None or other is None else own / other
+        """Operations of an example of the user's network, by those of the reference's, both counted by their shapes."""
+        if not self.is_other_network:
+            return 1.0
+        own, other = (
+            count_operations(make_config({"model": one.settings.get("model", {})}).model, one.subject.length_bp)
+            for one in (self.profile, self.reference.profile)
+        )
+        return own / other
 
     @property
     def is_other_network(self) -> bool:

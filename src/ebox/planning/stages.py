@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,8 @@ def plan_stages(options: Sequence[Option], world: World, budget: float | None, t
     worlds = {stage: _world(world, number) for stage, number in zip(STAGES, (PILOT, trials, FINAL), strict=True)}
     weighed = {stage: weigh_all(options, "search", here) for stage, here in worlds.items()}
 
-    def rank(rows: Sequence[Weighed]) -> tuple[float, float, float]:
+    def rank(stages: Iterable[Weighed]) -> tuple[float, float, float]:
+        rows = tuple(stages)
         money, seconds = sum(one.money for one in rows), sum(one.seconds for one in rows)
         return (*find_misses(money, seconds, world, budget), _add_up(rows, world))
 

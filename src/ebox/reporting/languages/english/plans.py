@@ -125,8 +125,6 @@ PLANS: dict[str, Any] = {
         f"offers of {join_words(values['hardware'])} are left out: their slices are not known to ebox"
     ),
     "reference_of_other_network": "the profile of another network was scaled by operations, {share:.2g} times",
-    "reference_not_scaled": "the profile of another network was taken as it is, since the operations of one of "
-    "both are not known",
     "figures_borrowed": lambda values: (
         f"the profile {values['profile']} lacks {join_words(values['figures'])}: taken from another profile, or assumed"
     ),
