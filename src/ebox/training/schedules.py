@@ -114,7 +114,8 @@ class Schedule(abc.ABC):
         """
         weights, fixed = eqx.partition(core.network, is_trainable(core.network))
         rate = learning_rate_at(core.step, rates)
-        weights, optimiser = descend(weights, total, core.optimiser, self.optimiser, rate, rates.weight_decay)
+        factors = None if rates.layers is None else rates.layers.at(core.step)
+        weights, optimiser = descend(weights, total, core.optimiser, self.optimiser, rate, rates.weight_decay, factors)
         network = apply_moments(eqx.combine(weights, fixed), moments)
         average = move_average(core.average, network, core.step, rates.ema_decay)
         return TrainState(core.step + 1, network, optimiser, average, None), optax.tree.norm(total), rate
