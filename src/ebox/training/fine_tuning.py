@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +146,13 @@ def _estimate_moments(network: Network, config: Config, codes: np.ndarray, order
     for step in range(-(-ESTIMATED_EXAMPLES // order.batch_size)):
         rows = order.batch_rows(step)
         mask = rows != PADDING_ROW
-        seen = _see_moments(network, codes[rows], mask, config.train.reverse_complement, method)
+        shown = jnp.asarray(codes[rows]), jnp.asarray(mask)
+        seen = _see_moments(network, *shown, config.train.reverse_complement, method)
         found.append((int(mask.sum()), seen))
     return _on_all(apply_moments(network, _join(found), momentum=1.0))
 
 
-@partial(eqx.filter_jit)
+@eqx.filter_jit
 def _see_moments(
     network: Network, codes: Array, mask: Array, both: bool, method: ConvolutionMethod
 ) -> tuple[Moments, ...]:

@@ -240,6 +240,7 @@ def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
 def describe(result: TrainingResult) -> str:
     """How a training went, what its workers sent each other, and the path of the model."""
     from ebox.reporting.languages import find_language
+    from ebox.verbs.transferred import count_seen_by_source
 
     lines = [
         f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
@@ -248,4 +249,7 @@ def describe(result: TrainingResult) -> str:
     sent = result.communication
     if sent.get("workers", 1) > 1:
         lines.append(f"workers: {find_language().say({'staleness': None, **sent}, 'workers')}")
+    seen = count_seen_by_source(result.folder)
+    if seen is not None:
+        lines.append(f"transfer: {find_language().say(seen, 'seen_by_source')}")
     return "\n".join([*lines, f"model: {result.folder / run_folder.MODEL}"])

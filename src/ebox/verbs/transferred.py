@@ -15,7 +15,6 @@ from ebox.verbs.opening import open_dataset_of
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
-    from ebox.datasets.seen import SeenResult
     from ebox.models.files import ModelDescription
     from ebox.settings.reading import Config
 
@@ -28,9 +27,11 @@ def take_settings(config: Config, out: Path) -> Config:
         out: The run folder of the training.
 
     Raises:
-        InputError: the source is no finished run, lies in `out`, or has another shape than the settings say.
+        InputError: the source is no finished run, is damaged, lies in `out`, or has another shape than the settings
+            say.
     """
     from ebox.models.files import describe_model
+    from ebox.models.tensors import read_arrays
 
     if config.transfer.source is None:
         return config
@@ -44,6 +45,7 @@ def take_settings(config: Config, out: Path) -> Config:
     found = describe_model(source)
     if not (source / run_folder.TRAINING).is_file():
         raise InputError("training has not ended", file=source, remedy="continue it with `ebox train … --resume`")
+    read_arrays(source / run_folder.MODEL)
     for name in sorted(config.model.model_fields_set):
         asked, given = getattr(config.model, name), getattr(found.config, name)
         if asked != given:
@@ -123,7 +125,7 @@ def describe_transfer(
             remedy="give its folder with --source-data, or train without knowing with --allow-seen",
         )
     known = [each for each in trained if each is not None]
-    seen = {split: _describe_seen(known, data, split, progress) for split in ("validation", "test")}
+    seen = _describe_seen(known, data, progress)
     if seen["test"]["num_same"] and not transfer.allow_seen:
         raise InputError(_explain_seen(seen["test"], data), file=transfer.source, remedy=_AGAINST_SEEN)
     return {
@@ -211,47 +213,46 @@ def _find_dataset(source: Mapping[str, Any]) -> Dataset | None:
     return data if data.fingerprint == source["fingerprint"] else None
 
 
-def _describe_seen(trained: Sequence[Dataset], data: Dataset, split: str, progress: Progress) -> dict[str, Any]:
-    """How many examples of a split the sources have seen, and the rows of those that are at least relatives."""
-    import numpy as np
-
-    rows = data.rows(split)
-    found = find_seen_by(trained, data, rows, progress)
-    same = np.flatnonzero(found.same)
-    return {
-        "of": rows.stop - rows.start,
-        "num_same": len(same),
-        "num_related": int(found.related.sum()),
-        "first": int(same[0]) if len(same) else None,
-        "rows": np.flatnonzero(found.related).tolist(),
-    }
-
-
-def find_seen_by(trained: Sequence[Dataset], data: Dataset, rows: slice, progress: Progress = quiet) -> SeenResult:
-    """What of some rows was seen in any of several trainings."""
+def _describe_seen(trained: Sequence[Dataset], data: Dataset, progress: Progress) -> dict[str, Any]:
+    """Of validation and test, how many examples the sources have seen, and the rows of those that are relatives."""
     import numpy as np
 
     from ebox.datasets.seen import SeenResult, find_seen
 
-    nothing = np.zeros(rows.stop - rows.start, dtype=bool)
+    first, stop = data.rows("validation").start, data.rows("test").stop
+    nothing = np.zeros(stop - first, dtype=bool)
     found = SeenResult(nothing, nothing)
     for each in trained:
-        found |= find_seen(each, data, rows, progress)
-    return found
+        found |= find_seen(each, data, slice(first, stop), progress)
+    described = {}
+    for split in ("validation", "test"):
+        rows = data.rows(split)
+        here = slice(rows.start - first, rows.stop - first)
+        same, related = (np.flatnonzero(each[here]) for each in (found.same, found.related))
+        described[split] = {
+            "of": rows.stop - rows.start,
+            "num_same": len(same),
+            "num_related": len(related),
+            "first": int(same[0]) if len(same) else None,
+            "rows": related.tolist(),
+        }
+    return described
 
 
 def mark_seen(run: Path, data: Dataset) -> Dataset:
     """The dataset of a run, whose test examples that a source has seen count as relatives of the training."""
+    import numpy as np
     import polars
 
     place = run / run_folder.TRANSFER
     if not place.is_file():
         return data
-    first = data.rows("test").start
-    rows = [first + row for row in read_stamped(place, TRANSFER)["seen"]["test"]["rows"]]
-    is_seen = polars.int_range(polars.len()).is_in(rows)
-    relative = polars.when(is_seen).then(polars.col("relative").fill_null(0)).otherwise(polars.col("relative"))
-    return replace(data, table=data.examples.with_columns(relative.alias("relative")))
+    relative = data.examples["relative"].fill_null(-1).to_numpy().copy()
+    rows = data.rows("test").start + np.array(read_stamped(place, TRANSFER)["seen"]["test"]["rows"], np.int64)
+    relative[rows] = np.maximum(relative[rows], 0)
+    column = polars.Series("relative", relative)
+    marked = data.examples.with_columns(polars.when(column >= 0).then(column).alias("relative"))
+    return replace(data, table=marked)
 
 
 def count_seen_by_source(run: Path) -> dict[str, Any] | None:
