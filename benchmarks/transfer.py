@@ -72,6 +72,8 @@ RECIPES: Mapping[str, dict[str, Any]] = {
     "unrelated": {"transfer": {}, "least": 600},
 }
 ARMS = tuple(RECIPES)
+# The AUROC whose number of positives is compared.
+REACHED = 0.9
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,19 @@ def summarise_cells(kept: Mapping[str, Any]) -> dict[str, Any]:
                 for name in ("auroc", "auprc")
             }
         found[cell.name] = {"arms": arms, "gains": gains}
+    for target in TARGETS:
+        cells = [cell for cell in CELLS if cell.target == target]
+        found[f"{target} reaches {REACHED}"] = {arm: _find_size(found, cells, arm) for arm in ARMS}
     return found
+
+
+def _find_size(found: Mapping[str, Any], cells: Sequence[Cell], arm: str) -> str | None:
+    """The smallest of the sizes with which the mean AUROC of an arm is high enough; None: none of them."""
+    for cell in cells:
+        scores = found[cell.name]["arms"].get(arm)
+        if scores is not None and scores["auroc"]["mean"] >= REACHED:
+            return cell.name
+    return None
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -340,6 +354,8 @@ def add_sampling(folder: Path, kept: Mapping[str, Any], num: int = 2000) -> dict
     """Intervals of the mean gain in AUROC over the draw of test examples too: clusters of them and seeds drawn anew."""
     found = {}
     for cell in CELLS:
+        if not any(_logits_of(folder, cell, arm, seed).exists() for arm in ARMS[1:] for seed in SEEDS):
+            continue
         data = open_target(folder, cell.target)
         rows = data.rows("test")
         label = data.is_positive()[rows]
@@ -469,6 +485,9 @@ def _note_source(folder: Path, kept: dict[str, Any], target: str, arm: str) -> N
 def print_table(kept: Mapping[str, Any]) -> None:
     """A row for each cell and arm."""
     for name, cell in kept["summary"].items():
+        if "arms" not in cell:
+            print(name, cell)
+            continue
         for arm, scores in cell["arms"].items():
             gain = cell["gains"].get(arm, {}).get("auroc")
             told = "" if gain is None else f"; gain {_tell(gain, '+.4f')}"
