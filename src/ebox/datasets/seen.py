@@ -51,7 +51,8 @@ def find_seen(trained: Dataset, asked: Dataset, rows: slice, progress: Progress 
     for kind in _SAME:
         same[found.tested[kind] - first] = True
     related = found.relative[first:] >= 0
-    return SeenResult(*(each.reshape(num, -1).any(axis=1) for each in (same, related)))
+    same, related = (each.reshape(num, -1).any(axis=1) for each in (same, related))
+    return SeenResult(same, related)
 
 
 def audit_against(trained: Dataset | None, asked: Examples, progress: Progress = quiet) -> AuditResult:

@@ -22,14 +22,15 @@ class TransferConfig(Settings):
         # The identity of a run holds the network itself.
         changes_result=False,
     )
-    fresh: Literal["auto", "none", "output", "head"] = setting(
+    fresh: Literal["auto", "output", "head"] | None = setting(
         "auto",
-        "Which layers are drawn anew: none, the output, or the whole dense head. auto: none where the tracks have the "
+        "Which layers are drawn anew: the output, the whole dense head, or none. auto: none where the tracks have the "
         "names of the source's, else the output.",
     )
-    freeze: Literal["none", "motifs", "body"] = setting(
-        "none",
-        "Up to which layer the weights stay as they are: motifs: the first layer; body: all layers before the pooling.",
+    freeze: Literal["motifs", "body"] | None = setting(
+        None,
+        "Up to which layer the weights stay as they are: motifs: the first layer; body: all layers before the pooling; "
+        "none: all are trained.",
         flag="--freeze",
     )
     rate: Positive = setting(0.25, "Rate of the layers that are taken over, as a share of learning_rate.")

@@ -58,7 +58,7 @@ def begin_from_source(
     transfer = config.transfer
     assert transfer.source is not None
     assert transfer.fresh != "auto"
-    network = replace_fresh(load_model(Path(transfer.source)).network, fresh, transfer.fresh)
+    network = replace_fresh(_on_device(load_model(Path(transfer.source)).network), fresh, transfer.fresh)
     if transfer.statistics == "estimate":
         network = _estimate_moments(network, config, codes, order)
     if transfer.statistics != "move":
@@ -66,9 +66,9 @@ def begin_from_source(
     return Beginning(network, rate_layers(network, transfer, num_steps))
 
 
-def replace_fresh(source: Network, fresh: Network, parts: str) -> Network:
-    """The source's network with the fresh one's output or head (`parts`: none, output, head)."""
-    if parts == "none":
+def replace_fresh(source: Network, fresh: Network, parts: str | None) -> Network:
+    """The source's network with the fresh one's output or head (`parts`: output, head; none: neither)."""
+    if parts is None:
         return source
     if parts == "output":
         return eqx.tree_at(lambda tree: tree.head.output, source, fresh.head.output)
@@ -81,12 +81,12 @@ def list_layers(network: Network) -> list[Layer]:
     return list(dict.fromkeys(_find_layer(path) for path, _ in jax.tree_util.tree_leaves_with_path(weights)))
 
 
-def is_frozen(layer: Layer, freeze: str) -> bool:
+def is_frozen(layer: Layer, freeze: str | None) -> bool:
     """Whether a layer stays as it is, with `transfer.freeze`."""
-    return {"none": False, "motifs": layer[0] == "motifs", "body": layer[0] not in ABOVE_BODY}[freeze]
+    return {None: False, "motifs": layer[0] == "motifs", "body": layer[0] not in ABOVE_BODY}[freeze]
 
 
-def is_fresh(layer: Layer, parts: str) -> bool:
+def is_fresh(layer: Layer, parts: str | None) -> bool:
     """Whether a layer is drawn anew, with `transfer.fresh`."""
     return layer[0] == "head" and (parts == "head" or (parts == "output" and layer[1] == "output"))
 
@@ -132,7 +132,7 @@ def _find_layer(path: tuple[Any, ...]) -> Layer:
     return names[: 2 if names[0] == "head" else 1]
 
 
-def _fix_taken(network: Network, parts: str) -> Network:
+def _fix_taken(network: Network, parts: str | None) -> Network:
     """Keep the running moments of all layers that are taken over."""
     head = network.head
     fixed = fix_moments(network)
@@ -177,6 +177,12 @@ def _join(found: list[tuple[int, tuple[Moments, ...]]]) -> tuple[Moments, ...]:
         variance = shares @ (variances + (means - mean) ** 2)
         joined.append(Moments(jnp.asarray(mean, jnp.float32), jnp.asarray(variance, jnp.float32)))
     return tuple(joined)
+
+
+def _on_device(network: Network) -> Network:
+    """A copy with JAX's arrays."""
+    arrays, static = eqx.partition(network, eqx.is_array)
+    return eqx.combine(jax.tree.map(jnp.asarray, arrays), static)
 
 
 def _on_all(network: Network) -> Network:

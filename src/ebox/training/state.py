@@ -139,9 +139,6 @@ def descend(
         decay: Share of a weight that is subtracted per unit of the rate.
         factors: Of the rate, a number for each array; one whose number is 0 stays as it is. None: 1 for all.
     """
-    if factors is not None:
-        # What stays counts neither in the norm that is clipped nor in the means of the optimiser.
-        gradients = jax.tree.map(lambda one, factor: jnp.where(factor > 0.0, one, 0.0), gradients, factors)
     with jax.numpy_dtype_promotion("standard"):
         updates, optimiser = transformation.update(gradients, optimiser, weights)
 
@@ -151,6 +148,11 @@ def descend(
 
     trees = (weights, updates) if factors is None else (weights, updates, factors)
     return jax.tree.map(move, *trees), optimiser
+
+
+def silence(gradients: Network, factors: Network) -> Network:
+    """The gradients without those of arrays that stay: these count in no norm and in no mean of the optimiser."""
+    return jax.tree.map(lambda one, factor: jnp.where(factor > 0.0, one, 0.0), gradients, factors)
 
 
 def move_average(average: Network, network: Network, step: Array, decay: Array, *, steps: int = 1) -> Network:

@@ -82,10 +82,10 @@ def fit_settings(config: Config, data: Dataset) -> Config:
     )
 
 
-def _choose_fresh(asked: str, found: ModelDescription, data: Dataset) -> str:
+def _choose_fresh(asked: str | None, found: ModelDescription, data: Dataset) -> str | None:
     if asked == "auto":
-        return "none" if found.tracks == data.tracks else "output"
-    if asked == "none" and len(found.tracks) != len(data.tracks):
+        return None if found.tracks == data.tracks else "output"
+    if asked is None and len(found.tracks) != len(data.tracks):
         raise InputError(
             f"gives the tracks {', '.join(found.tracks)}, and {data.path} has {', '.join(data.tracks)}",
             remedy="have the output drawn anew: --set transfer.fresh=output",

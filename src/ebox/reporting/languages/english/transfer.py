@@ -16,12 +16,12 @@ def _tell_source(values: Mapping[str, Any]) -> str:
 
 
 _FRESH = {
-    "none": "All its layers were taken over.",
+    None: "All its layers were taken over.",
     "output": "Its output was drawn anew, and all other layers were taken over.",
     "head": "Its dense head was drawn anew, and all other layers were taken over.",
 }
 _FREEZE = {
-    "none": "None of them stayed as it was",
+    None: "None of them stayed as it was",
     "motifs": "The motif filters stayed as they were",
     "body": "All layers before the pooling stayed as they were",
 }
