@@ -10,6 +10,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -127,14 +128,14 @@ def test_layers_are_listed_from_the_sequence_to_the_output():
     ]
     assert [layer[0] for layer in layers if is_frozen(layer, "body")] == ["motifs", "body", "body"]
     assert [layer[0] for layer in layers if is_frozen(layer, "motifs")] == ["motifs"]
-    assert not any(is_frozen(layer, "none") for layer in layers)
+    assert not any(is_frozen(layer, None) for layer in layers)
 
 
 def rates_at(step: int, **transfer: Any) -> list[float]:
     """The factor of each layer's first array in a step of 100."""
     settings = make_config({"transfer": {"source": "s", "fresh": "none", **transfer}}).transfer
     network = small_network()
-    factors = rate_layers(network, settings, 100).at(np.int32(step))
+    factors = rate_layers(network, settings, 100).at(jnp.asarray(step, jnp.int32))
     first = {}
     for path, factor in jax.tree_util.tree_leaves_with_path(factors):
         names = [str(getattr(key, "name", getattr(key, "idx", ""))) for key in path]

@@ -51,8 +51,7 @@ def find_seen(trained: Dataset, asked: Dataset, rows: slice, progress: Progress 
     for kind in _SAME:
         same[found.tested[kind] - first] = True
     related = found.relative[first:] >= 0
-    same, related = (each.reshape(num, -1).any(axis=1) for each in (same, related))
-    return SeenResult(same, related)
+    return SeenResult(_any_window(same, num), _any_window(related, num))
 
 
 def audit_against(trained: Dataset | None, asked: Examples, progress: Progress = quiet) -> AuditResult:
@@ -90,6 +89,12 @@ def _take(dataset: Dataset, rows: slice, split: int, length_bp: int) -> Examples
         end=np.where(known, starts + length_bp, -1),
         split=split,
     )
+
+
+def _any_window(found: Bool[np.ndarray, " window"], num: int) -> Bool[np.ndarray, " asked"]:
+    """Whether any of the windows of each of `num` examples was found."""
+    whole: np.ndarray = found.reshape(num, -1)
+    return np.asarray(whole.any(axis=1))
 
 
 def _place_windows(whole_bp: int, length_bp: int) -> Int64[np.ndarray, " window"]:
