@@ -67,9 +67,9 @@ UNRELATED_TRAIN = {"max_steps": 1500, "validations": 2, "seed": 0}
 # Trainings have the epochs of the defaults, or at least this number of steps.
 EPOCHS, VALIDATIONS, BATCH, NEGATIVES_PER_POSITIVE = 12, 4, 64, 2.0
 RECIPES: Mapping[str, dict[str, Any]] = {
-    "scratch": {"train": {"learning_rate": 8e-3}, "least": 600},
-    "tal1": {"transfer": {}, "least": 300},
-    "unrelated": {"transfer": {}, "least": 600},
+    "scratch": {"train": {"learning_rate": 8e-3}, "least": 400},
+    "tal1": {"transfer": {"rate": 0.25}, "least": 200},
+    "unrelated": {"transfer": {"rate": 0.25}, "least": 400},
 }
 ARMS = tuple(RECIPES)
 # The AUROC whose number of positives is compared.

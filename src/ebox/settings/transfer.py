@@ -49,7 +49,7 @@ class TransferConfig(Settings):
         "keep: those of the source, in training too; estimate: those of the new training examples, in training too.",
     )
     min_steps: PositiveInt | None = setting(
-        None, "The least number of steps, however few examples an epoch has, unless max_steps is set; none: no least."
+        200, "The least number of steps, however few examples an epoch has, unless max_steps is set; none: no least."
     )
     other_length: bool = setting(
         False,

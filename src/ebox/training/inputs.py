@@ -69,7 +69,9 @@ def _count_steps(config: Config, order: ExampleOrder) -> int:
     """Steps of the whole training; one that begins with a trained network may have a least number."""
     train, least = config.train, config.transfer.min_steps
     steps = order.count_steps(train.epochs, train.max_steps)
-    return steps if least is None or train.max_steps is not None else max(steps, least)
+    if config.transfer.source is None or least is None or train.max_steps is not None:
+        return steps
+    return max(steps, least)
 
 
 def _positive_weight(config: Config, order: ExampleOrder) -> float:
