@@ -122,7 +122,7 @@ def _split_of(head: str) -> str:
 
 
 def _thin(records: Iterable[tuple[str, str]], most: Mapping[str, int]) -> list[tuple[str, str]]:
-    """At most so many records of each split, drawn by chance."""
+    """At most a number of records of each split, drawn by chance."""
     of_split: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
     for record in records:
         of_split[_split_of(record[0])].append(record)
@@ -294,7 +294,7 @@ def measure_test(folder: Path, target: str, network: Network) -> tuple[dict[str,
 
 
 def read_kept() -> dict[str, Any]:
-    """The results so far."""
+    """The results that are kept."""
     place = RESULTS / f"{NAME}.json"
     kept = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
     return {"recipes": {}, "chosen": {}, "sources": {}, "trainings": {}, "summary": {}, **kept}
