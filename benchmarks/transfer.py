@@ -68,10 +68,13 @@ UNRELATED_TRAIN = {"max_steps": 1500, "validations": 2, "seed": 0}
 EPOCHS, VALIDATIONS, BATCH, NEGATIVES_PER_POSITIVE = 12, 4, 64, 2.0
 RECIPES: Mapping[str, dict[str, Any]] = {
     "scratch": {"train": {"learning_rate": 8e-3}, "least": 400},
-    "tal1": {"transfer": {"rate": 0.25}, "least": 200},
-    "unrelated": {"transfer": {"rate": 0.25}, "least": 400},
+    "tal1": {"transfer": {"rate": 1.0}, "least": 400},
+    "unrelated": {"transfer": {"rate": 1.0}, "least": 400},
+    # From scratch with the steps of the defaults, which are few with few positives.
+    "defaults": {"least": 1},
 }
 ARMS = tuple(RECIPES)
+BEGUN, BASES = ("tal1", "unrelated"), ("scratch", "defaults")
 # The AUROC whose number of positives is compared.
 REACHED = 0.9
 
@@ -269,7 +272,7 @@ def train_one(
 ) -> tuple[dict[str, Any], Network]:
     """Train a target once; what is kept of it, and the network."""
     data = draw_subset(open_target(folder, cell.target), cell.size, seed)
-    source = None if arm == "scratch" else train_source(folder, cell.target, arm)
+    source = train_source(folder, cell.target, arm) if arm in BEGUN else None
     num = int(data.is_positive()[data.rows("train")].sum())
     config = make_settings(arm, recipe, num, seed, source)
     mesh = make_mesh(find_devices(config.parallel)[:1])
@@ -318,13 +321,17 @@ def summarise_cells(kept: Mapping[str, Any]) -> dict[str, Any]:
             arm: {name: _spread([one[name] for one in of.values()]) for name in ("auroc", "auprc")}
             for arm, of in scores.items()
         }
-        gains = {}
-        for arm in set(scores) - {"scratch"}:
-            both = sorted(set(scores[arm]) & set(scores.get("scratch", {})))
-            gains[arm] = {
-                name: _spread([scores[arm][seed][name] - scores["scratch"][seed][name] for seed in both])
+        gains = {
+            f"{arm} over {base}": {
+                name: _spread(
+                    [of[name] - scores[base][seed][name] for seed, of in scores[arm].items() if seed in scores[base]]
+                )
                 for name in ("auroc", "auprc")
             }
+            for arm in BEGUN
+            for base in BASES
+            if arm in scores and base in scores
+        }
         found[cell.name] = {"arms": arms, "gains": gains}
     for target in TARGETS:
         cells = [cell for cell in CELLS if cell.target == target]
@@ -354,14 +361,14 @@ def add_sampling(folder: Path, kept: Mapping[str, Any], num: int = 2000) -> dict
     """Intervals of the mean gain in AUROC over the draw of test examples too: clusters of them and seeds drawn anew."""
     found = {}
     for cell in CELLS:
-        if not any(_logits_of(folder, cell, arm, seed).exists() for arm in ARMS[1:] for seed in SEEDS):
+        if not any(_logits_of(folder, cell, arm, seed).exists() for arm in BEGUN for seed in SEEDS):
             continue
         data = open_target(folder, cell.target)
         rows = data.rows("test")
         label = data.is_positive()[rows]
         cluster = data.examples["cluster"][rows.start : rows.stop].to_numpy()
         _, number = np.unique(cluster, return_inverse=True)
-        for arm in ARMS[1:]:
+        for arm in BEGUN:
             places = {seed: [_logits_of(folder, cell, one, seed) for one in (arm, "scratch")] for seed in SEEDS}
             pairs = [[np.load(place) for place in pair] for pair in places.values() if all(p.exists() for p in pair)]
             if len(pairs) < 2:
@@ -413,7 +420,8 @@ def list_recipes() -> dict[str, tuple[str, dict[str, Any]]]:
     ):
         name = ", ".join(f"{key} {value}" for key, value in transfer.items())
         found[f"tal1 {name}"] = ("tal1", {"transfer": transfer, "least": 200})
-    found["tal1 rate 0.25, least 600"] = ("tal1", {"transfer": {"rate": 0.25}, "least": 600})
+    for rate in (0.25, 0.5, 1.0):
+        found[f"tal1 rate {rate}, least 400"] = ("tal1", {"transfer": {"rate": rate}, "least": 400})
     for transfer in (
         {"rate": 1.0},
         {"rate": 0.25},
@@ -460,7 +468,7 @@ def run_all(folder: Path, cells: Sequence[Cell], arms: Sequence[str], seeds: Seq
                 facts["test"], logits = measure_test(folder, cell.target, network)
                 np.save(_logits_of(folder, cell, arm, seed), logits)
                 place[str(seed)] = {**facts, "recipe": RECIPES[arm]}
-                if arm != "scratch":
+                if arm in BEGUN:
                     _note_source(folder, kept, cell.target, arm)
                 save(kept)
                 print(
@@ -489,9 +497,9 @@ def print_table(kept: Mapping[str, Any]) -> None:
             print(name, cell)
             continue
         for arm, scores in cell["arms"].items():
-            gain = cell["gains"].get(arm, {}).get("auroc")
-            told = "" if gain is None else f"; gain {_tell(gain, '+.4f')}"
-            print(f"{name:15} {arm:10} AUROC {_tell(scores['auroc'])}, AUPRC {_tell(scores['auprc'])}{told}")
+            print(f"{name:15} {arm:10} AUROC {_tell(scores['auroc'])}, AUPRC {_tell(scores['auprc'])}")
+        for pair, gain in cell["gains"].items():
+            print(f"{name:15} {pair}: AUROC {_tell(gain['auroc'], '+.4f')}, AUPRC {_tell(gain['auprc'], '+.4f')}")
 
 
 def _tell(spread: Mapping[str, Any], style: str = ".4f") -> str:

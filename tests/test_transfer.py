@@ -185,7 +185,7 @@ def test_a_network_taken_over_whole_is_the_one_of_the_source(source: Path):
 
 def test_a_training_has_at_least_the_steps_that_were_asked_for(source: Path):
     few = {"max_steps": None, "epochs": 1.0}
-    assert TrainingInputs.of(planted(), from_source(source, train=few)).num_steps == 200
+    assert TrainingInputs.of(planted(), from_source(source, train=few)).num_steps == 400
     assert TrainingInputs.of(planted(), from_source(source, train=few, min_steps=None)).num_steps == 7
     assert TrainingInputs.of(planted(), from_source(source, train=few, min_steps=40)).num_steps == 40
     assert TrainingInputs.of(planted(), from_source(source, min_steps=40)).num_steps == 12

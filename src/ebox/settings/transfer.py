@@ -33,7 +33,7 @@ class TransferConfig(Settings):
         "none: all are trained.",
         flag="--freeze",
     )
-    rate: Positive = setting(0.25, "Rate of the layers that are taken over, as a share of learning_rate.")
+    rate: Positive = setting(1.0, "Rate of the layers that are taken over, as a share of learning_rate.")
     fresh_rate: Positive = setting(1.0, "Rate of the layers that are drawn anew, as a share of learning_rate.")
     rate_decay: Annotated[float, Field(gt=0.0, le=1.0)] = setting(
         1.0, "Factor of the rate from each layer to the one below it, towards the sequence (Howard 2018)."
@@ -49,7 +49,7 @@ class TransferConfig(Settings):
         "keep: those of the source, in training too; estimate: those of the new training examples, in training too.",
     )
     min_steps: PositiveInt | None = setting(
-        200, "The least number of steps, however few examples an epoch has, unless max_steps is set; none: no least."
+        400, "The least number of steps, however few examples an epoch has, unless max_steps is set; none: no least."
     )
     other_length: bool = setting(
         False,
