@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ebox.errors import InputError
-from ebox.models.tensors import FACTS, TENSORS, load_tree, read_arrays, read_facts, save_tree
+from ebox.models.tensors import TENSORS, load_tree, read_arrays, read_facts, save_tree
+from ebox.storage.run_folder import TENSOR_FACTS
 
 TREE = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -32,7 +33,7 @@ def test_a_tree_is_read_back_with_its_facts(tmp_path: Path):
     assert facts["step"] == 3
     assert facts["bytes"] == (tmp_path / "x" / TENSORS).stat().st_size
     assert sorted(read_arrays(tmp_path / "x")) == ["['a']", "['b'][0]", "['b'][1]"]
-    assert (tmp_path / "x" / FACTS).read_text().endswith("}\n")
+    assert (tmp_path / "x" / TENSOR_FACTS).read_text().endswith("}\n")
 
 
 def test_a_folder_is_replaced_unless_that_is_forbidden(tmp_path: Path):
@@ -55,10 +56,10 @@ def test_facts_that_are_no_numbers_are_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("facts", [[], ["sha256"], {}, {"step": 3}, "sha256"])
 def test_facts_without_a_checksum_are_of_another_program(tmp_path: Path, facts: Any):
-    (tmp_path / FACTS).write_text(json.dumps(facts))
+    (tmp_path / TENSOR_FACTS).write_text(json.dumps(facts))
     with pytest.raises(InputError, match="holds no checksum") as caught:
         read_facts(tmp_path)
-    assert caught.value.file == str(tmp_path / FACTS)
+    assert caught.value.file == str(tmp_path / TENSOR_FACTS)
 
 
 def test_changed_bytes_are_told_by_the_checksum(tmp_path: Path):

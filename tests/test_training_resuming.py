@@ -17,8 +17,9 @@ import pytest
 
 from ebox.errors import InputError
 from ebox.mesh.devices import find_devices, make_mesh
-from ebox.models.tensors import FACTS, TENSORS
+from ebox.models.tensors import TENSORS
 from ebox.settings.reading import Config, ParallelConfig
+from ebox.storage.run_folder import TENSOR_FACTS
 from ebox.training.checkpoints import (
     Layout,
     OtherRunError,
@@ -135,9 +136,9 @@ def _step_loaded(folder: Path) -> int:
 
 def _change(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def apply(newest: Path) -> None:
-        facts = json.loads((newest / FACTS).read_text())
+        facts = json.loads((newest / TENSOR_FACTS).read_text())
         change(facts)
-        (newest / FACTS).write_text(json.dumps(facts))
+        (newest / TENSOR_FACTS).write_text(json.dumps(facts))
 
     return apply
 
@@ -165,7 +166,7 @@ def test_a_changed_checkpoint_is_passed_over(spoil: Callable[[Path], object], wh
         assert _step_loaded(tmp_path) == 16
 
 
-@pytest.mark.parametrize("name", [FACTS, TENSORS])
+@pytest.mark.parametrize("name", [TENSOR_FACTS, TENSORS])
 def test_a_checkpoint_cut_at_any_byte_is_passed_over(name: str, whole: Path, tmp_path: Path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     assert _step_loaded(tmp_path) == 24
@@ -179,7 +180,7 @@ def test_a_checkpoint_cut_at_any_byte_is_passed_over(name: str, whole: Path, tmp
             assert _step_loaded(tmp_path) == 16
 
 
-@pytest.mark.parametrize("name", [FACTS, TENSORS])
+@pytest.mark.parametrize("name", [TENSOR_FACTS, TENSORS])
 def test_what_has_no_whole_checkpoint_is_refused_before_it_is_touched(name: str, whole: Path, tmp_path: Path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     config = small_config({"exchange": "int8"}, checkpoint_every_steps=8, max_steps=24)
@@ -260,7 +261,7 @@ def test_what_a_damaged_disk_and_a_killed_writer_left_makes_way(tmp_path: Path):
     (tmp_path / "checkpoints" / "step-000000008" / TENSORS).write_bytes(b"half")
     (tmp_path / "checkpoints" / ".step-000000004.x.tmp").mkdir()
     place = _save(tmp_path, 8)
-    assert sorted(os.listdir(place)) == [FACTS, TENSORS]
+    assert sorted(os.listdir(place)) == [TENSOR_FACTS, TENSORS]
     assert os.listdir(place.parent) == ["step-000000008"]
     # A whole one of the same step is replaced: the run went on from an earlier one.
     assert _save(tmp_path, 8) == place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,13 @@ _SIDES = (("train", "validation"), ("train", "test"), ("validation", "test"))
 class AuditResult:
     """What the splits share, in counts; and for each example a training example that it is related to, or -1.
 
-    `relative` is -1 for all examples of the training split. `report` is laid out in docs/formats.md.
+    `relative` is -1 for all examples of the training split. `report` is laid out in docs/formats.md. `tested` has for
+    each kind of finding the rows of the test split with a partner in train.
     """
 
     report: dict[str, Any]
     relative: Int64[np.ndarray, " example"]
+    tested: Mapping[str, Int64[np.ndarray, " row"]] = field(default_factory=dict)
 
 
 def audit_splits(
@@ -62,10 +64,13 @@ def audit_splits(
     suspects = np.ones(len(examples), dtype=bool) if suspects is None else suspects
     repeats = find_repeats(examples.codes)
     pairs, relative = [], np.full(len(examples), -1, dtype=np.int64)
+    tested: dict[str, np.ndarray] = {}
     for number, (left, right) in enumerate(_SIDES):
         progress("auditing the splits", number, len(_SIDES) + 1)
         found = _find_shared(examples, left, right, max_similarity, repeats, index, suspects, progress)
         pairs.append(_describe_pair(examples, left, right, found))
+        if (left, right) == ("train", "test"):
+            tested = {kind: rows for kind, (rows, _) in found.items()}
         if left == "train":
             for rows, partners in found.values():
                 relative[rows] = np.where(relative[rows] < 0, partners, relative[rows])
@@ -78,7 +83,7 @@ def audit_splits(
         "shared_kmers": _audit_long_kmers(examples, seed),
     }
     progress("auditing the splits", len(_SIDES) + 1, len(_SIDES) + 1)
-    return AuditResult(report, relative)
+    return AuditResult(report, relative, tested)
 
 
 def _audit_within(examples: Examples, split: int, repeats: RepeatsResult) -> dict[str, int]:

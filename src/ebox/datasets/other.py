@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from ebox.datasets.build import gather_examples, start_build
 from ebox.datasets.cleaning import measure_gc, measure_n
@@ -89,7 +90,13 @@ def _choose_negatives(config: DataConfig, sources: DatasetSources, trained_kinds
 
 
 def read_other(
-    config: DataConfig, sources: DatasetSources, trained: Dataset | None, *, path: Path, progress: Progress = quiet
+    config: DataConfig,
+    sources: DatasetSources,
+    trained: Dataset | None,
+    *,
+    path: Path,
+    before: Sequence[Dataset] = (),
+    progress: Progress = quiet,
 ) -> OtherData:
     """Read, clean and label sources as `build_dataset` does; every example is test.
 
@@ -98,6 +105,7 @@ def read_other(
         sources: The files.
         trained: The dataset of the network; None where it is gone.
         path: The file that the others belong to.
+        before: Datasets of the networks that this one began with.
         progress: Called with the stage, the number done and the number in all.
 
     Raises:
@@ -127,16 +135,32 @@ def read_other(
     rows, unrelated = np.arange(len(examples)), np.full(len(examples), -1)
     table = tabulate_examples(examples, rows, build.kinds, build.log.sources, gc, n_fraction, cluster, unrelated)
     test = _make_test(path, config, examples, table)
-    related = audit.relative[-len(examples) :] >= 0
+    related = (audit.relative[-len(examples) :] >= 0) | _find_related(before, test, progress)
     return OtherData(_join(trained, test, related), trained is not None, quality, build.log)
 
 
-def take_test(trained: Dataset | None, other: Dataset, progress: Progress = quiet) -> OtherData:
-    """The test split of another dataset beside the training and validation splits of the network's own."""
-    rows = other.rows("test")
-    num = rows.stop - rows.start
-    related = np.zeros(num, dtype=bool) if trained is None else find_seen(trained, other, rows, progress)
+def take_test(
+    trained: Dataset | None, other: Dataset, progress: Progress = quiet, before: Sequence[Dataset] = ()
+) -> OtherData:
+    """The test split of another dataset beside the training and validation splits of the network's own.
+
+    Args:
+        trained: The dataset of the network; None where it is gone.
+        other: The other dataset.
+        progress: Called with the stage.
+        before: Datasets of the networks that this one began with.
+    """
+    related = _find_related([*before, *([] if trained is None else [trained])], other, progress)
     return OtherData(_join(trained, other, related), trained is not None)
+
+
+def _find_related(trained: Sequence[Dataset], other: Dataset, progress: Progress) -> Bool[np.ndarray, " test"]:
+    """Which test examples were seen in one of several trainings, at least as relatives."""
+    rows = other.rows("test")
+    related = np.zeros(rows.stop - rows.start, dtype=bool)
+    for each in trained:
+        related |= find_seen(each, other, rows, progress).related
+    return related
 
 
 def _cluster(examples: Examples, config: DataConfig, index: SketchIndex, progress: Progress) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Which examples of another dataset a network has seen in its training: equal, overlapping, or relatives."""
+"""Which examples of another dataset a network has seen in its training: the same, nearly the same, or relatives."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from ebox.datasets.audit import AuditResult, audit_splits
 from ebox.datasets.examples import Examples, concatenate, make_examples
@@ -14,21 +14,44 @@ from ebox.progress import Progress, quiet
 from ebox.settings.reading import DataConfig
 
 _TEST = 2
+# The findings of the audit that mean the same locus, or nearly the same sequence.
+_SAME = ("exact", "reverse_complement", "overlap", "similar")
 
 
-def find_seen(trained: Dataset, asked: Dataset, rows: slice, progress: Progress = quiet) -> Bool[np.ndarray, " asked"]:
-    """Whether an example at `rows` equals, overlaps, resembles or is a relative of one of the training of `trained`.
+@dataclass(frozen=True)
+class SeenResult:
+    """Of some examples, which were seen in a training as they are or nearly so, and which at least as relatives."""
 
-    Places are compared by the names of the chromosomes; both datasets are taken for the same genome build.
+    same: Bool[np.ndarray, " asked"]
+    related: Bool[np.ndarray, " asked"]
+
+    def __or__(self, other: SeenResult) -> SeenResult:
+        """What was seen in one of two trainings."""
+        return SeenResult(self.same | other.same, self.related | other.related)
+
+
+def find_seen(trained: Dataset, asked: Dataset, rows: slice, progress: Progress = quiet) -> SeenResult:
+    """Which examples at `rows` equal, overlap, resemble or are relatives of those of the training of `trained`.
+
+    Places are compared by the names of the chromosomes; both datasets are taken for the same genome build. Where the
+    lengths differ, the longer sequences are looked through in windows of the shorter length, half of which overlap.
 
     Args:
         trained: The dataset of the network; its training split counts.
-        asked: The other dataset, with sequences of the same length.
+        asked: The other dataset.
         rows: The examples of `asked` that are looked for.
         progress: Called with the stage.
     """
-    found = audit_against(trained, _take(asked, rows, _TEST), progress)
-    return found.relative[-(rows.stop - rows.start) :] >= 0
+    length_bp = min(trained.length_bp, asked.length_bp)
+    found = _audit_beside(trained, _take(asked, rows, _TEST, length_bp), length_bp, progress)
+    num = rows.stop - rows.start
+    windows = num * len(_place_windows(asked.length_bp, length_bp))
+    first = len(found.relative) - windows
+    same = np.zeros(windows, dtype=bool)
+    for kind in _SAME:
+        same[found.tested[kind] - first] = True
+    related = found.relative[first:] >= 0
+    return SeenResult(_any_window(same, num), _any_window(related, num))
 
 
 def audit_against(trained: Dataset | None, asked: Examples, progress: Progress = quiet) -> AuditResult:
@@ -36,25 +59,48 @@ def audit_against(trained: Dataset | None, asked: Examples, progress: Progress =
 
     `relative` has the rows of the training first.
     """
+    return _audit_beside(trained, asked, asked.codes.shape[1], progress)
+
+
+def _audit_beside(trained: Dataset | None, asked: Examples, length_bp: int, progress: Progress) -> AuditResult:
     asked = replace(asked, chrom=_strip(asked.chrom.tolist()), split=np.full(len(asked), _TEST, dtype=np.int8))
-    parts = [] if trained is None else [_take(trained, trained.rows("train"), 0)]
+    parts = [] if trained is None else [_take(trained, trained.rows("train"), 0, length_bp)]
     return audit_splits(concatenate([*parts, asked]), DataConfig().max_similarity, seed=0, progress=progress)
 
 
-def _take(dataset: Dataset, rows: slice, split: int) -> Examples:
-    """Some rows of a dataset as examples."""
+def _take(dataset: Dataset, rows: slice, split: int, length_bp: int) -> Examples:
+    """Some rows of a dataset as examples of a length, each cut into windows that follow one another in the result."""
     table = dataset.examples[rows.start : rows.stop]
+    offsets = _place_windows(dataset.length_bp, length_bp)
+    codes = np.asarray(dataset.codes[rows])
+    windows = np.stack([codes[:, first : first + length_bp] for first in offsets.tolist()], axis=1)
+    start = table["start"].fill_null(-1).to_numpy().astype(np.int64)
+    known = np.repeat(start >= 0, len(offsets))
+    starts = (start[:, None] + offsets).ravel()
+    targets = (np.asarray(dataset.targets[rows]) == 1).any(axis=1).astype(np.uint8)
     return make_examples(
-        np.asarray(dataset.codes[rows]),
-        table["name"].to_list(),
-        target=(np.asarray(dataset.targets[rows]) == 1).any(axis=1).astype(np.uint8),
+        windows.reshape(-1, length_bp),
+        [name for name in table["name"].to_list() for _ in offsets],
+        target=np.repeat(targets, len(offsets)),
         kind=1,
         source=0,
-        chrom=_strip(table["chrom"].to_list()),
-        start=table["start"].fill_null(-1).to_numpy().astype(np.int64),
-        end=table["end"].fill_null(-1).to_numpy().astype(np.int64),
+        chrom=np.repeat(_strip(table["chrom"].to_list()), len(offsets)),
+        start=np.where(known, starts, -1),
+        end=np.where(known, starts + length_bp, -1),
         split=split,
     )
+
+
+def _any_window(found: Bool[np.ndarray, " window"], num: int) -> Bool[np.ndarray, " asked"]:
+    """Whether any of the windows of each of `num` examples was found."""
+    whole: np.ndarray = found.reshape(num, -1)
+    return np.asarray(whole.any(axis=1))
+
+
+def _place_windows(whole_bp: int, length_bp: int) -> Int64[np.ndarray, " window"]:
+    """Where windows of a length begin in a sequence, at most half a length from one to the next."""
+    num = 1 if whole_bp == length_bp else 2 * -(-whole_bp // length_bp) - 1
+    return np.linspace(0, whole_bp - length_bp, num).round().astype(np.int64)
 
 
 def _strip(chroms: list[str | None]) -> np.ndarray:

@@ -12,9 +12,10 @@ import numpy as np
 from ebox.errors import InputError
 from ebox.models.architectures import build_model
 from ebox.models.network import Network
-from ebox.models.tensors import FACTS, load_tree, read_facts, save_tree
+from ebox.models.tensors import load_tree, read_facts, save_tree
+from ebox.sequences.codes import BASES
 from ebox.settings.reading import Config, ModelConfig, make_config
-from ebox.storage.run_folder import MODEL, check_run_folder
+from ebox.storage.run_folder import MODEL, TENSOR_FACTS, check_run_folder
 from ebox.storage.stamps import MODEL as MODEL_STAMP
 from ebox.storage.stamps import check_stamp, stamped
 
@@ -40,8 +41,45 @@ def save_model(folder: Path, network: Network, config: Config, tracks: tuple[str
         tracks: Names of the tracks, one per logit.
         length_bp: Length of the training sequences.
     """
-    facts = {"model": config.model.model_dump(mode="json"), "tracks": list(tracks), "length_bp": length_bp}
+    settings = config.model.model_dump(mode="json")
+    facts = {"model": settings, "tracks": list(tracks), "length_bp": length_bp, "bases": BASES}
     save_tree(folder / MODEL, eqx.filter(network, eqx.is_array), stamped(MODEL_STAMP, facts))
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What network a run folder holds: its settings, and all that was written beside its weights."""
+
+    config: ModelConfig
+    tracks: tuple[str, ...]
+    length_bp: int
+    facts: dict[str, Any]
+
+
+def describe_model(run_folder: Path | str) -> ModelDescription:
+    """Read what network a run folder holds, without its weights; needs no accelerator.
+
+    Raises:
+        InputError: there is no model, it reads bases in another order, or this ebox doesn't know its format.
+    """
+    folder = Path(run_folder)
+    check_run_folder(folder)
+    facts = check_stamp(read_facts(folder / MODEL), MODEL_STAMP, folder / MODEL)
+    try:
+        settings, tracks, length_bp = facts["model"], tuple(facts["tracks"]), int(facts["length_bp"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            "does not describe a network", file=folder / MODEL / TENSOR_FACTS, remedy="train again"
+        ) from None
+    # A model of before the order was written has this one.
+    found = facts.get("bases", BASES)
+    if found != BASES:
+        raise InputError(
+            f"reads the bases in the order {found}, and ebox writes them as {BASES}",
+            file=folder / MODEL / TENSOR_FACTS,
+            remedy="use a network that ebox trained",
+        )
+    return ModelDescription(make_config({"model": settings}, file=folder / MODEL).model, tracks, length_bp, facts)
 
 
 def load_model(run_folder: Path | str) -> LoadedModel:
@@ -50,14 +88,8 @@ def load_model(run_folder: Path | str) -> LoadedModel:
     Raises:
         InputError: there is no model, it is corrupt, or this ebox doesn't know its format.
     """
-    folder = Path(run_folder)
-    check_run_folder(folder)
-    facts = check_stamp(read_facts(folder / MODEL), MODEL_STAMP, folder / MODEL)
-    try:
-        settings, tracks, length_bp = facts["model"], tuple(facts["tracks"]), int(facts["length_bp"])
-    except (KeyError, TypeError, ValueError):
-        raise InputError("does not describe a network", file=folder / MODEL / FACTS, remedy="train again") from None
-    config = make_config({"model": settings}, file=folder / MODEL).model
-    like = build_model(config, len(tracks), length_bp, np.random.default_rng(0))
+    found = describe_model(run_folder)
+    like = build_model(found.config, len(found.tracks), found.length_bp, np.random.default_rng(0))
     arrays, static = eqx.partition(like, eqx.is_array)
-    return LoadedModel(eqx.combine(load_tree(folder / MODEL, arrays), static), config, tracks, length_bp, facts)
+    network = eqx.combine(load_tree(Path(run_folder) / MODEL, arrays), static)
+    return LoadedModel(network, found.config, found.tracks, found.length_bp, found.facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,6 +13,8 @@ from ebox.models.normalisation import BatchNorm, Moments
 from ebox.models.passes import Pass
 from ebox.models.pooling import GlobalPooling
 from ebox.models.trace import Operation, Stages, Update, trace
+
+Tree = TypeVar("Tree")
 
 
 class MotifLayer(eqx.Module):
@@ -70,8 +72,8 @@ class Network(eqx.Module):
         return Stages(self.motifs.convolution, self.motifs.finish(), body, self.pooling, self.head.operations())
 
     def norms(self) -> tuple[BatchNorm, ...]:
-        """The batch normalisations in the order of the fields; a pass records their moments in the same order."""
-        return tuple(leaf for leaf in jax.tree.leaves(self, is_leaf=_is_norm) if _is_norm(leaf))
+        """The batch normalisations that move, in the order of the fields, in which a pass records their moments."""
+        return tuple(leaf for leaf in jax.tree.leaves(self, is_leaf=_is_norm) if _moves(leaf))
 
 
 def is_trainable(network: Network) -> Network:
@@ -91,7 +93,7 @@ def apply_moments(network: Network, seen: tuple[Moments, ...], momentum: float =
     waiting = iter(seen)
 
     def move(leaf: Any) -> Any:
-        if not _is_norm(leaf):
+        if not _moves(leaf):
             return leaf
         running = jax.tree.map(lambda old, new: (1.0 - momentum) * old + momentum * new, leaf.running, next(waiting))
         return BatchNorm(leaf.scale, leaf.offset, running)
@@ -99,8 +101,21 @@ def apply_moments(network: Network, seen: tuple[Moments, ...], momentum: float =
     return jax.tree.map(move, network, is_leaf=_is_norm) if seen else network
 
 
+def fix_moments(part: Tree) -> Tree:
+    """The part of a network whose batch normalisations keep their running moments, and use them in training too."""
+
+    def fix(leaf: Any) -> Any:
+        return BatchNorm(leaf.scale, leaf.offset, leaf.running, fixed=True) if _is_norm(leaf) else leaf
+
+    return jax.tree.map(fix, part, is_leaf=_is_norm)
+
+
 def _is_norm(node: Any) -> bool:
     return isinstance(node, BatchNorm)
+
+
+def _moves(node: Any) -> bool:
+    return isinstance(node, BatchNorm) and not node.fixed
 
 
 def _some(norm: BatchNorm | None) -> tuple[BatchNorm, ...]:

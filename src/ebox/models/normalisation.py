@@ -38,11 +38,15 @@ class Moments(eqx.Module):
 
 
 class BatchNorm(eqx.Module):
-    """Batch normalisation with the statistics of the valid examples of the whole global batch (Ioffe 2015)."""
+    """Batch normalisation with the statistics of the valid examples of the whole global batch (Ioffe 2015).
+
+    One that is `fixed` normalises by its running moments in training too, and these stay.
+    """
 
     scale: Float[Array, " channel"]
     offset: Float[Array, " channel"]
     running: Moments
+    fixed: bool = eqx.field(static=True, default=False)
 
     @staticmethod
     def create(channels: int) -> BatchNorm:

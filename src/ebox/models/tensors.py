@@ -12,10 +12,10 @@ import numpy as np
 
 from ebox.errors import InputError
 from ebox.storage.publishing import publish_folder, read_json
+from ebox.storage.run_folder import TENSOR_FACTS
 
 Tree = TypeVar("Tree")
 TENSORS = "tensors.safetensors"
-FACTS = "facts.json"
 
 
 def save_tree(folder: Path, tree: Any, facts: dict[str, Any], *, overwrite: bool = True) -> None:
@@ -30,18 +30,18 @@ def save_tree(folder: Path, tree: Any, facts: dict[str, Any], *, overwrite: bool
     from safetensors.numpy import save
 
     data = save(_named_arrays(tree))
-    with publish_folder(folder, overwrite=overwrite, mark=FACTS) as temporary:
+    with publish_folder(folder, overwrite=overwrite, mark=TENSOR_FACTS) as temporary:
         (temporary / TENSORS).write_bytes(data)
         whole = {**facts, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         text = json.dumps(whole, indent=2, allow_nan=False)
-        (temporary / FACTS).write_text(text + "\n", encoding="utf-8")
+        (temporary / TENSOR_FACTS).write_text(text + "\n", encoding="utf-8")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Read the JSON facts of a folder that `save_tree` published."""
-    facts = read_json(folder / FACTS)
+    facts = read_json(folder / TENSOR_FACTS)
     if not isinstance(facts, dict) or "sha256" not in facts:
-        raise InputError("holds no checksum, so ebox did not write it", file=folder / FACTS)
+        raise InputError("holds no checksum, so ebox did not write it", file=folder / TENSOR_FACTS)
     return facts
 
 

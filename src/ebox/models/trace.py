@@ -83,7 +83,7 @@ def run(operations: Iterable[Operation], values: Array, a_pass: Pass, moments: l
     for operation in operations:
         if not isinstance(operation, BatchNorm):
             values = operation(values, a_pass)
-        elif a_pass.keys is None:
+        elif a_pass.keys is None or operation.fixed:
             values = operation(values)
         else:
             assert a_pass.mask is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -34,7 +35,8 @@ class Flag:
     @property
     def parameter(self) -> str:
         """Its name as a Python parameter."""
-        return self.name.removeprefix("--").replace("-", "_")
+        name = self.name.removeprefix("--").replace("-", "_")
+        return f"{name}_" if iskeyword(name) else name
 
     def read(self, value: Any) -> Any:
         """The value that was typed; words with commas are several values."""

@@ -24,6 +24,7 @@ from ebox.settings.sections import (
     ParallelConfig,
     TrainConfig,
 )
+from ebox.settings.transfer import TransferConfig
 from ebox.storage import run_folder
 
 __all__ = [
@@ -36,9 +37,11 @@ __all__ = [
     "ParallelConfig",
     "Settings",
     "TrainConfig",
+    "TransferConfig",
     "check_settings",
     "describe_settings",
     "explain_problem",
+    "fingerprint_source",
     "format_config",
     "make_config",
     "read_config",
@@ -59,7 +62,8 @@ def read_config(
     """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
-        path: A TOML file with the sections data, model, train, parallel, evaluation, explanation; None: the defaults.
+        path: A TOML file with the sections data, model, train, transfer, parallel, evaluation, explanation; None: the
+            defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
         flags: Values by `section.key`.
 
@@ -205,6 +209,16 @@ def read_run_settings(
         values["data"] = {**run_folder.read_dataset(Path(run))["config"], "negatives": None, "match_repeats": None}
     settings = _change(values, overrides, own, file)
     return settings.model_copy(update={"parallel": read_config(None, (), devices).parallel})
+
+
+def fingerprint_source(config: Config) -> str | None:
+    """The fingerprint of the network that a training begins with; None: fresh weights.
+
+    Raises:
+        InputError: `transfer.source` holds no trained network.
+    """
+    source = config.transfer.source
+    return None if source is None else run_folder.fingerprint_model(Path(source))
 
 
 def read_toml(

@@ -18,6 +18,7 @@ from ebox.settings.fields import (
     setting,
     shared_seed,
 )
+from ebox.settings.transfer import TransferConfig
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 
@@ -318,6 +319,7 @@ class Config(Settings):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    transfer: TransferConfig = TransferConfig()
     parallel: ParallelConfig = ParallelConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     explanation: ExplanationConfig = ExplanationConfig()

@@ -38,6 +38,10 @@ REPORT = "report.html"
 REPORT_FACTS = "report.json"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+# What stands beside the arrays of a model or a checkpoint.
+TENSOR_FACTS = "facts.json"
+# Of a training that began with a trained network: what was taken over, and what of the data that network had seen.
+TRANSFER = "transfer.json"
 DATASET_FOLDER = "dataset"
 # The trainings with other seeds than that of the run: a run folder for each, named by its seed.
 SEEDS = "seeds"
@@ -59,6 +63,7 @@ OWN_FILES = (
     SEEDS,
     METRICS,
     TRAINING,
+    TRANSFER,
     DATASET,
     QUALITY,
     EVALUATION,
@@ -90,6 +95,19 @@ def check_run_folder(path: Path) -> None:
             else "train one with `ebox train`"
         )
         raise InputError(state, file=path, remedy=remedy)
+
+
+def fingerprint_model(run: Path) -> str:
+    """SHA-256 of the weights of a run's trained network.
+
+    Raises:
+        InputError: there is no trained network.
+    """
+    check_run_folder(run)
+    facts = read_json(run / MODEL / TENSOR_FACTS)
+    if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
+        raise InputError("holds no checksum, so ebox did not write it", file=run / MODEL / TENSOR_FACTS)
+    return facts["sha256"]
 
 
 def find_seeds(run: Path) -> dict[int, Path]:

@@ -21,9 +21,9 @@ from ebox.mesh.build import EXCHANGES
 from ebox.mesh.devices import DEVICE_AXIS
 from ebox.mesh.hosts import to_host
 from ebox.models.network import Network
-from ebox.models.tensors import FACTS, load_tree, read_arrays, read_facts, save_tree
-from ebox.settings.reading import Config, ParallelConfig
-from ebox.storage.run_folder import CHECKPOINTS
+from ebox.models.tensors import load_tree, read_arrays, read_facts, save_tree
+from ebox.settings.reading import Config, ParallelConfig, fingerprint_source
+from ebox.storage.run_folder import CHECKPOINTS, TENSOR_FACTS
 from ebox.storage.stamps import CHECKPOINT, OtherFormatError, check_stamp, stamped
 from ebox.training.schedules import Schedule
 from ebox.training.state import TrainState
@@ -58,15 +58,23 @@ class Standing:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What must be the same for a run to go on: settings of network and training, and the data."""
+    """What must be the same for a run to go on: settings of network and training, the data, the network it began with.
+
+    `source` is the fingerprint of that network; None: it was drawn.
+    """
 
     settings: dict[str, Any]
     fingerprint: str
+    source: str | None = None
 
     @staticmethod
     def of(config: Config, fingerprint: str) -> RunIdentity:
-        """Take it from the settings, whose fields say which of them count."""
-        return RunIdentity(config.identity(), fingerprint)
+        """Take it from the settings, whose fields say which of them count.
+
+        Raises:
+            InputError: `transfer.source` holds no trained network.
+        """
+        return RunIdentity(config.identity(), fingerprint, fingerprint_source(config))
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def save_checkpoint(
     """
     facts = {"standing": asdict(standing), "layout": asdict(layout), "identity": asdict(identity)}
     place = folder / CHECKPOINTS / _folder_name(standing)
-    if place.is_dir() and not (place / FACTS).exists():
+    if place.is_dir() and not (place / TENSOR_FACTS).exists():
         # What a damaged disk left of an earlier checkpoint.
         shutil.rmtree(place)
     for left in place.parent.glob(".step-*"):
@@ -208,6 +216,16 @@ def check_identity(place: Path, saved: Any, identity: RunIdentity) -> None:
         raise OtherRunError(
             "this run was trained on another dataset", file=place, remedy="give the same dataset, or another --out"
         )
+    if saved.get("source") != now["source"]:
+        began, asked = (
+            "fresh weights" if one.get("source") is None else f"the network {one['source'][:12]}…"
+            for one in (saved, now)
+        )
+        raise OtherRunError(
+            f"this run was begun with {began}, not with {asked}",
+            file=place,
+            remedy="give the same network with --from, or choose another --out",
+        )
     for section, values in now["settings"].items():
         for key, value in values.items():
             # A setting that did not exist when the run began had its default.
@@ -241,9 +259,9 @@ def _read_standing(place: Path, facts: dict[str, Any]) -> tuple[Standing, Layout
         layout = TypeAdapter(Layout).validate_json(json.dumps(facts.get("layout")))
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise InputError(f"does not say how far the run has come ({where})", file=place / FACTS) from None
+        raise InputError(f"does not say how far the run has come ({where})", file=place / TENSOR_FACTS) from None
     if place.name != _folder_name(standing):
-        raise InputError(f"says that it is step {standing.step}", file=place / FACTS)
+        raise InputError(f"says that it is step {standing.step}", file=place / TENSOR_FACTS)
     return standing, layout
 
 

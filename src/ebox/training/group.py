@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from ebox.errors import InputError, explain_memory
-from ebox.progress import OnEntry
-from ebox.settings.reading import Config, ParallelConfig, format_config
+from ebox.progress import OnEntry, quiet
+from ebox.settings.reading import Config, ParallelConfig, fingerprint_source, format_config, read_config_text
 from ebox.storage.publishing import read_json
 from ebox.version import __version__
 from ebox.workers.contract import TrainTask, WorkerArguments
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from ebox.training.loop import TrainingResult
     from ebox.workers.supervision import StartCrew
 
+# What all workers must have alike, beside the dataset.
+SOURCE = "the fingerprint of the network that it begins with"
+
 
 def train_in_group(
     dataset: Path,
@@ -41,6 +44,7 @@ def train_in_group(
     on_entry: OnEntry,
     command: Sequence[str],
     worker_arguments: WorkerArguments,
+    on_prepared: Callable[[], None] = quiet,
 ) -> TrainingResult:
     """Train with workers of this machine or a Ray cluster; start them again from the last checkpoint if one fails.
 
@@ -53,6 +57,7 @@ def train_in_group(
         on_entry: Called with every entry of the metrics and the total number of steps.
         command: The command line to keep.
         worker_arguments: What starts a worker.
+        on_prepared: Called when the run folder no longer holds an earlier training.
 
     Raises:
         InputError: a worker can't use its input, or there is no such cluster, or it has no room.
@@ -81,6 +86,7 @@ def train_in_group(
         nonlocal prepared
         if message["kind"] == "prepared":
             prepared = True
+            on_prepared()
         elif message["kind"] == "warning":
             _warn(message["text"])
         elif message["kind"] == "entry":
@@ -132,11 +138,12 @@ class GradientActor(Placed):
         fingerprint: That of the server's dataset.
         version: The server's version of ebox.
         config: The settings, as TOML.
+        source: Fingerprint of the network that the server begins with; none: it was drawn.
     """
 
-    def __init__(self, dataset: str, fingerprint: str, version: str, config: str) -> None:
+    def __init__(self, dataset: str, fingerprint: str, version: str, config: str, source: str | None = None) -> None:
         self._dataset, self._config = dataset, config
-        self._wanted = {"the dataset's fingerprint": fingerprint, "ebox": version}
+        self._wanted = {"the dataset's fingerprint": fingerprint, "ebox": version, SOURCE: source}
         self._computer: GradientComputer | None = None
 
     @override
@@ -144,19 +151,24 @@ class GradientActor(Placed):
         """Where this worker is, after a check that it has what the server has.
 
         Raises:
-            InputError: it has another ebox, or another dataset.
+            InputError: it has another ebox, another dataset, or another network to begin with.
         """
         from ebox.datasets.folder import open_dataset
 
-        fingerprint = open_dataset(Path(self._dataset)).fingerprint
-        for name, found in {"the dataset's fingerprint": fingerprint, "ebox": __version__}.items():
-            if found != self._wanted[name]:
-                raise InputError(
-                    f"{socket.gethostname()} has {name} = {found}, and the server has {self._wanted[name]}",
-                    file=self._dataset,
-                    remedy="install the same ebox on every machine, with the same dataset at the same path",
-                )
+        self._check("the dataset's fingerprint", open_dataset(Path(self._dataset)).fingerprint)
+        self._check("ebox", __version__)
+        if self._wanted[SOURCE] is not None:
+            self._check(SOURCE, fingerprint_source(read_config_text(self._config)))
         return super().place()
+
+    def _check(self, name: str, found: str | None) -> None:
+        if found != self._wanted[name]:
+            raise InputError(
+                f"{socket.gethostname()} has {name} = {found}, and the server has {self._wanted[name]}",
+                file=self._dataset,
+                remedy="install the same ebox on every machine, with the same dataset, and the same run of --from, at "
+                "the same path",
+            )
 
     def compute(self, ticket: int, weights: list[np.ndarray], here: Here) -> GradientResult:
         """The gradient of a batch."""
@@ -177,7 +189,6 @@ class GradientActor(Placed):
     def _prepare(self) -> GradientComputer:
         from ebox.datasets.folder import open_dataset
         from ebox.mesh.devices import find_local_devices, make_mesh
-        from ebox.settings.reading import read_config_text
         from ebox.training.asynchronous import GradientComputer
 
         config, data = read_config_text(self._config), open_dataset(Path(self._dataset))
@@ -210,7 +221,7 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
     _check_least(parallel)
     least = 1 if parallel.min_workers is None else parallel.min_workers
     limits = Limits(parallel.workers, least, parallel.max_restarts, parallel.stall_seconds)
-    texts = str(dataset.resolve()), fingerprint, __version__, format_config(config)
+    texts = str(dataset.resolve()), fingerprint, __version__, format_config(config), fingerprint_source(config)
     with connect(parallel.cluster):
         pool: RayPool[GradientResult] = RayPool(GradientActor, Demand.of(parallel), limits, _warn, *texts)
         try:

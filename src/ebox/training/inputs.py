@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import equinox as eqx
@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from ebox.models.architectures import build_model
 from ebox.models.network import Network
 from ebox.settings.reading import Config
+from ebox.training.fine_tuning import begin_from_source
 from ebox.training.sampling import ExampleOrder, make_order
 from ebox.training.state import Hyperparameters, make_hyperparameters
 
@@ -45,19 +46,32 @@ class TrainingInputs:
 
     @staticmethod
     def of(data: TrainingData, config: Config) -> TrainingInputs:
-        """Take the train split, and draw the network (NumPy).
+        """Take the train split, and draw the network or take over that of `transfer.source` (NumPy).
 
         Raises:
-            InputError: there is nothing to train on, or the sequences are too short for the network.
+            InputError: there is nothing to train on, the sequences are too short for the network, or there is no such
+                source.
         """
         train, rows = config.train, data.rows("train")
         targets = data.targets[rows]
         negatives = train.negatives_per_positive
         order = make_order(targets, seed=train.seed, batch_size=train.batch_size, negatives_per_positive=negatives)
-        num_steps = order.count_steps(train.epochs, train.max_steps)
+        num_steps = _count_steps(config, order)
         hyper = make_hyperparameters(train, num_steps, _positive_weight(config, order))
         fresh = build_model(config.model, targets.shape[1], data.length_bp, np.random.default_rng(train.seed))
+        if config.transfer.source is not None:
+            begun = begin_from_source(fresh, config, data.codes[rows], order, num_steps)
+            fresh, hyper = begun.network, replace(hyper, layers=begun.layers)
         return TrainingInputs(data.codes[rows], targets, order, num_steps, hyper, on_host(fresh))
+
+
+def _count_steps(config: Config, order: ExampleOrder) -> int:
+    """Steps of the whole training; one that begins with a trained network may have a least number."""
+    train, least = config.train, config.transfer.min_steps
+    steps = order.count_steps(train.epochs, train.max_steps)
+    if config.transfer.source is None or least is None or train.max_steps is not None:
+        return steps
+    return max(steps, least)
 
 
 def _positive_weight(config: Config, order: ExampleOrder) -> float:

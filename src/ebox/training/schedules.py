@@ -20,7 +20,15 @@ from ebox.mesh.exchange import Carried, Exchange, Message, count_numbers, half_m
 from ebox.models.network import Network, apply_moments, is_trainable
 from ebox.models.normalisation import GATHERED_DEVICES, Moments
 from ebox.training.gradients import Batch, PassPlan, share_of_gradient
-from ebox.training.state import Hyperparameters, TrainState, descend, learning_rate_at, move_average, start_optimiser
+from ebox.training.state import (
+    Hyperparameters,
+    TrainState,
+    descend,
+    learning_rate_at,
+    move_average,
+    silence,
+    start_optimiser,
+)
 
 
 class StepFacts(eqx.Module):
@@ -114,7 +122,9 @@ class Schedule(abc.ABC):
         """
         weights, fixed = eqx.partition(core.network, is_trainable(core.network))
         rate = learning_rate_at(core.step, rates)
-        weights, optimiser = descend(weights, total, core.optimiser, self.optimiser, rate, rates.weight_decay)
+        factors = None if rates.layers is None else rates.layers.at(core.step)
+        total = total if factors is None else silence(total, factors)
+        weights, optimiser = descend(weights, total, core.optimiser, self.optimiser, rate, rates.weight_decay, factors)
         network = apply_moments(eqx.combine(weights, fixed), moments)
         average = move_average(core.average, network, core.step, rates.ema_decay)
         return TrainState(core.step + 1, network, optimiser, average, None), optax.tree.norm(total), rate

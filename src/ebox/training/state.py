@@ -33,8 +33,26 @@ class TrainState(eqx.Module):
         return eqx.tree_at(lambda state: state.carried, self, carried, is_leaf=lambda leaf: leaf is self.carried)
 
 
+class LayerRates(eqx.Module):
+    """How fast each array of weights is trained: a factor of the rate, and the first step in which it counts.
+
+    Both are numbers in the shape of the trained weights.
+    """
+
+    factor: Network
+    first_step: Network
+
+    def at(self, step: Array) -> Network:
+        """The factors in a step; 0: the array stays as it is."""
+        made = step.astype(jnp.float32)
+        return jax.tree.map(lambda factor, first: jnp.where(made >= first, factor, 0.0), self.factor, self.first_step)
+
+
 class Hyperparameters(eqx.Module):
-    """What differs between members of a population: data of the compiled step, not constants in it."""
+    """What differs between members of a population: data of the compiled step, not constants in it.
+
+    Without `layers` all are trained at the same rate.
+    """
 
     key: Array
     learning_rate: Float[Array, ""]
@@ -48,6 +66,7 @@ class Hyperparameters(eqx.Module):
     positive_weight: Float[Array, ""]
     ema_decay: Float[Array, ""]
     mutation_rate: Float[Array, ""]
+    layers: LayerRates | None = None
 
 
 def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: float) -> Hyperparameters:
@@ -107,6 +126,7 @@ def descend(
     transformation: optax.GradientTransformation,
     rate: Array,
     decay: Array,
+    factors: Network | None = None,
 ) -> tuple[Network, Any]:
     """One AdamW step (Loshchilov 2019); matrices and filters decay, offsets and scales don't.
 
@@ -117,15 +137,22 @@ def descend(
         transformation: The optimiser.
         rate: Learning rate of this step.
         decay: Share of a weight that is subtracted per unit of the rate.
+        factors: Of the rate, a number for each array; one whose number is 0 stays as it is. None: 1 for all.
     """
     with jax.numpy_dtype_promotion("standard"):
         updates, optimiser = transformation.update(gradients, optimiser, weights)
 
-    def move(weight: Array, update: Array) -> Array:
+    def move(weight: Array, update: Array, factor: Array | float = 1.0) -> Array:
         shrink = decay if weight.ndim > 1 else jnp.zeros((), jnp.float32)
-        return weight - rate * (update + shrink * weight)
+        return weight - rate * factor * (update + shrink * weight)
 
-    return jax.tree.map(move, weights, updates), optimiser
+    trees = (weights, updates) if factors is None else (weights, updates, factors)
+    return jax.tree.map(move, *trees), optimiser
+
+
+def silence(gradients: Network, factors: Network) -> Network:
+    """The gradients without those of arrays that stay: these count in no norm and in no mean of the optimiser."""
+    return jax.tree.map(lambda one, factor: jnp.where(factor > 0.0, one, 0.0), gradients, factors)
 
 
 def move_average(average: Network, network: Network, step: Array, decay: Array, *, steps: int = 1) -> Network:

@@ -16,6 +16,7 @@ from ebox.storage.run_folder import name_other
 from ebox.storage.stamps import SIMULATION_OF_RUN, read_stamped
 from ebox.verbs.build import describe_examples
 from ebox.verbs.evaluated import Evaluated, find_evaluated
+from ebox.verbs.transferred import count_seen_by_source
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def evaluate(
     facts |= {
         "command": find_command(command),
         "seen_in_training": found.count_seen(),
+        "seen_by_source": count_seen_by_source(folder) if is_own else None,
         "files": list(found.files),
         "chosen_on": found.chosen_on,
         "quality": found.quality,
@@ -288,6 +290,9 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
             f"note: {seen['num_examples']:,} of these {seen['of']:,} test sequences, or relatives of them, trained "
             "this network"
         )
+    before = facts.get("seen_by_source")
+    if before is not None:
+        lines.append(f"note: {say(before, 'seen_by_source')}")
     if facts.get("chosen_on") is not None:
         lines.append(f"note: {say(facts['chosen_on'])}")
     reads = facts.get("test_reads")

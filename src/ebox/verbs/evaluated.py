@@ -13,6 +13,7 @@ from ebox.progress import PathLike, Progress
 from ebox.storage.notes import Code
 from ebox.storage.stamps import EVALUATION, read_stamped
 from ebox.verbs.opening import open_dataset_of
+from ebox.verbs.transferred import find_datasets, mark_seen, read_sources_of
 
 if TYPE_CHECKING:
     from ebox.datasets.examples import DropLog
@@ -106,11 +107,12 @@ def find_evaluated(
     if is_own:
         if name is not None:
             raise InputError("--name is for other data than those of the run", remedy="leave --name out")
-        return Evaluated(dataset)
+        return Evaluated(mark_seen(run, dataset))
     place = dataset.path.resolve()
     files = (str(place),)
     name = _check_name(run, place.name if name is None else name, files)
-    return _describe(run, name, files, take_test(_find_trained(run), dataset, progress))
+    before = _find_before(run)
+    return _describe(run, name, files, take_test(_find_trained(run), dataset, progress, before))
 
 
 def _read_sources(
@@ -140,7 +142,8 @@ def _read_sources(
     name = _check_name(run, _make_name(head) if name is None else name, files)
     config = choose_made(config, sources, run_folder.read_dataset(run))
     config = config.model_copy(update={"length_bp": model.length_bp, "track": model.tracks[0]})
-    found = read_other(config, sources, _find_trained(run), path=head, progress=progress)
+    before = _find_before(run)
+    found = read_other(config, sources, _find_trained(run), path=head, before=before, progress=progress)
     return _describe(run, name, files, found)
 
 
@@ -171,6 +174,11 @@ def _find_trained(run: Path) -> Dataset | None:
         return open_dataset_of(run, None)[0]
     except InputError:
         return None
+
+
+def _find_before(run: Path) -> list[Dataset]:
+    """The datasets of the networks that the training of a run began with, as far as they are there."""
+    return [data for data in find_datasets(read_sources_of(run)) if data is not None]
 
 
 def _make_name(head: Path) -> str:

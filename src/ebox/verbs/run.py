@@ -21,6 +21,7 @@ from ebox.verbs.build import describe as describe_dataset
 from ebox.verbs.evaluate import EvaluationResult, describe_metrics, evaluate
 from ebox.verbs.report import report
 from ebox.verbs.train import train
+from ebox.verbs.transferred import fit_settings, take_settings
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ sequence and label, or FASTA of positives, with --train-negatives, --validation-
 """
 VERB = Verb(
     "run",
-    settings=("data", "train", "parallel", "evaluation.prevalence", "evaluation.target_fdr"),
+    settings=("data", "train", "transfer", "parallel", "evaluation.prevalence", "evaluation.target_fdr"),
     hidden=("simulation",),
     epilog=_EXAMPLES,
 )
@@ -98,7 +99,7 @@ def run(
     config = Config() if config is None else config
     folder = Path(out)
     chosen = _choose_seeds(folder, config, seeds, resume=resume)
-    _check_early(sources, config, motifs)
+    _check_early(sources, config, motifs, folder)
     dataset = folder / run_folder.DATASET_FOLDER
     simulation = find_simulation(sources, config) if simulation is None else simulation
     # Claimed stage by stage, since the training claims it itself, and its workers are other processes.
@@ -129,7 +130,16 @@ def run(
         on_stage("train" if many == 1 else f"train, seed {number + 1} of {many}")
         tell = progress if many > 1 else quiet
         tell("training seeds", number, many)
-        result = train(dataset, place, own, resume=resume, overwrite=overwrite, on_entry=on_entry, command=command)
+        result = train(
+            dataset,
+            place,
+            own,
+            resume=resume,
+            overwrite=overwrite,
+            on_entry=on_entry,
+            progress=progress,
+            command=command,
+        )
         tell("training seeds", number + 1, many)
         return result
 
@@ -199,7 +209,7 @@ def _keep_seeds(folder: Path, request: Mapping[str, Any], seeds: Sequence[int]) 
         write_json(folder / REQUEST, _with_seeds(kept, seeds))
 
 
-def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathLike]) -> None:
+def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathLike], folder: Path) -> None:
     """Raise InputError at the start for what would otherwise be refused after the build or the training."""
     from ebox.datasets.sources import check_sources, choose_kinds
     from ebox.evaluation.protocol import gather_motifs
@@ -212,6 +222,7 @@ def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathL
             remedy="build first, then `srun ebox train`, then evaluate and report in one task",
         )
     check_sources(sources)
+    take_settings(config, folder)
     choose_kinds(config.data, sources)
     gather_motifs(config.evaluation, motifs)
     # Workers find their own devices; to look here would take the accelerators away from them.
@@ -225,7 +236,8 @@ def _check_trained(folder: Path, dataset: Path, config: Config) -> None:
     from ebox.storage import run_folder
     from ebox.training.checkpoints import RunIdentity, check_identity
 
-    identity = RunIdentity.of(config, open_dataset(dataset).fingerprint)
+    data = open_dataset(dataset)
+    identity = RunIdentity.of(fit_settings(take_settings(config, folder), data), data.fingerprint)
     check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
 
 

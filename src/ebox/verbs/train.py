@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
-from ebox.progress import OnEntry, PathLike, quiet
+from ebox.progress import OnEntry, PathLike, Progress, quiet
 from ebox.storage import run_folder
 from ebox.storage.publishing import check_absent, claim_folder, find_command, read_json, write_json
+from ebox.storage.stamps import TRANSFER, write_stamped
 from ebox.storage.targets import check_folder_target
 from ebox.verbs.verb import Verb
 from ebox.workers.contract import TrainTask
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
     from ebox.settings.reading import Config
     from ebox.training.asynchronous import WorkerPool
+    from ebox.training.checkpoints import RunIdentity
     from ebox.training.loop import TrainingResult
 
 
 VERB = Verb(
     "train",
     arguments={"dataset": "DATASET"},
-    settings=("train", "parallel"),
+    settings=("train", "transfer", "parallel"),
+    hidden=("is_checked",),
 )
 
 
@@ -42,9 +45,13 @@ def train(
     overwrite: bool = False,
     on_entry: OnEntry = quiet,
     on_prepared: Callable[[], None] = quiet,
+    progress: Progress = quiet,
     command: Sequence[str] | None = None,
+    is_checked: bool = False,
 ) -> TrainingResult:
     """Train a network on a dataset folder and publish it in a run folder.
+
+    With --from RUN it begins with the network of a finished run instead of fresh weights (docs/transfer.md).
 
     With `parallel.processes` or `parallel.cluster` it starts workers and supervises them. As a task of a cluster's job,
     or of a group that the environment describes, it trains together with the others, and the first of them writes.
@@ -57,10 +64,13 @@ def train(
         overwrite: Replace an earlier result in --out.
         on_entry: Called with every entry of the metrics and the number of steps in all.
         on_prepared: Called when the run folder no longer holds an earlier training.
+        progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep in the run folder; none: that of this process.
+        is_checked: Whether the supervisor of this worker has checked what a network to begin with has seen.
 
     Raises:
-        InputError: a bad dataset, settings that don't fit it, absent devices, or a run folder in use.
+        InputError: a bad dataset, settings that don't fit it, absent devices, a run folder in use, or a network to
+            begin with that does not fit, or has seen test examples.
         ResumableError: SIGTERM asked to stop; the training is saved, and `resume` goes on.
         WorkersFailedError: the workers failed more often than `parallel.max_restarts`.
     """
@@ -73,6 +83,7 @@ def train(
     from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
     from ebox.training.loop import check_trainable
     from ebox.training.step import make_plan
+    from ebox.verbs.transferred import describe_transfer, fit_settings, take_settings
     from ebox.workers.machine import describe_environment
     from ebox.workers.processes import is_member, join_group
     from ebox.workers.watch import HEARTBEAT_MORE_SECONDS
@@ -80,13 +91,23 @@ def train(
     config = Config() if config is None else config
     folder, command = Path(out), find_command(command)
     # All checks come before the first change in the run folder.
+    config = take_settings(config, folder)
     data = open_dataset(Path(dataset), verify="full")
+    config = fit_settings(config, data)
     check_trainable(data, config)
     identity = RunIdentity.of(config, data.fingerprint)
     if resume:
         check_resumable(folder, identity)
         if (folder / run_folder.TRAINING).exists():
             check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
+    if not is_member():
+        _check_clearable(folder, resume=resume, overwrite=overwrite)
+    taken = None if is_checked else describe_transfer(config, data, folder if resume else None, progress)
+
+    def write_transfer() -> None:
+        if taken is not None:
+            write_stamped(folder / run_folder.TRANSFER, TRANSFER, taken)
+
     if config.parallel.starts_workers and not is_member():
         _make_run_folder(folder)
         return train_in_group(
@@ -98,9 +119,8 @@ def train(
             on_entry=on_entry,
             command=command,
             worker_arguments=worker_arguments,
+            on_prepared=write_transfer,
         )
-    if not is_member():
-        _check_clearable(folder, resume=resume, overwrite=overwrite)
     join_group(heartbeat_seconds=config.parallel.stall_seconds + HEARTBEAT_MORE_SECONDS)
     with leave_when_others_are_lost(), gradient_pool(Path(dataset), data.fingerprint, config) as pool:
         parallel = config.parallel if pool is None else parallel_of_server(config.parallel)
@@ -108,9 +128,7 @@ def train(
         mesh = make_mesh(devices, parallel.node_devices)
         make_plan(config, mesh)  # refuses what these devices can't do
         environment = describe_environment(devices, command)
-        check_alike(
-            {"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, data.fingerprint)}
-        )
+        check_alike({"ebox": environment["ebox"], "versions": environment["packages"], **_flat(config, identity)})
         if is_chief():
             _make_run_folder(folder)
         with claim_folder(folder) if is_chief() else nullcontext():
@@ -122,6 +140,7 @@ def train(
                 write_config(config, folder / run_folder.CONFIG)
                 write_json(folder / run_folder.DATASET, {"path": str(Path(dataset).resolve()), **data.manifest})
                 write_json(folder / run_folder.QUALITY, data.quality)
+                write_transfer()
             wait_for_all("prepared")
             result = _fit(data, config, folder, mesh, pool, resume=resume, on_entry=on_entry)
             if is_chief():
@@ -164,11 +183,13 @@ def _fit(
     )
 
 
-def _flat(config: Config, fingerprint: str) -> dict[str, Any]:
+def _flat(config: Config, identity: RunIdentity) -> dict[str, Any]:
     """What must be equal in all processes of a group, by name: every setting may change what they send each other."""
+    from ebox.training.group import SOURCE
+
     sections = config.model_dump(mode="json")
     settings = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
-    return {"the dataset's fingerprint": fingerprint, **settings}
+    return {"the dataset's fingerprint": identity.fingerprint, SOURCE: identity.source, **settings}
 
 
 def _check_no_other(folder: Path) -> None:
@@ -219,6 +240,7 @@ def _clear_for_training(folder: Path, *, resume: bool, overwrite: bool) -> None:
 def describe(result: TrainingResult) -> str:
     """How a training went, what its workers sent each other, and the path of the model."""
     from ebox.reporting.languages import find_language
+    from ebox.verbs.transferred import count_seen_by_source
 
     lines = [
         f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
@@ -227,4 +249,7 @@ def describe(result: TrainingResult) -> str:
     sent = result.communication
     if sent.get("workers", 1) > 1:
         lines.append(f"workers: {find_language().say({'staleness': None, **sent}, 'workers')}")
+    seen = count_seen_by_source(result.folder)
+    if seen is not None:
+        lines.append(f"transfer: {find_language().say(seen, 'seen_by_source')}")
     return "\n".join([*lines, f"model: {result.folder / run_folder.MODEL}"])

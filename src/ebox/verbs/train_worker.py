@@ -49,6 +49,7 @@ def main(text: str) -> int:
             on_entry=lambda entry, num_steps: tell("entry", entry=dict(entry), num_steps=num_steps),
             on_prepared=lambda: tell("prepared"),
             command=task.command,
+            is_checked=True,
         )
     except InputError as error:
         # Where another program took the port, or the machine was too busy to start in time, another try may succeed.

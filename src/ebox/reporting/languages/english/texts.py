@@ -97,6 +97,7 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
         "ends": "{curve} ends at {value}",
         "curves_of": {"train": "train", "validation": "validation"},
     },
+    "transfer": {"title": "What it began with"},
     "growth": {
         "title": "With more workers",
         "curve": "Speed-up",

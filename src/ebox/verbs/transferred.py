@@ -1,0 +1,265 @@
+"""A training that begins with a trained network: whether it can, and what that network has seen of the new data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.errors import InputError
+from ebox.progress import Progress, quiet
+from ebox.storage import run_folder
+from ebox.storage.stamps import TRANSFER, read_stamped
+from ebox.verbs.opening import open_dataset_of
+
+if TYPE_CHECKING:
+    from ebox.datasets.folder import Dataset
+    from ebox.models.files import ModelDescription
+    from ebox.settings.reading import Config
+
+
+def take_settings(config: Config, out: Path) -> Config:
+    """The settings of a training with those of the network that it begins with, if it begins with one.
+
+    Args:
+        config: The settings that were given.
+        out: The run folder of the training.
+
+    Raises:
+        InputError: the source is no finished run, is damaged, lies in `out`, or has another shape than the settings
+            say.
+    """
+    from ebox.models.files import describe_model
+    from ebox.models.tensors import read_arrays
+
+    if config.transfer.source is None:
+        return config
+    source = Path(config.transfer.source).resolve()
+    if out.resolve() in (source, *source.parents):
+        raise InputError(
+            "the network to begin with lies in the folder to write",
+            file=source,
+            remedy="choose another --out, or copy the run of --from first",
+        )
+    found = describe_model(source)
+    if not (source / run_folder.TRAINING).is_file():
+        raise InputError("training has not ended", file=source, remedy="continue it with `ebox train … --resume`")
+    read_arrays(source / run_folder.MODEL)
+    for name in sorted(config.model.model_fields_set):
+        asked, given = getattr(config.model, name), getattr(found.config, name)
+        if asked != given:
+            raise InputError(
+                f"has a network with model.{name} = {given}, and the settings ask for {asked}",
+                file=source,
+                remedy=f"leave model.{name} out: the shape of the network is that of the source",
+            )
+    transfer = config.transfer.model_copy(update={"source": str(source)})
+    return config.model_copy(update={"model": found.config, "transfer": transfer})
+
+
+def fit_settings(config: Config, data: Dataset) -> Config:
+    """The settings of `take_settings` for a dataset: which layers are drawn anew is then said.
+
+    Raises:
+        InputError: the source reads another length, or has another number of tracks.
+    """
+    from ebox.models.files import describe_model
+
+    transfer = config.transfer
+    if transfer.source is None:
+        return config
+    found = describe_model(transfer.source)
+    if data.length_bp != found.length_bp and not transfer.other_length:
+        raise InputError(
+            f"was trained on sequences of {found.length_bp} bp, and those of {data.path} have {data.length_bp} bp",
+            file=transfer.source,
+            remedy=f"build the dataset with --length {found.length_bp}, or insist with --other-length: the layers then "
+            "slide over the other length, and weights by position are stretched",
+        )
+    return config.model_copy(
+        update={"transfer": transfer.model_copy(update={"fresh": _choose_fresh(transfer.fresh, found, data)})}
+    )
+
+
+def _choose_fresh(asked: str | None, found: ModelDescription, data: Dataset) -> str | None:
+    if asked == "auto":
+        return None if found.tracks == data.tracks else "output"
+    if asked is None and len(found.tracks) != len(data.tracks):
+        raise InputError(
+            f"gives the tracks {', '.join(found.tracks)}, and {data.path} has {', '.join(data.tracks)}",
+            remedy="have the output drawn anew: --set transfer.fresh=output",
+        )
+    return asked
+
+
+def describe_transfer(
+    config: Config, data: Dataset, resumed: Path | None, progress: Progress = quiet
+) -> dict[str, Any] | None:
+    """What a training takes over and what that has seen of its data, for `transfer.json`; None: fresh weights.
+
+    Args:
+        config: The settings, with a source that was checked.
+        data: The dataset of the training.
+        resumed: The run folder of a training that goes on, which may hold what was found when it began.
+        progress: Called with the stage.
+
+    Raises:
+        InputError: the source, or one that it began with, has seen test examples, or that can't be known.
+    """
+    transfer = config.transfer
+    if transfer.source is None:
+        return None
+    sources = _list_sources(Path(transfer.source))
+    if resumed is not None and (resumed / run_folder.TRANSFER).is_file():
+        facts = read_stamped(resumed / run_folder.TRANSFER, TRANSFER)
+        if (facts["dataset"], facts["sources"][0]["model"]) == (data.fingerprint, sources[0]["model"]):
+            return facts
+    trained = find_datasets(sources, transfer.source_data)
+    if None in trained and not transfer.allow_seen:
+        gone = sources[trained.index(None)]
+        raise InputError(
+            f"the dataset that {gone['run']} was trained on is gone, so it can't be known whether it has seen the test "
+            "examples",
+            file=gone["dataset"],
+            remedy="give its folder with --source-data, or train without knowing with --allow-seen",
+        )
+    known = [each for each in trained if each is not None]
+    seen = _describe_seen(known, data, progress)
+    if seen["test"]["num_same"] and not transfer.allow_seen:
+        raise InputError(_explain_seen(seen["test"], data), file=transfer.source, remedy=_AGAINST_SEEN)
+    return {
+        "dataset": data.fingerprint,
+        "sources": sources,
+        "num_unknown": len(trained) - len(known),
+        "seen": seen,
+        "allowed": transfer.allow_seen,
+    }
+
+
+_AGAINST_SEEN = (
+    "split both datasets by the same chromosomes, or take these sequences out of one of them; or insist with "
+    "--allow-seen: `ebox evaluate` then measures the test split with them and without them"
+)
+
+
+def _explain_seen(seen: Mapping[str, Any], data: Dataset) -> str:
+    first = data.examples["name"][data.rows("test").start + seen["first"]]
+    return (
+        f"trained on {seen['num_same']:,} of the {seen['of']:,} test examples of {data.path}, or on nearly the same "
+        f"ones, such as {first}"
+    )
+
+
+def _list_sources(run: Path) -> list[dict[str, Any]]:
+    """The run that a training begins with, and those before it."""
+    facts = run_folder.read_dataset(run)
+    own = {
+        "run": str(run),
+        "model": run_folder.fingerprint_model(run),
+        "dataset": facts["path"],
+        "fingerprint": facts["fingerprint"],
+        "tracks": facts.get("tracks"),
+        "length_bp": facts.get("length_bp"),
+    }
+    return [own, *read_sources_of(run)]
+
+
+def read_sources_of(run: Path) -> list[dict[str, Any]]:
+    """The runs that the training of a run began with, the nearest first; none: fresh weights."""
+    place = run / run_folder.TRANSFER
+    return list(read_stamped(place, TRANSFER)["sources"]) if place.is_file() else []
+
+
+def find_datasets(sources: Sequence[Mapping[str, Any]], given: Sequence[str] | None = None) -> list[Dataset | None]:
+    """Open the datasets that runs were trained on; None where one is gone.
+
+    Args:
+        sources: Of `transfer.json`.
+        given: Folders that may hold some of them.
+
+    Raises:
+        InputError: a given folder holds none of them.
+    """
+    from ebox.datasets.folder import open_dataset
+
+    there: dict[str, Dataset] = {}
+    for folder in () if given is None else given:
+        data = open_dataset(folder, verify="full")
+        if data.fingerprint not in {each["fingerprint"] for each in sources}:
+            raise InputError(
+                "is not the dataset that the source, or one before it, was trained on",
+                file=folder,
+                remedy=f"that of {sources[0]['run']} stood at {sources[0]['dataset']}",
+            )
+        there[data.fingerprint] = data
+    return [there[each["fingerprint"]] if each["fingerprint"] in there else _find_dataset(each) for each in sources]
+
+
+def _find_dataset(source: Mapping[str, Any]) -> Dataset | None:
+    """The dataset of a run, by the run or by its own place."""
+    from ebox.datasets.folder import open_dataset
+
+    try:
+        data, _ = open_dataset_of(Path(source["run"]), None)
+        if data.fingerprint == source["fingerprint"]:
+            return data
+    except InputError:
+        pass
+    try:
+        data = open_dataset(source["dataset"], verify="full")
+    except InputError:
+        return None
+    return data if data.fingerprint == source["fingerprint"] else None
+
+
+def _describe_seen(trained: Sequence[Dataset], data: Dataset, progress: Progress) -> dict[str, Any]:
+    """Of validation and test, how many examples the sources have seen, and the rows of those that are relatives."""
+    import numpy as np
+
+    from ebox.datasets.seen import SeenResult, find_seen
+
+    first, stop = data.rows("validation").start, data.rows("test").stop
+    nothing = np.zeros(stop - first, dtype=bool)
+    found = SeenResult(nothing, nothing)
+    for each in trained:
+        found |= find_seen(each, data, slice(first, stop), progress)
+    described = {}
+    for split in ("validation", "test"):
+        rows = data.rows(split)
+        here = slice(rows.start - first, rows.stop - first)
+        same, related = (np.flatnonzero(each[here]) for each in (found.same, found.related))
+        described[split] = {
+            "of": rows.stop - rows.start,
+            "num_same": len(same),
+            "num_related": len(related),
+            "first": int(same[0]) if len(same) else None,
+            "rows": related.tolist(),
+        }
+    return described
+
+
+def mark_seen(run: Path, data: Dataset) -> Dataset:
+    """The dataset of a run, whose test examples that a source has seen count as relatives of the training."""
+    import numpy as np
+    import polars
+
+    place = run / run_folder.TRANSFER
+    if not place.is_file():
+        return data
+    relative = data.examples["relative"].fill_null(-1).to_numpy().copy()
+    rows = data.rows("test").start + np.array(read_stamped(place, TRANSFER)["seen"]["test"]["rows"], np.int64)
+    relative[rows] = np.maximum(relative[rows], 0)
+    column = polars.Series("relative", relative)
+    marked = data.examples.with_columns(polars.when(column >= 0).then(column).alias("relative"))
+    return replace(data, table=marked)
+
+
+def count_seen_by_source(run: Path) -> dict[str, Any] | None:
+    """How many test examples of a run its source has seen, and how many it was measured for; None: fresh weights."""
+    place = run / run_folder.TRANSFER
+    if not place.is_file():
+        return None
+    facts = read_stamped(place, TRANSFER)
+    test = facts["seen"]["test"]
+    return {**{key: test[key] for key in ("of", "num_same", "num_related")}, "num_unknown": facts["num_unknown"]}
