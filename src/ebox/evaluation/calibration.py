@@ -30,6 +30,7 @@ MIN_EXAMPLES = 20
 NUM_FOLDS = 5
 # How many examples a step of the isotonic map counts more, which are as Platt's calibration has them: so no step is 0 or 1.
 PRIOR_EXAMPLES = 2.0
+NEAREST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,13 @@ def _fit_map(targets: Targets, logits: Float[np.ndarray, " examples"]) -> Rising
     levels, level = np.unique(logits, return_inverse=True)
     level = level.ravel()
     sizes, hits = np.bincount(level).astype(np.float64), np.bincount(level, targets.astype(np.float64))
-    expected = sizes / (1.0 + np.exp(-levels))
+    expected = sizes * 0.5 * (1.0 + np.tanh(0.5 * levels))
     sums = _pool(np.stack([sizes, hits, sizes * levels, expected]), hits / sizes, sizes)
     size, hit, _, expect = sums
     shares = (hit + PRIOR_EXAMPLES * expect / size) / (size + PRIOR_EXAMPLES)
     size, hit, place, expect = _pool(sums, shares, size + PRIOR_EXAMPLES)
     shares = (hit + PRIOR_EXAMPLES * expect / size) / (size + PRIOR_EXAMPLES)
+    shares = np.clip(shares, NEAREST, 1.0 - NEAREST)
     middles, calibrated = place / size, np.log(shares) - np.log1p(-shares)
     rises = _rises(middles) & _rises(calibrated)
     return RisingMap(tuple(middles[rises].tolist()), tuple(calibrated[rises].tolist()))

@@ -96,7 +96,7 @@ def score_sequences(
     for first in range(0, len(windows.owner), BLOCK_WINDOWS):
         block = slice(first, first + BLOCK_WINDOWS)
         codes = cut_windows(sequences, windows.owner[block], windows.start[block], model.length_bp)
-        logits = predict(model.network, codes, both_strands=both_strands, mesh=mesh)
+        logits = model.calibrate(predict(model.network, codes, both_strands=both_strands, mesh=mesh))
         _keep_best(best, places, windows.owner[block], windows.start[block], logits)
         progress("predicting", min(first + BLOCK_WINDOWS, len(windows.owner)), len(windows.owner))
     return ScoresResult(

@@ -156,7 +156,7 @@ def _measure(
 
     dataset, settings, held_out = found.dataset, config.evaluation, _list_held_out(found.dataset)
     logits = np.full((len(dataset), len(model.tracks)), np.nan, np.float32)
-    logits[held_out] = predict_logits(
+    predicted = predict_logits(
         model.network,
         dataset.codes[held_out],
         both_strands=settings.both_strands,
@@ -164,6 +164,7 @@ def _measure(
         mesh=make_mesh(find_local_devices(config.parallel)),
         progress=progress,
     )
+    logits[held_out] = model.calibrate(predicted)
     facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, kept=found.kept, progress=progress)
     return facts, logits
 
