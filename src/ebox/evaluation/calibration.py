@@ -118,7 +118,11 @@ def compare_methods(
             losses[method][held] = _find_losses(targets[held], found.apply(logits[held]))
     best = min(losses.values(), key=lambda one: float(one.mean()))
     return {
-        method: {"loss": float(one.mean()), "excess": float((one - best).mean()), "error": _find_error(one - best, number)}
+        method: {
+            "loss": float(one.mean()),
+            "excess": float((one - best).mean()),
+            "error": _find_error(one - best, number),
+        }
         for method, one in losses.items()
     }
 
@@ -145,7 +149,9 @@ def _fit(targets: Targets, logits: Float[np.ndarray, " examples"], method: Metho
         return Calibration(num_examples=len(targets), reason=note(Uncalibrated.NO_BETTER_THAN_CHANCE))
     scale, offset = found
     calibration = Calibration(method, scale, offset, None, len(targets))
-    return replace(calibration, map=_fit_map(targets, calibration.apply(logits))) if method == "isotonic" else calibration
+    return (
+        replace(calibration, map=_fit_map(targets, calibration.apply(logits))) if method == "isotonic" else calibration
+    )
 
 
 def _fit_scale(
