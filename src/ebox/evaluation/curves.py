@@ -49,8 +49,8 @@ def bin_calibration(
         num_bins: How many; fewer where many probabilities are equal.
 
     Returns:
-        For each bin its mean probability, the share of positives, the 95 % interval of that share (`low` and `high`; None
-        where the bin holds too few clusters for one), and its size.
+        For each bin its mean probability, the share of positives, the 95 % interval of that share (`low` and `high`;
+        None where the bin holds too few clusters for one), and its size.
     """
     labels = np.arange(len(targets)) if clusters is None else clusters
     bins = np.searchsorted(find_bin_edges(probabilities, num_bins), probabilities, side="right")

@@ -23,7 +23,7 @@ from ebox.evaluation.baselines import (
     fit_kmer_logistic,
 )
 from ebox.evaluation.clusters import Clustering
-from ebox.evaluation.conformal import Limits, find_limits, measure_sets
+from ebox.evaluation.conformal import find_limits, measure_sets
 from ebox.evaluation.gapped_kmers import fit_gapped_kmer_logistic
 from ebox.evaluation.motif_hits import Screen, fit_best_pwm, fit_motif_logistic
 from ebox.evaluation.prevalence import shift_log_odds

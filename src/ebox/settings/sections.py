@@ -128,8 +128,8 @@ class TrainConfig(Settings):
     )
     calibrate_by: Literal["auto", "temperature", "platt", "isotonic"] = setting(
         "auto",
-        "How: temperature scales the logits; platt moves them as well (Platt 1999); isotonic adds a rising curve; auto: "
-        "the simplest that a cross-validation on the validation split finds no worse than the best.",
+        "How to calibrate: temperature scales the logits; platt moves them as well (Platt 1999); isotonic adds a "
+        "rising curve; auto: the simplest that cross-validation on the validation split finds no worse than the best.",
         changes_result=False,
     )
     steps_per_dispatch: PositiveInt = setting(16, "Steps compiled into one call to the device.")
