@@ -28,7 +28,8 @@ class Uncalibrated(Code):
 # Of each class; fewer examples don't determine two numbers well.
 MIN_EXAMPLES = 20
 NUM_FOLDS = 5
-# How many more examples each step of the isotonic map counts, which are as Platt's calibration has them: none is 0 or 1.
+# Each step of the isotonic map counts as if it held this number of examples more, with Platt's share of positives:
+# no step is 0 or 1.
 PRIOR_EXAMPLES = 2.0
 NEAREST = 1e-9
 
