@@ -135,7 +135,7 @@ def test_a_map_is_read_back_with_its_model_and_one_of_before_needs_none(tmp_path
     ("logits", "calibrated"), [((), ()), ((0.0,), ()), ((0.0, 0.0), (0.0, 1.0)), ((0.0, 1.0), (1.0, np.inf))]
 )
 def test_knots_that_make_no_rising_map_are_refused(logits: tuple[float, ...], calibrated: tuple[float, ...]):
-    with pytest.raises(ValueError, match="knots|calibrated"):
+    with pytest.raises(ValueError, match=r"knots|calibrated"):
         RisingMap(logits, calibrated)
 
 

@@ -275,6 +275,7 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
             continue
         for name in ("auroc", "auprc", "accuracy", "mcc"):
             lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
+        lines += _describe_trust(track)
         if track.get("seeds") is not None:
             lines.append(f"  {say(track['seeds'])}")
         if test["relatives"] is not None:
@@ -295,6 +296,26 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
     if reads is not None and reads["num_reads"] > 1:
         lines.append(f"note: {say(reads, 'test_reads')}")
     return "\n".join(lines)
+
+
+def _describe_trust(track: Mapping[str, Any]) -> list[str]:
+    """The calibration error, and how often the sets of each class hold the right answer."""
+    from ebox.reporting.languages import find_language
+
+    lines, sets = [], track.get("sets")
+    error = track["splits"]["test"]["metrics"].get("calibration_error")
+    if error is not None:
+        lines.append(f"  calibration error {_describe_metric(error)}")
+    # An older evaluation has no sets.
+    if sets is not None and sets["test"] is None:
+        lines.append(f"  no sets of answers, which are from validation: {find_language().say(sets['reason'])}")
+    elif sets is not None:
+        told = (
+            f"{entry['coverage']['value']:.4f} of the {name}s ({entry['mean_size']:.2f} answers)"
+            for name, entry in sets["test"].items()
+        )
+        lines.append(f"  sets of answers, meant to be right for {sets['coverage']:.3g}: for {', '.join(told)}")
+    return lines
 
 
 def _describe_baseline(baseline: Mapping[str, Any]) -> str:
