@@ -91,7 +91,7 @@ def read_split(folder: Path, table: polars.DataFrame) -> tuple[np.ndarray, ...]:
 
 
 def measure_scores(validation: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]) -> dict[str, Any]:
-    """Calibration error and Brier score on test by each method, the sets, and the probabilities at a prevalence of 1 %."""
+    """What each method gives on test, the sets, and the probabilities at a prevalence of 1 %."""
     chosen = fit_calibration(*validation[:3])
     methods = {method: fit_calibration(*validation[:3], method=method) for method in METHODS}
     return {
