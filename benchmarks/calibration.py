@@ -112,7 +112,7 @@ def measure_scores(validation: tuple[np.ndarray, ...], test: tuple[np.ndarray, .
 def measure_method(
     calibration: Calibration, targets: np.ndarray, logits: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any]:
-    """Calibration error and Brier score with their intervals, and what the calibration error is with its bias."""
+    """Calibration error and Brier score with their intervals."""
     probabilities = squash(calibration.apply(logits))
     found = bootstrap_metrics(targets, probabilities, clusters=labels)
     return {
