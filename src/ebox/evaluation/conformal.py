@@ -61,7 +61,7 @@ def find_limits(
         targets: True for a positive.
         probabilities: Of each example.
         clusters: Those of the examples.
-        coverage: The share of each class whose set shall hold the right answer.
+        coverage: The share of each class whose set is meant to hold the right answer.
     """
     sizes = clusters.num_clusters
     needed = math.ceil(coverage / (1.0 - coverage) - 1e-9)
