@@ -156,7 +156,7 @@ def _list_columns(result: ScoresResult) -> dict[str, Iterable[str]]:
     """The cells of each column of the table; those of an optional one where it was asked for, or can be given."""
     columns: dict[str, Iterable[str]] = {
         "name": (" ".join(name.split()) for name in result.names),
-        "length_bp": map(str, result.lengths),
+        "length_bp": map(str, result.lengths.tolist()),
     }
     optional = {
         "probability_at_prevalence": (result.probabilities_at_prevalence, _format_rare),
@@ -165,14 +165,14 @@ def _list_columns(result: ScoresResult) -> dict[str, Iterable[str]]:
     }
     for number, track in enumerate(result.tracks):
         columns |= {
-            f"{track}_window_start": map(str, result.windows[:, number]),
-            f"{track}_logit": map("{:.5f}".format, result.logits[:, number]),
-            f"{track}_probability": map("{:.6f}".format, result.probabilities[:, number]),
-            f"{track}_call": map(_format_call, result.calls[:, number]),
+            f"{track}_window_start": map(str, result.windows[:, number].tolist()),
+            f"{track}_logit": map("{:.5f}".format, result.logits[:, number].tolist()),
+            f"{track}_probability": map("{:.6f}".format, result.probabilities[:, number].tolist()),
+            f"{track}_call": map(_format_call, result.calls[:, number].tolist()),
         }
         for name, (values, form) in optional.items():
             if values is not None:
-                columns[f"{track}_{name}"] = map(form, values[:, number])
+                columns[f"{track}_{name}"] = map(form, values[:, number].tolist())
     return columns
 
 
