@@ -35,9 +35,9 @@ def test_over_many_samples_the_coverage_of_each_class_is_its_bound(num: int, cov
     # A sample of n leaves out k of n + 1 places, k the greatest whole number within 1 - coverage: Vovk 2003.
     expected = 1.0 - np.floor((1.0 - coverage) * (num + 1) + 1e-9) / (num + 1)
     assert expected >= coverage - 1e-12
-    found = [find(num, num, seed, coverage, copies) for seed in range(3000)]
-    assert np.mean([1.0 - limits.positive for limits in found]) == pytest.approx(expected, abs=0.006)
-    assert np.mean([limits.negative for limits in found]) == pytest.approx(expected, abs=0.006)
+    found = [find(num, num, seed, coverage, copies) for seed in range(800)]
+    assert np.mean([1.0 - limits.positive for limits in found]) == pytest.approx(expected, abs=0.01)
+    assert np.mean([limits.negative for limits in found]) == pytest.approx(expected, abs=0.01)
 
 
 def draw(num_positive: int, num_negative: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
