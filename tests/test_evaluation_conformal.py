@@ -78,7 +78,8 @@ def test_few_clusters_of_a_class_give_no_sets_and_say_how_many_are_needed() -> N
     limits, reason = find_limits(targets, np.linspace(1.0, 0.0, 80), Clustering.of(targets, labels), 0.9)
     assert limits is None
     assert reason == {"code": "few_for_set", "positive": 8, "negative": 50, "needed": 9, "coverage": 0.9}
-    assert "they need 9 independent validation examples of each, and there are 8 positives" in say(reason)
+    assert "they need 9 independent validation examples of each that have no relative in training" in say(reason)
+    assert "there are 8 positives and 50 negatives" in say(reason)
 
 
 def test_predicted_sets_have_a_column_and_none_for_sequences_of_several_windows(tmp_path: Path) -> None:

@@ -130,9 +130,13 @@ def test_sets_are_fixed_on_validation_and_measured_on_test(tmp_path: Path) -> No
     held = probabilities[test][positive[test]] >= sets["limits"]["positive"]
     assert sets["coverage"] == 0.8
     assert sets["test"]["positive"]["coverage"]["value"] == pytest.approx(held.mean(), abs=1e-6)
-    other = logits.copy()
+    # Neither the test split nor what has a relative in training has a say.
+    other, related = logits.copy(), np.zeros(len(dataset), bool)
     other[test] = -other[test]
-    assert evaluate(dataset, other, config)["tracks"][0]["sets"]["limits"] == sets["limits"]
+    related[validation.start : validation.start + 60] = True
+    sets = evaluate(dataset, logits, config, related=related)["tracks"][0]["sets"]
+    other[related] = -9.0
+    assert evaluate(dataset, other, config, related=related)["tracks"][0]["sets"]["limits"] == sets["limits"]
 
 
 def test_metrics_are_those_of_each_split_and_kind_at_the_validation_threshold(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def _evaluate_track(
         "comparison": compare_with_best(samples),
         "seeds": None,
         **_describe_share(validation, kept, config.prevalence),
-        "sets": _describe_sets(validation, test, kept, config.set_coverage),
+        "sets": _describe_sets(validation.take(~related[validation.rows]), test, kept, config.set_coverage),
         **describe_figures(test),
     }
 
@@ -207,7 +207,15 @@ def _describe_share(validation: SplitScores, kept: Kept | None, prevalence: floa
 
 
 def _describe_sets(validation: SplitScores, test: SplitScores, kept: Kept | None, coverage: float) -> dict[str, Any]:
-    """The limits of the sets of answers from validation, or those that were kept, and what they do on test."""
+    """The limits of the sets of answers from validation, or those that were kept, and what they do on test.
+
+    Args:
+        validation: Its examples that have no relative in training: with the others, which are easier, the sets would
+            hold the right answer less often than stated for sequences that are new to the network.
+        test: The examples that the figures are of.
+        kept: What an earlier evaluation chose.
+        coverage: The stated share.
+    """
     limits, reason = None if kept is None else kept.limits, validation.why_undefined()
     if reason is None:
         known = Clustering.of(validation.targets, validation.clusters)

@@ -131,8 +131,8 @@ def _tell_calibrated(found: Mapping[str, Any]) -> str:
 def _tell_few_for_set(found: Mapping[str, Any]) -> str:
     return (
         f"to be right for {format_percent(found['coverage'], 0)} of each class they need {found['needed']:,} "
-        f"independent validation examples of each, and there are {found['positive']:,} positives and "
-        f"{found['negative']:,} negatives"
+        f"independent validation examples of each that have no relative in training, and there are "
+        f"{found['positive']:,} positives and {found['negative']:,} negatives"
     )
 
 
