@@ -69,8 +69,8 @@ def predict(
         inputs = {what: path for what, path in given.items() if path is not None}
         check_output(out, overwrite=overwrite, inputs=inputs)
     protocol = read_protocol(Path(run), model.tracks)
-    given = {"prevalence": prevalence, "target_fdr": target_fdr}
-    stated = {"evaluation": {name: value for name, value in given.items() if value is not None}}
+    numbers = {"prevalence": prevalence, "target_fdr": target_fdr}
+    stated = {"evaluation": {name: value for name, value in numbers.items() if value is not None}}
     parallel = {} if platform is None else {"parallel": {"platform": platform}}
     config = make_config({**parallel, **stated})
     prevalence = protocol.prevalence if prevalence is None else prevalence
