@@ -158,8 +158,9 @@ def _describe_more(result: ScoresResult) -> list[str]:
         if calls is None:
             continue
         threshold, promise = result.fdr_thresholds[column], f"at most {result.target_fdr:.3g} of the calls false"
-        called = f"{int((calls[:, column] == 1).sum()):,} called at probability {threshold} or more"
-        lines.append(f"  {track}, {promise}: {'no threshold keeps that' if threshold is None else called}")
+        number = int((calls[:, column] == 1).sum())
+        called = "no threshold keeps that" if threshold is None else f"{number:,} called at {threshold:.6g} or more"
+        lines.append(f"  {track}, {promise}: {called}")
     if result.prevalence is not None:
         lines.append(f"  probabilities at a prevalence of {result.prevalence:g} are in a column of their own")
     return lines
