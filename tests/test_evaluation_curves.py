@@ -47,6 +47,19 @@ def test_calibration_bins_have_equal_mass_and_hold_everyone() -> None:
     assert [item["num_examples"] for item in bins] == [100] * 15
     assert bins[0]["fraction_positive"] == 0.0
     assert bins[-1]["fraction_positive"] == 1.0
+    assert all(item["low"] <= item["fraction_positive"] <= item["high"] for item in bins)
+    # Sure of each bin, and surer of one with more examples.
+    assert bins[0]["high"] > bin_calibration(probabilities > 0.5, probabilities, num_bins=3)[0]["high"] > 0.0
+
+
+def test_a_calibration_bin_of_few_clusters_has_no_interval() -> None:
+    probabilities = np.linspace(0.0, 1.0, 1500)
+    bins = bin_calibration(probabilities > 0.5, probabilities, np.arange(1500) // 8)
+    assert {item["low"] for item in bins} == {None}
+    wider, narrow = (
+        bin_calibration(probabilities > 0.47, probabilities, labels)[7] for labels in (np.arange(1500) // 5, None)
+    )
+    assert wider["low"] < narrow["low"] < narrow["high"] < wider["high"]
 
 
 def test_equal_probabilities_share_a_calibration_bin() -> None:

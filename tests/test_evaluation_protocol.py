@@ -103,6 +103,7 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
         "seeds",
         "share",
         "shift",
+        "sets",
         "curves",
         "calibration",
         "histogram",
@@ -114,6 +115,28 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
             assert metric["low"] <= metric["value"] <= metric["high"]
     assert [done for _, done, _ in stages] == list(range(4))
     assert {total for _, _, total in stages} == {4}
+
+
+def test_sets_are_fixed_on_validation_and_measured_on_test(tmp_path: Path) -> None:
+    dataset, logits = draw_dataset(tmp_path)
+    config = CONFIG.model_copy(update={"baselines": (), "set_coverage": 0.8})
+    (track,) = evaluate(dataset, logits, config)["tracks"]
+    sets, positive = track["sets"], dataset.is_positive()
+    probabilities = 1.0 / (1.0 + np.exp(-logits[:, 0].astype(np.float64)))
+    validation, test = dataset.rows("validation"), dataset.rows("test")
+    known = np.sort(probabilities[validation][positive[validation]])
+    # The fifth part of all positives and the new one, which itself may be below.
+    assert sets["limits"]["positive"] == pytest.approx(known[int(0.2 * (len(known) + 1)) - 1], rel=1e-12)
+    held = probabilities[test][positive[test]] >= sets["limits"]["positive"]
+    assert sets["coverage"] == 0.8
+    assert sets["test"]["positive"]["coverage"]["value"] == pytest.approx(held.mean(), abs=1e-6)
+    # Neither the test split nor what has a relative in training has a say.
+    other, related = logits.copy(), np.zeros(len(dataset), bool)
+    other[test] = -other[test]
+    related[validation.start : validation.start + 60] = True
+    sets = evaluate(dataset, logits, config, related=related)["tracks"][0]["sets"]
+    other[related] = -9.0
+    assert evaluate(dataset, other, config, related=related)["tracks"][0]["sets"]["limits"] == sets["limits"]
 
 
 def test_metrics_are_those_of_each_split_and_kind_at_the_validation_threshold(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from ebox.storage.run_folder import clear_run, find_seeds
 from ebox.verbs.build import describe as describe_dataset
 from ebox.verbs.evaluate import describe as describe_evaluation
 from ebox.verbs.evaluate import describe_metrics, evaluate
+from ebox.verbs.predict import describe as describe_scores
 from ebox.verbs.predict import predict
 from ebox.verbs.report import report
 from ebox.verbs.run import RunResult, find_simulation, run
@@ -546,9 +547,11 @@ def test_prediction_reads_any_length_and_calls_by_the_threshold(finished: RunRes
         "TAL1_logit",
         "TAL1_probability",
         "TAL1_call",
+        "TAL1_set",
     ]
     assert len(lines) == 51
-    calls = [int(line.split("\t")[-1]) for line in lines[1:]]
+    assert {line.split("\t")[6] for line in lines[1:]} <= {"bound", "unbound", "both", "none"}
+    calls = [int(line.split("\t")[5]) for line in lines[1:]]
     assert calls == (result.probabilities[:, 0] >= result.thresholds[0]).astype(int).tolist()
     assert np.mean(calls) > 0.6
     write_fasta(tmp_path / "g.fa", ["chr1"], positives[:4].reshape(1, -1))
@@ -567,6 +570,31 @@ def test_prediction_reads_any_length_and_calls_by_the_threshold(finished: RunRes
     # The best of several windows passes the threshold of one by chance: it is scored, not called.
     assert other.calls[0, 0] == -1
     assert other.calls[1, 0] in (0, 1)
+
+
+def test_calls_for_a_stated_share_of_false_ones_are_those_of_the_evaluation(
+    finished: RunResult, simulation: Path, tmp_path: Path
+):
+    folder, _ = _copy(finished, tmp_path)
+    config = read_run_settings(folder, ("evaluation",), ("evaluation.prevalence=0.3", "evaluation.target_fdr=0.2"))
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"baselines": ()})})
+    (track,) = evaluate(folder, config=config).facts["tracks"]
+    expected = track["splits"]["test"]["prevalences"][-1]["calls"]["fdr"]["threshold"]["value"]
+    assert expected is not None
+    result = predict(folder, simulation / "positives.fa", prevalence=0.3, target_fdr=0.2)
+    assert result.fdr_thresholds == (pytest.approx(expected, abs=1e-6),)
+    assert result.calls_at_fdr is not None
+    np.testing.assert_array_equal(result.calls_at_fdr[:, 0], result.probabilities[:, 0] >= result.fdr_thresholds[0])
+    assert "at most 0.2 of the calls false: " in describe_scores(result)
+    with pytest.raises(InputError, match=r"can't be kept: .* are too few to promise at most 1 % false calls"):
+        predict(folder, simulation / "positives.fa", prevalence=0.001, target_fdr=0.01)
+    with pytest.raises(InputError, match="target_fdr"):
+        predict(folder, simulation / "positives.fa", prevalence=0.3, target_fdr=1.5)
+    with pytest.raises(InputError, match=r"how rare positives are.*\n.*--prevalence"):
+        predict(finished.folder, simulation / "positives.fa", target_fdr=0.2)
+    (folder / "predictions.parquet").unlink()
+    with pytest.raises(InputError, match=r"holds the validation scores\n.*ebox evaluate"):
+        predict(folder, simulation / "positives.fa", prevalence=0.3, target_fdr=0.2)
 
 
 def test_scores_replace_no_file_unasked_and_are_packed_by_name(finished: RunResult, simulation: Path, tmp_path: Path):

@@ -81,6 +81,11 @@ def _make_rare(odds: float) -> dict[str, Any]:
     }
 
 
+def _make_sets(coverage: float, mean_size: float) -> dict[str, Any]:
+    answers = {"none": 0.06, "unbound": 0.04, "bound": 0.88, "both": 0.02}
+    return {"coverage": _metric(coverage, 0.02), "mean_size": mean_size, "answers": answers}
+
+
 def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
     """A made-up evaluation.json whose curves and metrics go together roughly."""
     random = np.random.default_rng(seed)
@@ -131,11 +136,19 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
         },
         "share": 0.25,
         "shift": -5.808,
+        "sets": {
+            "coverage": 0.9,
+            "limits": {"positive": 0.31, "negative": 0.22},
+            "reason": None,
+            "test": {"positive": _make_sets(0.904, 0.97), "negative": _make_sets(0.897, 0.96)},
+        },
         "curves": curves,
         "calibration": [
             {
                 "mean_predicted": x,
                 "fraction_positive": min(1.0, max(0.0, x + random.normal(0, 0.025))),
+                "low": max(0.0, x - 0.04),
+                "high": min(1.0, x + 0.04),
                 "num_examples": 240,
             }
             for x in _sigmoid(np.linspace(-5, 4, 15)).tolist()
@@ -147,7 +160,7 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
     }
     return {
         "format": "ebox-evaluation",
-        "format_version": 3,
+        "format_version": 4,
         "ebox_version": "0.1.0",
         "created": "2026-11-23T21:04:05+00:00",
         "dataset": {"path": "dataset", "fingerprint": "ab" * 32, "length_bp": 200},
@@ -436,7 +449,7 @@ def test_a_broken_table_of_predictions_is_named(run_folder: Path) -> None:
 
 def test_an_evaluation_of_another_format_is_refused(run_folder: Path) -> None:
     (run_folder / "evaluation.json").write_text(json.dumps({**make_evaluation(), "format_version": 9}))
-    with pytest.raises(InputError, match=r"version 9.*reads version 3\n.*ebox evaluate"):
+    with pytest.raises(InputError, match=r"version 9.*reads version 4\n.*ebox evaluate"):
         read_run_files(run_folder)
 
 

@@ -83,7 +83,7 @@ def test_the_identity_is_network_training_and_what_passes_between_workers():
         *("exchange", "hierarchical", "node_devices", "rank", "top_fraction"),
         *("sync", "local_steps", "outer_rate", "outer_momentum"),
     }
-    free = {"checkpoint_every_seconds", "checkpoint_every_steps", "log_every_steps", "calibrate"}
+    free = {"checkpoint_every_seconds", "checkpoint_every_steps", "log_every_steps", "calibrate", "calibrate_by"}
     assert set(TrainConfig.model_fields) - set(identity["train"]) == free
 
 

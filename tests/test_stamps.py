@@ -56,6 +56,18 @@ def test_another_format_or_version_is_refused_with_the_remedy(tmp_path: Path, fa
         check_stamp(facts, KIND, "a.json")
 
 
+def test_older_versions_are_read_where_their_readers_can_do_without():
+    kind = Format("ebox-thing", 3, "make it again with `ebox thing`", older=(2,))
+    for version in (2, 3):
+        facts = {"format": "ebox-thing", "format_version": version}
+        assert check_stamp(facts, kind, "a.json") is facts
+    for version in (1, 4):
+        with pytest.raises(OtherFormatError):
+            check_stamp({"format": "ebox-thing", "format_version": version}, kind, "a.json")
+    older = {kind.name: kind.older for kind in vars(stamps).values() if isinstance(kind, Format) and kind.older}
+    assert older == {"ebox-evaluation": (3,), "ebox-model": (1,)}
+
+
 def test_the_versions_of_the_formats_change_on_purpose_alone():
     found = {kind.name: kind.version for kind in vars(stamps).values() if isinstance(kind, Format)}
     assert found == {
@@ -63,13 +75,13 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-checkpoint": 2,
         "ebox-dataset": 4,
         "ebox-decision": 1,
-        "ebox-evaluation": 3,
+        "ebox-evaluation": 4,
         "ebox-explanation": 3,
         "ebox-filters": 2,
-        "ebox-model": 1,
+        "ebox-model": 2,
         "ebox-parity": 1,
         "ebox-plan": 2,
-        "ebox-report": 3,
+        "ebox-report": 4,
         "ebox-scaling": 1,
         "ebox-simulation": 2,
         "ebox-test-reads": 1,

@@ -251,8 +251,8 @@ def test_a_damaged_model_is_refused(size: int, alone: TrainingResult, tmp_path: 
 def test_a_model_of_another_format_version_is_refused(alone: TrainingResult, tmp_path: Path):
     save_model(tmp_path, alone.network, small_config(), ("bound",), 48)
     facts = tmp_path / "model" / "facts.json"
-    facts.write_text(facts.read_text().replace('"format_version": 1', '"format_version": 9'))
-    with pytest.raises(InputError, match=r"ebox-model version 9, written by ebox .*; ebox .* reads version 1"):
+    facts.write_text(facts.read_text().replace('"format_version": 2', '"format_version": 9'))
+    with pytest.raises(InputError, match=r"ebox-model version 9, written by ebox .*; ebox .* reads version 2"):
         load_model(tmp_path)
 
 

@@ -110,6 +110,7 @@ def line_chart(
     height: float = 330.0,
     key: bool = False,
     diagonal: bool = False,
+    bars: tuple[Sequence[Real], Sequence[Real]] = ((), ()),
 ) -> str:
     """Draw series over two axes.
 
@@ -123,6 +124,7 @@ def line_chart(
         key: Put the labels above the plot, where no line can reach them, instead of at the right end of each line; in
             two columns where they are short enough, else in one, which makes the chart higher.
         diagonal: Draw the line where x equals y.
+        bars: A histogram at the foot of the plot, as high as a fifth of it: the edges of its bins, and their counts.
     """
     longest = max((len(line.label) for line in lines), default=0)
     right = WIDTH - (12.0 if key else 14.0 + longest * _CHARACTER_WIDTH)
@@ -132,13 +134,24 @@ def line_chart(
     # Room for the label of the axis and its longest number.
     left = max(52.0, 28.0 + FIGURE_WIDTH * max(len(label) for label in y.tick_labels))
     frame = Frame(left, top, right, height - 42.0, x, y)
-    parts = [draw_axes(frame)]
+    parts = [draw_axes(frame), _draw_bars(frame, *bars)]
     if diagonal:
         (x0, y0), (x1, y1) = frame.at(0, 0), frame.at(1, 1)
         parts.append(f'<path class="reference" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>')
     parts += [_draw_line(frame, line) for line in reversed(lines)]
     parts.append(_draw_key(frame, lines, columns) if key else _label_ends(frame, lines))
     return wrap_chart(name, title, height, parts)
+
+
+def _draw_bars(frame: Frame, edges: Sequence[Real], counts: Sequence[Real]) -> str:
+    """A histogram at the foot of a plot, without a scale of its own."""
+    if not counts or max(counts) <= 0:
+        return ""
+    path, room = "", (frame.bottom - frame.top) / 5.0
+    for (start, stop), count in zip(pairwise(edges), counts, strict=True):
+        left, right = (frame.at(edge, frame.y.low)[0] for edge in (start, stop))
+        path += f"M{left:.1f} {frame.bottom:.1f}v{-room * count / max(counts):.1f}H{right:.1f}V{frame.bottom:.1f}Z"
+    return f'<g class="series other"><path class="interval-band" d="{path}"/></g>'
 
 
 def interval_chart(name: str, rows: Sequence[IntervalRow], axis: ChartAxis, *, title: str) -> str:

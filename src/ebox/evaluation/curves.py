@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from ebox.datasets.clusters import MIN_CLUSTERS
+from ebox.evaluation.clusters import Labels
+from ebox.evaluation.intervals import bound_share
 from ebox.evaluation.metrics import NUM_CALIBRATION_BINS, Scores, Targets, check_scores, find_bin_edges
 
 MAX_CURVE_POINTS = 400
@@ -35,18 +38,39 @@ def trace_pr(targets: Targets, scores: Scores, max_points: int = MAX_CURVE_POINT
 
 
 def bin_calibration(
-    targets: Targets, probabilities: Scores, num_bins: int = NUM_CALIBRATION_BINS
-) -> list[dict[str, float]]:
-    """The reliability diagram: mean probability, share of positives and size of each bin of equal mass."""
+    targets: Targets, probabilities: Scores, clusters: Labels | None = None, num_bins: int = NUM_CALIBRATION_BINS
+) -> list[dict[str, float | int | None]]:
+    """The reliability diagram: bins of equal mass, rising.
+
+    Args:
+        targets: True for a positive.
+        probabilities: Of each example.
+        clusters: Label of the cluster of each example; None: each example is one.
+        num_bins: How many; fewer where many probabilities are equal.
+
+    Returns:
+        For each bin its mean probability, the share of positives, the 95 % interval of that share (`low` and `high`;
+        None where the bin holds too few clusters for one), and its size.
+    """
+    labels = np.arange(len(targets)) if clusters is None else clusters
     bins = np.searchsorted(find_bin_edges(probabilities, num_bins), probabilities, side="right")
     return [
-        {
-            "mean_predicted": float(probabilities[bins == index].mean()),
-            "fraction_positive": float(targets[bins == index].mean()),
-            "num_examples": int(np.count_nonzero(bins == index)),
-        }
-        for index in np.unique(bins)
+        _describe_bin(targets[part], probabilities[part], labels[part])
+        for part in (bins == index for index in np.unique(bins))
     ]
+
+
+def _describe_bin(targets: Targets, probabilities: Scores, labels: Labels) -> dict[str, float | int | None]:
+    _, number = np.unique(labels, return_inverse=True)
+    hits, number = targets.astype(np.float64), number.ravel()
+    low, high = bound_share(hits, number) if int(number.max()) + 1 >= MIN_CLUSTERS else (None, None)
+    return {
+        "mean_predicted": float(probabilities.mean()),
+        "fraction_positive": float(hits.mean()),
+        "low": low,
+        "high": high,
+        "num_examples": len(targets),
+    }
 
 
 def count_scores(

@@ -42,7 +42,8 @@ class Ranking:
     Positives and negatives are each in order of falling score; `positive_order` and `negative_order` are their places
     in the order of the examples. For each positive, `num_tied_positives` counts the positives with at least its score,
     `num_above` the negatives with a greater score, `num_not_below` the negatives with at least its score. The features:
-    called positive at the threshold, called positive at 0.5, squared error, then a residual for each calibration bin.
+    called positive at the threshold, called positive at 0.5, squared error, then for each calibration bin a residual,
+    then whether an example is in it.
     """
 
     positive_order: Int[np.ndarray, " positives"]
@@ -126,7 +127,10 @@ def weigh_metrics(
     at_half = weigh_calls(positive_sums[:, 1], negative_sums[:, 1], num_positive, num_negative)
     metrics |= {f"{name}_at_0.5": at_half[name] for name in ("accuracy", "mcc")}
     metrics["brier"] = (positive_sums[:, 2] + negative_sums[:, 2]) / total
-    metrics["calibration_error"] = np.abs(positive_sums[:, 3:] + negative_sums[:, 3:]).sum(axis=1) / total
+    (positive_gaps, positives), (negative_gaps, negatives) = (
+        np.split(sums[:, 3:], 2, axis=1) for sums in (positive_sums, negative_sums)
+    )
+    metrics["calibration_error"] = _sum_gaps(positive_gaps + negative_gaps, positives, negatives) / total
     return {name: metrics[name] for name in METRIC_NAMES}
 
 
@@ -193,9 +197,10 @@ def brier(targets: Targets, probabilities: Scores) -> float:
 
 
 def calibration_error(targets: Targets, probabilities: Scores) -> float:
-    """Expected calibration error over 15 bins of equal mass (Naeini 2015; equal mass: Nixon 2019).
+    """Expected calibration error over 15 bins of equal mass (Naeini 2015; equal mass: Nixon 2019), without its bias.
 
-    Equal probabilities share a bin, so there are fewer bins where many are equal.
+    Equal probabilities share a bin, so there are fewer bins where many are equal. What chance adds to the gaps is taken
+    off (after Kumar 2019), so it is near 0 where probabilities are right, also with few examples.
     """
     return compute_metrics(targets, probabilities)["calibration_error"]
 
@@ -234,6 +239,26 @@ def find_bin_edges(probabilities: Scores, num_bins: int) -> Float[np.ndarray, " 
     return np.unique(np.sort(probabilities)[starts])
 
 
+def _sum_gaps(
+    gaps: Float[np.ndarray, "resamples bins"],
+    positives: Float[np.ndarray, "resamples bins"],
+    negatives: Float[np.ndarray, "resamples bins"],
+) -> Float[np.ndarray, " resamples"]:
+    """The sum of the absolute gaps of bins, times the share of their size that noise doesn't explain.
+
+    Noise adds its variance to the mean square of a gap, which can be taken off without a bias (Kumar 2019).
+
+    Args:
+        gaps: Sum of probability less target in each bin.
+        positives: Weight of the positives in each bin.
+        negatives: Weight of the negatives in each bin.
+    """
+    noise = (positives * negatives / np.maximum(positives + negatives - 1.0, 1.0)).sum(axis=1)
+    squares = np.maximum((gaps**2).sum(axis=1), 1e-12)
+    total: Float[np.ndarray, " resamples"] = np.abs(gaps).sum(axis=1) * np.sqrt(np.maximum(1.0 - noise / squares, 0.0))
+    return total
+
+
 def _weigh_order(
     ranking: Ranking,
     positive_weights: Int[np.ndarray, "resamples positives"],
@@ -270,10 +295,13 @@ def _make_features(
     probabilities: Float[np.ndarray, " examples"], target: float, threshold: float, edges: Float[np.ndarray, " edges"]
 ) -> Float[np.ndarray, "examples features"]:
     """The features of a `Ranking`, which are summed with weights for calls, Brier score and calibration error."""
-    features = np.zeros((len(probabilities), 3 + len(edges) + 1))
+    num_bins = len(edges) + 1
+    features = np.zeros((len(probabilities), 3 + 2 * num_bins))
     features[:, 0] = probabilities >= threshold
     features[:, 1] = probabilities >= 0.5
     features[:, 2] = (probabilities - target) ** 2
     bins = np.searchsorted(edges, probabilities, side="right")
-    features[np.arange(len(probabilities)), 3 + bins] = probabilities - target
+    rows = np.arange(len(probabilities))
+    features[rows, 3 + bins] = probabilities - target
+    features[rows, 3 + num_bins + bins] = 1.0
     return features

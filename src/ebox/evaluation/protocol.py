@@ -22,6 +22,8 @@ from ebox.evaluation.baselines import (
     fit_gc_logistic,
     fit_kmer_logistic,
 )
+from ebox.evaluation.clusters import Clustering
+from ebox.evaluation.conformal import find_limits, measure_sets
 from ebox.evaluation.gapped_kmers import fit_gapped_kmer_logistic
 from ebox.evaluation.motif_hits import Screen, fit_best_pwm, fit_motif_logistic
 from ebox.evaluation.prevalence import shift_log_odds
@@ -34,6 +36,7 @@ from ebox.evaluation.split_metrics import (
     measure_prevalences,
     measure_split,
     part_relatives,
+    round_numbers,
     squash,
 )
 from ebox.progress import Progress, quiet
@@ -186,6 +189,7 @@ def _evaluate_track(
         "comparison": compare_with_best(samples),
         "seeds": None,
         **_describe_share(validation, kept, config.prevalence),
+        "sets": _describe_sets(validation.take(~related[validation.rows]), test, kept, config.set_coverage),
         **describe_figures(test),
     }
 
@@ -200,6 +204,29 @@ def _describe_share(validation: SplitScores, kept: Kept | None, prevalence: floa
         share = float(validation.targets.mean())
     shift = None if share is None or prevalence is None else round(shift_log_odds(share, prevalence), 6)
     return {"share": share, "shift": shift}
+
+
+def _describe_sets(validation: SplitScores, test: SplitScores, kept: Kept | None, coverage: float) -> dict[str, Any]:
+    """The limits of the sets of answers from validation, or those that were kept, and what they do on test.
+
+    Args:
+        validation: Its examples that have no relative in training: with the others, which are easier, the sets would
+            hold the right answer less often than stated for sequences that are new to the network.
+        test: The examples that the figures are of.
+        kept: What an earlier evaluation chose.
+        coverage: The stated share.
+    """
+    limits, reason = None if kept is None else kept.limits, validation.why_undefined()
+    if reason is None:
+        known = Clustering.of(validation.targets, validation.clusters)
+        limits, reason = find_limits(validation.targets, validation.probabilities[MODEL], known, coverage)
+    if limits is None:
+        return {"coverage": coverage, "limits": None, "reason": reason, "test": None}
+    measured = None
+    if test.why_undefined() is None:
+        clusters = Clustering.of(test.targets, test.clusters)
+        measured = round_numbers(measure_sets(limits, test.targets, test.probabilities[MODEL], clusters))
+    return {"coverage": limits.coverage, "limits": limits.facts(), "reason": None, "test": measured}
 
 
 def _select_split(

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ebox.datasets.folder import UNKNOWN_TARGET
 from ebox.errors import InputError
-from ebox.evaluation.prevalence import shift_log_odds
+from ebox.evaluation.conformal import Limits
+from ebox.evaluation.prevalence import Labelled, shift_log_odds
 from ebox.storage import run_folder
 from ebox.storage.stamps import EVALUATION, read_stamped
 
@@ -20,13 +24,15 @@ CALL_THRESHOLD = 0.5
 class Protocol:
     """How a network was measured: the threshold of each track (None without an evaluation), and the strands.
 
-    `shares` are the shares of positives for which the probabilities of each track hold, `prevalence` the one stated.
+    `shares` are the shares of positives for which the probabilities of each track hold, `prevalence` the one stated,
+    `limits` those of the sets of answers of each track.
     """
 
     thresholds: tuple[float | None, ...]
     both_strands: bool
     shares: tuple[float | None, ...] = ()
     prevalence: float | None = None
+    limits: tuple[Limits | None, ...] = ()
 
     def find_shifts(self, prevalence: float | None, run: Path) -> tuple[float | None, ...]:
         """What another prevalence adds to the logits of each track; None for a track whose share is not known.
@@ -52,11 +58,12 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Kept:
-    """What an earlier evaluation chose for one track on validation: thresholds, and the share of positives there."""
+    """What an earlier evaluation chose for one track on validation: thresholds, the share of positives there, sets."""
 
     threshold: Mapping[str, Any]
     balanced: Mapping[str, Any]
     share: float | None
+    limits: Limits | None = None
 
 
 def read_kept(run: Path) -> dict[str, Kept]:
@@ -68,7 +75,9 @@ def read_kept(run: Path) -> dict[str, Kept]:
     path = run / run_folder.EVALUATION
     tracks = read_stamped(path, EVALUATION)["tracks"] if path.exists() else []
     return {
-        entry["track"]: Kept(entry["threshold"], entry["splits"]["test"]["balanced"]["threshold"], entry["share"])
+        entry["track"]: Kept(
+            entry["threshold"], entry["splits"]["test"]["balanced"]["threshold"], entry["share"], _read_limits(entry)
+        )
         for entry in tracks
     }
 
@@ -90,6 +99,40 @@ def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:
             bool(facts["config"]["both_strands"]),
             tuple(found[track]["share"] for track in tracks),
             facts["config"]["prevalence"],
+            tuple(_read_limits(found[track]) for track in tracks),
         )
     except (KeyError, TypeError):
         raise InputError("is not an evaluation of this model", file=path, remedy=EVALUATION.remedy) from None
+
+
+def read_validation(run: Path, track: str) -> Labelled:
+    """The known targets of the validation split, and the probabilities that the evaluation of a run wrote for them.
+
+    Raises:
+        InputError: there are none of both classes, or the file is damaged.
+    """
+    import polars as pl
+
+    path, columns = run / run_folder.PREDICTIONS, ["split", f"target_{track}", f"probability_{track}"]
+    remedy = f"measure again, with validation sequences of both classes: `ebox evaluate {run}`"
+    if not path.exists():
+        raise InputError("is missing; it holds the validation scores", file=path, remedy=remedy)
+    try:
+        table = pl.read_parquet(path, columns=columns)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"is not a table of predictions of {track}: {error}", file=path, remedy=remedy) from None
+    targets, probabilities = (
+        table.filter((pl.col("split") == "validation") & (pl.col(columns[1]) != UNKNOWN_TARGET))[name].to_numpy()
+        for name in columns[1:]
+    )
+    if len(np.unique(targets)) < 2:
+        raise InputError(f"holds no validation scores of both classes of {track}", file=path, remedy=remedy)
+    return Labelled(targets == 1, probabilities)
+
+
+def _read_limits(track: Mapping[str, Any]) -> Limits | None:
+    """The limits of the sets of a track; None where there are none, as in an evaluation by an older ebox."""
+    sets = track.get("sets")
+    if sets is None or sets["limits"] is None:
+        return None
+    return Limits(sets["coverage"], sets["limits"]["positive"], sets["limits"]["negative"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int8, Int64
+from jaxtyping import Bool, Float, Int8, Int64
 
+from ebox.evaluation.conformal import ANSWERS, Limits
 from ebox.evaluation.inference import predict
 from ebox.evaluation.split_metrics import squash
 from ebox.evaluation.windows import cut_windows, plan_windows
@@ -30,7 +32,8 @@ class ScoresResult:
 
     `logits` are of the best window where a sequence is longer than the network reads. `windows` is the 0-based start of
     that window; negative where the sequence was padded. `shifts` are what a stated prevalence adds to the logits of
-    each track; None where that isn't known.
+    each track; None where that isn't known. `limits` are those of the sets of answers, `fdr_thresholds` those at which
+    at most a share `target_fdr` of the calls is false at the prevalence; None for a track without one.
     """
 
     names: tuple[str, ...]
@@ -45,6 +48,9 @@ class ScoresResult:
     path: Path | None = None
     shifts: tuple[float | None, ...] = ()
     prevalence: float | None = None
+    limits: tuple[Limits | None, ...] = ()
+    fdr_thresholds: tuple[float | None, ...] = ()
+    target_fdr: float | None = None
 
     @property
     def probabilities(self) -> Float[np.ndarray, "sequence track"]:
@@ -65,10 +71,33 @@ class ScoresResult:
 
         The threshold was chosen for one window; the best of many windows may reach it by chance.
         """
-        thresholds = np.array([np.nan if value is None else value for value in self.thresholds])
-        calls = (self.probabilities >= thresholds).astype(np.int8)
-        known = ~np.isnan(thresholds)[None] & (self.lengths <= self.length_bp)[:, None]
-        return np.where(known, calls, -1).astype(np.int8)
+        return self._call(self.thresholds)
+
+    @property
+    def calls_at_fdr(self) -> Int8[np.ndarray, "sequence track"] | None:
+        """The same at the thresholds for the false discovery rate; None where none is stated."""
+        return None if self.target_fdr is None else self._call(self.fdr_thresholds)
+
+    @property
+    def sets(self) -> Int8[np.ndarray, "sequence track"] | None:
+        """The set of answers of each sequence, as a number of `conformal.ANSWERS`; -1 where a call would be.
+
+        None where no track has limits.
+        """
+        if not any(self.limits):
+            return None
+        columns = zip(self.probabilities.T, self.limits, strict=True)
+        sets = [np.full(len(self.names), -1) if limits is None else limits.find_sets(one) for one, limits in columns]
+        return np.where(self._is_one_window, np.stack(sets, axis=1), -1).astype(np.int8)
+
+    @property
+    def _is_one_window(self) -> Bool[np.ndarray, "sequence 1"]:
+        return (self.lengths <= self.length_bp)[:, None]
+
+    def _call(self, thresholds: Sequence[float | None]) -> Int8[np.ndarray, "sequence track"]:
+        least = np.array([np.nan if value is None else value for value in thresholds])
+        calls = (self.probabilities >= least).astype(np.int8)
+        return np.where(~np.isnan(least)[None] & self._is_one_window, calls, -1).astype(np.int8)
 
 
 def score_sequences(
@@ -96,7 +125,7 @@ def score_sequences(
     for first in range(0, len(windows.owner), BLOCK_WINDOWS):
         block = slice(first, first + BLOCK_WINDOWS)
         codes = cut_windows(sequences, windows.owner[block], windows.start[block], model.length_bp)
-        logits = predict(model.network, codes, both_strands=both_strands, mesh=mesh)
+        logits = model.calibrate(predict(model.network, codes, both_strands=both_strands, mesh=mesh))
         _keep_best(best, places, windows.owner[block], windows.start[block], logits)
         progress("predicting", min(first + BLOCK_WINDOWS, len(windows.owner)), len(windows.owner))
     return ScoresResult(
@@ -117,25 +146,46 @@ def write_scores(result: ScoresResult, out: Path, *, overwrite: bool = True) -> 
 
     `out` and `overwrite` are as for `publish_file`.
     """
-    header = ["name", "length_bp"]
-    for track in result.tracks:
-        header += [f"{track}_window_start", f"{track}_logit", f"{track}_probability", f"{track}_call"]
-        header += [] if result.prevalence is None else [f"{track}_probability_at_prevalence"]
-    probabilities, calls, moved = result.probabilities, result.calls, result.probabilities_at_prevalence
+    columns = _list_columns(result)
     with publish_file(out, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.write("\t".join(header) + "\n")
-        for row, name in enumerate(result.names):
-            cells = [" ".join(name.split()), str(result.lengths[row])]
-            for column in range(len(result.tracks)):
-                cells += [
-                    str(result.windows[row, column]),
-                    f"{result.logits[row, column]:.5f}",
-                    f"{probabilities[row, column]:.6f}",
-                    "" if calls[row, column] < 0 else str(calls[row, column]),
-                ]
-                if moved is not None:
-                    cells.append("" if np.isnan(moved[row, column]) else f"{moved[row, column]:.3g}")
-            stream.write("\t".join(cells) + "\n")
+        stream.write("\t".join(columns) + "\n")
+        stream.writelines("\t".join(cells) + "\n" for cells in zip(*columns.values(), strict=True))
+
+
+def _list_columns(result: ScoresResult) -> dict[str, Iterable[str]]:
+    """The cells of each column of the table; those of an optional one where it was asked for, or can be given."""
+    columns: dict[str, Iterable[str]] = {
+        "name": (" ".join(name.split()) for name in result.names),
+        "length_bp": map(str, result.lengths.tolist()),
+    }
+    optional = {
+        "probability_at_prevalence": (result.probabilities_at_prevalence, _format_rare),
+        "set": (result.sets, _name_set),
+        "call_at_fdr": (result.calls_at_fdr, _format_call),
+    }
+    for number, track in enumerate(result.tracks):
+        columns |= {
+            f"{track}_window_start": map(str, result.windows[:, number].tolist()),
+            f"{track}_logit": map("{:.5f}".format, result.logits[:, number].tolist()),
+            f"{track}_probability": map("{:.6f}".format, result.probabilities[:, number].tolist()),
+            f"{track}_call": map(_format_call, result.calls[:, number].tolist()),
+        }
+        for name, (values, form) in optional.items():
+            if values is not None:
+                columns[f"{track}_{name}"] = map(form, values[:, number].tolist())
+    return columns
+
+
+def _format_call(call: int) -> str:
+    return "" if call < 0 else str(call)
+
+
+def _name_set(answers: int) -> str:
+    return "" if answers < 0 else ANSWERS[answers]
+
+
+def _format_rare(probability: float) -> str:
+    return "" if np.isnan(probability) else f"{probability:.3g}"
 
 
 def _keep_best(best: np.ndarray, places: np.ndarray, owner: np.ndarray, start: np.ndarray, logits: np.ndarray) -> None:

@@ -218,7 +218,7 @@ def _bootstrap(
 
 
 def _describe_metrics(sample: BootstrapResult) -> dict[str, dict[str, float | None]]:
-    return {name: _round(result.to_json()) for name, result in sample.intervals().items()}
+    return {name: round_numbers(result.to_json()) for name, result in sample.intervals().items()}
 
 
 def compare_with_best(samples: Mapping[str, dict[str, BootstrapResult]]) -> dict[str, Any] | None:
@@ -234,7 +234,7 @@ def compare_with_best(samples: Mapping[str, dict[str, BootstrapResult]]) -> dict
         "split": "test",
         "tests": {
             metric: {
-                "difference": _round(result.difference.to_json()),
+                "difference": round_numbers(result.difference.to_json()),
                 "p_value": None if result.p_value is None else float(f"{result.p_value:.3g}"),
             }
             for metric, result in results.items()
@@ -269,7 +269,7 @@ def measure_prevalences(
                 known = Labelled(validation.targets, validation.probabilities[model])
                 chosen |= choose_at(known, odds, config.threshold, config.target_fdr)
             measured = measure_at(Labelled(test.targets, values), of_test, odds, chosen)
-            found[model].append({"prevalence": prevalence, **_round(measured)})
+            found[model].append({"prevalence": prevalence, **round_numbers(measured)})
     return found
 
 
@@ -283,7 +283,9 @@ def describe_figures(test: SplitScores) -> dict[str, Any]:
             "roc": {name: trace_roc(test.targets, values) for name, values in test.probabilities.items()},
             "pr": {name: trace_pr(test.targets, values) for name, values in test.probabilities.items()},
         },
-        "calibration": [_round(item) for item in bin_calibration(test.targets, test.probabilities[MODEL])],
+        "calibration": [
+            round_numbers(item) for item in bin_calibration(test.targets, test.probabilities[MODEL], test.clusters)
+        ],
         "histogram": count_scores({str(kind): test.probabilities[MODEL][test.kinds == kind] for kind in kinds}),
     }
 
@@ -294,8 +296,8 @@ def squash(logits: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.where(logits >= 0, 1.0, small) / (1.0 + small)
 
 
-def _round(value: Any) -> Any:
+def round_numbers(value: Any) -> Any:
     """The same facts with every broken number rounded."""
     if isinstance(value, Mapping):
-        return {name: _round(each) for name, each in value.items()}
+        return {name: round_numbers(each) for name, each in value.items()}
     return round(value, 6) if isinstance(value, float) else value

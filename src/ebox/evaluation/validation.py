@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from ebox.datasets.folder import UNKNOWN_TARGET, Dataset
 from ebox.errors import InputError
-from ebox.evaluation.calibration import fit_calibration
+from ebox.evaluation.calibration import Method, fit_calibration
 from ebox.evaluation.inference import predict
 from ebox.evaluation.metrics import auprc, auroc
 from ebox.mesh.hosts import gather_rows, own_part
@@ -27,6 +27,7 @@ class ValidationSplit:
         """Read the split of a dataset; the mesh holds the devices of this process."""
         rows = data.rows("validation")
         self._codes, self._targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
+        self._clusters = data.examples["cluster"].to_numpy()[rows].astype(np.int64)
         self._tracks, self._config, self._mesh = data.tracks, config, mesh
 
     def predict(self, network: Network) -> Float[np.ndarray, "example track"]:
@@ -40,14 +41,17 @@ class ValidationSplit:
         """Cross-entropy, AUROC and AUPRC, averaged over the tracks in which both classes are known."""
         return measure_validation(self._targets, self.predict(network))
 
-    def calibrate(self, network: Network) -> tuple[Network, list[dict[str, Any]]]:
-        """The network with calibrated logits, and the calibration of each track for `training.json`."""
+    def calibrate(self, network: Network, method: Method | None = None) -> tuple[Network, list[dict[str, Any]]]:
+        """The network with calibrated logits, and the calibration of each track for `training.json`.
+
+        Scale and offset become part of the network; the knots of an isotonic map are for the files of the model.
+        """
         logits = self.predict(network)
-        known = self._targets != UNKNOWN_TARGET
-        found = [
-            fit_calibration(self._targets[known[:, track], track] == 1, logits[known[:, track], track])
-            for track in range(logits.shape[1])
-        ]
+        found = []
+        for track in range(logits.shape[1]):
+            known = self._targets[:, track] != UNKNOWN_TARGET
+            labels, values = self._targets[known, track] == 1, logits[known, track]
+            found.append(fit_calibration(labels, values, self._clusters[known], method, seed=self._config.seed))
         scale, offset = (np.array([getattr(one, name) for one in found], np.float32) for name in ("scale", "offset"))
         return rescale_logits(network, scale, offset), [
             {"track": track, **one.facts()} for track, one in zip(self._tracks, found, strict=True)

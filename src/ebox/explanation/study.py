@@ -161,7 +161,8 @@ class Study:
     def _choose(self, data: Dataset) -> Subject:
         """The rows of the test split to explain."""
         rows = data.rows("test")
-        logits = self._score(data.codes[rows], "scoring the test split")
+        # Calls are made by the probability; what is explained is the logit of the network.
+        logits = self.model.calibrate_track(self._score(data.codes[rows], "scoring the test split"), self.track)
         threshold = read_protocol(self.folder, self.model.tracks).call_threshold(self.track)
         positive = data.is_positive(self.track)[rows]
         chosen, available = choose_rows(logits, positive, threshold, self.config)

@@ -123,8 +123,14 @@ class TrainConfig(Settings):
     keep: Literal["best", "last"] = setting("best", "Which validated model is kept.")
     calibrate: bool = setting(
         True,
-        "Scale and shift the logits of the kept model on the validation split, so that its probabilities agree "
-        "with the observed shares there (Platt 1999); the ranking stays the same.",
+        "Calibrate the kept model on the validation split, so that its probabilities agree with the observed shares "
+        "there; the ranking stays the same.",
+        changes_result=False,
+    )
+    calibrate_by: Literal["auto", "temperature", "platt", "isotonic"] = setting(
+        "auto",
+        "How to calibrate: temperature scales the logits; platt moves them as well (Platt 1999); isotonic adds a "
+        "rising curve; auto: the simplest that cross-validation on the validation split finds no worse than the best.",
         changes_result=False,
     )
     steps_per_dispatch: PositiveInt = setting(16, "Steps compiled into one call to the device.")
@@ -272,6 +278,9 @@ class EvaluationConfig(Settings):
     )
     target_fdr: Annotated[float, Field(gt=0.0, lt=1.0)] = setting(
         0.1, "Greatest share of false calls at the threshold for a prevalence.", flag="--target-fdr"
+    )
+    set_coverage: Annotated[float, Field(gt=0.0, lt=1.0)] = setting(
+        0.9, "Share of the sequences of each class whose set of answers holds the right one (conformal sets)."
     )
     baselines: tuple[BaselineName, ...] = setting(get_args(BaselineName), "What the network is compared with.")
     kmer: Annotated[int, Field(ge=1, le=8)] = setting(6, "Length of the words of the k-mer baseline.")

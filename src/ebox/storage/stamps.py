@@ -15,29 +15,31 @@ from ebox.version import __version__
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its name and version in the stamp, and how to make such a file again."""
+    """A kind of file: its name and version in the stamp, how to make such a file again, and older versions to read."""
 
     name: str
     version: int
     remedy: str
+    older: tuple[int, ...] = ()
 
 
 class OtherFormatError(InputError):
     """A file has another format, or a version that this ebox does not read."""
 
 
-# A version is raised when the facts of a format change; a file of another version is refused with the remedy.
+# A version is raised when the facts of a format change; a file of another version is refused with the remedy, unless
+# it is one of the older ones, whose readers do without what it lacks.
 BENCH = Format("ebox-bench", 1, "measure again with `ebox bench DATASET --out FILE --overwrite`")
 CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
 DATASET = Format("ebox-dataset", 4, "build the dataset again with `ebox build`")
 DECISION = Format("ebox-decision", 1, "decide again with `ebox plan … --run RUN`")
-EVALUATION = Format("ebox-evaluation", 3, "measure again with `ebox evaluate`")
+EVALUATION = Format("ebox-evaluation", 4, "measure again with `ebox evaluate`", older=(3,))
 EXPLANATION = Format("ebox-explanation", 3, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 2, "measure again with `ebox evaluate`")
-MODEL = Format("ebox-model", 1, "use the ebox that wrote it, or train again")
+MODEL = Format("ebox-model", 2, "use the ebox that wrote it, or train again", older=(1,))
 PARITY = Format("ebox-parity", 1, "delete it, or make it again with `ebox doctor --parity --out FILE --overwrite`")
 PLAN = Format("ebox-plan", 2, "plan again with `ebox plan`")
-REPORT = Format("ebox-report", 3, "write it again with `ebox report`")
+REPORT = Format("ebox-report", 4, "write it again with `ebox report`")
 SCALING = Format(
     "ebox-scaling",
     1,
@@ -96,15 +98,15 @@ def read_stamped(path: str | os.PathLike[str], kind: Format) -> dict[str, Any]:
 
 
 def check_stamp(facts: Any, kind: Format, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the facts if their stamp has this format and version.
+    """Return the facts if their stamp has this format, and its version or an older one that is still read.
 
     Raises:
-        OtherFormatError: not a JSON object, another format, or another version.
+        OtherFormatError: not a JSON object, another format, or a version that is not read.
     """
     if not isinstance(facts, dict) or facts.get("format") != kind.name:
         found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
         raise OtherFormatError(f"is not of the format {kind.name} (found {found!r})", file=path, remedy=kind.remedy)
-    if facts.get("format_version") != kind.version:
+    if facts.get("format_version") not in (kind.version, *kind.older):
         raise OtherFormatError(
             f"is of {kind.name} version {facts.get('format_version')}, written by ebox "
             f"{facts.get('ebox_version', 'unknown')}; ebox {__version__} reads version {kind.version}",

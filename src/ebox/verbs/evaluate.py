@@ -158,7 +158,7 @@ def _measure(
 
     dataset, settings, held_out = found.dataset, config.evaluation, _list_held_out(found.dataset)
     logits = np.full((len(dataset), len(model.tracks)), np.nan, np.float32)
-    logits[held_out] = predict_logits(
+    predicted = predict_logits(
         model.network,
         dataset.codes[held_out],
         both_strands=settings.both_strands,
@@ -166,6 +166,7 @@ def _measure(
         mesh=make_mesh(find_local_devices(config.parallel)),
         progress=progress,
     )
+    logits[held_out] = model.calibrate(predicted)
     facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, kept=found.kept, progress=progress)
     return facts, logits
 
@@ -276,6 +277,7 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
             continue
         for name in ("auroc", "auprc", "accuracy", "mcc"):
             lines.append(f"  {name:<9}{_describe_metric(test['metrics'][name])}")
+        lines += _describe_trust(track)
         if track.get("seeds") is not None:
             lines.append(f"  {say(track['seeds'])}")
         if test["relatives"] is not None:
@@ -299,6 +301,26 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
     if reads is not None and reads["num_reads"] > 1:
         lines.append(f"note: {say(reads, 'test_reads')}")
     return "\n".join(lines)
+
+
+def _describe_trust(track: Mapping[str, Any]) -> list[str]:
+    """The calibration error, and how often the sets of each class hold the right answer."""
+    from ebox.reporting.languages import find_language
+
+    lines, sets = [], track.get("sets")
+    error = track["splits"]["test"]["metrics"].get("calibration_error")
+    if error is not None:
+        lines.append(f"  calibration error {_describe_metric(error)}")
+    # An older evaluation has no sets.
+    if sets is not None and sets["test"] is None:
+        lines.append(f"  no sets of answers, which are from validation: {find_language().say(sets['reason'])}")
+    elif sets is not None:
+        told = (
+            f"{entry['coverage']['value']:.4f} of the {name}s ({entry['mean_size']:.2f} answers)"
+            for name, entry in sets["test"].items()
+        )
+        lines.append(f"  sets of answers, meant to be right for {sets['coverage']:.3g}: for {', '.join(told)}")
+    return lines
 
 
 def _describe_baseline(baseline: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
 from ebox.storage.outputs import check_output
 from ebox.verbs.opening import open_query
@@ -26,6 +27,7 @@ def predict(
     bed: PathLike | None = None,
     genome: PathLike | None = None,
     prevalence: float | None = None,
+    target_fdr: float | None = None,
     platform: Platform | None = None,
     overwrite: bool = False,
     progress: Progress = quiet,
@@ -34,7 +36,8 @@ def predict(
 
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
     since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read
-    and averaged, unless the run was evaluated on one.
+    and averaged, unless the run was evaluated on one. The set of answers of a sequence (bound, unbound, both, none)
+    holds the right one for 90 % of each class, or for the share that was evaluated.
 
     Args:
         run: Run folder with a trained model.
@@ -44,13 +47,15 @@ def predict(
         out: Tab-separated file to write, packed if its name ends in .gz; - is standard output; none: only the result.
         prevalence: Share of positives among such sequences, for probabilities that hold there, in a column of their
             own; none: that which the evaluation stated, if it did.
+        target_fdr: Greatest share of false calls at the prevalence, for calls in a column of their own; none: no such
+            column.
         platform: What computes; none: the best on this machine.
         overwrite: Replace a file at --out.
         progress: Called with a phrase, the number done, and the number in all.
 
     Raises:
-        InputError: no model, sequences that can't be read, a file at `out` that may not be replaced, or a prevalence
-            for a network that was not measured.
+        InputError: no model, sequences that can't be read, a file at `out` that may not be replaced, a prevalence for a
+            network that was not measured, or a share of false calls that its validation scores can't promise.
     """
     from ebox.evaluation.reading import read_protocol
     from ebox.evaluation.scores import score_sequences, write_scores
@@ -64,21 +69,55 @@ def predict(
         inputs = {what: path for what, path in given.items() if path is not None}
         check_output(out, overwrite=overwrite, inputs=inputs)
     protocol = read_protocol(Path(run), model.tracks)
-    stated = {} if prevalence is None else {"evaluation": {"prevalence": prevalence}}
+    numbers = {"prevalence": prevalence, "target_fdr": target_fdr}
+    stated = {"evaluation": {name: value for name, value in numbers.items() if value is not None}}
     parallel = {} if platform is None else {"parallel": {"platform": platform}}
     config = make_config({**parallel, **stated})
     prevalence = protocol.prevalence if prevalence is None else prevalence
     shifts = protocol.find_shifts(prevalence, Path(run))
+    at_fdr = () if target_fdr is None else _choose_for_fdr(Path(run), model.tracks, prevalence, target_fdr)
     sequences = open_query(fasta, bed, genome)
     mesh = make_mesh(find_local_devices(config.parallel))
     result = score_sequences(
         model, sequences, protocol.thresholds, mesh, both_strands=protocol.both_strands, progress=progress
     )
-    result = replace(result, shifts=shifts, prevalence=prevalence)
+    result = replace(
+        result,
+        shifts=shifts,
+        prevalence=prevalence,
+        limits=protocol.limits,
+        fdr_thresholds=at_fdr,
+        target_fdr=target_fdr,
+    )
     if out is None:
         return result
     write_scores(result, Path(out), overwrite=overwrite)
     return replace(result, path=Path(out))
+
+
+def _choose_for_fdr(
+    run: Path, tracks: tuple[str, ...], prevalence: float | None, target_fdr: float
+) -> tuple[float | None, ...]:
+    """The threshold of each track from the validation scores of the evaluation; None where none keeps the promise."""
+    from ebox.evaluation.prevalence import choose_at
+    from ebox.evaluation.reading import read_validation
+    from ebox.reporting.languages import find_language
+
+    if prevalence is None:
+        raise InputError(
+            "how many calls are false depends on how rare positives are, and that isn't stated",
+            remedy="state it, too, such as --prevalence 0.001",
+        )
+    odds = (1.0 - prevalence) / prevalence
+    chosen = [choose_at(read_validation(run, track), odds, "accuracy", target_fdr)["fdr"] for track in tracks]
+    if all(threshold["value"] is None for threshold in chosen):
+        raise InputError(
+            f"--target-fdr can't be kept: {find_language().say(chosen[0]['reason'])}",
+            file=run,
+            remedy="allow more false calls (--target-fdr), state more positives (--prevalence), or train on a dataset "
+            "with more validation negatives",
+        )
+    return tuple(threshold["value"] for threshold in chosen)
 
 
 def describe(result: ScoresResult) -> str:
@@ -100,6 +139,28 @@ def describe(result: ScoresResult) -> str:
                 f"  {track}: {int((calls == 1).sum()):,} of {int((calls >= 0).sum()):,} called at probability "
                 f"{threshold:.3f} or more"
             )
+    lines += _describe_more(result)
+    return "\n".join(lines if result.path is None else [*lines, f"predictions: {result.path}"])
+
+
+def _describe_more(result: ScoresResult) -> list[str]:
+    """The columns beside score and call."""
+    from ebox.evaluation.conformal import ANSWERS
+
+    lines, sets, calls = [], result.sets, result.calls_at_fdr
+    for column, track in enumerate(result.tracks):
+        limits = result.limits[column] if result.limits else None
+        if sets is not None and limits is not None:
+            told = (f"{name} {int((sets[:, column] == number).sum()):,}" for number, name in enumerate(ANSWERS))
+            lines.append(
+                f"  {track}: sets of answers, right for {limits.coverage:.3g} of each class: {', '.join(told)}"
+            )
+        if calls is None:
+            continue
+        threshold, promise = result.fdr_thresholds[column], f"at most {result.target_fdr:.3g} of the calls false"
+        number = int((calls[:, column] == 1).sum())
+        called = "no threshold keeps that" if threshold is None else f"{number:,} called at {threshold:.6g} or more"
+        lines.append(f"  {track}, {promise}: {called}")
     if result.prevalence is not None:
         lines.append(f"  probabilities at a prevalence of {result.prevalence:g} are in a column of their own")
-    return "\n".join(lines if result.path is None else [*lines, f"predictions: {result.path}"])
+    return lines

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,8 @@ def train(
             wait_for_all("prepared")
             result = _fit(data, config, folder, mesh, pool, resume=resume, on_entry=on_entry)
             if is_chief():
-                save_model(folder, result.network, config, data.tracks, data.length_bp)
+                knots = [entry["knots"] for entry in result.calibration]
+                save_model(folder, result.network, config, data.tracks, data.length_bp, knots)
                 write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
             wait_for_all("trained")
     return result
@@ -169,13 +171,14 @@ def _fit(
 
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     validation = ValidationSplit(data, config.evaluation, make_mesh(own))
+    method = None if config.train.calibrate_by == "auto" else config.train.calibrate_by
     return fit(
         data,
         config,
         folder,
         mesh,
         validation.measure,
-        calibrate=validation.calibrate if config.train.calibrate else None,
+        calibrate=partial(validation.calibrate, method=method) if config.train.calibrate else None,
         resume=resume,
         on_entry=on_entry if is_chief() else quiet,
         watch=Watch(config.parallel.stall_seconds if jax.process_count() > 1 else None),

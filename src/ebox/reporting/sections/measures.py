@@ -84,6 +84,7 @@ def _describe_track(track: Mapping[str, Any], kmer: int, config: Mapping[str, An
         "comparison": track.get("comparison"),
         "curves": _get(track, "curves"),
         "calibration": [] if track.get("calibration") is None else track["calibration"],
+        "sets": track.get("sets"),
         "histogram": track.get("histogram"),
     }
 
@@ -227,14 +228,23 @@ def _draw_calibration(name: str, track: Mapping[str, Any], language: Language) -
     if not bins:
         return None
     x, y = ([entry[key] for entry in bins] for key in ("mean_predicted", "fraction_positive"))
-    line = Line(x, y, MODEL, "", marks=True)
+    known = all(entry.get("low") is not None for entry in bins)
+    low, high = ([entry[key] for entry in bins] if known else [] for key in ("low", "high"))
+    line = Line(x, y, MODEL, "", marks=True, low=low, high=high)
     texts = language.TEXTS["measures"]
     axes = [unit_axis(label) for label in texts["calibration_axes"]]
     title = texts["calibration_title"].format(num=len(bins))
     gap = track["splits"]["test"]["metrics"].get("calibration_error")
     if gap is not None:
         title = texts["calibration_gap"].format(title=title, gap=format_number(gap["value"]))
-    return line_chart(name, [line], *axes, title=title, diagonal=True)
+    return line_chart(name, [line], *axes, title=title, diagonal=True, bars=_count_all(track["histogram"]))
+
+
+def _count_all(histogram: Mapping[str, Any] | None) -> tuple[list[float], list[int]]:
+    """The edges and counts of the probabilities of all kinds together; nothing where they are unknown."""
+    if not histogram:
+        return [], []
+    return histogram["edges"], [sum(counts) for counts in zip(*histogram["counts"].values(), strict=True)]
 
 
 READS = (run_folder.EVALUATION, run_folder.TRAINING)

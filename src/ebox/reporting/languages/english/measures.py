@@ -13,7 +13,14 @@ from ebox.drawing.numbers import (
     format_percent,
     format_spread,
 )
-from ebox.reporting.languages.english.names import explain_kind, join_words, name_baseline, name_kind, name_metric
+from ebox.reporting.languages.english.names import (
+    CALIBRATIONS,
+    explain_kind,
+    join_words,
+    name_baseline,
+    name_kind,
+    name_metric,
+)
 
 
 def _tell_auroc(result: Mapping[str, Any]) -> str:
@@ -100,6 +107,33 @@ def _tell_few_negatives(found: Mapping[str, Any]) -> str:
 
 def _tell_unreached(found: Mapping[str, Any]) -> str:
     return f"no threshold gives {_promise(found)} on validation"
+
+
+def _tell_calibrated(found: Mapping[str, Any]) -> str:
+    moved = f"the logits were multiplied by {format_number(found['scale'])}"
+    # A training by an older ebox says no method; it was Platt's.
+    method = found.get("method", "platt")
+    if method != "temperature":
+        moved += f" and raised by {format_number(found['offset'])}"
+    if method == "isotonic":
+        moved += f", then bent by a rising curve of {len(found['knots']['logits']):,} knots"
+    name = CALIBRATIONS[method]
+    told = (
+        f"The probabilities were calibrated after training ({name}), on {found['num_examples']:,} validation examples: "
+    )
+    told += f"{moved}. That changes no ranking."
+    if found.get("compared") is None:
+        return told
+    losses = [f"{CALIBRATIONS[one]} {format_number(entry['loss'], 4)}" for one, entry in found["compared"].items()]
+    return f"{told} It is the simplest that is no worse than the best, by cross-validated loss: {', '.join(losses)}."
+
+
+def _tell_few_for_set(found: Mapping[str, Any]) -> str:
+    return (
+        f"to be right for {format_percent(found['coverage'], 0)} of each class they need {found['needed']:,} "
+        f"independent validation examples of each that have no relative in training, and there are "
+        f"{found['positive']:,} positives and {found['negative']:,} negatives"
+    )
 
 
 def _tell_accuracy(result: Mapping[str, Any]) -> str:
@@ -217,6 +251,8 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "one_class": "positive and negative examples are needed, and in the {in} split there is one class only",
     "no_training_data": "the training data of the network are gone",
     "few_of_a_class": "validation has fewer than {least} examples of a class",
+    "few_for_set": _tell_few_for_set,
+    "calibrated": _tell_calibrated,
     "no_better_than_chance": "the network ranks validation no better than chance",
     # What a baseline is.
     "best_pwm": _tell_best_pwm,

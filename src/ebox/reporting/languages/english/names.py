@@ -20,7 +20,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "recall_at_10_fdr": ("Recall at 10 % FDR", "share of positives found while at most 1 call in 10 is wrong"),
     "recall_at_50_fdr": ("Recall at 50 % FDR", "share of positives found while at most 1 call in 2 is wrong"),
     "brier": ("Brier score", "mean squared error of the probabilities; lower is better"),
-    "calibration_error": ("Calibration error", "mean gap between stated and true share; lower is better"),
+    "calibration_error": (
+        "Calibration error",
+        "mean gap between stated and true share, less what chance adds; lower is better",
+    ),
 }
 BASELINES = {
     "kmer_logistic": ("k-mer logistic", "a logistic regression on counts of short words (k-mers)"),
@@ -43,6 +46,7 @@ METHODS = {
     "integrated": "integrated gradients",
     "gradient": "gradient times input",
 }
+CALIBRATIONS = {"temperature": "temperature", "platt": "Platt", "isotonic": "isotonic"}
 STRANDS = {"++": "both on one strand", "+-": "second turned", "-+": "first turned", "--": "both turned"}
 
 

@@ -151,10 +151,21 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
         "scores": "Where the scores lie",
         "scores_note": "Share of each kind by probability. Overlap is what can't be told apart.",
         "calibration": "Do the probabilities mean what they say?",
-        "calibration_note": "On the dotted line, 0.8 is right 8 times in 10. Valid for this share of positives only.",
-        "calibrated": "The probabilities were calibrated after training, on {num} validation examples: the logits were "
-        "multiplied by {scale} and raised by {offset}. That changes no ranking.",
+        "calibration_note": "On the dotted line, 0.8 is right 8 times in 10. The band is the 95 % interval of each "
+        "bin; at the foot, how many sequences have which probability. Valid for this share of positives only.",
         "uncalibrated": "The probabilities were not calibrated after training: {reason}.",
+        "sets_label": "Sets of answers",
+        "sets": "<b>Sets of answers.</b> A set is meant to hold the right answer for {coverage} of the sequences of "
+        "each class; its limits were fixed on validation.",
+        "sets_note": "Both: the sequence is like either class, and the network can't say. None: it is like neither. "
+        "The promise holds for each class whatever its share, but only for sequences drawn as those of validation "
+        "were: on other chromosomes, in other cells, or for relatives of training sequences it may not be kept.",
+        "setless": "There are no sets of answers: {reason}.",
+        "class": "Class",
+        "classes": {"positive": "Bound", "negative": "Unbound"},
+        "coverage": "Set holds the right answer",
+        "mean_size": "Answers in a set",
+        "answers": {"bound": "Bound alone", "unbound": "Unbound alone", "both": "Both", "none": "None"},
         "mistakes_label": "The most confident mistakes",
         "mistakes": "<b>Look at these by eye.</b> The positives that scored lowest and the negatives that scored "
         "highest in the test split: mistakes of the network, or of the labels.",
