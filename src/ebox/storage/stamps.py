@@ -29,7 +29,7 @@ class OtherFormatError(InputError):
 # A version is raised when the facts of a format change; a file of another version is refused with the remedy.
 BENCH = Format("ebox-bench", 1, "measure again with `ebox bench DATASET --out FILE --overwrite`")
 CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
-DATASET = Format("ebox-dataset", 4, "build the dataset again with `ebox build`")
+DATASET = Format("ebox-dataset", 5, "build the dataset again with `ebox build`")
 DECISION = Format("ebox-decision", 1, "decide again with `ebox plan … --run RUN`")
 EVALUATION = Format("ebox-evaluation", 3, "measure again with `ebox evaluate`")
 EXPLANATION = Format("ebox-explanation", 3, "run `ebox explain` again")
