@@ -77,7 +77,7 @@ class ExampleOrder:
         positive = self._labels[self._positives] == 1
         for tracks, num in zip(*np.unique(positive, axis=0, return_counts=True), strict=True):
             usable = np.where((known & tracks).any(axis=1), sizes, 0)
-            wanted += self.negatives_per_positive * num * usable / max(usable.sum(), 1)
+            wanted += self.negatives_per_positive * num * (usable / max(usable.sum(), 1))
         return wanted
 
     @cached_property
