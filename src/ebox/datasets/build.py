@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from ebox.datasets.all_dropped import find_remedy
 from ebox.datasets.audit import AuditResult, audit_splits
@@ -180,8 +180,10 @@ def _read_places(build: BuildState, read: Read, length_bp: int) -> Examples:
     peaks = build.read_intervals(read.path, read.role)
     if read.kind == 0:
         build.bound.append(peaks)
-    about = {"kind": read.kind, "tracks": read.tracks, "num_tracks": len(build.tracks)}
-    examples = read_peaks(peaks, build.open_genome(), length_bp, build.log, **about)
+    genome, num_tracks = build.open_genome(), len(build.tracks)
+    examples = read_peaks(
+        peaks, genome, length_bp, build.log, kind=read.kind, tracks=read.tracks, num_tracks=num_tracks
+    )
     build.add_genome()
     return examples
 
@@ -213,22 +215,24 @@ def _part_from_positives(build: BuildState, examples: Examples) -> Examples:
     rows = np.flatnonzero((examples.targets == 0).any(axis=1))
     if not len(rows) or not examples.is_positive.any():
         return examples
-    index = build.sketch(examples.codes)
     if build.files.list_negatives() and build.config.drop_near_positives:
-        examples = drop_near_positives(examples, rows[~examples.is_positive[rows]], index, build.log)
+        unbound = rows[~examples.is_positive[rows]]
+        examples = drop_near_positives(examples, unbound, build.sketch(examples.codes), build.log)
         # What is left are positives of one track that are negative in another.
-        rows, index = np.flatnonzero((examples.targets == 0).any(axis=1) & examples.is_positive), None
+        rows = np.flatnonzero((examples.targets == 0).any(axis=1) & examples.is_positive)
     if len(rows):
-        index = build.sketch(examples.codes) if index is None else index
-        build.num_near_positives = len(find_near_positives(examples, rows, index)[0])
+        build.num_near_positives = len(find_near_positives(examples, rows, build.sketch(examples.codes))[0])
     return examples
 
 
 def _check_classes(build: BuildState, examples: Examples) -> None:
     """Raise InputError where a track has no positives, or no negatives and none are made."""
     for number, name in enumerate(build.tracks):
-        targets = examples.targets[:, number]
-        _check_track(build, "" if len(build.tracks) == 1 else f" of {name}", targets == 1, targets == 0)
+        targets, of = examples.targets[:, number], "" if len(build.tracks) == 1 else f" of {name}"
+        if not (targets == 1).any():
+            _refuse_without_positives(build, of, number)
+        if not (targets == 0).any() and not build.made_kinds:
+            _refuse_without_negatives(build, of, number)
     if (examples.targets == 0).any() and "given" not in choose_given(build.config, build.files):
         raise InputError(
             f"{int((~examples.is_positive).sum()):,} negatives are given, but data.negatives leaves them out",
@@ -236,25 +240,28 @@ def _check_classes(build: BuildState, examples: Examples) -> None:
         )
 
 
-def _check_track(
-    build: BuildState, of: str, positive: Bool[np.ndarray, " example"], negative: Bool[np.ndarray, " example"]
-) -> None:
-    dropped = f"; dropped: {build.log.describe()}" if build.log.counts else ""
-    if not positive.any():
-        raise InputError(
-            f"no positives{of} are left{dropped}",
-            file=build.log.sources[0].path,
-            remedy=_shorten(build)
-            or find_remedy(build, 1)
-            or "check that this file holds the bound sequences, and that no file is given twice",
-        )
-    if not negative.any() and not build.made_kinds:
-        examined = [source.path for source in build.log.sources if source.role not in REGION_ROLES]
-        raise InputError(
-            f"there are positives{of} only, no negatives{dropped}",
-            file=examined[-1],
-            remedy=_shorten(build) or find_remedy(build, 0) or ask_for_negatives(build.files),
-        )
+def _refuse_without_positives(build: BuildState, of: str, track: int) -> NoReturn:
+    files = build.files.tracks
+    raise InputError(
+        f"no positives{of} are left{_tell_dropped(build)}",
+        file=files[track].bound if files else build.log.sources[0].path,
+        remedy=_shorten(build)
+        or find_remedy(build, 1)
+        or "check that this file holds the bound sequences, and that no file is given twice",
+    )
+
+
+def _refuse_without_negatives(build: BuildState, of: str, track: int) -> NoReturn:
+    files, examined = build.files.tracks, [each for each in build.log.sources if each.role not in REGION_ROLES]
+    raise InputError(
+        f"there are positives{of} only, no negatives{_tell_dropped(build)}",
+        file=files[track].bound if files else examined[-1].path,
+        remedy=_shorten(build) or find_remedy(build, 0) or ask_for_negatives(build.files),
+    )
+
+
+def _tell_dropped(build: BuildState) -> str:
+    return f"; dropped: {build.log.describe()}" if build.log.counts else ""
 
 
 def _shorten(build: BuildState) -> str | None:

@@ -93,7 +93,7 @@ def make_examples(
     codes: UInt8[np.ndarray, "example length"],
     names: list[str],
     *,
-    target: int | UInt8[np.ndarray, example * track],
+    target: int | UInt8[np.ndarray, "example ..."],
     kind: int | Int[np.ndarray, " example"],
     source: int,
     line: Int64[np.ndarray, " example"] | None = None,

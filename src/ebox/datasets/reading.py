@@ -167,7 +167,7 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
     )
 
 
-def label_records(sequences: SequenceSet, role: str) -> UInt8[np.ndarray, record * track]:
+def label_records(sequences: SequenceSet, role: str) -> UInt8[np.ndarray, "record ..."]:
     """The label of each record, by the role of its file or its own; that of a table by track where it has several."""
     label = find_label(role)
     if label is None and sequences.labels is not None:
@@ -176,7 +176,7 @@ def label_records(sequences: SequenceSet, role: str) -> UInt8[np.ndarray, record
 
 
 def spread_labels(
-    labels: UInt8[np.ndarray, record * track], tracks: Sequence[int] | None, num_tracks: int
+    labels: UInt8[np.ndarray, "record ..."], tracks: Sequence[int] | None, num_tracks: int
 ) -> UInt8[np.ndarray, "record track"]:
     """Labels in a column for each track; unknown in those that they are not of (`tracks`; None: of all)."""
     if labels.ndim == 2:

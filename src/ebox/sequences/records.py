@@ -37,7 +37,7 @@ class SequenceSet:
     names: list[str]
     lines: Int64[np.ndarray, " record"]
     source: str
-    labels: Float32[np.ndarray, record * track] | None = None
+    labels: Float32[np.ndarray, "record ..."] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

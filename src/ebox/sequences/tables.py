@@ -128,7 +128,7 @@ def parse_table(
     )
 
 
-def _shape_labels(values: np.ndarray, label_column: str | Sequence[str]) -> Float32[np.ndarray, record * track]:
+def _shape_labels(values: np.ndarray, label_column: str | Sequence[str]) -> Float32[np.ndarray, "record ..."]:
     return values if isinstance(label_column, str) else values.reshape(-1, len(label_column))
 
 

@@ -46,7 +46,7 @@ class Hyperparameters(eqx.Module):
     dropout: Float[Array, ""]
     filter_dropout: Float[Array, ""]
     label_smoothing: Float[Array, ""]
-    positive_weight: Float[Array, "*track"]  # one for all tracks, or one for each
+    positive_weight: Float[Array, ...]  # one for all tracks, or one for each
     ema_decay: Float[Array, ""]
     mutation_rate: Float[Array, ""]
 
