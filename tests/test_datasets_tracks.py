@@ -191,11 +191,11 @@ _BAD_TABLES = [
     ("positives", ["a.fa"], "has no column track"),
     ("track\tpositives", ["a"], r"line 2.*has 1 columns, the first line has 2"),
     ("track\tpositives", ["\ta.fa"], r"line 2.*the name of the track is empty"),
-    ("track\tpositives", ["a\ta.fa", "a\tb.fa"], r"line 3, record a.*stands there twice"),
-    ("track\tpositives", ["a\ta.fa", "b\t./a.fa"], r"line 3, record b.*has the positives of a"),
-    ("track\tpositives", ["a\t"], r"line 2, record a.*has neither positives nor peaks"),
+    ("track\tpositives", ["a\ta.fa", "a\tb.fa"], r"line 3, record 'a'.*stands there twice"),
+    ("track\tpositives", ["a\ta.fa", "b\t./a.fa"], r"line 3, record 'b'.*has the positives of a"),
+    ("track\tpositives", ["a\t"], r"line 2, record 'a'.*has neither positives nor peaks"),
     ("track\tpositives\tpeaks", ["a\ta.fa\tb.fa"], "has positives and peaks"),
-    ("track\tpositives", ["a\tother.fa"], r"line 2, record a.*no such file of positives: .*other\.fa"),
+    ("track\tpositives", ["a\tother.fa"], r"line 2, record 'a'.*no such file of positives: .*other\.fa"),
     ("track\tpositives", [], "names no track"),
 ]
 

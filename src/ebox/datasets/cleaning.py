@@ -208,7 +208,7 @@ def find_near_positives(
 
 
 def _find_near(
-    examples: Examples, unbound: Int64[np.ndarray, " row"], bound: Int64[np.ndarray, " row"], index: SketchIndex
+    examples: Examples, unbound: Int64[np.ndarray, " row"], bound: Int64[np.ndarray, " positive"], index: SketchIndex
 ) -> dict[int, str]:
     """The negatives of a track that are near a positive of it, with words that name the positive."""
     side = np.full(len(examples), 2, dtype=np.uint8)

@@ -22,7 +22,14 @@ def collect(files: RunFiles) -> dict[str, Any]:
         "fingerprint": manifest.get("fingerprint"),
     }
     if quality is None:
-        unknown = {"kinds": None, "tracks": {}, "dropped": None, "warnings": [], "leaks": None, "made": {}}
+        unknown: dict[str, Any] = {
+            "kinds": None,
+            "tracks": {},
+            "dropped": None,
+            "warnings": [],
+            "leaks": None,
+            "made": {},
+        }
         return {"data": {**facts, **unknown}}
     tracks = quality.get("tracks", {})
     facts["tracks"] = tracks if len(tracks) > 1 else {}
