@@ -241,7 +241,7 @@ def test_an_unknown_target_gives_no_gradient_and_counts_in_no_mean():
     targets = np.array([[1, 255], [0, 1], [255, 0], [255, 255], [1, 1], [0, 0]], np.uint8)
     mask = np.array([True] * 5 + [False])
     rates = make_hyperparameters(small_config().train, 10, [2.0, 3.0])
-    total, gradient = jax.value_and_grad(masked_loss_sum)(logits, targets, mask, rates)
+    total, gradient = jax.value_and_grad(masked_loss_sum)(logits, jnp.asarray(targets), jnp.asarray(mask), rates)
     counts = (targets != 255) & mask[:, None]
     assert (np.asarray(gradient)[~counts] == 0.0).all()
     assert (np.asarray(gradient)[counts] != 0.0).all()
