@@ -21,8 +21,8 @@ _SAME_LOCUS = 0.25
 
 def contradict(left: UInt8[np.ndarray, "row track"], right: UInt8[np.ndarray, "row track"]) -> Bool[np.ndarray, " row"]:
     """Whether two rows of labels differ in a track in which both are known."""
-    differs: np.ndarray = (left != right) & (left != UNKNOWN_TARGET) & (right != UNKNOWN_TARGET)
-    return differs.any(axis=1)
+    differs = (left != right) & (left != UNKNOWN_TARGET) & (right != UNKNOWN_TARGET)
+    return np.asarray(differs.any(axis=1))
 
 
 def unite(
@@ -39,7 +39,7 @@ def unite(
     np.logical_or.at(is_one, group, targets == 1)
     np.logical_or.at(is_zero, group, targets == 0)
     united = np.where(is_one, 1, np.where(is_zero, 0, UNKNOWN_TARGET)).astype(np.uint8)
-    return united, (is_one & is_zero).any(axis=1)
+    return united, np.asarray((is_one & is_zero).any(axis=1))
 
 
 def drop_unlabelled(examples: Examples, log: DropLog) -> Examples:
