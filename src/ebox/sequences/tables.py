@@ -133,7 +133,14 @@ def _shape_labels(values: np.ndarray, label_column: str | Sequence[str]) -> Floa
 
 
 def check_width(fields: Sequence[str], header: Sequence[str], source: str, line: int) -> None:
-    """Raise InputError where a line has another number of columns than the first one."""
+    """Raise InputError where a line has another number of columns than the first one.
+
+    Args:
+        fields: Those of the line.
+        header: Those of the first line.
+        source: The file.
+        line: The number of the line.
+    """
     if len(fields) != len(header):
         raise InputError(
             f"has {len(fields)} columns, the first line has {len(header)}",
