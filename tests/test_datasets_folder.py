@@ -41,6 +41,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         examples,
         config=DataConfig(track="TAL1", length_bp=24),
         kinds=("positive", "given", "unused"),
+        tracks=("TAL1",),
         log=log,
         cluster=np.arange(num)[::-1] // 2,
         made={},
@@ -125,7 +126,7 @@ def test_a_missing_file_is_named(dataset: Path, name: str) -> None:
 def test_another_format_version_says_what_to_do(dataset: Path) -> None:
     _edit_manifest(dataset, format_version=9, ebox_version="9.0")
     with pytest.raises(
-        InputError, match=r"ebox-dataset version 9, written by ebox 9\.0; ebox .* reads version 4\n.*ebox build"
+        InputError, match=r"ebox-dataset version 9, written by ebox 9\.0; ebox .* reads version 5\n.*ebox build"
     ):
         open_dataset(dataset)
 

@@ -160,13 +160,12 @@ def test_a_run_whose_dataset_is_of_another_version_is_trained_again(trained: Dat
         open_dataset_of(tmp_path, None)
 
 
-def test_evaluate_takes_the_files_of_build_but_no_splits():
+def test_evaluate_takes_the_files_of_build_but_no_splits_and_no_table_of_tracks():
     parts = {verb: list_parts(verb.VERB, getattr(verb, verb.VERB.name)) for verb in (build_verb, evaluate_verb)}
     files = {verb: next(part for part in each if part.parameter == "sources") for verb, each in parts.items()}
     names = {verb: {option.name for option in part.options} for verb, part in files.items()}
-    assert names[build_verb] - names[evaluate_verb] == {
-        f"--{split}{more}" for split in SPLITS for more in ("", "-negatives")
-    }
+    splits = {f"--{split}{more}" for split in SPLITS for more in ("", "-negatives")}
+    assert names[build_verb] - names[evaluate_verb] == {"--tracks", *splits}
     make = files[evaluate_verb].make
     nothing = {option.parameter: None for option in files[evaluate_verb].options}
     assert make(nothing) is None

@@ -97,6 +97,7 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
     assert list(track) == [
         "track",
         "threshold",
+        "num_unknown",
         "splits",
         "baselines",
         "comparison",

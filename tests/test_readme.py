@@ -36,6 +36,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_fasta(folder / "bound.fa", names, drawn.positives)
     write_fasta(folder / "unbound.fa", names, drawn.negatives)
     write_fasta(folder / "new.fa", names[:20], drawn.positives[:20])
+    write_fasta(folder / "hsc.fa", names[:100], drawn.positives[:100])
+    write_fasta(folder / "ecfc.fa", names[50:], drawn.positives[50:])
+    (folder / "tracks.tsv").write_text("track\tpositives\nHSC\thsc.fa\nECFC\tecfc.fa\n")
     rng = np.random.default_rng(0)
     chroms = ("chr1", "chr2", "chr3")
     with (folder / "hg38.fa").open("w") as genome, (folder / "peaks.bed").open("w") as peaks:

@@ -178,7 +178,7 @@ def make_dataset() -> dict[str, Any]:
     ]
     return {
         "format": "ebox-dataset",
-        "format_version": 4,
+        "format_version": 5,
         "ebox_version": "0.1.0",
         "created": "2026-11-23T20:00:00+00:00",
         "command": [

@@ -73,7 +73,7 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
     assert found == {
         "ebox-bench": 1,
         "ebox-checkpoint": 2,
-        "ebox-dataset": 4,
+        "ebox-dataset": 5,
         "ebox-decision": 1,
         "ebox-evaluation": 4,
         "ebox-explanation": 3,

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,7 +23,9 @@ from ebox.models.tensors import TENSORS
 from ebox.settings.reading import ParallelConfig, make_config
 from ebox.storage.run_folder import CHECKPOINTS, MetricsLog
 from ebox.training.checkpoints import find_checkpoints
+from ebox.training.gradients import masked_loss_sum
 from ebox.training.loop import TrainingResult
+from ebox.training.state import make_hyperparameters
 from planted import (
     NUM_TRAIN,
     NUM_VALIDATION,
@@ -195,6 +199,56 @@ def test_an_unknown_target_has_no_influence(tmp_path: Path):
     fresh = fit_small(tmp_path / "other", small_config(max_steps=1, learning_rate=1e-12), data=changed)
     np.testing.assert_allclose(result.network.head.output.bias[1], fresh.network.head.output.bias[1], atol=1e-7)
     assert abs(float(result.network.head.output.bias[0])) > 1e-6
+
+
+def _masked() -> PlantedData:
+    """Two tracks, each unknown in many rows."""
+    data = planted(tracks=2)
+    data.targets[::3, 0] = 255
+    data.targets[1::3, 1] = 255
+    return data
+
+
+@pytest.mark.slow
+def test_several_tracks_with_unknown_targets_are_trained_alike_on_one_and_two_devices(tmp_path: Path):
+    config = small_config(max_steps=20, positive_weight="balanced")
+    one, two = (fit_small(tmp_path / str(devices), config, devices, data=_masked()) for devices in (1, 2))
+    assert relative_difference(named_arrays(one.network), named_arrays(two.network)) < 1e-6
+
+
+@pytest.mark.slow
+def test_rows_that_are_unknown_in_every_track_leave_the_network_as_it_is_without_them(tmp_path: Path):
+    data, blank = _masked(), np.full((NUM_TRAIN, 2), 255, np.uint8)
+    blank[:150] = data.targets[:150]
+    of_validation = data.targets[NUM_TRAIN:]
+    more = PlantedData(data.codes, np.concatenate([blank, of_validation]))
+    fewer = ShortTrain(data.codes, np.concatenate([blank, of_validation]))
+    config = small_config(max_steps=12)
+    networks = [fit_small(tmp_path / str(at), config, data=each).network for at, each in enumerate((more, fewer))]
+    assert largest_difference(*networks) == 0.0
+
+
+class ShortTrain(PlantedData):
+    """The first 150 rows train."""
+
+    def rows(self, split: str) -> slice:
+        return slice(0, 150) if split == "train" else super().rows(split)
+
+
+def test_an_unknown_target_gives_no_gradient_and_counts_in_no_mean():
+    random = np.random.default_rng(0)
+    logits = jnp.asarray(random.normal(size=(6, 2)), jnp.float32)
+    targets = np.array([[1, 255], [0, 1], [255, 0], [255, 255], [1, 1], [0, 0]], np.uint8)
+    mask = np.array([True] * 5 + [False])
+    rates = make_hyperparameters(small_config().train, 10, [2.0, 3.0])
+    total, gradient = jax.value_and_grad(masked_loss_sum)(logits, jnp.asarray(targets), jnp.asarray(mask), rates)
+    counts = (targets != 255) & mask[:, None]
+    assert (np.asarray(gradient)[~counts] == 0.0).all()
+    assert (np.asarray(gradient)[counts] != 0.0).all()
+    weights = np.where(targets == 1, np.array([[2.0, 3.0]]), 1.0)
+    values = np.asarray(logits, np.float64)
+    losses = np.logaddexp(0.0, values) - (targets == 1) * values
+    assert float(total) == pytest.approx(float((weights * losses)[counts].sum()), rel=1e-6)
 
 
 def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path):

@@ -155,6 +155,42 @@ def test_a_row_is_positive_where_one_of_its_tracks_is_and_unknown_is_not():
     assert order.is_positive.tolist() == [True, False, False, True, False]
 
 
+def test_a_row_whose_label_is_unknown_everywhere_is_not_shown():
+    targets = np.array([[0, 1], [0, 255], [255, 255], [1, 1], [0, 0], [255, 255]], np.uint8)
+    order = make_order(targets, seed=0, batch_size=2, negatives_per_positive=None)
+    assert sorted(_epoch(order, 0)) == [0, 1, 3, 4]
+    # Such rows at the end change nothing for the others.
+    without = make_order(targets[:5], seed=0, batch_size=2, negatives_per_positive=None)
+    np.testing.assert_array_equal(_epoch(order, 3), _epoch(without, 3))
+
+
+def _two_tracks(large: int, small: int, of_large: int, of_small: int, of_both: int) -> np.ndarray:
+    """Positives of a large and of a small track, their own negatives, and negatives of both."""
+    kinds = [([1, 255], large), ([255, 1], small), ([0, 255], of_large), ([255, 0], of_small), ([0, 0], of_both)]
+    return np.concatenate([np.tile(np.array(labels, np.uint8), (num, 1)) for labels, num in kinds])
+
+
+def test_a_small_track_with_many_negatives_of_its_own_gets_its_ratio_and_no_more():
+    targets = _two_tracks(400, 40, 1000, 4000, 0)
+    order = make_order(targets, seed=0, batch_size=64, negatives_per_positive=2.0)
+    shown = targets[_epoch(order, 1)]
+    assert [(shown[:, track] == label).sum() for track in (0, 1) for label in (1, 0)] == [400, 800, 40, 80]
+    assert order.balance().tolist() == [2.0, 2.0]
+    seen = np.concatenate([_epoch(order, epoch) for epoch in range(50)])
+    own = seen[targets[seen, 1] == 0]
+    # Dealt as ever: all of the 4,000 before any comes twice.
+    assert len(np.unique(own)) == len(own) == 4000
+
+
+def test_negatives_of_all_tracks_are_shared_and_weights_balance_each_track():
+    order = make_order(_two_tracks(300, 100, 0, 0, 1000), seed=0, batch_size=64, negatives_per_positive=2.0)
+    assert order.negatives_per_epoch == 800
+    np.testing.assert_allclose(order.balance(), [800 / 300, 800 / 100])
+    mixed = make_order(_two_tracks(100, 100, 100, 0, 300), seed=0, batch_size=64, negatives_per_positive=1.0)
+    # A positive of the large track draws from its 400, of the small one from the 300 of both.
+    assert mixed.negatives_per_epoch == round(100 * 100 / 400) + round(100 * 300 / 400 + 100)
+
+
 @pytest.mark.parametrize(
     ("batch", "devices", "most", "micro", "padded", "piece"),
     [(32, 4, None, 1, 32, 8), (30, 4, None, 1, 32, 8), (30, 4, 3, 3, 36, 3), (8, 3, 3, 1, 9, 3), (1, 8, 4, 1, 8, 1)],
@@ -187,6 +223,16 @@ def test_the_processes_of_a_group_prepare_the_whole_batch_between_them():
         for batch in rows
     ]
     assert np.asarray(whole.known).tolist() == [*known, [0, 0]]
+
+
+def test_known_targets_are_counted_by_track_over_the_whole_batch():
+    targets = _two_tracks(6, 3, 2, 2, 4)
+    codes = np.zeros((len(targets), 6), np.uint8)
+    order = make_order(targets, seed=0, batch_size=8, negatives_per_positive=None)
+    chunk = make_chunk(codes, targets, order, ChunkPlan(0, 3), 3, Shares(8, 2))
+    assert np.asarray(chunk.known).sum(axis=0).tolist() == [12, 6, 3]
+    batch = targets[order.batch_rows(1)]
+    assert np.asarray(chunk.known)[1].tolist() == [(batch == 0).sum(), *(batch == 1).sum(axis=0)]
 
 
 def test_chunks_come_whole_and_in_order_however_slowly_they_are_taken():

@@ -18,6 +18,7 @@ REMEDIES = {
     "--set data.drop_near_positives=false",
     Dropped.OFF_CONTIG: "their windows reach past the ends of chromosomes: is the genome of another build?",
     Dropped.TOO_MUCH_N: "they have more N than data.max_n_fraction, or nothing else: give others, or raise it",
+    Dropped.UNLABELLED: "they have no label in any of the columns of labels: fill one in",
     Dropped.UNKNOWN_CHROMOSOME: "the genome lacks their chromosomes: use the genome that the places are from",
 }
 

@@ -13,6 +13,7 @@ from ebox.datasets.cleaning import RepeatsResult, find_repeats
 from ebox.datasets.examples import Examples
 from ebox.datasets.folder import SPLITS
 from ebox.datasets.kmers import KMER_BASES, is_new, iter_rows, long_kmer_hashes
+from ebox.datasets.labels import contradict, unite
 from ebox.datasets.relatives import find_relatives
 from ebox.datasets.similarity import SketchIndex, index_sketches, similar_across
 from ebox.datasets.splits import factorize
@@ -95,11 +96,10 @@ def _audit_within(examples: Examples, split: int, repeats: RepeatsResult) -> dic
     same_strand = flipped == flipped[at][group]
     later = np.ones(len(row), dtype=bool)
     later[at] = False
-    differs = (examples.targets[row] != examples.targets[row[at]][group]).any(axis=1)
     return {
         "exact": int((later & same_strand).sum()),
         "reverse_complement": int((later & ~same_strand).sum()),
-        "conflicting_labels": len(np.unique(group[differs])),
+        "conflicting_labels": int(unite(examples.targets[row], group)[1].sum()),
     }
 
 
@@ -136,7 +136,7 @@ def _describe_pair(examples: Examples, left: str, right: str, found: Mapping[str
     num = int((examples.split == SPLITS.index(right)).sum())
     report: dict[str, Any] = {"of": right, "in": left, "num_examples": num}
     for name, (leaking, partner) in found.items():
-        differs = (examples.targets[leaking] != examples.targets[partner]).any(axis=1)
+        differs = contradict(examples.targets[leaking], examples.targets[partner])
         report[name] = {
             "num_examples": len(leaking),
             "other_label": int(differs.sum()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import Int64
@@ -27,6 +27,7 @@ from ebox.datasets.contigs import check_chroms, compare_bases
 from ebox.datasets.examples import Dropped, Examples, concatenate, places_of
 from ebox.datasets.families import link_relatives
 from ebox.datasets.folder import MANIFEST, Dataset, open_dataset
+from ebox.datasets.labels import drop_unlabelled, find_strata, join_loci
 from ebox.datasets.negatives import match_positives, shuffle_positives
 from ebox.datasets.quality import REGION_ROLES, describe_losses
 from ebox.datasets.reading import (
@@ -43,6 +44,7 @@ from ebox.datasets.repeats import Repeats
 from ebox.datasets.similarity import cluster_similar
 from ebox.datasets.sources import (
     DatasetSources,
+    Read,
     ask_for_negatives,
     check_apart,
     check_sources,
@@ -51,6 +53,7 @@ from ebox.datasets.sources import (
     is_matching_repeats,
     list_reads,
     name_kinds,
+    name_tracks,
 )
 from ebox.datasets.splits import (
     check_splits,
@@ -108,8 +111,13 @@ def build_dataset(
 def start_build(config: DataConfig, sources: DatasetSources, progress: Progress) -> BuildState:
     """Begin a build; raise InputError where its files or settings don't belong together."""
     check_sources(sources)
-    made_kinds = choose_kinds(config, sources)
-    return BuildState(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds])
+    made_kinds, tracks = choose_kinds(config, sources), name_tracks(config, sources)
+    if len(tracks) > 1 and config.balance_given:
+        raise InputError(
+            "data.balance_given is for one track: of several, one file of negatives may serve all",
+            remedy="leave it out; train.negatives_per_positive says how many negatives an epoch shows",
+        )
+    return BuildState(config, sources, made_kinds, progress, ["positive", *name_kinds(sources), *made_kinds], tracks)
 
 
 def gather_examples(build: BuildState) -> Examples:
@@ -130,6 +138,7 @@ def _publish(build: BuildState, out: Path, *, overwrite: bool, command: Sequence
             examples,
             config=build.config,
             kinds=build.kinds,
+            tracks=build.tracks,
             log=build.log,
             cluster=cluster,
             made=build.made,
@@ -146,33 +155,35 @@ def _read(build: BuildState) -> Examples:
     files, config = build.files, build.config
     raw = []
     reads, places = list_reads(files)
-    for number, (path, role, split, kind) in enumerate(reads):
-        build.progress(f"reading {path.name}", number, len(reads))
-        labelled = find_label(role) is None
-        raw.append(read_source(path, role, labelled=labelled, split=split, negative_kind=kind))
-    if files.peaks is not None:
+    for number, read in enumerate(reads):
+        build.progress(f"reading {read.path.name}", number, len(reads))
+        raw.append(read_source(read, config.label_columns, len(build.tracks)))
+    peaks = [place for place in places if place.kind == 0]
+    if peaks:
         length_bp = PEAK_LENGTH_BP if config.length_bp is None else config.length_bp
-        parts = [_read_peaks(build, files.peaks, length_bp, 0)]
     else:
         length_bp = choose_length([part for part in raw if find_label(part.source.role) != 0], config.length_bp)
-        parts = []
+    parts = [_read_places(build, place, length_bp) for place in peaks]
     if config.length_bp is None:
         check_lengths(raw, length_bp)
     for part in raw:
         if "matched" in build.made_kinds:
             build.bound += locate_positives(part)
         parts.append(cut_source(part, length_bp, build.log))
-    parts += [_read_peaks(build, path, length_bp, kind) for path, kind in places]
-    return concatenate(parts)
+    parts += [_read_places(build, place, length_bp) for place in places if place.kind != 0]
+    return drop_unlabelled(concatenate(parts), build.log)
 
 
-def _read_peaks(build: BuildState, path: Path, length_bp: int, kind: int) -> Examples:
+def _read_places(build: BuildState, read: Read, length_bp: int) -> Examples:
     """Read a file of places: peaks (kind 0), or negatives."""
-    build.progress(f"reading {path.name}", 0, 1)
-    peaks = build.read_intervals(path, "negatives" if kind else "peaks")
-    if kind == 0:
+    build.progress(f"reading {read.path.name}", 0, 1)
+    peaks = build.read_intervals(read.path, read.role)
+    if read.kind == 0:
         build.bound.append(peaks)
-    examples = read_peaks(peaks, build.open_genome(), length_bp, build.log, kind=kind)
+    genome, num_tracks = build.open_genome(), len(build.tracks)
+    examples = read_peaks(
+        peaks, genome, length_bp, build.log, kind=read.kind, tracks=read.tracks, num_tracks=num_tracks
+    )
     build.add_genome()
     return examples
 
@@ -192,7 +203,7 @@ def _clean(build: BuildState, examples: Examples) -> Examples:
             build.bound.append(build.read_intervals(path, "avoid"))
             examples = drop_avoided(examples, build.bound[-1], build.log)
         examples = drop_unknown(examples, build.config.max_n_fraction, build.log)
-        examples = drop_repeats(examples, build.log)
+        examples = join_loci(drop_repeats(examples, build.log), build.log)
     build.progress("cleaning", 1, 1)
     examples = _part_from_positives(build, examples)
     _check_classes(build, examples)
@@ -201,39 +212,56 @@ def _clean(build: BuildState, examples: Examples) -> Examples:
 
 def _part_from_positives(build: BuildState, examples: Examples) -> Examples:
     """Drop given negatives that lie on a positive or resemble it, or count them."""
-    rows = np.flatnonzero(~examples.is_positive)
-    if not len(rows) or len(rows) == len(examples):
+    rows = np.flatnonzero((examples.targets == 0).any(axis=1))
+    if not len(rows) or not examples.is_positive.any():
         return examples
-    index = build.sketch(examples.codes)
-    if build.files.negatives and build.config.drop_near_positives:
-        return drop_near_positives(examples, rows, index, build.log)
-    build.num_near_positives = len(find_near_positives(examples, rows, index)[0])
+    if build.files.list_negatives() and build.config.drop_near_positives:
+        unbound = rows[~examples.is_positive[rows]]
+        examples = drop_near_positives(examples, unbound, build.sketch(examples.codes), build.log)
+        # What is left are positives of one track that are negative in another.
+        rows = np.flatnonzero((examples.targets == 0).any(axis=1) & examples.is_positive)
+    if len(rows):
+        build.num_near_positives = len(find_near_positives(examples, rows, build.sketch(examples.codes))[0])
     return examples
 
 
 def _check_classes(build: BuildState, examples: Examples) -> None:
-    positive = examples.is_positive
-    dropped = f"; dropped: {build.log.describe()}" if build.log.counts else ""
-    if not positive.any():
+    """Raise InputError where a track has no positives, or no negatives and none are made."""
+    for number, name in enumerate(build.tracks):
+        targets, of = examples.targets[:, number], "" if len(build.tracks) == 1 else f" of {name}"
+        if not (targets == 1).any():
+            _refuse_without_positives(build, of, number)
+        if not (targets == 0).any() and not build.made_kinds:
+            _refuse_without_negatives(build, of, number)
+    if (examples.targets == 0).any() and "given" not in choose_given(build.config, build.files):
         raise InputError(
-            f"no positives are left{dropped}",
-            file=build.log.sources[0].path,
-            remedy=_shorten(build)
-            or find_remedy(build, 1)
-            or "check that this file holds the bound sequences, and that no file is given twice",
-        )
-    if positive.all() and not build.made_kinds:
-        examined = [source.path for source in build.log.sources if source.role not in REGION_ROLES]
-        raise InputError(
-            f"there are positives only, no negatives{dropped}",
-            file=examined[-1],
-            remedy=_shorten(build) or find_remedy(build, 0) or ask_for_negatives(build.files),
-        )
-    if not positive.all() and "given" not in choose_given(build.config, build.files):
-        raise InputError(
-            f"{int((~positive).sum()):,} negatives are given, but data.negatives leaves them out",
+            f"{int((~examples.is_positive).sum()):,} negatives are given, but data.negatives leaves them out",
             remedy='add "given" to data.negatives, or leave the negatives out of the files',
         )
+
+
+def _refuse_without_positives(build: BuildState, of: str, track: int) -> NoReturn:
+    files = build.files.tracks
+    raise InputError(
+        f"no positives{of} are left{_tell_dropped(build)}",
+        file=files[track].bound if files else build.log.sources[0].path,
+        remedy=_shorten(build)
+        or find_remedy(build, 1)
+        or "check that this file holds the bound sequences, and that no file is given twice",
+    )
+
+
+def _refuse_without_negatives(build: BuildState, of: str, track: int) -> NoReturn:
+    files, examined = build.files.tracks, [each for each in build.log.sources if each.role not in REGION_ROLES]
+    raise InputError(
+        f"there are positives{of} only, no negatives{_tell_dropped(build)}",
+        file=files[track].bound if files else examined[-1].path,
+        remedy=_shorten(build) or find_remedy(build, 0) or ask_for_negatives(build.files),
+    )
+
+
+def _tell_dropped(build: BuildState) -> str:
+    return f"; dropped: {build.log.describe()}" if build.log.counts else ""
 
 
 def _shorten(build: BuildState) -> str | None:
@@ -260,7 +288,8 @@ def _add_negatives(build: BuildState, examples: Examples) -> Examples:
             made = replace(made, parent=rows[made.parent])
         else:
             made = _match(build, positives, number)
-        parts.append(made)
+        # What is made is unbound in every track.
+        parts.append(replace(made, targets=np.zeros((len(made), examples.num_tracks), dtype=np.uint8)))
     examples = drop_made_repeats(concatenate(parts), len(examples), build.log)
     wanted = max(1, round(len(rows) * build.config.negative_ratio))
     if build.repeats is not None:
@@ -315,7 +344,7 @@ def _split(
         if join_families:
             everything = [np.arange(len(examples))]
             cluster, num_cut, suspects = link_relatives(examples.codes, cluster, everything, build.progress)
-        split = split_at_random(cluster, examples.kind, config.split_fractions, config.seed)
+        split = split_at_random(cluster, find_strata(examples), config.split_fractions, config.seed)
         examples = replace(examples, split=split)
     elif mode == "chromosome":
         split = split_by_chrom(examples, config.validation_chroms, config.test_chroms)
@@ -325,7 +354,7 @@ def _split(
         build.log.add_examples(examples, out, Dropped.NOT_DRAWN, "")
         keep = np.setdiff1d(np.arange(len(examples)), out)
         examples, cluster, suspects = examples.take(keep), cluster[keep], suspects[keep]
-    check_splits(examples, config, mode, describe_losses(build.log), cluster=cluster)
+    check_splits(examples, config, mode, describe_losses(build.log), cluster=cluster, tracks=build.tracks)
     if mode != "random" and join_families:
         held_out = [np.flatnonzero(examples.split == number) for number in (1, 2)]
         cluster, num_cut, _ = link_relatives(examples.codes, cluster, held_out, build.progress)

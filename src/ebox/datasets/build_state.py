@@ -32,6 +32,7 @@ class BuildState:
     made_kinds: tuple[str, ...]
     progress: Progress
     kinds: list[str]
+    tracks: tuple[str, ...] = ("bound",)
     # False for a network, which reads one length.
     has_free_length: bool = True
     log: DropLog = field(default_factory=DropLog)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
 from ebox.datasets.examples import DropLog, Dropped, Examples, places_of
 from ebox.datasets.kmers import group_equal, iter_rows, sequence_keys
+from ebox.datasets.labels import unite
 from ebox.datasets.similarity import SketchIndex, similar_across
 from ebox.datasets.splits import factorize
 from ebox.errors import InputError
@@ -78,9 +79,10 @@ def drop_unknown(examples: Examples, max_n_fraction: float, log: DropLog) -> Exa
 
 
 def drop_repeats(examples: Examples, log: DropLog) -> Examples:
-    """Keep the first of equal sequences; drop all that have different labels.
+    """Keep the first of equal sequences, with the labels of all; drop all where a track has different ones.
 
-    A sequence and its reverse complement count as equal, since they are one piece of DNA.
+    A sequence and its reverse complement count as equal, since they are one piece of DNA. Of several tracks the first
+    positive is kept: the others say only what is known of it elsewhere.
     """
     repeats = find_repeats(examples.codes)
     return _drop_repeats(examples, repeats, np.zeros(len(repeats.row), dtype=bool), log)
@@ -99,16 +101,38 @@ def _drop_repeats(
     examples: Examples, repeats: RepeatsResult, is_kept: Bool[np.ndarray, " repeat"], log: DropLog
 ) -> Examples:
     """Drop conflicts, all repeats but the first, and rows that equal a kept row; the kept rows always stay."""
-    differs = (examples.targets[repeats.row] != examples.targets[repeats.first]).any(axis=1)
+    _, group = np.unique(repeats.first, return_inverse=True)
+    united, contradicts = unite(examples.targets[repeats.row], group)
+    keeper = _choose_keepers(examples, repeats.row, group)
     elsewhere = np.isin(repeats.first, np.unique(repeats.first[is_kept]))
-    conflicts = np.isin(repeats.first, np.unique(repeats.first[differs])) & ~elsewhere
-    again = ~elsewhere & ~conflicts & (repeats.row != repeats.first)
-    reasons = ((elsewhere, Dropped.IN_OTHER_SPLIT), (conflicts, Dropped.CONFLICTING), (again, Dropped.DUPLICATE))
-    for chosen, reason in reasons:
+    conflicts = contradicts[group] & ~elsewhere
+    later = ~elsewhere & ~conflicts & (repeats.row != repeats.row[keeper])
+    adds = (examples.targets[repeats.row] != examples.targets[repeats.row[keeper]]).any(axis=1)
+    of_first = RepeatsResult(repeats.row, repeats.row[keeper], repeats.flipped ^ repeats.flipped[keeper])
+    reasons = (
+        (elsewhere, Dropped.IN_OTHER_SPLIT, repeats),
+        (conflicts, Dropped.CONFLICTING, repeats),
+        (later & adds, Dropped.JOINED, of_first),
+        (later & ~adds, Dropped.DUPLICATE, of_first),
+    )
+    for chosen, reason, about in reasons:
         mask = chosen & ~is_kept
-        part = RepeatsResult(repeats.row[mask], repeats.first[mask], repeats.flipped[mask])
+        part = RepeatsResult(about.row[mask], about.first[mask], about.flipped[mask])
         log.add_examples(examples, part.row, reason, _describe(examples, part))
-    return _without(examples, repeats.row[~is_kept & (elsewhere | conflicts | again)])
+    if (later & adds).any():
+        examples = replace(examples, targets=examples.targets.copy())
+        kept = np.unique(keeper[later])
+        examples.targets[repeats.row[kept]] = united[group[kept]]
+    return _without(examples, repeats.row[~is_kept & (elsewhere | conflicts | later)])
+
+
+def _choose_keepers(
+    examples: Examples, rows: Int64[np.ndarray, " repeat"], group: Int64[np.ndarray, " repeat"]
+) -> Int64[np.ndarray, " repeat"]:
+    """For each of the equal rows the place, among them, of the one that is kept: the first positive, or the first."""
+    order = np.lexsort((rows, ~examples.is_positive[rows], group))
+    _, first = np.unique(group[order], return_index=True)
+    return order[first][group]
 
 
 def drop_made_repeats(examples: Examples, num_read: int, log: DropLog) -> Examples:
@@ -163,24 +187,36 @@ def find_near_positives(
 ) -> tuple[Int64[np.ndarray, " near"], list[str]]:
     """Find negatives at `rows` that share half their place, or more than half their k-mers, with a positive.
 
-    Such a negative is bound where the positive is, so its label is doubtful.
+    Such a negative is bound where the positive is, so its label is doubtful. Each track is looked at by itself.
 
     Args:
         examples: All examples.
-        rows: The negatives.
+        rows: Examples that are negative in a track.
         index: Sketch index of the examples.
 
     Returns:
         The rows in rising order, and words for dropped.tsv that name the positive.
     """
-    side = np.full(len(examples), 2, dtype=np.uint8)
-    side[rows], side[examples.is_positive] = 1, 0
-    alike = similar_across(examples.codes, side, _SAME_LOCUS, index)
-    details = {row: f"resembles={examples.names[at]}" for row, at in zip(*map(np.ndarray.tolist, alike), strict=True)}
-    on = _find_on(examples, rows, np.flatnonzero(side == 0))
-    details |= {row: f"overlaps={examples.names[at]}" for row, at in zip(*on, strict=True)}
+    details: dict[int, str] = {}
+    for track in range(examples.num_tracks):
+        unbound = rows[examples.targets[rows, track] == 0]
+        bound = np.flatnonzero(examples.targets[:, track] == 1)
+        if len(unbound) and len(bound):
+            details |= _find_near(examples, unbound, bound, index)
     near = sorted(details)
     return np.array(near, dtype=np.int64), [details[row] for row in near]
+
+
+def _find_near(
+    examples: Examples, unbound: Int64[np.ndarray, " row"], bound: Int64[np.ndarray, " positive"], index: SketchIndex
+) -> dict[int, str]:
+    """The negatives of a track that are near a positive of it, with words that name the positive."""
+    side = np.full(len(examples), 2, dtype=np.uint8)
+    side[unbound], side[bound] = 1, 0
+    alike = similar_across(examples.codes, side, _SAME_LOCUS, index)
+    details = {row: f"resembles={examples.names[at]}" for row, at in zip(*map(np.ndarray.tolist, alike), strict=True)}
+    on = _find_on(examples, unbound, bound)
+    return details | {row: f"overlaps={examples.names[at]}" for row, at in zip(*on, strict=True)}
 
 
 def drop_near_positives(

@@ -68,6 +68,11 @@ class Examples:
         return (self.targets == 1).any(axis=1)
 
     @property
+    def num_tracks(self) -> int:
+        """How many tracks there are."""
+        return int(self.targets.shape[1])
+
+    @property
     def has_place(self) -> Bool[np.ndarray, " example"]:
         """Whether the coordinates are known."""
         return self.start >= 0
@@ -88,7 +93,7 @@ def make_examples(
     codes: UInt8[np.ndarray, "example length"],
     names: list[str],
     *,
-    target: int | UInt8[np.ndarray, " example"],
+    target: int | UInt8[np.ndarray, "example ..."],
     kind: int | Int[np.ndarray, " example"],
     source: int,
     line: Int64[np.ndarray, " example"] | None = None,
@@ -104,7 +109,7 @@ def make_examples(
     Args:
         codes: Base codes.
         names: One for each example.
-        target: 0 or 1, for all or for each.
+        target: 0 or 1, for all or for each; of several tracks a row for each.
         kind: Index of the kind, for all or for each.
         source: Index of the source.
         line: Line in the source.
@@ -116,10 +121,11 @@ def make_examples(
         parent: Row of the positive that a shuffled negative was made from.
     """
     num = codes.shape[0]
-    targets = np.broadcast_to(np.asarray(target, dtype=np.uint8), (num,)).copy()
+    targets = np.asarray(target, dtype=np.uint8)
+    targets = targets if targets.ndim == 2 else np.broadcast_to(targets, (num,)).copy()[:, None]
     return Examples(
         codes=codes,
-        targets=targets[:, None],
+        targets=targets,
         names=names,
         kind=np.broadcast_to(np.asarray(kind, dtype=np.int16), (num,)).copy(),
         source=np.full(num, source, dtype=np.int16),
@@ -162,11 +168,13 @@ class Dropped(Code):
     CONFLICTING = "conflicting_labels"
     DUPLICATE = "duplicate"
     IN_OTHER_SPLIT = "in_other_split"
+    JOINED = "joined"
     NEAR_POSITIVE = "near_positive"
     NOT_DRAWN = "not_drawn"
     OFF_CONTIG = "off_contig"
     TOO_MUCH_N = "too_much_n"
     TOO_SHORT = "too_short"
+    UNLABELLED = "unlabelled"
     UNKNOWN_CHROMOSOME = "unknown_chromosome"
 
 

@@ -121,6 +121,7 @@ def read_other(
     quality = report_quality(
         examples,
         build.kinds,
+        build.tracks,
         build.log,
         gc=gc,
         n_fraction=n_fraction,
@@ -134,7 +135,7 @@ def read_other(
     quality["warnings"] = [each for each in quality["warnings"] if each.get("of") not in SPLITS[:2]]
     rows, unrelated = np.arange(len(examples)), np.full(len(examples), -1)
     table = tabulate_examples(examples, rows, build.kinds, build.log.sources, gc, n_fraction, cluster, unrelated)
-    test = _make_test(path, config, examples, table)
+    test = _make_test(path, config, build.tracks, examples, table)
     related = (audit.relative[-len(examples) :] >= 0) | _find_related(before, test, progress)
     return OtherData(_join(trained, test, related), trained is not None, quality, build.log)
 
@@ -171,9 +172,11 @@ def _cluster(examples: Examples, config: DataConfig, index: SketchIndex, progres
     return cluster
 
 
-def _make_test(path: Path, config: DataConfig, examples: Examples, table: polars.DataFrame) -> Dataset:
+def _make_test(
+    path: Path, config: DataConfig, tracks: Sequence[str], examples: Examples, table: polars.DataFrame
+) -> Dataset:
     """A dataset in memory whose examples are all test; its fingerprint is over their codes and targets."""
-    manifest = {"tracks": [config.track], "splits": _place_splits([0, 0, len(examples)]), "fingerprint": ""}
+    manifest = {"tracks": list(tracks), "splits": _place_splits([0, 0, len(examples)]), "fingerprint": ""}
     made = Dataset(path, manifest, config, examples.codes, examples.targets, table)
     return replace(made, manifest={**manifest, "fingerprint": made.hash_split("test")})
 

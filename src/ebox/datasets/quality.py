@@ -12,6 +12,7 @@ from ebox.datasets.clusters import MIN_CLUSTERS, count_clusters, has_enough
 from ebox.datasets.confounding import describe_confounds, list_confounds
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source
 from ebox.datasets.folder import SPLITS
+from ebox.datasets.labels import count_labels
 from ebox.datasets.splits import SplitReason
 from ebox.storage.notes import Code, note
 
@@ -69,6 +70,7 @@ _CODES = {
 def report_quality(
     examples: Examples,
     kinds: Sequence[str],
+    tracks: Sequence[str],
     log: DropLog,
     *,
     gc: Float32[np.ndarray, " example"],
@@ -84,6 +86,7 @@ def report_quality(
     Args:
         examples: The final examples with their splits.
         kinds: Name of each kind.
+        tracks: Name of each track.
         log: The files read, and what was dropped.
         gc: Share of G and C of each example.
         n_fraction: Share of N of each example.
@@ -98,6 +101,7 @@ def report_quality(
         "num_examples": len(examples),
         "num_positive": int(examples.is_positive.sum()),
         "length_bp": int(examples.codes.shape[1]),
+        "tracks": count_labels(examples, tracks, cluster),
         "sources": [_describe_source(examples, number, source) for number, source in enumerate(log.sources)],
         "dropped": {str(reason): num for reason, num in log.counts.most_common()},
         "made": {kind: dict(counts) for kind, counts in made.items()},
@@ -166,7 +170,7 @@ def _warn(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a reader of the report should know, as notes."""
     return [
         *_warn_of_leaks(report["audit"]),
-        *_warn_of_few(report["clusters"]["by_split"]),
+        *_warn_of_few(report["tracks"]),
         *_warn_of_repeats(report["audit"]),
         *_warn_of_gc(report["kinds"]),
         *_warn_of_confounds(report),
@@ -207,10 +211,13 @@ def _warn_of_leaks(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield note(Beware.LEAK_KMERS, {**about, "share": share, "kmer_bp": shared["kmer_bp"]})
 
 
-def _warn_of_few(by_split: Mapping[str, Mapping[str, int]]) -> Iterator[dict[str, Any]]:
-    for name in ("validation", "test"):
-        if not has_enough(by_split[name]):
-            yield note(Beware.FEW_TO_MEASURE, {"of": name, **by_split[name], "needed": MIN_CLUSTERS})
+def _warn_of_few(tracks: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
+    for track, by_split in tracks.items():
+        of_track = {"track": track} if len(tracks) > 1 else {}
+        for name in ("validation", "test"):
+            clusters = by_split[name]["clusters"]
+            if not has_enough(clusters):
+                yield note(Beware.FEW_TO_MEASURE, {"of": name, **clusters, "needed": MIN_CLUSTERS, **of_track})
 
 
 def _warn_of_repeats(audit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,9 @@ from jaxtyping import Bool, Int64, UInt8
 
 from ebox.datasets.contigs import check_chroms
 from ebox.datasets.examples import DropLog, Dropped, Examples, Source, make_examples
+from ebox.datasets.folder import UNKNOWN_TARGET
 from ebox.datasets.kmers import iter_rows
+from ebox.datasets.sources import Read
 from ebox.errors import InputError
 from ebox.sequences.codes import reverse_complement
 from ebox.sequences.summits import Doubt
@@ -31,23 +33,23 @@ LENGTH = "length_bp"
 
 @dataclass(frozen=True)
 class RawSource:
-    """A sequence file after reading, before it is cut to the common length."""
+    """A sequence file after reading, before it is cut to the common length; `targets` are its labels by track."""
 
     source: Source
     sequences: SequenceSet
+    targets: UInt8[np.ndarray, "record track"]
     split: int = -1
     negative_kind: int = 1
 
 
-def read_source(path: Path, role: str, *, labelled: bool, split: int = -1, negative_kind: int = 1) -> RawSource:
+def read_source(read: Read, columns: Sequence[str] | None = None, num_tracks: int = 1) -> RawSource:
     """Read a sequence file.
 
     Args:
-        path: FASTA or a table.
-        role: "positives", "negatives", "table", or the name of a split, alone or before "positives" or "negatives".
-        labelled: The file must be a table with labels.
-        split: Index of the split that the file is for; -1: of none.
-        negative_kind: Kind of records with label 0, or of all in a file of negatives; positives have kind 0.
+        read: The file, and what it holds: "positives", "negatives", "table", or the name of a split, alone or before
+            "positives" or "negatives". One of no label must be a table with labels.
+        columns: Columns of labels of such a table, one for each track; None: the column label.
+        num_tracks: How many tracks there are.
 
     Raises:
         InputError: the file can't be read, lacks labels that are needed, or has labels against its role.
@@ -55,12 +57,19 @@ def read_source(path: Path, role: str, *, labelled: bool, split: int = -1, negat
     from ebox.sequences.fasta import read_sequences
     from ebox.sequences.tables import read_table
 
+    path, role = read.path, read.role
     # Hashed as it is read: a pipe can't be read a second time.
     digest = hashlib.sha256()
-    read = read_table if labelled else read_sequences
-    sequences = read(path, on_bytes=digest.update)
+    if find_label(role) is None:
+        sequences = read_table(
+            path, label_column="label" if columns is None else tuple(columns), on_bytes=digest.update
+        )
+    else:
+        sequences = read_sequences(path, on_bytes=digest.update)
     _check_role(sequences, path, role)
-    return RawSource(Source(str(path), role, len(sequences), digest.hexdigest()), sequences, split, negative_kind)
+    source = Source(str(path), role, len(sequences), digest.hexdigest())
+    targets = spread_labels(label_records(sequences, role), read.tracks, num_tracks)
+    return RawSource(source, sequences, targets, read.split, read.kind)
 
 
 def find_label(role: str) -> int | None:
@@ -107,9 +116,8 @@ def find_length(lengths: Int64[np.ndarray, " record"]) -> int:
 def check_lengths(raw: Sequence[RawSource], length_bp: int) -> None:
     """Raise InputError where most positives or negatives of a file are shorter than a length that nobody asked for."""
     for part in raw:
-        labels = label_records(part)
         for label, name, others in ((0, "negatives", "positives"), (1, "positives", "others")):
-            lengths = part.sequences.lengths[labels == label]
+            lengths = part.sequences.lengths[(part.targets == label).any(axis=1)]
             if len(lengths) and np.median(lengths) < length_bp:
                 reached = find_length(lengths)
                 raise InputError(
@@ -141,15 +149,14 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
         start = np.where(start >= 0, start + skipped_of_place, -1)
     else:
         start = np.where(start >= 0, start + skipped, -1)
-    labels = label_records(raw)
-    log.measure(LENGTH, np.where(labels == 1, 0, raw.negative_kind), lengths)
-    target = labels[kept]
+    kind = np.where((raw.targets == 1).any(axis=1), 0, raw.negative_kind)
+    log.measure(LENGTH, kind, lengths)
     log.sources.append(replace(raw.source, cropped=int((lengths > length_bp).sum())))
     return make_examples(
         _cut_codes(sequences, kept, skipped, length_bp),
         sequences.names if len(kept) == len(sequences) else [sequences.names[row] for row in kept.tolist()],
-        target=target,
-        kind=np.where(target == 1, 0, raw.negative_kind),
+        target=raw.targets[kept],
+        kind=kind[kept],
         source=len(log.sources) - 1,
         line=sequences.lines[kept],
         chrom=chrom,
@@ -160,29 +167,44 @@ def cut_source(raw: RawSource, length_bp: int, log: DropLog) -> Examples:
     )
 
 
-def label_records(raw: RawSource) -> UInt8[np.ndarray, " record"]:
-    """The label of each record, by the role of its file or its own."""
-    label = find_label(raw.source.role)
-    if label is None and raw.sequences.labels is not None:
-        return raw.sequences.labels.astype(np.uint8)
-    return np.full(len(raw.sequences), 0 if label is None else label, dtype=np.uint8)
+def label_records(sequences: SequenceSet, role: str) -> UInt8[np.ndarray, "record ..."]:
+    """The label of each record, by the role of its file or its own; that of a table by track where it has several."""
+    label = find_label(role)
+    if label is None and sequences.labels is not None:
+        return np.where(np.isnan(sequences.labels), UNKNOWN_TARGET, sequences.labels).astype(np.uint8)
+    return np.full(len(sequences), 0 if label is None else label, dtype=np.uint8)
+
+
+def spread_labels(
+    labels: UInt8[np.ndarray, "record ..."], tracks: Sequence[int] | None, num_tracks: int
+) -> UInt8[np.ndarray, "record track"]:
+    """Labels in a column for each track; unknown in those that they are not of (`tracks`; None: of all)."""
+    if labels.ndim == 2:
+        return labels
+    targets = np.full((len(labels), num_tracks), UNKNOWN_TARGET, dtype=np.uint8)
+    targets[:, slice(None) if tracks is None else list(tracks)] = labels[:, None]
+    return targets
 
 
 def locate_positives(raw: RawSource) -> list[Intervals]:
     """The places in the headers of the positives, in their full length; an empty list where no header names one."""
     from ebox.sequences.fasta import parse_locations
 
-    labels = raw.sequences.labels
-    if labels is None and raw.source.role != "positives":
-        return []
-    places = parse_locations(raw.sequences)
-    if places is None:
-        return []
-    bound = places.start >= 0 if labels is None else (places.start >= 0) & (labels == 1)
-    return [places.take(np.flatnonzero(bound))]
+    positive = (raw.targets == 1).any(axis=1)
+    places = parse_locations(raw.sequences) if positive.any() else None
+    return [] if places is None else [places.take(np.flatnonzero((places.start >= 0) & positive))]
 
 
-def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, log: DropLog, *, kind: int = 0) -> Examples:
+def read_peaks(
+    peaks: Intervals,
+    genome: Genome,
+    length_bp: int,
+    log: DropLog,
+    *,
+    kind: int = 0,
+    tracks: Sequence[int] | None = None,
+    num_tracks: int = 1,
+) -> Examples:
     """Windows of the genome around the summits of peaks (their middles where a summit is unknown).
 
     A peak on the minus strand gives the reverse complement. A window that reaches past the end of its contig, or whose
@@ -194,6 +216,8 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, log: DropLog, *
         length_bp: Length of the windows.
         log: Its last source is the file of the peaks; the dropped peaks and what is in doubt of them are added to it.
         kind: Kind of the examples: 0 for positives, another for negatives.
+        tracks: The tracks that their label is of; None: all.
+        num_tracks: How many tracks there are.
 
     Raises:
         InputError: no peak lies on a chromosome of the genome.
@@ -224,7 +248,7 @@ def read_peaks(peaks: Intervals, genome: Genome, length_bp: int, log: DropLog, *
     return make_examples(
         codes,
         [names[row] for row in rows.tolist()],
-        target=int(kind == 0),
+        target=spread_labels(np.full(len(rows), int(kind == 0), dtype=np.uint8), tracks, num_tracks),
         kind=kind,
         source=len(log.sources) - 1,
         line=peaks.lines[rows],

@@ -63,7 +63,10 @@ def audit_against(trained: Dataset | None, asked: Examples, progress: Progress =
 
 
 def _audit_beside(trained: Dataset | None, asked: Examples, length_bp: int, progress: Progress) -> AuditResult:
-    asked = replace(asked, chrom=_strip(asked.chrom.tolist()), split=np.full(len(asked), _TEST, dtype=np.int8))
+    # Whatever the tracks: an example of the training was seen there whole.
+    positive = asked.is_positive[:, None].astype(np.uint8)
+    split = np.full(len(asked), _TEST, dtype=np.int8)
+    asked = replace(asked, chrom=_strip(asked.chrom.tolist()), split=split, targets=positive)
     parts = [] if trained is None else [_take(trained, trained.rows("train"), 0, length_bp)]
     return audit_splits(concatenate([*parts, asked]), DataConfig().max_similarity, seed=0, progress=progress)
 

@@ -185,8 +185,9 @@ def check_splits(
     dropped: str,
     *,
     cluster: Int64[np.ndarray, " example"] | None = None,
+    tracks: Sequence[str] = ("bound",),
 ) -> None:
-    """Raise InputError when a split has no positives or no negatives.
+    """Raise InputError when a split has no positives or no negatives of a track.
 
     Args:
         examples: With their splits assigned.
@@ -194,30 +195,44 @@ def check_splits(
         mode: How the examples were split: "given", "random" or "chromosome".
         dropped: The counts of dropped examples in words.
         cluster: The cluster of each example, which a random split keeps whole; None: unknown.
+        tracks: Their names.
     """
-    positive = examples.is_positive
-    for number, name in enumerate(SPLITS):
-        inside = examples.split == number
-        for found, what in ((inside & positive, "positives"), (inside & ~positive, "negatives")):
-            if found.any():
-                continue
-            counts = ", ".join(
-                f"{other} {int((positive & (examples.split == index)).sum()):,} positive and "
-                f"{int((~positive & (examples.split == index)).sum()):,} negative"
-                for index, other in enumerate(SPLITS)
-            )
-            told = None if mode != "random" or cluster is None else _tell_clusters(examples, cluster)
-            raise InputError(
-                f"the {name} split has no {what} ({counts}{f'; dropped: {dropped}' if dropped else ''})"
-                f"{'' if told is None else f'; {told[0]}'}",
-                remedy=_remedy(examples, config, mode) if told is None else told[1],
-            )
+    for track, name in enumerate(tracks):
+        positive, negative = examples.targets[:, track] == 1, examples.targets[:, track] == 0
+        for split in range(len(SPLITS)):
+            for found, what in ((positive, "positives"), (negative, "negatives")):
+                if (found & (examples.split == split)).any():
+                    continue
+                counts = _count_classes(examples, positive, negative)
+                told = None
+                if mode == "random" and cluster is not None:
+                    told = _tell_clusters(examples, cluster, positive, negative)
+                raise InputError(
+                    f"the {SPLITS[split]} split has no {what}{'' if len(tracks) == 1 else f' of {name}'} "
+                    f"({counts}{f'; dropped: {dropped}' if dropped else ''})"
+                    f"{'' if told is None else f'; {told[0]}'}",
+                    remedy=_remedy(examples, config, mode) if told is None else told[1],
+                )
 
 
-def _tell_clusters(examples: Examples, cluster: Int64[np.ndarray, " example"]) -> tuple[str, str] | None:
+def _count_classes(
+    examples: Examples, positive: Bool[np.ndarray, " example"], negative: Bool[np.ndarray, " example"]
+) -> str:
+    return ", ".join(
+        f"{name} {int((positive & (examples.split == number)).sum()):,} positive and "
+        f"{int((negative & (examples.split == number)).sum()):,} negative"
+        for number, name in enumerate(SPLITS)
+    )
+
+
+def _tell_clusters(
+    examples: Examples,
+    cluster: Int64[np.ndarray, " example"],
+    positive: Bool[np.ndarray, " example"],
+    negative: Bool[np.ndarray, " example"],
+) -> tuple[str, str] | None:
     """What is wrong, and the remedy, where a class is in fewer clusters than there are splits; else None."""
-    positive = examples.is_positive
-    few = [rows for rows in (positive, ~positive) if len(np.unique(cluster[rows])) < len(SPLITS)]
+    few = [rows for rows in (positive, negative) if len(np.unique(cluster[rows])) < len(SPLITS)]
     if not few:
         return None
     num = len(np.unique(cluster[few[0]]))
@@ -227,7 +242,7 @@ def _tell_clusters(examples: Examples, cluster: Int64[np.ndarray, " example"]) -
         shown = f"all {len(examples):,} sequences are one cluster"
     problem = f"{shown}, since they are alike or overlap, and a random split keeps a cluster whole"
     apart = link_examples(examples, np.arange(len(examples)))
-    if all(len(np.unique(apart[rows])) >= len(SPLITS) for rows in (positive, ~positive)):
+    if all(len(np.unique(apart[rows])) >= len(SPLITS) for rows in (positive, negative)):
         return problem, (
             "give sequences of other elements too; or --set data.max_similarity=1 to split these variants of the same, "
             "which measures nothing new"

@@ -31,6 +31,7 @@ def write_dataset(
     *,
     config: DataConfig,
     kinds: Sequence[str],
+    tracks: Sequence[str],
     log: DropLog,
     cluster: Int64[np.ndarray, " example"],
     made: Mapping[str, Mapping[str, Any]],
@@ -46,6 +47,7 @@ def write_dataset(
         examples: With their splits; the rows are sorted by split, and keep their order inside each split.
         config: Settings, kept in the manifest.
         kinds: Name of each kind.
+        tracks: Name of each track.
         log: The files read, and what was dropped.
         cluster: Cluster of each example.
         made: For each made kind of negative how many were wanted and made.
@@ -64,6 +66,7 @@ def write_dataset(
     quality = report_quality(
         examples,
         kinds,
+        tracks,
         log,
         gc=gc,
         n_fraction=n_fraction,
@@ -81,7 +84,7 @@ def write_dataset(
         "config": config.model_dump(mode="json"),
         "length_bp": int(examples.codes.shape[1]),
         "num_examples": len(examples),
-        "tracks": [config.track],
+        "tracks": list(tracks),
         "kinds": [name for number, name in enumerate(kinds) if number in present],
         "splits": _describe_splits(examples),
         "sources": [

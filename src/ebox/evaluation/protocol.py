@@ -184,6 +184,7 @@ def _evaluate_track(
     return {
         "track": name,
         "threshold": thresholds[MODEL],
+        "num_unknown": {split: _count_unknown(dataset, track, split) for split in splits},
         "splits": {split: sections[split][MODEL] for split in splits},
         "baselines": baselines,
         "comparison": compare_with_best(samples),
@@ -244,6 +245,11 @@ def _select_split(
         )
     clusters = dataset.examples["cluster"].to_numpy()[rows].astype(np.int64)
     return SplitScores(rows, targets, kinds, clusters, {MODEL: squash(chosen)})
+
+
+def _count_unknown(dataset: Dataset, track: int, split: str) -> int:
+    """How many examples of a split are left out of a track, since their label is unknown there."""
+    return int((np.asarray(dataset.targets[dataset.rows(split), track]) == UNKNOWN_TARGET).sum())
 
 
 def _find_known(

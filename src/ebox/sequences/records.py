@@ -28,7 +28,8 @@ class SequenceSet:
         names: The name of each record.
         lines: The 1-based line of each record in its file.
         source: The file, as the user named it.
-        labels: 0 or 1 for each record; None: the file has no labels.
+        labels: 0, 1 or NaN (unknown) for each record, in a row for each record where a table has several columns of
+            labels; None: the file has no labels.
     """
 
     codes: UInt8[np.ndarray, " base"]
@@ -36,7 +37,7 @@ class SequenceSet:
     names: list[str]
     lines: Int64[np.ndarray, " record"]
     source: str
-    labels: Float32[np.ndarray, " record"] | None = None
+    labels: Float32[np.ndarray, "record ..."] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

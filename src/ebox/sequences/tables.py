@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float32
 
 from ebox.errors import InputError
 from ebox.progress import quiet
@@ -18,6 +20,9 @@ from ebox.sequences.records import SequenceSet, encode_letters, make_offsets
 from ebox.sequences.streams import OnBytes, check_text, iter_bytes, split_lines
 
 _LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
+# Of one column of several: the label was not measured.
+_NOT_MEASURED = {"": math.nan, "na": math.nan, "nan": math.nan, ".": math.nan}
+_LABELS_OR_NONE = _LABELS | _NOT_MEASURED
 _NAME_COLUMNS = ("name", "id")
 _SUFFIXES = (".csv", ".tsv", ".tab")
 _DELIMITERS = "\t,;"
@@ -32,7 +37,7 @@ _HEADER_LABEL = r"(\||label[=:]|[ \t]){}(\||[ \t\r]|$)"
 def read_table(
     path: str | os.PathLike[str],
     sequence_column: str = "sequence",
-    label_column: str | None = "label",
+    label_column: str | Sequence[str] | None = "label",
     *,
     on_bytes: OnBytes = quiet,
 ) -> SequenceSet:
@@ -41,7 +46,8 @@ def read_table(
     Args:
         path: The table, plain or gzip.
         sequence_column: The column of the letters.
-        label_column: The column of the labels, 0 or 1; None: labels are not read.
+        label_column: The column of the labels, 0 or 1; or several columns, in which nothing, NA or a dot stands for
+            a label that was not measured; None: labels are not read.
         on_bytes: As for `ebox.sequences.streams.iter_bytes`.
 
     Returns:
@@ -53,7 +59,8 @@ def read_table(
     """
     labels: Literal["required", "none"] = "none" if label_column is None else "required"
     blocks = iter_bytes(path, on_bytes=on_bytes)
-    return parse_table(blocks, os.fspath(path), sequence_column, label_column or "label", labels=labels)
+    columns = "label" if label_column is None else label_column
+    return parse_table(blocks, os.fspath(path), sequence_column, columns, labels=labels)
 
 
 def is_table(start: bytes, path: str | os.PathLike[str]) -> bool:
@@ -71,7 +78,7 @@ def parse_table(
     blocks: Iterable[bytes],
     source: str,
     sequence_column: str = "sequence",
-    label_column: str = "label",
+    label_column: str | Sequence[str] = "label",
     *,
     labels: Literal["required", "optional", "none"],
 ) -> SequenceSet:
@@ -81,16 +88,17 @@ def parse_table(
         blocks: The bytes of the table.
         source: The file, for messages.
         sequence_column: The column of the letters.
-        label_column: The column of the labels.
+        label_column: The column of the labels, or several.
         labels: Whether they are read; optional: if the table has the column.
     """
-    rows = _iter_rows(blocks, source)
+    rows = iter_fields(blocks, source)
     line, header = next(rows, (1, []))
     _check_header(header, source, line)
     sequence_at = _find_column(header, sequence_column, source, line)
-    label_at = None
-    if labels == "required" or (labels == "optional" and label_column in header):
-        label_at = _find_column(header, label_column, source, line)
+    columns, allowed = ([label_column], _LABELS) if isinstance(label_column, str) else (label_column, _LABELS_OR_NONE)
+    label_at: list[int] = []
+    if labels == "required" or (labels == "optional" and set(columns) <= set(header)):
+        label_at = [_find_column(header, column, source, line) for column in columns]
     name_at = next((header.index(name) for name in _NAME_COLUMNS if name in header), None)
     codes = bytearray()
     lengths: list[int] = []
@@ -98,13 +106,7 @@ def parse_table(
     values: list[float] = []
     names: list[str] = []
     for line, fields in rows:
-        if len(fields) != len(header):
-            raise InputError(
-                f"has {len(fields)} columns, the first line has {len(header)}",
-                file=source,
-                line=line,
-                remedy="give every line that number of columns; quote a value that contains the delimiter",
-            )
+        check_width(fields, header, source, line)
         name = f"row{len(names) + 1}" if name_at is None else fields[name_at]
         letters = fields[sequence_at].strip().encode()
         if not letters:
@@ -113,8 +115,7 @@ def parse_table(
         lengths.append(len(letters))
         lines.append(line)
         names.append(name)
-        if label_at is not None:
-            values.append(_read_label(fields[label_at], source, line, name))
+        values += [_read_label(fields[at], allowed, source, line, name) for at in label_at]
     if not names:
         raise InputError("holds no rows", file=source, remedy="check how it was made or fetched")
     return SequenceSet(
@@ -123,8 +124,30 @@ def parse_table(
         names,
         np.array(lines, np.int64),
         source,
-        None if label_at is None else np.array(values, np.float32),
+        _shape_labels(np.array(values, np.float32), label_column) if label_at else None,
     )
+
+
+def _shape_labels(values: np.ndarray, label_column: str | Sequence[str]) -> Float32[np.ndarray, "record ..."]:
+    return values if isinstance(label_column, str) else values.reshape(-1, len(label_column))
+
+
+def check_width(fields: Sequence[str], header: Sequence[str], source: str, line: int) -> None:
+    """Raise InputError where a line has another number of columns than the first one.
+
+    Args:
+        fields: Those of the line.
+        header: Those of the first line.
+        source: The file.
+        line: The number of the line.
+    """
+    if len(fields) != len(header):
+        raise InputError(
+            f"has {len(fields)} columns, the first line has {len(header)}",
+            file=source,
+            line=line,
+            remedy="give every line that number of columns; quote a value that contains the delimiter",
+        )
 
 
 def _check_header(header: list[str], source: str, line: int) -> None:
@@ -147,7 +170,7 @@ def _check_header(header: list[str], source: str, line: int) -> None:
     )
 
 
-def _iter_rows(blocks: Iterable[bytes], source: str) -> Iterator[tuple[int, list[str]]]:
+def iter_fields(blocks: Iterable[bytes], source: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, fields) of each line that is not blank; the first one shows the delimiter."""
     texts = _iter_text(blocks, source)
     first = ""
@@ -188,6 +211,7 @@ def _find_delimiter(header: str) -> str:
 
 
 def _find_column(header: list[str], name: str, source: str, line: int) -> int:
+    """The place of a column in the first line, whose names are stripped."""
     header[:] = [column.strip() for column in header]
     if header.count(name) > 1:
         raise InputError(
@@ -203,18 +227,20 @@ def _find_column(header: list[str], name: str, source: str, line: int) -> int:
         line=line,
         remedy=f"rename {near[0]!r} to {name!r}"
         if near
-        else f"name the columns in the first line, one of them {name!r}",
+        else f"name the columns in the first line, one of them {name!r}"
+        + ("; or name those of labels: --label-columns A,B" if name == "label" else ""),
     )
 
 
-def _read_label(text: str, source: str, line: int, name: str) -> float:
-    label = _LABELS.get(text.strip())
+def _read_label(text: str, allowed: Mapping[str, float], source: str, line: int, name: str) -> float:
+    label = allowed.get(text.strip().lower())
     if label is None:
+        unknown = "remove rows whose label is unknown" if allowed is _LABELS else "leave empty what was not measured"
         raise InputError(
             f"label {text[:30]!r} is not 0 or 1",
             file=source,
             line=line,
             record=name,
-            remedy="write 1 for bound and 0 for unbound; remove rows whose label is unknown",
+            remedy=f"write 1 for bound and 0 for unbound; {unknown}",
         )
     return label

@@ -15,6 +15,12 @@ class DataConfig(Settings):
     """How sequences become clean examples with labels and splits."""
 
     track: str = setting("bound", "Name of what the positives have in common.", min_length=1)
+    label_columns: tuple[str, ...] | None = setting(
+        None,
+        "Columns of labels of a table, each a track; an empty label was not measured. none: the column label.",
+        flag="--label-columns",
+        min_length=1,
+    )
     length_bp: PositiveInt | None = setting(
         None,
         "Length of every example; none: the most common length that 19 of 20 sequences reach, 200 for peaks.",
@@ -67,6 +73,14 @@ class DataConfig(Settings):
         "If the splits are given: drop from train what is repeated, or is also in validation or test.",
     )
     seed: Seed = shared_seed()
+
+    @model_validator(mode="after")
+    def _check_tracks(self) -> DataConfig:
+        columns = self.label_columns or ()
+        twice = [name for name in columns if columns.count(name) > 1 or name in ("", "sequence")]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is in label_columns twice, or is no column of labels")
+        return self
 
     @model_validator(mode="after")
     def _check_split(self) -> DataConfig:

@@ -110,7 +110,7 @@ class TrainConfig(Settings):
         "Negatives drawn anew in each epoch for each positive; none, or if there are fewer: all of them.",
     )
     positive_weight: Positive | Literal["balanced"] = setting(
-        1.0, "Weight of positives in the loss; balanced: negatives / positives in an epoch."
+        1.0, "Weight of positives in the loss; balanced: negatives / positives in an epoch, of each track by itself."
     )
     reverse_complement: bool = setting(True, "Show a random strand of each example.")
     shift_bp: Annotated[int, Field(ge=0)] = setting(8, "The most bases by which each example is shifted.")

@@ -31,7 +31,7 @@ class OtherFormatError(InputError):
 # it is one of the older ones, whose readers do without what it lacks.
 BENCH = Format("ebox-bench", 1, "measure again with `ebox bench DATASET --out FILE --overwrite`")
 CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
-DATASET = Format("ebox-dataset", 4, "build the dataset again with `ebox build`")
+DATASET = Format("ebox-dataset", 5, "build the dataset again with `ebox build`")
 DECISION = Format("ebox-decision", 1, "decide again with `ebox plan … --run RUN`")
 EVALUATION = Format("ebox-evaluation", 4, "measure again with `ebox evaluate`", older=(3,))
 EXPLANATION = Format("ebox-explanation", 3, "run `ebox explain` again")

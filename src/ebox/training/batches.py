@@ -23,7 +23,8 @@ from ebox.training.sampling import PADDING_ROW, ExampleOrder
 class Chunk(eqx.Module):
     """The batches of one dispatch: `codes` 1 byte per base, `targets` 0, 1 or 255 (unknown), `mask` false for padding.
 
-    `known` counts the known negative and positive targets of each global batch; all devices hold it whole.
+    `known` counts, of each global batch, the known negative targets, and the positive ones of each track; all devices
+    hold it whole.
     """
 
     codes: UInt8[Array | np.ndarray, "step batch length"]
@@ -138,11 +139,11 @@ def make_chunk(
         shares: How a batch is cut, and which part this process has.
     """
     rows = np.full((chunk_steps, shares.padded_batch_size), PADDING_ROW, np.int64)
-    known = np.zeros((chunk_steps, 2), np.float32)
+    known = np.zeros((chunk_steps, 1 + targets.shape[1]), np.float32)
     for place in range(plan.count):
         rows[place, : order.batch_size] = order.batch_rows(plan.first + place)
         batch = targets[rows[place][rows[place] != PADDING_ROW]]
-        known[place] = (batch == 0).sum(), (batch == 1).sum()
+        known[place] = (batch == 0).sum(), *(batch == 1).sum(axis=0)
     rows = rows[:, shares.own]
     mask = rows != PADDING_ROW
     chunk_codes = np.full((*rows.shape, codes.shape[1]), N_CODE, np.uint8)

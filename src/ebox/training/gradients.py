@@ -19,7 +19,7 @@ from ebox.training.state import Hyperparameters
 
 
 class Batch(eqx.Module):
-    """A device's part of a global batch, and the numbers of known negatives and positives of the whole."""
+    """A device's part of a global batch; of the whole the known negatives of all tracks, and positives of each."""
 
     codes: UInt8[Array, "batch length"]
     targets: UInt8[Array, "batch track"]
@@ -112,7 +112,8 @@ def masked_loss_sum(
 
 def _target_weights(targets: Array, mask: Array, rates: Hyperparameters) -> Float[Array, "batch track"]:
     known = (targets != UNKNOWN_TARGET) & mask[:, None]
-    return known.astype(jnp.float32) * jnp.where(targets == 1, rates.positive_weight, 1.0)
+    weights = jnp.broadcast_to(rates.positive_weight, targets.shape)
+    return known.astype(jnp.float32) * jnp.where(targets == 1, weights, 1.0)
 
 
 def share_of_gradient(
@@ -132,7 +133,8 @@ def share_of_gradient(
     if alone:
         total = _target_weights(batch.targets, batch.mask, rates).sum()
     else:
-        total = batch.known[0] + rates.positive_weight * batch.known[1]
+        positives = batch.known[1:]
+        total = batch.known[0] + (jnp.broadcast_to(rates.positive_weight, positives.shape) * positives).sum()
     if plan.micro_batches == 1:
         return _pass(network, batch, keys, total, rates, plan)
     return _accumulate(network, batch, keys, total, rates, plan)

@@ -74,12 +74,13 @@ def _count_steps(config: Config, order: ExampleOrder) -> int:
     return max(steps, least)
 
 
-def _positive_weight(config: Config, order: ExampleOrder) -> float:
+def _positive_weight(config: Config, order: ExampleOrder) -> float | list[float]:
+    """The weight of positives; where they are balanced and there are several tracks, one for each."""
     chosen = config.train.positive_weight
     if chosen != "balanced":
         return chosen
-    positives = order.examples_per_epoch - order.negatives_per_epoch
-    return order.negatives_per_epoch / max(positives, 1)
+    balance = order.balance().tolist()
+    return balance if len(balance) > 1 else float(balance[0])
 
 
 def on_host(network: Network) -> Network:

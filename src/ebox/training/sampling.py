@@ -6,13 +6,22 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 
 from ebox.errors import InputError
 
 PADDING_ROW = -1
+
+
+class Pack(NamedTuple):
+    """Negatives that are known in the same tracks, and how many of them an epoch shows."""
+
+    rows: Int64[np.ndarray, " negative"]
+    per_epoch: int
+    is_known: Bool[np.ndarray, " track"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,34 +29,67 @@ class ExampleOrder:
     """The order of the training examples, epoch by epoch.
 
     Every epoch shows all positives and, for each, `negatives_per_positive` negatives. Negatives are dealt from one
-    shuffled pack after another, so that every negative is seen before any is seen twice.
+    shuffled pack after another, so that every negative is seen before any is seen twice. With several tracks each
+    positive brings negatives of a track that it is positive in, so that a small track with negatives of its own has
+    its share, and rows whose label is unknown everywhere are not shown.
 
     Args:
         is_positive: For each training row, whether any of its tracks is 1.
         seed: Of the shuffles.
         batch_size: Examples per step; the last batch of an epoch may hold fewer.
         negatives_per_positive: How many negatives per positive; none, or more than there are: all in every epoch.
+        targets: The labels by track; none: all are known, of one track.
     """
 
     is_positive: Bool[np.ndarray, " row"]
     seed: int
     batch_size: int
     negatives_per_positive: float | None = None
+    targets: UInt8[np.ndarray, "row track"] | None = None
+
+    @cached_property
+    def _labels(self) -> UInt8[np.ndarray, "row track"]:
+        return self.is_positive.astype(np.uint8)[:, None] if self.targets is None else self.targets
 
     @cached_property
     def _positives(self) -> Int64[np.ndarray, " positive"]:
         return np.flatnonzero(self.is_positive)
 
     @cached_property
-    def _negatives(self) -> Int64[np.ndarray, " negative"]:
-        return np.flatnonzero(~self.is_positive)
+    def _packs(self) -> tuple[Pack, ...]:
+        """The negatives by the tracks that they are known in."""
+        negatives = np.flatnonzero(~self.is_positive & (self._labels == 0).any(axis=1))
+        known, pack = np.unique(self._labels[negatives] == 0, axis=0, return_inverse=True)
+        sizes = np.bincount(pack.ravel(), minlength=len(known))
+        wanted = self._share_negatives(known, sizes)
+        return tuple(
+            Pack(negatives[pack.ravel() == number], min(int(sizes[number]), round(float(wanted[number]))), is_known)
+            for number, is_known in enumerate(known)
+        )
+
+    def _share_negatives(
+        self, known: Bool[np.ndarray, "pack track"], sizes: Int64[np.ndarray, " pack"]
+    ) -> Float64[np.ndarray, " pack"]:
+        """How many negatives of each pack the positives of an epoch bring, spread over all that their tracks know."""
+        if self.negatives_per_positive is None:
+            return sizes.astype(np.float64)
+        wanted = np.zeros(len(sizes))
+        positive = self._labels[self._positives] == 1
+        for tracks, num in zip(*np.unique(positive, axis=0, return_counts=True), strict=True):
+            usable = np.where((known & tracks).any(axis=1), sizes, 0)
+            wanted += self.negatives_per_positive * num * (usable / max(usable.sum(), 1))
+        return wanted
 
     @cached_property
     def negatives_per_epoch(self) -> int:
         """Negatives that one epoch shows."""
-        if self.negatives_per_positive is None:
-            return len(self._negatives)
-        return min(len(self._negatives), round(self.negatives_per_positive * len(self._positives)))
+        return sum(pack.per_epoch for pack in self._packs)
+
+    def balance(self) -> Float64[np.ndarray, " track"]:
+        """For each track the known negatives of an epoch, those that are positive in another one too, per positive."""
+        labels = self._labels[self._positives]
+        negatives = sum((pack.per_epoch * pack.is_known for pack in self._packs), (labels == 0).sum(axis=0))
+        return negatives / np.maximum((labels == 1).sum(axis=0), 1)
 
     @property
     def examples_per_epoch(self) -> int:
@@ -76,18 +118,19 @@ class ExampleOrder:
         return lru_cache(maxsize=2)(self._shuffle_epoch)
 
     def _shuffle_epoch(self, epoch: int) -> Int64[np.ndarray, " example"]:
-        rows = np.concatenate([self._positives, self._deal_negatives(epoch)])
+        dealt = [self._deal(number, pack, epoch) for number, pack in enumerate(self._packs)]
+        rows = np.concatenate([self._positives, *dealt])
         return self._generator(0, epoch).permutation(rows)
 
-    def _deal_negatives(self, epoch: int) -> Int64[np.ndarray, " negative"]:
+    def _deal(self, number: int, pack: Pack, epoch: int) -> Int64[np.ndarray, " negative"]:
         """Take the epoch's share from the endless row of shuffled packs."""
-        count, pack = self.negatives_per_epoch, len(self._negatives)
+        count, size = pack.per_epoch, len(pack.rows)
         if count == 0:
-            return self._negatives[:0]
+            return pack.rows[:0]
         first, last = epoch * count, (epoch + 1) * count
-        packs = range(first // pack, (last - 1) // pack + 1)
-        dealt = np.concatenate([self._generator(1, number).permutation(self._negatives) for number in packs])
-        offset = first - packs[0] * pack
+        shuffles = range(first // size, (last - 1) // size + 1)
+        dealt = np.concatenate([self._generator(1 + number, each).permutation(pack.rows) for each in shuffles])
+        offset = first - shuffles[0] * size
         return dealt[offset : offset + count]
 
     def _generator(self, purpose: int, number: int) -> np.random.Generator:
@@ -116,4 +159,4 @@ def make_order(
     if not is_positive.any():
         what = "positives" if len(targets) else "examples"
         raise InputError(f"the train split holds no {what}", remedy="rebuild the dataset with another split")
-    return ExampleOrder(is_positive, seed, batch_size, negatives_per_positive)
+    return ExampleOrder(is_positive, seed, batch_size, negatives_per_positive, targets)

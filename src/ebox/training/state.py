@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -63,16 +64,18 @@ class Hyperparameters(eqx.Module):
     dropout: Float[Array, ""]
     filter_dropout: Float[Array, ""]
     label_smoothing: Float[Array, ""]
-    positive_weight: Float[Array, ""]
+    positive_weight: Float[Array, ...]  # one for all tracks, or one for each
     ema_decay: Float[Array, ""]
     mutation_rate: Float[Array, ""]
     layers: LayerRates | None = None
 
 
-def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: float) -> Hyperparameters:
+def make_hyperparameters(
+    config: TrainConfig, num_steps: int, positive_weight: float | Sequence[float]
+) -> Hyperparameters:
     """Turn the numbers of the settings into arrays."""
 
-    def number(value: float | int) -> Array:
+    def number(value: float | int | Sequence[float]) -> Array:
         return jnp.asarray(value, jnp.float32)
 
     return Hyperparameters(

@@ -70,12 +70,22 @@ def describe_examples(quality: Mapping[str, Any], splits: Sequence[str], *more: 
     lines.append(f"  {'kind':<24}" + "".join(f"{split:>{width}}" for split, width in widths.items()))
     for kind, counts in quality["kinds"].items():
         lines.append(f"  {kind:<24}" + "".join(f"{counts[split]:>{width},}" for split, width in widths.items()))
+    lines += _describe_tracks(quality["tracks"], splits)
     lines += [f"  {say(source, 'centres')}" for source in quality["sources"] if source.get("on_summits") is not None]
     lines += [f"  {say(shares, 'masked_shares')}" for shares in _list_shares(quality)]
     lines += more
     lines += [f"  dropped, {say(reason)}: {count:,}" for reason, count in quality["dropped"].items()]
     lines += [f"  beware: {say(warning)}" for warning in quality["warnings"]]
     return "\n".join(lines)
+
+
+def _describe_tracks(tracks: Mapping[str, Any], splits: Sequence[str]) -> Iterator[str]:
+    """Of several tracks the positive, negative and unknown labels of each in each split."""
+    from ebox.reporting.languages import find_language
+
+    for track, counts in tracks.items() if len(tracks) > 1 else ():
+        told = "; ".join(find_language().say({"of": split, **counts[split]}, "labels") for split in splits)
+        yield f"  track {track}: {told}"
 
 
 def _list_shares(quality: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

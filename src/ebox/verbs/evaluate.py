@@ -45,7 +45,7 @@ VERB = Verb(
     ),
     of_run=("evaluation", "data"),
     # Every example is test.
-    without=tuple(f"{split}{more}" for split in SPLITS for more in ("", "_negatives")),
+    without=("tracks", *(f"{split}{more}" for split in SPLITS for more in ("", "_negatives"))),
     epilog=_EXAMPLES,
 )
 
@@ -271,6 +271,7 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
         test = track["splits"]["test"]
         lines.append(
             f"{track['track']}, test split, {test['num_examples']:,} examples, {test['num_positive']:,} positive"
+            + _describe_unknown(track["num_unknown"]["test"])
         )
         if test["metrics"] is None:
             lines.append(f"  not measured: {say(test['reason'])}")
@@ -321,6 +322,10 @@ def _describe_trust(track: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"  sets of answers, meant to be right for {sets['coverage']:.3g}: for {', '.join(told)}")
     return lines
+
+
+def _describe_unknown(num: int) -> str:
+    return f" ({num:,} with an unknown label left out)" if num else ""
 
 
 def _describe_baseline(baseline: Mapping[str, Any]) -> str:

@@ -127,11 +127,11 @@ def _read_sources(
     from ebox.storage import run_folder
 
     head = _find_head(sources)
-    if len(model.tracks) != 1:
+    if len(model.tracks) != 1 and sources.table is None:
         raise InputError(
             f"the network has the tracks {', '.join(model.tracks)}, and a file of sequences one label",
             file=head,
-            remedy="give a dataset with these tracks: --data FOLDER",
+            remedy="give a --table with a column of labels for each of these tracks, or a dataset: --data FOLDER",
         )
     if config.length_bp not in (None, model.length_bp):
         raise InputError(
@@ -141,10 +141,24 @@ def _read_sources(
     files = tuple(os.path.abspath(path) for path in (head, *sources.negatives))
     name = _check_name(run, _make_name(head) if name is None else name, files)
     config = choose_made(config, sources, run_folder.read_dataset(run))
-    config = config.model_copy(update={"length_bp": model.length_bp, "track": model.tracks[0]})
+    columns = model.tracks if len(model.tracks) > 1 else _find_column(sources, config)
+    fixed = {"length_bp": model.length_bp, "track": model.tracks[0], "label_columns": columns}
+    config = config.model_copy(update=fixed)
     before = _find_before(run)
     found = read_other(config, sources, _find_trained(run), path=head, before=before, progress=progress)
     return _describe(run, name, files, found)
+
+
+def _find_column(sources: DatasetSources, config: DataConfig) -> tuple[str, ...] | None:
+    """The column of labels of a network with one track: that of the settings for a table; else none."""
+    columns = config.label_columns if sources.table is not None else None
+    if columns is not None and len(columns) > 1:
+        raise InputError(
+            f"data.label_columns names {len(columns)} columns, and the network has one track",
+            file=sources.table,
+            remedy="name the one that the network is measured on",
+        )
+    return columns
 
 
 def _describe(run: Path, name: str, files: tuple[str, ...], found: OtherData) -> Evaluated:

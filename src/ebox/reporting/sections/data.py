@@ -22,7 +22,17 @@ def collect(files: RunFiles) -> dict[str, Any]:
         "fingerprint": manifest.get("fingerprint"),
     }
     if quality is None:
-        return {"data": {**facts, "kinds": None, "dropped": None, "warnings": [], "leaks": None, "made": {}}}
+        unknown: dict[str, Any] = {
+            "kinds": None,
+            "tracks": {},
+            "dropped": None,
+            "warnings": [],
+            "leaks": None,
+            "made": {},
+        }
+        return {"data": {**facts, **unknown}}
+    tracks = quality.get("tracks", {})
+    facts["tracks"] = tracks if len(tracks) > 1 else {}
     facts["kinds"] = [_describe_kind(quality, kind) for kind in quality.get("kinds", {})]
     facts |= {"dropped": quality.get("dropped", {}), "warnings": list(quality.get("warnings", []))}
     return {"data": {**facts, "leaks": _describe_leaks(quality.get("audit")), "made": quality.get("made", {})}}

@@ -62,6 +62,7 @@ def _describe_track(track: Mapping[str, Any], kmer: int, config: Mapping[str, An
         "threshold": track.get("threshold"),
         "num_examples": test.get("num_examples"),
         "num_positive": test.get("num_positive"),
+        "num_unknown": track.get("num_unknown", {}).get("test", 0),
         "contenders": [
             {
                 "name": name,

@@ -175,6 +175,15 @@ def _tell_shares(note: Mapping[str, Any]) -> str:
     return words if alone is None else f"{words} (matched by GC alone: {alone:.1%})"
 
 
+def _tell_few_to_measure(note: Mapping[str, Any]) -> str:
+    of_track = f" for {note['track']}" if "track" in note else ""
+    return (
+        f"{note['of']} is too small{of_track} to conclude anything from: independent positives {note['positive']:,}, "
+        f"independent negatives {note['negative']:,} (families and overlapping loci count once), where at least "
+        f"{note['needed']} of each are needed"
+    )
+
+
 DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     # Why a record was dropped.
     "avoided": "on a peak of another set",
@@ -182,11 +191,13 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "conflicting_labels": "conflicting labels",
     "duplicate": "duplicate",
     "in_other_split": "also in validation or test",
+    "joined": "joined to the same locus of another track, which has its label",
     "near_positive": "lies on a positive or resembles it",
     "not_drawn": "not drawn",
     "off_contig": "off contig",
     "too_much_n": "too much N",
     "too_short": "too short",
+    "unlabelled": "its label is unknown in every track",
     "unknown_chromosome": "unknown chromosome",
     # What to beware of.
     "leak_equal": "leakage: {num:,} of {num_examples:,} {of} sequences also stand in {in}",
@@ -204,8 +215,8 @@ DATA: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "their 16-mers, with a positive (data.drop_near_positives = false keeps them)",
     "conflicts_dropped": "{num:,} records dropped: the same sequence stands there with both labels",
     "few_made": _tell_few_made,
-    "few_to_measure": "{of} is too small to conclude anything from: independent positives {positive:,}, independent "
-    "negatives {negative:,} (families and overlapping loci count once), where at least {needed} of each are needed",
+    "few_to_measure": _tell_few_to_measure,
+    "labels": "{of} {positive:,} positive, {negative:,} negative, {unknown:,} unknown",
     "gc_differs": "GC of {kind} negatives is {gc:.1%}, of positives {gc_of_positives:.1%}: compare with the "
     "gc_logistic baseline",
     "genome_differs": "{num:,} of {of:,} records of {source} that were compared are not the genome at the place that "

@@ -63,6 +63,10 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
         "positive": "Positive",
         "unknown": "The run folder holds no quality.json, so what was dropped and what the audit found can't be shown "
         "here.",
+        "tracks": "<b>Labels</b> by track and split: positive, negative, unknown. What is unknown is left out of "
+        "training and of every measure of that track.",
+        "tracks_label": "Labels by track and split",
+        "track": "Track",
         "dropped": "Records that were dropped",
         "dropped_label": "Dropped records by reason",
         "dropped_note": "Each is listed with its reason in dropped.tsv of the dataset.",
@@ -119,6 +123,7 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
         "unmeasured": "Not measured: the test split holds {reason} for this track.",
         "no_metrics": "no metrics",
         "split": "All on the test split: {num} sequences, {positive} of them positive.",
+        "unknown": "{num} more, whose label is unknown for this track, are left out.",
         "roc": "ROC curve",
         "roc_note": "With the area under each (AUROC). The nearer to the upper left corner, the better; dotted, what "
         "guessing gives.",
