@@ -23,6 +23,7 @@ from ebox.settings.sections import (
     ModelConfig,
     ParallelConfig,
     TrainConfig,
+    TuningConfig,
 )
 from ebox.storage import run_folder
 
@@ -36,6 +37,7 @@ __all__ = [
     "ParallelConfig",
     "Settings",
     "TrainConfig",
+    "TuningConfig",
     "check_settings",
     "describe_settings",
     "explain_problem",
@@ -59,7 +61,8 @@ def read_config(
     """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
-        path: A TOML file with the sections data, model, train, parallel, evaluation, explanation; None: the defaults.
+        path: A TOML file with the sections data, model, train, parallel, evaluation, explanation, tuning; None: the
+            defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
         flags: Values by `section.key`.
 

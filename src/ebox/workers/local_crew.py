@@ -32,8 +32,10 @@ class StartedWorker:
     is_open: bool = True
 
     @staticmethod
-    def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> StartedWorker:
-        """Start a process whose output is appended to `log`."""
+    def start(
+        command: Sequence[str], environment: Mapping[str, str], log: Path, *, stdin: int = subprocess.DEVNULL
+    ) -> StartedWorker:
+        """Start a process whose output is appended to `log`; with `stdin` PIPE it can be written to."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,7 @@ class StartedWorker:
                 list(command),
                 env={**environment, PIPE: str(writing)},
                 pass_fds=(writing,),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=stream,
                 stderr=stream,
                 # A Ctrl-C in the terminal goes only to the supervisor, which passes it on.

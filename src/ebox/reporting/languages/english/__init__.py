@@ -28,6 +28,7 @@ from ebox.reporting.languages.english.names import (
 from ebox.reporting.languages.english.plans import PLANS
 from ebox.reporting.languages.english.prices import PRICES
 from ebox.reporting.languages.english.texts import REPORT_TEXTS
+from ebox.reporting.languages.english.tuning import TUNING, TUNING_TEXTS
 
 __all__ = [
     "CODE",
@@ -47,10 +48,20 @@ __all__ = [
     "tell_q",
 ]
 CODE = "en"
-TEXTS: dict[str, dict[str, Any]] = {**REPORT_TEXTS, **DECISION_TEXTS}
+TEXTS: dict[str, dict[str, Any]] = {**REPORT_TEXTS, **DECISION_TEXTS, **TUNING_TEXTS}
 # A section may keep the sentences of its notes with its texts, under `notes`.
 _OF_SECTIONS = {code: sentence for texts in TEXTS.values() for code, sentence in texts.get("notes", {}).items()}
-NOTES: dict[str, Any] = {**DATA, **DECISION, **DOCTOR, **MEASURES, **LEARNED, **PRICES, **PLANS, **_OF_SECTIONS}
+NOTES: dict[str, Any] = {
+    **DATA,
+    **DECISION,
+    **DOCTOR,
+    **MEASURES,
+    **LEARNED,
+    **PRICES,
+    **PLANS,
+    **TUNING,
+    **_OF_SECTIONS,
+}
 
 
 def say(note: Mapping[str, Any] | str, code: str | None = None) -> str:
