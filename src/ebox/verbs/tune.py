@@ -178,7 +178,7 @@ class _Job:
         members = self.config.tuning.shape_members
         if members > 1 and len(self.space.shape_keys) == len(self.space.dimensions):
             raise InputError(
-                f"tuning.shape_members = {members} asks for trials of one shape, and the space varies nothing but shapes",
+                f"tuning.shape_members = {members} asks for trials of one shape, but the space varies only shapes",
                 remedy="add train.learning_rate or another rate to the space, or leave tuning.shape_members out",
             )
         processes, halving = self.config.parallel.processes, Halving.of(self.config.tuning)

@@ -49,8 +49,8 @@ TUNING: dict[str, Any] = {
     "tuning_best": _tell_best,
     "tuning_counts": _tell_counts,
     "tuning_importance": _tell_importance,
-    "tuning_luck": "The best of many is partly luck, so its validation figure is too good. The networks on this page were "
-    "trained anew with other seeds, and the test split was read for them alone.",
+    "tuning_luck": "The best of many is partly luck, so its validation figure is too good. The networks on this page "
+    "were trained anew with other seeds, and the test split was read for them alone.",
 }
 TUNING_TEXTS: dict[str, dict[str, Any]] = {
     "tuning": {
@@ -63,12 +63,12 @@ TUNING_TEXTS: dict[str, dict[str, Any]] = {
         "settings": "<b>The settings that were found.</b>",
         "settings_label": "Settings that were found",
         "history": "The trials in their order",
-        "history_note": "Each dot is a trial at the end of its longest training; the line is the best so far of those that "
-        "trained to the end.",
+        "history_note": "Each dot is a trial at the end of its longest training; the line is the best so far of those "
+        "that trained to the end.",
         "trial": "Trial",
         "loss": "Validation loss",
         "validation": "Validation {metric}",
-        "states": {"whole": "trained to the end", "dropped": "dropped before", "best": "best so far"},
+        "states": {"whole": "trained to the end", "dropped": "dropped before, or left open"},
         "history_title": "{num} trials; the best is trial {best} with {value}",
         "importance": "What the result hung on",
         "importance_note": "Share of each setting in the spread of the first trainings (fANOVA: Hutter 2014).",
