@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from ebox.settings.reading import Config
+from ebox.storage.notes import Code, note
 from ebox.storage.publishing import publish_file
 from ebox.tuning.halving import Halving
 from ebox.tuning.spaces import Space
-from ebox.tuning.trials import Trial, find_best
+from ebox.tuning.trials import STATES, Trial, find_best
 
 MEASURES = ("loss", "auroc", "auprc")
 COLUMNS = ("number", "round", "state", "rung", "steps", "value", *MEASURES, "seconds", "num_parameters")
+
+
+class TuningNote(Code):
+    """What is said of a search."""
+
+    BEST = "tuning_best"
+    COUNTS = "tuning_counts"
+    LUCK = "tuning_luck"
+    IMPORTANCE = "tuning_importance"
 
 
 def make_facts(
@@ -64,20 +74,51 @@ def _describe_trial(trial: Trial, space: Space, halving: Halving, monitor: str) 
     }
 
 
+def note_best(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The best trial, beside the settings as they were given."""
+    trials, best, given = facts["trials"], facts["best"], facts["given"]
+    return note(
+        TuningNote.BEST,
+        {
+            "monitor": facts["monitor"],
+            "num_trials": len(trials),
+            "best": None if best is None else {"number": best, "value": trials[best]["value"]},
+            "given": None if given is None else trials[given]["value"],
+            "is_given": best == given,
+            "num_rungs": 0 if best is None else len(trials[best]["rungs"]),
+            "of_rungs": len(facts["rungs"]),
+        },
+    )
+
+
+def note_counts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How many trials came how far."""
+    states = [trial["state"] for trial in facts["trials"]]
+    return note(
+        TuningNote.COUNTS,
+        {
+            "num_trials": len(states),
+            "steps": [rung["steps"] for rung in facts["rungs"]],
+            "reduction": facts["tuning"]["reduction"],
+            **{state: states.count(state) for state in STATES},
+        },
+    )
+
+
 def write_table(path: Path, facts: Mapping[str, Any]) -> None:
     """Publish a row for each trial: how far it came, what its last rung measured, and its settings."""
     keys = list(facts["space"])
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow([*COLUMNS, *keys, "problem"])
+    writer.writerow([*COLUMNS, *keys, "error"])
     for trial in facts["trials"]:
         last = trial["rungs"][-1] if trial["rungs"] else {}
         reached = len(trial["rungs"]) - 1 if trial["rungs"] else ""
         about = [trial["number"], trial["round"], trial["state"], reached, last.get("steps", "")]
         measured = [_show(trial["value"]), *(_show(last.get(name)) for name in MEASURES), _show(last.get("seconds"))]
         settings = [_show(trial["settings"][key]) for key in keys]
-        problem = "" if trial["failure"] is None else " ".join(str(trial["failure"]["problem"]).split())
-        writer.writerow([*about, *measured, last.get("num_parameters", ""), *settings, problem])
+        error = "" if trial["failure"] is None else " ".join(str(trial["failure"]["error"]).split())
+        writer.writerow([*about, *measured, last.get("num_parameters", ""), *settings, error])
     with publish_file(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 

@@ -9,11 +9,12 @@ from typing import Any, Literal, final
 from ebox.errors import InputError
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import Config
+from ebox.storage.notes import note
 from ebox.tuning.budget import Budget
 from ebox.tuning.halving import Halving
 from ebox.tuning.journal import Journal
 from ebox.tuning.training import Measure
-from ebox.tuning.trials import Job, Trial
+from ebox.tuning.trials import Failure, Job, Trial
 from ebox.workers.interruption import Interruption
 
 End = Literal["done", "time", "interrupted"]
@@ -173,7 +174,7 @@ class Search:
             try:
                 config = self.journal.space.apply(self.config, trial.kept)
             except InputError as error:
-                self.journal.note_failure(number, {"code": "refused", "rung": rung, "problem": error.problem})
+                self._note_failure(Failure.REFUSED, number, rung, error.problem)
                 continue
             jobs.append(Job(number, rung, config, self.halving.steps(rung, self.count_steps(config))))
         return jobs
@@ -185,7 +186,10 @@ class Search:
         if problem is None:
             self.journal.note(job.number, job.rung, result)
         else:
-            self.journal.note_failure(job.number, {"code": "training", "rung": job.rung, "problem": problem})
+            self._note_failure(Failure.TRAINING, job.number, job.rung, problem)
+
+    def _note_failure(self, code: Failure, number: int, rung: int, error: str) -> None:
+        self.journal.note_failure(number, note(code, {"number": number, "rung": rung, "error": error}))
 
     def _check_some_worked(self) -> None:
         """Raise InputError where all trials failed at once."""
@@ -193,7 +197,7 @@ class Search:
         failed = [trial for trial in trials if trial.failure is not None]
         if any(trial.results for trial in trials) or not failed:
             return
-        reasons = [f"trial {trial.number}: {(trial.failure or {})['problem']}" for trial in failed[:REASONS_SHOWN]]
+        reasons = [f"trial {trial.number}: {(trial.failure or {})['error']}" for trial in failed[:REASONS_SHOWN]]
         raise InputError(
             f"all {len(failed)} trials failed; " + "; ".join(reasons),
             remedy="try the settings with `ebox train`, mend the space (--space) or the data, and begin again with "

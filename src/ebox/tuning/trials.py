@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ebox.settings.reading import Config
+from ebox.storage.notes import Code
 from ebox.tuning.spaces import RATES, Kept
 
 State = Literal["whole", "dropped", "failed", "open"]
+STATES: tuple[State, ...] = ("whole", "dropped", "failed", "open")
+
+
+class Failure(Code):
+    """Why a trial has no result."""
+
+    REFUSED = "trial_refused"
+    TRAINING = "trial_failed"
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,7 @@ class Trial:
         number: Counted from 0.
         kept: Its values, as the space keeps them.
         results: What each rung measured: loss, auroc, auprc, steps, seconds, num_parameters.
-        failure: Why it has no further result: a code, and the message of the error.
+        failure: Why it has no further result: a note, with the message of the error.
         is_told: Whether its round has ended.
     """
 

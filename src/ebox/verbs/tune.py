@@ -352,25 +352,16 @@ def _stop(number: int) -> None:
 def describe_best(facts: Mapping[str, Any]) -> str:
     """The best trial so far, in a line."""
     from ebox.reporting.languages import find_language
+    from ebox.tuning.results import note_best
 
-    return find_language().say(_note_best(facts), "tuning_best")
-
-
-def _note_best(facts: Mapping[str, Any]) -> dict[str, Any]:
-    trials, best, given = facts["trials"], facts["best"], facts["given"]
-    return {
-        "monitor": facts["monitor"],
-        "num_trials": len(trials),
-        "best": None if best is None else {"number": best, "value": trials[best]["value"]},
-        "given": None if given is None else trials[given]["value"],
-        "is_given": best == given,
-        "num_rungs": 0 if best is None else len(trials[best]["rungs"]),
-        "of_rungs": len(facts["rungs"]),
-    }
+    return find_language().say(note_best(facts))
 
 
 def describe(result: TuningResult) -> str:
     """The best settings, how they did on validation and test, and where all is."""
+    from ebox.reporting.languages import find_language
+    from ebox.tuning.results import note_counts
+
     if result.space is not None:
         return result.space.rstrip()
     assert result.facts is not None
@@ -378,11 +369,9 @@ def describe(result: TuningResult) -> str:
     assert result.evaluation is not None
     facts = result.facts
     settings = facts["trials"][facts["best"]]["settings"]
-    states = [trial["state"] for trial in facts["trials"]]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("whole", "dropped", "failed", "open"))
     return "\n".join(
         [
-            f"{len(states)} trials: {counts}",
+            find_language().say(note_counts(facts)),
             describe_best(facts),
             *(f"  {key} = {value}" for key, value in settings.items()),
             describe_metrics(result.evaluation.facts),

@@ -15,6 +15,8 @@ from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
 from ebox.storage.names import MODEL
+from ebox.storage.notes import note
+from ebox.tuning.results import TuningNote, note_best, note_counts
 
 # Settings in a chart, and those that are named.
 MOST_SHOWN, MOST_NAMED = 8, 3
@@ -27,32 +29,12 @@ def collect(files: RunFiles) -> dict[str, Any]:
     if found is None:
         return {"tuning": None}
     trials, best, given = found["trials"], found["best"], found["given"]
-    states = [trial["state"] for trial in trials]
-    steps = [rung["steps"] for rung in found["rungs"]]
-    notes: list[dict[str, Any]] = [
-        {
-            "code": "tuning_counts",
-            "num_trials": len(trials),
-            "steps": steps,
-            "reduction": found["tuning"]["reduction"],
-            **{state: states.count(state) for state in ("whole", "dropped", "failed", "open")},
-        },
-        {
-            "code": "tuning_best",
-            "monitor": found["monitor"],
-            "num_trials": len(trials),
-            "best": {"number": best, "value": trials[best]["value"]},
-            "given": None if given is None else trials[given]["value"],
-            "is_given": best == given,
-            "num_rungs": len(trials[best]["rungs"]),
-            "of_rungs": len(steps),
-        },
-        {"code": "tuning_luck"},
-    ]
+    notes = [note_counts(found), note_best(found), note(TuningNote.LUCK)]
     shares = sorted((found["importance"] or {}).items(), key=lambda item: (-item[1], item[0]))
     if shares:
         first = [[key, share] for key, share in shares[:MOST_NAMED]]
-        notes.append({"code": "tuning_importance", "first": first, "steps": steps[0]})
+        notes.append(note(TuningNote.IMPORTANCE, {"first": first, "steps": found["rungs"][0]["steps"]}))
+    notes += [trial["failure"] for trial in trials if trial["failure"] is not None][:MOST_NAMED]
     rows = [
         {
             "key": key,

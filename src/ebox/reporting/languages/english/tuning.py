@@ -46,6 +46,8 @@ def _tell_importance(found: Mapping[str, Any]) -> str:
 
 
 TUNING: dict[str, Any] = {
+    "trial_failed": "Trial {number} failed: {error}.",
+    "trial_refused": "The settings of trial {number} don't go together: {error}.",
     "tuning_best": _tell_best,
     "tuning_counts": _tell_counts,
     "tuning_importance": _tell_importance,
