@@ -98,7 +98,7 @@ def start_workers(dataset: Path, config: Config, folder: Path, worker_arguments:
             elif message["kind"] == "warning":
                 warnings.warn(message["text"], RuntimeWarning, stacklevel=2)
             elif message["kind"] == "lost":
-                problem = f"its worker ended twice, with code {message['code']}; its output: {message['log']}"
+                problem = f"its worker ended twice, with code {message['exit_code']}; its output: {message['log']}"
                 for job in group:
                     on_done(job, {"problem": problem})
             elif message["kind"] == "done":

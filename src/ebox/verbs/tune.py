@@ -122,11 +122,13 @@ def tune(
     chosen = read_space(None if space is None else Path(space))
     job = _Job(Path(dataset), Path(out), config, chosen, 3 if seeds is None else seeds, find_command(command))
     budget = job.check(trials, minutes, resume=resume, overwrite=overwrite)
+    data = job.open_data()
     with claim_folder(job.out):
         if overwrite and not resume:
             _clear(job.out)
         on_stage("search")
-        facts, ended = _search(job, budget, on_text, progress)
+        with _nothing_left(job.out):
+            facts, ended = _search(job, data, budget, on_text, progress)
         if ended is not None:
             on_text(f"{describe_best(facts)}\nthe search ended after the present rung; --resume goes on")
             _stop(ended)
@@ -217,7 +219,9 @@ def worker_arguments(dataset: str, config: str) -> list[str]:
     return ["-m", "ebox.verbs.tune_worker", dataset, config]
 
 
-def _search(job: _Job, budget: Budget, on_text: OnText, progress: Progress) -> tuple[dict[str, Any], int | None]:
+def _search(
+    job: _Job, data: Dataset, budget: Budget, on_text: OnText, progress: Progress
+) -> tuple[dict[str, Any], int | None]:
     """Search, and write what was found; the signal that ended it, if one did."""
     from ebox.training.sampling import make_order
     from ebox.tuning.halving import Halving
@@ -226,7 +230,6 @@ def _search(job: _Job, budget: Budget, on_text: OnText, progress: Progress) -> t
     from ebox.tuning.search import Search
     from ebox.tuning.training import start_workers
 
-    data = job.open_data()
     targets = data.targets[data.rows("train")]
 
     def count_steps(config: Config) -> int:
@@ -332,6 +335,20 @@ def _measure_final(
         return EvaluationResult(written, read_stamped(written, EVALUATION))
     on_stage("evaluate")
     return evaluate(place, config=best, progress=progress, command=job.command)
+
+
+@contextmanager
+def _nothing_left(out: Path) -> Iterator[None]:
+    """After an error, leave no search of which nothing was measured."""
+    from ebox.tuning.journal import RUNG
+
+    try:
+        yield
+    except InputError:
+        journal = out / JOURNAL
+        if journal.exists() and RUNG.format(0).encode() not in journal.read_bytes():
+            _clear(out)
+        raise
 
 
 def _clear(out: Path) -> None:

@@ -80,7 +80,7 @@ class TaskPool:
                     if losses[task] < MOST_LOSSES:
                         waiting.appendleft(task)
                         continue
-                    message = {"kind": "lost", "code": message["code"], "log": str(self._log(busy.number))}
+                    message = {"kind": "lost", "exit_code": message["exit_code"], "log": str(self._log(busy.number))}
                 if task is None:
                     continue
                 if message["kind"] in ("done", "lost"):
@@ -132,7 +132,7 @@ class TaskPool:
             if not busy.worker.is_open:
                 code = busy.worker.process.wait()
                 self._drop(busy)
-                found.append((busy, {"kind": "ended", "code": code}))
+                found.append((busy, {"kind": "ended", "exit_code": code}))
         return found
 
     def _drop(self, busy: _Busy) -> None:
