@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ebox.errors import InputError, ResumableError
 from ebox.progress import OnEntry, OnStage, OnText, PathLike, Progress, quiet
 from ebox.storage import run_folder
-from ebox.storage.publishing import check_absent, claim_folder, find_command, write_json
-from ebox.storage.stamps import TUNING, read_stamped, write_stamped
-from ebox.verbs.evaluate import EvaluationResult, describe_metrics, evaluate
+from ebox.storage.publishing import check_absent, claim_folder, find_command
+from ebox.storage.stamps import TUNING, write_stamped
+from ebox.verbs.evaluate import EvaluationResult, describe_metrics
 from ebox.verbs.report import report
-from ebox.verbs.train import train
+from ebox.verbs.tuned import Final
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
@@ -132,11 +132,13 @@ def tune(
         if ended is not None:
             on_text(f"{describe_best(facts)}\nthe search ended after the present rung; --resume goes on")
             _stop(ended)
-        best = job.read_best(facts)
-        for number, seed in enumerate(job.final_seeds):
-            on_stage(f"train the best settings, seed {number + 1} of {len(job.final_seeds)}")
-            _train_final(job, best, number, seed, on_entry)
-        evaluation = _measure_final(job, best, facts, on_stage, progress)
+        best = job.read_best()
+        final = Final(job.dataset, data.fingerprint, job.out / BEST, best, job.final_seeds, job.command)
+        for number in range(job.seeds):
+            on_stage(f"train the best settings, seed {number + 1} of {job.seeds}")
+            final.train(number, on_entry)
+        on_stage("evaluate")
+        evaluation = final.measure(facts, progress)
         on_stage("report")
         return TuningResult(job.out, facts, evaluation, report(job.out / BEST))
 
@@ -205,7 +207,7 @@ class _Job:
         check_trainable(data, self.config)
         return data
 
-    def read_best(self, facts: Mapping[str, Any]) -> Config:
+    def read_best(self) -> Config:
         """The best settings, with the devices of this machine."""
         from ebox.settings.reading import read_config
 
@@ -277,64 +279,6 @@ def _write_best(job: _Job, facts: Mapping[str, Any]) -> None:
         section, _, name = key.partition(".")
         values[section][name] = value
     write_config(make_config(values), job.out / BEST_CONFIG)
-
-
-def _train_final(job: _Job, best: Config, number: int, seed: int, on_entry: OnEntry) -> None:
-    """Train the best settings with a seed, unless that was done; what other settings left there is replaced."""
-    config = best.model_copy(update={"train": best.train.model_copy(update={"seed": seed})})
-    place = job.out / BEST if number == 0 else job.out / BEST / run_folder.SEEDS / str(seed)
-    same = _is_same(job, place, config)
-    if same and (place / run_folder.TRAINING).exists():
-        return
-    with _reads_kept(place):
-        train(job.dataset, place, config, resume=same, overwrite=not same, on_entry=on_entry, command=job.command)
-
-
-def _is_same(job: _Job, place: Path, config: Config) -> bool:
-    """Whether what stands in a run folder is a training with these settings, or nothing."""
-    from ebox.datasets.folder import open_dataset
-    from ebox.storage.publishing import read_json
-    from ebox.training.checkpoints import OtherRunError, RunIdentity, check_identity, check_resumable
-
-    identity = RunIdentity.of(config, open_dataset(job.dataset).fingerprint)
-    try:
-        check_resumable(place, identity)
-        if (place / run_folder.TRAINING).exists():
-            check_identity(place, read_json(place / run_folder.TRAINING).get("identity"), identity)
-    except OtherRunError:
-        return False
-    return True
-
-
-@contextmanager
-def _reads_kept(place: Path) -> Iterator[None]:
-    """Keep how often the test split was read, also where the best settings change after it."""
-    path = place / run_folder.TEST_READS
-    before = path.read_bytes() if path.exists() else None
-    yield
-    if before is not None and not path.exists():
-        path.write_bytes(before)
-
-
-def _measure_final(
-    job: _Job, best: Config, facts: Mapping[str, Any], on_stage: OnStage, progress: Progress
-) -> EvaluationResult:
-    """Read the test split for the best settings, once for each training."""
-    place = job.out / BEST
-    if len(job.final_seeds) > 1:
-        write_json(place / run_folder.REQUEST, {"seeds": job.final_seeds})
-    else:
-        (place / run_folder.REQUEST).unlink(missing_ok=True)
-    written = place / run_folder.EVALUATION
-    kept = place / run_folder.TUNING
-    is_done = written.exists() and kept.exists() and read_stamped(kept, TUNING).get("final_seeds") == job.final_seeds
-    write_stamped(kept, TUNING, facts)
-    if is_done:
-        from ebox.storage.stamps import EVALUATION
-
-        return EvaluationResult(written, read_stamped(written, EVALUATION))
-    on_stage("evaluate")
-    return evaluate(place, config=best, progress=progress, command=job.command)
 
 
 @contextmanager
