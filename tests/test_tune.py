@@ -185,7 +185,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(dataset: Path, tmp_path: Pat
 
 
 def count_lines(out: Path) -> int:
-    """The lines of a journal so far."""
+    """The lines of a journal until now."""
     journal = out / "journal.log"
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 

@@ -32,7 +32,7 @@ def history_chart(
     title: str,
     key: Sequence[tuple[str, str]],
 ) -> str:
-    """Draw values in the order of trials, and the best so far as a stair.
+    """Draw values in the order of trials, and the best until each as a stair.
 
     Args:
         name: Unique on the page; the ids in the drawing start with it.

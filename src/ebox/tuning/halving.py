@@ -3,7 +3,7 @@
 Every rung trains anew, from fresh weights, along the whole one-cycle schedule of its length. The other way, to go on
 from where the rung before stopped, would save a quarter of the time with three rungs of three, but it measures a
 network whose rate is still high: the order then says which settings bear a high rate, and not which end best. A rung of
-its own is what `ebox train` with so many epochs would give. It is also a function of settings and data alone, so that
+its own is what `ebox train` with as many epochs gives. It is also a function of settings and data alone, so that
 a search that was killed loses at most the trainings that were under way, and any process may make any of them.
 """
 

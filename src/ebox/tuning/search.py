@@ -42,7 +42,7 @@ class Search:
         """Measure nothing yet.
 
         Args:
-            journal: The trials so far.
+            journal: The trials until now.
             config: The settings of all trials, but for those that are searched.
             budget: When it ends.
             measure: Does jobs.

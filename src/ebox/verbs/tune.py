@@ -311,7 +311,7 @@ def _stop(number: int) -> None:
 
 
 def describe_best(facts: Mapping[str, Any]) -> str:
-    """The best trial so far, in a line."""
+    """The best trial until now, in a line."""
     from ebox.reporting.languages import find_language
     from ebox.tuning.results import note_best
 

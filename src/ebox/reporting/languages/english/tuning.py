@@ -42,7 +42,7 @@ def _tell_counts(found: Mapping[str, Any]) -> str:
 
 def _tell_importance(found: Mapping[str, Any]) -> str:
     named = ", ".join(f"{key} ({format_percent(share, 0)})" for key, share in found["first"])
-    return f"In the first trainings, {format_count(found['steps'])} steps long, most hung on {named}."
+    return f"In the first trainings, {format_count(found['steps'])} steps long, the result depended most on {named}."
 
 
 TUNING: dict[str, Any] = {
@@ -65,19 +65,19 @@ TUNING_TEXTS: dict[str, dict[str, Any]] = {
         "settings": "<b>The settings that were found.</b>",
         "settings_label": "Settings that were found",
         "history": "The trials in their order",
-        "history_note": "Each dot is a trial at the end of its longest training; the line is the best so far of those "
+        "history_note": "Each dot is a trial at the end of its longest training; the line is the best until then of those "
         "that trained to the end.",
         "trial": "Trial",
         "loss": "Validation loss",
         "validation": "Validation {metric}",
         "states": {"whole": "trained to the end", "dropped": "dropped before, or left open"},
         "history_title": "{num} trials; the best is trial {best} with {value}",
-        "importance": "What the result hung on",
+        "importance": "What the result depends on",
         "importance_note": "Share of each setting in the spread of the first trainings (fANOVA: Hutter 2014).",
         "importance_title": "Shares of the settings; the first is {first}",
         "coordinates": "Each trial across its settings",
         "coordinates_note": "A line is a trial; those that trained to the end are strong, the best is the widest. "
-        "Settings by what hung on them.",
+        "The settings on which the result depends most stand first.",
         "coordinates_title": "Lines of {num} trials across {settings} settings and the result",
         "range": "{low} to {high}",
         "log": "{low} to {high}, by ratio",
