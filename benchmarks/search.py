@@ -3,9 +3,9 @@
     python benchmarks/search.py [--repeats 10] [--seconds 90] [--kills 20] [--processes 2]
 
 The first part searches settings for real TAL1 loci, some of those of the demo: by halving with a sampler that learns,
-and at random with whole trainings; both have the same time, the same first trial and the same seed, in turns. The second
-part runs `ebox tune --trials`, kills it at a random moment, goes on with --resume, and compares every trial. Writes
-results/search.json.
+and at random with whole trainings; both have the same time, the same first trial and the same seed, in turns. The
+second part runs `ebox tune --trials`, kills it at a random moment, goes on with --resume, and compares every trial.
+Writes results/search.json.
 """
 
 from __future__ import annotations

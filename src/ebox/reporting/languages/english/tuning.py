@@ -65,8 +65,8 @@ TUNING_TEXTS: dict[str, dict[str, Any]] = {
         "settings": "<b>The settings that were found.</b>",
         "settings_label": "Settings that were found",
         "history": "The trials in their order",
-        "history_note": "Each dot is a trial at the end of its longest training; the line is the best until then of those "
-        "that trained to the end.",
+        "history_note": "Each dot is a trial at the end of its longest training; the line is the best until then of "
+        "those that trained to the end.",
         "trial": "Trial",
         "loss": "Validation loss",
         "validation": "Validation {metric}",
