@@ -37,6 +37,7 @@ class Search:
         count_steps: Callable[[Config], int],
         *,
         on_round: OnRound = quiet,
+        on_interrupt: Callable[[], None] = quiet,
         progress: Progress = quiet,
     ) -> None:
         """Measure nothing yet.
@@ -48,10 +49,12 @@ class Search:
             measure: Does jobs.
             count_steps: The steps of a whole training with some settings.
             on_round: Called after each round.
+            on_interrupt: Called once when a first signal has come, which ends the search after the present rung.
             progress: Called with a phrase, the amount done, and the amount in all.
         """
         self.journal, self.config, self.budget, self.measure = journal, config, budget, measure
         self.count_steps, self.on_round, self.progress = count_steps, on_round, progress
+        self._on_interrupt: Callable[[], None] | None = on_interrupt
         self.halving, self.monitor = Halving.of(config.tuning), config.train.monitor
         self._interruption = Interruption()
         self._under_way: dict[tuple[int, int], float] = {}
@@ -126,6 +129,8 @@ class Search:
     def _run_round(self, block: range) -> End | None:
         """Halve a round; None where it was ended whole."""
         self.journal.ask_up_to(block.stop)
+        if all(trial.is_told for trial in self.journal.trials()[block.start : block.stop]):
+            return None
         standing = list(block)
         for rung in range(self.halving.rungs):
             if not self._measure_rung(standing, rung):
@@ -163,7 +168,14 @@ class Search:
             self._tell(trials)
 
         self._tell(trials)
-        return self.measure(jobs, on_steps, on_done, lambda: self.budget.is_over(trials))
+        return self.measure(jobs, on_steps, on_done, lambda: self._is_stopped(trials))
+
+    def _is_stopped(self, trials: Sequence[Trial]) -> bool:
+        """Whether the time is up; a signal is only said."""
+        if self._interruption.asked and self._on_interrupt is not None:
+            self._on_interrupt()
+            self._on_interrupt = None
+        return self.budget.is_over(trials)
 
     def _list_jobs(self, standing: Sequence[int], rung: int) -> list[Job]:
         trials, jobs = self.journal.trials(), []

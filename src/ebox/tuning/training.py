@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, final
 from ebox.errors import InputError, explain_memory
 from ebox.settings.reading import Config, format_config, read_config_text
 from ebox.tuning.trials import Job
+from ebox.workers.local_crew import check_gpus
+from ebox.workers.processes import is_cluster_task
 from ebox.workers.task_pool import TaskPool
 
 if TYPE_CHECKING:
@@ -147,8 +149,14 @@ def _share_steps(group: Sequence[Job], made: int, on_steps: OnSteps) -> None:
 def check_here(config: Config) -> None:
     """Raise InputError for settings of `parallel` that a search does not work with."""
     parallel = config.parallel
+    if is_cluster_task(os.environ):
+        raise InputError(
+            "every task of this cluster's job would search into one folder", remedy="search in one task of the job"
+        )
     if parallel.cluster is not None or parallel.workers > 1:
         raise InputError(
             f"a search trains on this machine, and parallel.cluster = {parallel.cluster} asks for a Ray cluster",
             remedy="leave parallel.cluster and parallel.workers out; --processes says how many train side by side",
         )
+    if parallel.platform in ("auto", "gpu"):
+        check_gpus(os.environ, parallel.processes)

@@ -249,7 +249,16 @@ def _search(
         on_text(describe_best(make_facts(trials, job.space, job.config, whole, None)))
 
     with start_workers(job.dataset, job.config, job.out / WORK, worker_arguments) as measure:
-        search = Search(journal, job.config, budget, measure, count_steps, on_round=describe_round, progress=progress)
+        search = Search(
+            journal,
+            job.config,
+            budget,
+            measure,
+            count_steps,
+            on_round=describe_round,
+            on_interrupt=lambda: on_text("ending after the present rung; a second Ctrl-C ends at once"),
+            progress=progress,
+        )
         ended = search.run()
     facts = {
         "dataset": {"path": str(job.dataset.resolve()), "fingerprint": data.fingerprint},

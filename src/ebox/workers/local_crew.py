@@ -16,6 +16,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from ebox.errors import InputError
 from ebox.workers.contract import CORES, LOOPBACK, PIPE, Membership
 from ebox.workers.machine import list_cores
 from ebox.workers.supervision import Crew
@@ -161,6 +162,16 @@ def list_gpus(environment: Mapping[str, str]) -> list[str]:
     if shown is not None:
         return [gpu for gpu in shown.split(",") if gpu]
     return [path.name[6:] for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+
+
+def check_gpus(environment: Mapping[str, str], count: int) -> None:
+    """Raise InputError where there are GPUs, but not one for each process."""
+    gpus = list_gpus(environment)
+    if gpus and len(gpus) < count:
+        raise InputError(
+            f"each process needs its own GPU: there are {count} processes, and the number of GPUs is {len(gpus)}",
+            remedy=f"--processes {len(gpus)}, or --platform cpu",
+        )
 
 
 def share_gpus(environment: Mapping[str, str], number: int, count: int) -> dict[str, str]:
