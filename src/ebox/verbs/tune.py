@@ -134,10 +134,11 @@ def tune(
             _stop(ended)
         best = job.read_best()
         final = Final(job.dataset, data.fingerprint, job.out / BEST, best, job.final_seeds, job.command)
-        for number in range(job.seeds):
-            on_stage(f"train the best settings, seed {number + 1} of {job.seeds}")
-            final.train(number, on_entry)
+        trained = final.train(budget, on_stage, on_entry)
+        if len(trained) < job.seeds:
+            on_text(f"the time was enough for {len(trained)} of {job.seeds} final trainings")
         on_stage("evaluate")
+        facts["final_seeds"] = trained
         evaluation = final.measure(facts, progress)
         on_stage("report")
         return TuningResult(job.out, facts, evaluation, report(job.out / BEST))

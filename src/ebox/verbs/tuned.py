@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebox.progress import OnEntry, Progress
+from ebox.progress import OnEntry, OnStage, Progress
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json, write_json
 from ebox.storage.stamps import EVALUATION, TUNING, read_stamped, write_stamped
@@ -17,6 +17,7 @@ from ebox.verbs.train import train
 
 if TYPE_CHECKING:
     from ebox.settings.reading import Config
+    from ebox.tuning.budget import Budget
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Final:
         fingerprint: That of the dataset.
         folder: The run folder of the first seed; those of the others lie in it.
         config: The best settings.
-        seeds: The seeds, which no trial had.
+        seeds: Seeds that no trial had.
         command: The command line to keep.
     """
 
@@ -39,9 +40,22 @@ class Final:
     seeds: list[int]
     command: list[str]
 
-    def train(self, number: int, on_entry: OnEntry) -> None:
+    def train(self, budget: Budget, on_stage: OnStage, on_entry: OnEntry) -> list[int]:
+        """Train with each seed, or with as many as the time allows, and at least one; the seeds that are trained."""
+        trained: list[int] = []
+        longest = 0.0
+        for number, seed in enumerate(self.seeds):
+            began = budget.elapsed
+            if number and budget.seconds is not None and began + longest > budget.seconds:
+                break
+            on_stage(f"train the best settings, seed {number + 1} of {len(self.seeds)}")
+            self._train(number, seed, on_entry)
+            longest = max(longest, budget.elapsed - began)
+            trained.append(seed)
+        return trained
+
+    def _train(self, number: int, seed: int, on_entry: OnEntry) -> None:
         """Train with a seed, unless that was done; what other settings left there is replaced."""
-        seed = self.seeds[number]
         config = self.config.model_copy(update={"train": self.config.train.model_copy(update={"seed": seed})})
         place = self.folder / run_folder.SEEDS / str(seed) if number else self.folder
         same = self._is_same(place, config)
@@ -66,12 +80,13 @@ class Final:
     def measure(self, facts: Mapping[str, Any], progress: Progress) -> EvaluationResult:
         """Read the test split, unless that was done for these trainings; keep the facts of the search beside it."""
         written, kept = self.folder / run_folder.EVALUATION, self.folder / run_folder.TUNING
-        is_done = written.exists() and kept.exists() and read_stamped(kept, TUNING)["final_seeds"] == self.seeds
+        seeds = facts["final_seeds"]
+        is_done = written.exists() and kept.exists() and read_stamped(kept, TUNING)["final_seeds"] == seeds
         write_stamped(kept, TUNING, facts)
         if is_done:
             return EvaluationResult(written, read_stamped(written, EVALUATION))
         # The evaluation finds the other seeds by it.
-        write_json(self.folder / run_folder.REQUEST, {"seeds": self.seeds if len(self.seeds) > 1 else []})
+        write_json(self.folder / run_folder.REQUEST, {"seeds": seeds if len(seeds) > 1 else []})
         return evaluate(self.folder, config=self.config, progress=progress, command=self.command)
 
 
