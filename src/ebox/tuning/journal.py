@@ -168,13 +168,8 @@ class Journal:
         import optuna
 
         seed = int(np.random.SeedSequence((self.settings.seed, number)).generate_state(1)[0])
-        sampler: optuna.samplers.BaseSampler = (
-            optuna.samplers.RandomSampler(seed=seed)
-            if self.settings.sampler == "random"
-            else optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, constant_liar=True, warn_independent_sampling=False
-            )
-        )
+        kind = optuna.samplers.RandomSampler if self.settings.sampler == "random" else optuna.samplers.TPESampler
+        sampler: optuna.samplers.BaseSampler = kind(seed=seed)
         fixed = self._fix(number, shadow)
         return optuna.samplers.PartialFixedSampler(fixed, sampler) if fixed else sampler
 
