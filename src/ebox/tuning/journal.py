@@ -168,8 +168,9 @@ class Journal:
         import optuna
 
         seed = int(np.random.SeedSequence((self.settings.seed, number)).generate_state(1)[0])
-        kind = optuna.samplers.RandomSampler if self.settings.sampler == "random" else optuna.samplers.TPESampler
-        sampler: optuna.samplers.BaseSampler = kind(seed=seed)
+        sampler: optuna.samplers.BaseSampler = optuna.samplers.TPESampler(seed=seed)
+        if self.settings.sampler == "random":
+            sampler = optuna.samplers.RandomSampler(seed=seed)
         fixed = self._fix(number, shadow)
         return optuna.samplers.PartialFixedSampler(fixed, sampler) if fixed else sampler
 
