@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -139,7 +140,9 @@ class TaskPool:
         self._busy.pop(busy.number, None)
         self._selector.unregister(busy.worker.pipe)
         if busy.worker.process.stdin is not None:
-            busy.worker.process.stdin.close()
+            # What it did not read any more.
+            with contextlib.suppress(BrokenPipeError):
+                busy.worker.process.stdin.close()
         busy.worker.end()
 
     def _log(self, number: int) -> Path:
