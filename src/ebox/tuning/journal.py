@@ -52,12 +52,13 @@ class Journal:
 
     def _open(self, path: Path, identity: Mapping[str, Any]) -> optuna.Study:
         import optuna
+        from optuna.storages.journal import JournalFileBackend
 
         _mend(path)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with _quiet():
             try:
-                backend = optuna.storages.journal.JournalFileBackend(str(path))
+                backend = JournalFileBackend(str(path))
                 storage = optuna.storages.JournalStorage(backend)
                 study = optuna.create_study(
                     study_name=NAME,
@@ -229,7 +230,7 @@ def _show(value: Any) -> str:
 
 def _read_trial(frozen: optuna.trial.FrozenTrial) -> Trial:
     attributes = frozen.user_attrs
-    results = []
+    results: list[Mapping[str, Any]] = []
     while RUNG.format(len(results)) in attributes:
         results.append(attributes[RUNG.format(len(results))])
     return Trial(

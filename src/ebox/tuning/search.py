@@ -225,7 +225,7 @@ class Search:
         assert self.budget.trials is not None
         full, rest = divmod(self.budget.trials, self.halving.round_trials)
         total = full * self.halving.cost(self.halving.round_trials) + (self.halving.cost(rest) if rest else 0.0)
-        done = sum(
+        done: float = sum(
             self.halving.share(rung) for trial in trials[: self.budget.trials] for rung in range(len(trial.results))
         )
         done += sum(part * self.halving.share(rung) for (_, rung), part in self._under_way.items())
