@@ -224,9 +224,9 @@ class Search:
             return
         assert self.budget.trials is not None
         full, rest = divmod(self.budget.trials, self.halving.round_trials)
-        total = full * self.halving.cost(self.halving.round_trials) + (self.halving.cost(rest) if rest else 0.0)
-        done: float = sum(
+        whole = full * self.halving.cost(self.halving.round_trials) + (self.halving.cost(rest) if rest else 0.0)
+        done = sum(
             self.halving.share(rung) for trial in trials[: self.budget.trials] for rung in range(len(trial.results))
         )
         done += sum(part * self.halving.share(rung) for (_, rung), part in self._under_way.items())
-        self.progress(PHRASE, min(round(1000 * done), round(1000 * total)), round(1000 * total))
+        self.progress(PHRASE, min(round(1000 * done), round(1000 * whole)), round(1000 * whole))
