@@ -28,6 +28,7 @@ VERBS = [
     "run",
     "simulate",
     "train",
+    "tune",
 ]
 
 

@@ -74,10 +74,13 @@ def test_every_long_command_runs(place: Path):
 
 def _run_commands(place: Path, commands: Sequence[str]) -> None:
     (place / "quick.toml").write_text(QUICK)
+    (place / "space.toml").write_text("[train]\nlearning_rate = {low = 1e-3, high = 3e-2, log = true}\n")
     for command in commands:
         words = shlex.split(command.replace(" > settings.toml", ""))[1:]
-        if words[0] in {"run", "train"}:
+        if words[0] in {"run", "train", "tune"} and "--config" not in words:
             words += ["--config", "quick.toml"]
+        if words[0] == "tune":
+            words += ["--seeds", "1", "--space", "space.toml", "--overwrite"]
         if words[0] == "run":
             words += ["--overwrite"]
         if words[0] == "bench":

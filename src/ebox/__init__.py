@@ -1,8 +1,8 @@
 """Train convolutional networks on DNA to find where a transcription factor binds.
 
 The verbs of the command line are functions here: `simulate`, `build`, `train`, `evaluate`, `explain`, `predict`,
-`plan`, `report`, `run`, `doctor`, `bench`. Everything is loaded when it is first asked for, so that importing ebox
-costs nothing.
+`plan`, `report`, `run`, `tune`, `doctor`, `bench`. Everything is loaded when it is first asked for, so that
+importing ebox costs nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ebox.verbs.run import run
     from ebox.verbs.simulate import simulate
     from ebox.verbs.train import train
+    from ebox.verbs.tune import tune
 
 # The public names and the modules that hold them. Those of `ebox.verbs` are the verbs of the command line, in the
 # order of its list.
@@ -40,6 +41,7 @@ PLACES = {
     "demo": "ebox.verbs.demo",
     "build": "ebox.verbs.build",
     "train": "ebox.verbs.train",
+    "tune": "ebox.verbs.tune",
     "evaluate": "ebox.verbs.evaluate",
     "predict": "ebox.verbs.predict",
     "explain": "ebox.verbs.explain",
@@ -85,6 +87,7 @@ __all__ = [
     "run",
     "simulate",
     "train",
+    "tune",
 ]
 
 

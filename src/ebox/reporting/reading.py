@@ -121,6 +121,7 @@ _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     run_folder.SCALING: lambda file: read_stamped(file, stamps.SCALING),
     run_folder.SIMULATION: lambda file: read_stamped(file, stamps.SIMULATION_OF_RUN),
     run_folder.TRANSFER: lambda file: read_stamped(file, stamps.TRANSFER),
+    run_folder.TUNING: lambda file: read_stamped(file, stamps.TUNING),
 }
 
 

@@ -23,6 +23,7 @@ from ebox.settings.sections import (
     ModelConfig,
     ParallelConfig,
     TrainConfig,
+    TuningConfig,
 )
 from ebox.settings.transfer import TransferConfig
 from ebox.storage import run_folder
@@ -38,6 +39,7 @@ __all__ = [
     "Settings",
     "TrainConfig",
     "TransferConfig",
+    "TuningConfig",
     "check_settings",
     "describe_settings",
     "explain_problem",
@@ -62,7 +64,7 @@ def read_config(
     """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
-        path: A TOML file with the sections data, model, train, transfer, parallel, evaluation, explanation; None: the
+        path: A TOML file with the sections data, model, train, transfer, parallel, evaluation, explanation, tuning; None: the
             defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
         flags: Values by `section.key`.

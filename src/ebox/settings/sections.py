@@ -322,6 +322,31 @@ class ExplanationConfig(Settings):
     num_checked: Annotated[int, Field(ge=10)] = setting(100, "Sequences that the checks are made on.")
 
 
+class TuningConfig(Settings):
+    """The search for better settings (`ebox tune`)."""
+
+    seed: Seed = shared_seed()
+    sampler: Literal["tpe", "random"] = setting(
+        "tpe", "Where new trials come from: tpe learns from those before (Bergstra 2011); random does not."
+    )
+    rungs: Annotated[int, Field(ge=1, le=8)] = setting(
+        3, "How many lengths of training there are: each is reduction times the one before, the last is the whole one."
+    )
+    reduction: Annotated[int, Field(ge=2, le=16)] = setting(
+        3, "Of each rung, the best 1 / reduction of the trials go on to the next one."
+    )
+    shape_members: PositiveInt = setting(
+        1,
+        "Trials in a row that share one shape of network and differ in rates alone, so that an accelerator can train "
+        "them together.",
+    )
+
+    @property
+    def round_trials(self) -> int:
+        """Trials of a whole round, of which one reaches the last rung."""
+        return int(self.reduction ** (self.rungs - 1))
+
+
 class Config(Settings):
     """All settings, by section."""
 
@@ -332,6 +357,7 @@ class Config(Settings):
     parallel: ParallelConfig = ParallelConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     explanation: ExplanationConfig = ExplanationConfig()
+    tuning: TuningConfig = TuningConfig()
 
     @classmethod
     def list_sections(cls) -> dict[str, type[Settings]]:

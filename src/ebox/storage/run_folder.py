@@ -30,6 +30,8 @@ DROPPED = "dropped.tsv"
 FILTERS = "filters.json"
 # How often the test split of the run, and other data, were measured.
 TEST_READS = "test_reads.json"
+# How the settings of the run were found (`ebox tune`).
+TUNING = "tuning.json"
 # The certificate of `ebox doctor --parity --out RUN/parity.json`; not part of the training, so never cleared.
 PARITY = "parity.json"
 # The measurements of `ebox doctor --scaling --out RUN/scaling.json`; never cleared either.
@@ -70,6 +72,7 @@ OWN_FILES = (
     PREDICTIONS,
     FILTERS,
     TEST_READS,
+    TUNING,
     REPORT,
     REPORT_FACTS,
     CHECKPOINTS,

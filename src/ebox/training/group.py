@@ -254,7 +254,7 @@ def read_result(folder: Path) -> TrainingResult:
 
 
 def _check_counts(config: Config) -> None:
-    from ebox.workers.local_crew import list_gpus
+    from ebox.workers.local_crew import check_gpus
     from ebox.workers.processes import is_cluster_task
 
     parallel, count = config.parallel, config.parallel.num_started
@@ -264,12 +264,8 @@ def _check_counts(config: Config) -> None:
             remedy="leave --processes and --cluster out; the tasks find each other",
         )
     _check_least(parallel)
-    gpus = list_gpus(os.environ)
-    if parallel.cluster is None and gpus and len(gpus) < count and parallel.platform in ("auto", "gpu"):
-        raise InputError(
-            f"each process needs its own GPU: there are {count} processes, and the number of GPUs is {len(gpus)}",
-            remedy=f"--processes {len(gpus)}, or --platform cpu",
-        )
+    if parallel.cluster is None and parallel.platform in ("auto", "gpu"):
+        check_gpus(os.environ, count)
     if config.train.batch_size < count:
         raise InputError(
             f"a batch of {config.train.batch_size} can't be shared by {count} workers",

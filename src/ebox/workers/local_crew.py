@@ -16,6 +16,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from ebox.errors import InputError
 from ebox.workers.contract import CORES, LOOPBACK, PIPE, Membership
 from ebox.workers.machine import list_cores
 from ebox.workers.supervision import Crew
@@ -32,8 +33,10 @@ class StartedWorker:
     is_open: bool = True
 
     @staticmethod
-    def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> StartedWorker:
-        """Start a process whose output is appended to `log`."""
+    def start(
+        command: Sequence[str], environment: Mapping[str, str], log: Path, *, stdin: int = subprocess.DEVNULL
+    ) -> StartedWorker:
+        """Start a process whose output is appended to `log`; with `stdin` PIPE it can be written to."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +45,7 @@ class StartedWorker:
                 list(command),
                 env={**environment, PIPE: str(writing)},
                 pass_fds=(writing,),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=stream,
                 stderr=stream,
                 # A Ctrl-C in the terminal goes only to the supervisor, which passes it on.
@@ -159,6 +162,16 @@ def list_gpus(environment: Mapping[str, str]) -> list[str]:
     if shown is not None:
         return [gpu for gpu in shown.split(",") if gpu]
     return [path.name[6:] for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+
+
+def check_gpus(environment: Mapping[str, str], count: int) -> None:
+    """Raise InputError where there are GPUs, but not one for each process."""
+    gpus = list_gpus(environment)
+    if gpus and len(gpus) < count:
+        raise InputError(
+            f"each process needs its own GPU: there are {count} processes, and the number of GPUs is {len(gpus)}",
+            remedy=f"--processes {len(gpus)}, or --platform cpu",
+        )
 
 
 def share_gpus(environment: Mapping[str, str], number: int, count: int) -> dict[str, str]:

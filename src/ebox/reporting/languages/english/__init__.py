@@ -29,6 +29,7 @@ from ebox.reporting.languages.english.plans import PLANS
 from ebox.reporting.languages.english.prices import PRICES
 from ebox.reporting.languages.english.texts import REPORT_TEXTS
 from ebox.reporting.languages.english.transfer import TRANSFER
+from ebox.reporting.languages.english.tuning import TUNING, TUNING_TEXTS
 
 __all__ = [
     "CODE",
@@ -48,7 +49,7 @@ __all__ = [
     "tell_q",
 ]
 CODE = "en"
-TEXTS: dict[str, dict[str, Any]] = {**REPORT_TEXTS, **DECISION_TEXTS}
+TEXTS: dict[str, dict[str, Any]] = {**REPORT_TEXTS, **DECISION_TEXTS, **TUNING_TEXTS}
 # A section may keep the sentences of its notes with its texts, under `notes`.
 _OF_SECTIONS = {code: sentence for texts in TEXTS.values() for code, sentence in texts.get("notes", {}).items()}
 NOTES: dict[str, Any] = {
@@ -60,6 +61,7 @@ NOTES: dict[str, Any] = {
     **PRICES,
     **PLANS,
     **TRANSFER,
+    **TUNING,
     **_OF_SECTIONS,
 }
 

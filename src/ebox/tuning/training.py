@@ -1,0 +1,162 @@
+"""The trainings of a search: what a worker does with its tasks, and how the search hands them out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from ebox.errors import InputError, explain_memory
+from ebox.settings.reading import Config, format_config, read_config_text
+from ebox.tuning.trials import Job
+from ebox.workers.local_crew import check_gpus
+from ebox.workers.processes import is_cluster_task
+from ebox.workers.task_pool import TaskPool
+
+if TYPE_CHECKING:
+    from ebox.datasets.folder import Dataset
+
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+# The arguments to `python` that start a worker, from the dataset and the settings as TOML.
+WorkerArguments = Callable[[str, str], list[str]]
+# Called with a job, and the steps that it has made.
+OnSteps = Callable[[Job, int], None]
+# Called with a job that ended, and what it measured or its `problem`.
+OnDone = Callable[[Job, Mapping[str, Any]], None]
+# Does jobs; whether all were done, or the search was stopped.
+Measure = Callable[[Sequence[Job], OnSteps, OnDone, Callable[[], bool]], bool]
+
+
+@final
+class Trainer:
+    """Trains the members of tasks, in a worker."""
+
+    def __init__(self, dataset: Path, config: Config) -> None:
+        """Open the dataset, and find the devices.
+
+        Raises:
+            InputError: no such devices, or a dataset that is gone.
+        """
+        from ebox.datasets.folder import open_dataset
+        from ebox.evaluation.validation import ValidationSplit
+        from ebox.mesh.devices import find_devices, make_mesh
+
+        self._data: Dataset = open_dataset(dataset)
+        self._mesh = make_mesh(find_devices(config.parallel), config.parallel.node_devices)
+        self._validation = ValidationSplit(self._data, config.evaluation, self._mesh)
+
+    def train(self, task: Mapping[str, Any], on_steps: Callable[[int], None]) -> list[dict[str, Any]]:
+        """Train the members of a task, all of one shape, and return what each measured, or its `problem`.
+
+        Args:
+            task: Settings as TOML under `configs`, `folders` beside them, and the number of `steps`.
+            on_steps: Called with the number of steps that all members together have made.
+        """
+        import jax
+
+        from ebox.tuning.lone import LoneMembers
+
+        configs = [read_config_text(text) for text in task["configs"]]
+        folders = [Path(folder) for folder in task["folders"]]
+        members = LoneMembers(self._data, configs, self._mesh, validation=self._validation, folders=folders)
+        try:
+            members.train_to(task["steps"], on_steps)
+        except jax.errors.JaxRuntimeError as error:
+            short = explain_memory(error)
+            if short is None:
+                raise
+            return [{"problem": short.problem}] * len(configs)
+        return members.measure()
+
+
+@contextmanager
+def start_workers(dataset: Path, config: Config, folder: Path, worker_arguments: WorkerArguments) -> Iterator[Measure]:
+    """Yield what does the jobs of a search with processes of this machine, until the `with` block ends.
+
+    Args:
+        dataset: The dataset folder.
+        config: The settings, of which `parallel` says how many processes there are, and on which devices.
+        folder: Where trainings keep checkpoints, workers their output, and the compiler its programs.
+        worker_arguments: What starts a worker.
+    """
+    alone = config.model_copy(update={"parallel": config.parallel.model_copy(update={"processes": 1})})
+    command = [sys.executable, *worker_arguments(str(dataset.resolve()), format_config(alone))]
+    # The rungs of a trial share their programs, also after a kill.
+    kept = {} if CACHE in os.environ else {CACHE: str((folder / "compiled").resolve())}
+    pool = TaskPool(command, config.parallel.processes, folder / "logs", kept)
+
+    def measure(jobs: Sequence[Job], on_steps: OnSteps, on_done: OnDone, is_stopped: Callable[[], bool]) -> bool:
+        groups = group_jobs(jobs, 1)
+
+        def take(number: int, message: Mapping[str, Any]) -> None:
+            group = groups[number]
+            if message["kind"] == "steps":
+                _share_steps(group, message["steps"], on_steps)
+            elif message["kind"] == "warning":
+                warnings.warn(message["text"], RuntimeWarning, stacklevel=2)
+            elif message["kind"] == "lost":
+                problem = f"its worker ended twice, with code {message['exit_code']}; its output: {message['log']}"
+                for job in group:
+                    on_done(job, {"problem": problem})
+            elif message["kind"] == "done":
+                for job, result in zip(group, message["results"], strict=True):
+                    on_done(job, result)
+                    shutil.rmtree(_find_folder(folder, job), ignore_errors=True)
+
+        return pool.run([_make_task(group, folder) for group in groups], take, is_stopped)
+
+    try:
+        yield measure
+    finally:
+        pool.end()
+
+
+def group_jobs(jobs: Sequence[Job], most: int) -> list[list[Job]]:
+    """Jobs that train together: of one shape, in their order, at most `most`."""
+    groups: list[list[Job]] = []
+    for job in jobs:
+        near = next((group for group in groups if group[0].shape == job.shape and len(group) < most), None)
+        if near is None:
+            groups.append([job])
+        else:
+            near.append(job)
+    return groups
+
+
+def _make_task(group: Sequence[Job], folder: Path) -> dict[str, Any]:
+    return {
+        "configs": [format_config(job.config) for job in group],
+        "folders": [str(_find_folder(folder, job).resolve()) for job in group],
+        "steps": group[0].steps,
+    }
+
+
+def _find_folder(folder: Path, job: Job) -> Path:
+    return folder / f"trial-{job.number:05d}-rung-{job.rung}"
+
+
+def _share_steps(group: Sequence[Job], made: int, on_steps: OnSteps) -> None:
+    """Say of each job how far it is, where they are done one after another."""
+    for place, job in enumerate(group):
+        on_steps(job, min(max(made - place * job.steps, 0), job.steps))
+
+
+def check_here(config: Config) -> None:
+    """Raise InputError for settings of `parallel` that a search does not work with."""
+    parallel = config.parallel
+    if is_cluster_task(os.environ):
+        raise InputError(
+            "every task of this cluster's job would search into one folder", remedy="search in one task of the job"
+        )
+    if parallel.cluster is not None or parallel.workers > 1:
+        raise InputError(
+            f"a search trains on this machine, and parallel.cluster = {parallel.cluster} asks for a Ray cluster",
+            remedy="leave parallel.cluster and parallel.workers out; --processes says how many train side by side",
+        )
+    if parallel.platform in ("auto", "gpu"):
+        check_gpus(os.environ, parallel.processes)

@@ -1,0 +1,353 @@
+"""Search for better settings on the validation split, and train the best anew."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebox.errors import InputError, ResumableError
+from ebox.progress import OnEntry, OnStage, OnText, PathLike, Progress, quiet
+from ebox.storage import run_folder
+from ebox.storage.publishing import check_absent, claim_folder, find_command
+from ebox.storage.stamps import TUNING, write_stamped
+from ebox.verbs.evaluate import EvaluationResult, describe_metrics
+from ebox.verbs.report import report
+from ebox.verbs.tuned import Final
+from ebox.verbs.verb import Verb
+
+if TYPE_CHECKING:
+    from ebox.datasets.folder import Dataset
+    from ebox.settings.reading import Config
+    from ebox.tuning.budget import Budget
+    from ebox.tuning.spaces import Space
+    from ebox.tuning.trials import Trial
+
+_EXAMPLES = """Examples:
+  ebox tune data/tal1 --out tune/tal1 --minutes 20
+  ebox tune data/tal1 --out tune/tal1 --trials 64 --processes 2
+  ebox tune --print-space > space.toml
+  ebox tune data/tal1 --space space.toml --out tune/mine --trials 64
+Ctrl-C ends after the present rung and keeps all; the same command with --resume goes on.
+"""
+VERB = Verb(
+    "tune",
+    arguments={"dataset": "DATASET"},
+    settings=("train", "parallel.platform", "parallel.devices", "parallel.processes", "tuning"),
+    epilog=_EXAMPLES,
+)
+# The files of a search.
+JOURNAL, TABLE, BEST_CONFIG, BEST, WORK = "journal.log", "trials.tsv", "best.toml", "best", "work"
+OWN_FILES = (TABLE, run_folder.TUNING, BEST_CONFIG, BEST, WORK, JOURNAL)
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """A search that ended.
+
+    Args:
+        folder: Its folder; None where only the space was asked for.
+        facts: What it found (docs/formats.md).
+        evaluation: That of the best settings, trained anew.
+        report: The page about them.
+        space: The default space as text, where it was asked for.
+    """
+
+    folder: Path | None = None
+    facts: Mapping[str, Any] | None = None
+    evaluation: EvaluationResult | None = None
+    report: Path | None = None
+    space: str | None = None
+
+
+def tune(
+    dataset: PathLike | None = None,
+    out: PathLike | None = None,
+    config: Config | None = None,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    space: PathLike | None = None,
+    print_space: bool = False,
+    seeds: int | None = 3,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_stage: OnStage = quiet,
+    on_entry: OnEntry = quiet,
+    on_text: OnText = quiet,
+    progress: Progress = quiet,
+    command: Sequence[str] | None = None,
+) -> TuningResult:
+    """Search for better settings on the validation split, and train the best anew.
+
+    Trials come from a space of settings, and successive halving drops most of them after short trainings. The best is
+    trained anew with fresh seeds; the first of these is the run folder OUT/best, and for it the test split is read.
+
+    Args:
+        dataset: Dataset folder made by `ebox build`.
+        out: Folder to write.
+        config: The settings of all trials, but for those that are searched; none: the defaults.
+        trials: How many choices of settings to try.
+        minutes: How long search and final trainings may take from now on; what is measured after them comes on top.
+        space: File with the space to search (TOML); none: that of ebox.
+        print_space: Print the space of ebox, to edit it, and end.
+        seeds: How many times the best settings are trained anew.
+        resume: Go on where an interrupted search stopped, also with more trials; begin where there is none.
+        overwrite: Replace an earlier search in --out.
+        on_stage: Called with the name of each stage as it begins.
+        on_entry: Called with every entry of the final trainings' metrics and the number of steps in all.
+        on_text: Called with a line on the best trial after each round.
+        progress: Called with a phrase, the number done, and the number in all.
+        command: The command line to keep; none: that of this process.
+
+    Raises:
+        InputError: a bad dataset or space, a search of something else in `out`, too small a budget, or all trials
+            failed.
+        ResumableError: SIGTERM ended the search after a rung; all is kept, and `resume` goes on.
+        KeyboardInterrupt: SIGINT did.
+    """
+    from ebox.settings.reading import Config
+    from ebox.tuning.spaces import DEFAULT_SPACE, read_space
+
+    if print_space:
+        return TuningResult(space=DEFAULT_SPACE.read_text(encoding="utf-8"))
+    if dataset is None or out is None:
+        missing = "dataset to search on" if dataset is None else "folder to write"
+        raise InputError(f"there is no {missing}", remedy="write ebox tune DATASET --out FOLDER --trials 27")
+    config = Config() if config is None else config
+    chosen = read_space(None if space is None else Path(space))
+    job = _Job(Path(dataset), Path(out), config, chosen, 3 if seeds is None else seeds, find_command(command))
+    budget = job.check(trials, minutes, resume=resume, overwrite=overwrite)
+    data = job.open_data()
+    with claim_folder(job.out):
+        if overwrite and not resume:
+            _clear(job.out)
+        on_stage("search")
+        with _nothing_left(job.out):
+            facts, ended = _search(job, data, budget, on_text, progress)
+        if ended is not None:
+            on_text(f"{describe_best(facts)}\nthe search ended after the present rung; --resume goes on")
+            _stop(ended)
+        best = job.read_best()
+        final = Final(job.dataset, data.fingerprint, job.out / BEST, best, job.final_seeds, job.command)
+        trained = final.train(budget, on_stage, on_entry)
+        if len(trained) < job.seeds:
+            on_text(f"the time was enough for {len(trained)} of {job.seeds} final trainings")
+        on_stage("evaluate")
+        facts["final_seeds"] = trained
+        evaluation = final.measure(facts, progress)
+        on_stage("report")
+        return TuningResult(job.out, facts, evaluation, report(job.out / BEST))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What was asked for."""
+
+    dataset: Path
+    out: Path
+    config: Config
+    space: Space
+    seeds: int
+    command: list[str]
+
+    @property
+    def final_seeds(self) -> list[int]:
+        """Seeds that no trial had."""
+        first = self.config.train.seed
+        return list(range(first + 1, first + 1 + self.seeds))
+
+    def check(self, trials: int | None, minutes: float | None, *, resume: bool, overwrite: bool) -> Budget:
+        """The budget, after every check that needs no training.
+
+        Raises:
+            InputError: one of them failed; nothing is written.
+        """
+        from ebox.settings.fields import SEED_END
+        from ebox.tuning.budget import Budget
+        from ebox.tuning.halving import Halving
+        from ebox.tuning.journal import check_optuna
+        from ebox.tuning.training import check_here
+
+        check_here(self.config)
+        last = SEED_END - 1 - self.config.train.seed
+        if not 1 <= self.seeds <= last:
+            raise InputError(
+                f"--seeds {self.seeds} is not how many networks to train with seeds above {self.config.train.seed}",
+                remedy=f"give a number from 1 to {last:,}" if last > 0 else "give a lower --seed",
+            )
+        members = self.config.tuning.shape_members
+        if members > 1 and len(self.space.shape_keys) == len(self.space.dimensions):
+            raise InputError(
+                f"tuning.shape_members = {members} asks for trials of one shape, but the space varies only shapes",
+                remedy="add train.learning_rate or another rate to the space, or leave tuning.shape_members out",
+            )
+        processes, halving = self.config.parallel.processes, Halving.of(self.config.tuning)
+        budget = Budget.read(halving, trials, minutes, finals=self.seeds, processes=processes)
+        if not resume and (self.out / JOURNAL).is_file() and not overwrite:
+            raise InputError(
+                "holds a search already",
+                file=self.out,
+                remedy="go on with it with --resume, or begin again with --overwrite",
+            )
+        if not resume:
+            check_absent(self.out, overwrite=overwrite, mark=JOURNAL)
+        check_optuna()
+        return budget
+
+    def open_data(self) -> Dataset:
+        """The dataset, after a check that it can be trained on."""
+        from ebox.datasets.folder import open_dataset
+        from ebox.training.loop import check_trainable
+
+        data = open_dataset(self.dataset, verify="full")
+        check_trainable(data, self.config)
+        return data
+
+    def read_best(self) -> Config:
+        """The best settings, with the devices of this machine."""
+        from ebox.settings.reading import read_config
+
+        best = read_config(self.out / BEST_CONFIG)
+        parallel = self.config.parallel.model_copy(update={"processes": 1})
+        return best.model_copy(update={"parallel": parallel})
+
+
+def worker_arguments(dataset: str, config: str) -> list[str]:
+    """The arguments to `python` that start a worker of a search."""
+    return ["-m", "ebox.verbs.tune_worker", dataset, config]
+
+
+def _search(
+    job: _Job, data: Dataset, budget: Budget, on_text: OnText, progress: Progress
+) -> tuple[dict[str, Any], int | None]:
+    """Search, and write what was found; the signal that ended it, if one did."""
+    from ebox.training.sampling import make_order
+    from ebox.tuning.halving import Halving
+    from ebox.tuning.journal import Journal, make_identity
+    from ebox.tuning.results import make_facts, write_table
+    from ebox.tuning.search import Search
+    from ebox.tuning.training import start_workers
+
+    targets = data.targets[data.rows("train")]
+
+    def count_steps(config: Config) -> int:
+        train = config.train
+        negatives = train.negatives_per_positive
+        order = make_order(targets, seed=0, batch_size=train.batch_size, negatives_per_positive=negatives)
+        return order.count_steps(train.epochs, train.max_steps)
+
+    whole, halving = count_steps(job.config), Halving.of(job.config.tuning)
+    steps = tuple(halving.steps(rung, whole) for rung in range(halving.rungs))
+    identity = make_identity(job.space, job.config, data.fingerprint)
+    journal = Journal(job.out / JOURNAL, job.space, job.config, identity, steps)
+
+    def describe_round(trials: Sequence[Trial]) -> None:
+        on_text(describe_best(make_facts(trials, job.space, job.config, whole, None)))
+
+    with start_workers(job.dataset, job.config, job.out / WORK, worker_arguments) as measure:
+        search = Search(
+            journal,
+            job.config,
+            budget,
+            measure,
+            count_steps,
+            on_round=describe_round,
+            on_interrupt=lambda: on_text("ending after the present rung; a second Ctrl-C ends at once"),
+            progress=progress,
+        )
+        ended = search.run()
+    facts = {
+        "dataset": {"path": str(job.dataset.resolve()), "fingerprint": data.fingerprint},
+        "command": job.command,
+        "budget": {"trials": budget.trials, "minutes": None if budget.seconds is None else budget.seconds / 60.0},
+        "ended": ended,
+        "final_seeds": job.final_seeds,
+        **make_facts(journal.trials(), job.space, job.config, whole, journal.weigh()),
+    }
+    write_stamped(job.out / run_folder.TUNING, TUNING, facts)
+    write_table(job.out / TABLE, facts)
+    _write_best(job, facts)
+    if ended != "interrupted":
+        shutil.rmtree(job.out / WORK, ignore_errors=True)
+        return facts, None
+    return facts, search.signal
+
+
+def _write_best(job: _Job, facts: Mapping[str, Any]) -> None:
+    """Publish the settings of the best trial, for `ebox train --config`."""
+    from ebox.settings.reading import make_config, write_config
+
+    if facts["best"] is None:
+        return
+    values = job.config.model_dump(mode="json")
+    for key, value in facts["trials"][facts["best"]]["settings"].items():
+        section, _, name = key.partition(".")
+        values[section][name] = value
+    write_config(make_config(values), job.out / BEST_CONFIG)
+
+
+@contextmanager
+def _nothing_left(out: Path) -> Iterator[None]:
+    """After an error, leave no search of which nothing was measured."""
+    from ebox.tuning.journal import RUNG
+
+    try:
+        yield
+    except InputError:
+        journal = out / JOURNAL
+        if journal.exists() and RUNG.format(0).encode() not in journal.read_bytes():
+            _clear(out)
+        raise
+
+
+def _clear(out: Path) -> None:
+    """Remove an earlier search; its journal, which marks the folder, goes last."""
+    for path in (out / name for name in OWN_FILES):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _stop(number: int) -> None:
+    if number == signal.SIGTERM:
+        raise ResumableError("the search was stopped after a rung; `--resume` goes on")
+    raise KeyboardInterrupt
+
+
+def describe_best(facts: Mapping[str, Any]) -> str:
+    """The best trial until now, in a line."""
+    from ebox.reporting.languages import find_language
+    from ebox.tuning.results import note_best
+
+    return find_language().say(note_best(facts))
+
+
+def describe(result: TuningResult) -> str:
+    """The best settings, how they did on validation and test, and where all is."""
+    from ebox.reporting.languages import find_language
+    from ebox.tuning.results import note_counts
+
+    if result.space is not None:
+        return result.space.rstrip()
+    assert result.facts is not None
+    assert result.folder is not None
+    assert result.evaluation is not None
+    facts = result.facts
+    settings = facts["trials"][facts["best"]]["settings"]
+    return "\n".join(
+        [
+            find_language().say(note_counts(facts)),
+            describe_best(facts),
+            *(f"  {key} = {value}" for key, value in settings.items()),
+            describe_metrics(result.evaluation.facts),
+            f"settings: {result.folder / BEST_CONFIG}",
+            f"trials: {result.folder / TABLE}",
+            f"report: {result.report}",
+        ]
+    )

@@ -1,0 +1,252 @@
+"""`ebox tune`: what it refuses, and real searches that are killed, interrupted and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+import ebox
+import processes
+from ebox.errors import InputError
+from ebox.reporting.report import write_report
+from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
+from ebox.settings.reading import make_config, read_config
+from ebox.storage.stamps import TUNING, write_stamped
+from ebox.tuning.results import make_facts
+from ebox.tuning.spaces import read_space
+from ebox.tuning.trials import Trial
+from test_reporting_reading import make_run_folder
+
+SPACE = (
+    "[model]\nnum_filters = {choices = [4, 8]}\n"
+    "[train]\nlearning_rate = {low = 1e-4, high = 3e-2, log = true}\ndropout = {low = 0.0, high = 0.5}\n"
+)
+SMALL = {
+    "model.architecture": "motif",
+    "model.num_filters": 4,
+    "model.dense_units": [4],
+    "train.max_steps": 36,
+    "train.batch_size": 32,
+    "evaluation.num_bootstrap": 100,
+    "evaluation.baselines": ["gc_logistic"],
+}
+TRIALS = 12
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tune")
+    config = SimulationConfig(motifs=("MA0140.3",), length_bp=60, num_positives=300, num_negatives=300)
+    write_simulation(draw_simulation(config), folder / "simulation")
+    sources = ebox.read_sources(
+        positives=folder / "simulation" / "positives.fa", negatives=[folder / "simulation" / "negatives.fa"]
+    )
+    ebox.build(folder / "data", sources)
+    (folder / "space.toml").write_text(SPACE)
+    return folder / "data"
+
+
+def command(dataset: Path, out: Path, *more: object) -> list[str]:
+    settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    space = dataset.parent / "space.toml"
+    return processes.ebox("tune", dataset, "--space", space, "--out", out, "--seeds", "2", *settings, *more)
+
+
+def read_trials(out: Path) -> list[tuple[object, ...]]:
+    """What must be the same in each run of a search: all but times."""
+    facts = json.loads((out / "tuning.json").read_text())
+    measures = ("loss", "auroc", "auprc", "steps", "num_parameters")
+    return [
+        (
+            trial["number"],
+            trial["state"],
+            trial["value"],
+            tuple(sorted(trial["settings"].items())),
+            tuple(tuple(rung[name] for name in measures) for rung in trial["rungs"]),
+        )
+        for trial in facts["trials"]
+    ]
+
+
+# What is refused before anything is written.
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"trials": None}, "neither --trials nor --minutes"),
+        ({"trials": 2}, "too few for one rung"),
+        ({"seeds": 0}, "--seeds 0 is not how many"),
+        ({"config": {"train": {"seed": 2**32 - 1}}}, "give a lower --seed"),
+        ({"config": {"parallel": {"cluster": "auto"}}}, "asks for a Ray cluster"),
+        ({"config": {"tuning": {"shape_members": 2}}, "space": "[model]\npool_bp = {choices = [2, 4]}"}, "only shapes"),
+        ({"space": "[train]\ndropuot = {low = 0.0, high = 0.1}"}, "did you mean 'dropout'"),
+        ({"dataset": "none"}, "none"),
+    ],
+)
+def test_what_can_not_be_searched_is_refused_and_nothing_is_written(
+    dataset: Path, tmp_path: Path, given: dict[str, object], problem: str
+):
+    space = tmp_path / "space.toml"
+    space.write_text(str(given.get("space", SPACE)))
+    place = dataset if "dataset" not in given else tmp_path / str(given["dataset"])
+    options = {"trials": 6, "seeds": 2, **{key: given[key] for key in ("trials", "seeds") if key in given}}
+    config = make_config(given.get("config", {}))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=problem):
+        ebox.tune(place, tmp_path / "out", config, space=space, **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_or_of_a_search_is_left_alone(dataset: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"already exists|was not made by this command"):
+            ebox.tune(dataset, tmp_path / "out", trials=6, overwrite=overwrite)
+    (tmp_path / "out" / "journal.log").write_text("")
+    with pytest.raises(InputError, match="holds a search already") as caught:
+        ebox.tune(dataset, tmp_path / "out", trials=6)
+    assert "--resume" in str(caught.value.remedy)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_the_printed_space_is_one_that_is_read(tmp_path: Path):
+    from ebox.verbs.tune import describe
+
+    text = describe(ebox.tune(print_space=True))
+    (tmp_path / "space.toml").write_text(text)
+    assert read_space(tmp_path / "space.toml") == read_space()
+
+
+def test_without_dataset_or_folder_the_command_is_shown():
+    with pytest.raises(InputError, match="no dataset") as caught:
+        ebox.tune(trials=3)
+    assert "ebox tune DATASET --out FOLDER" in str(caught.value.remedy)
+
+
+# The report.
+
+
+def test_the_report_of_a_run_shows_the_search_that_made_it(tmp_path: Path):
+    (tmp_path / "space.toml").write_text(SPACE)
+    space, config = read_space(tmp_path / "space.toml"), make_config({})
+    trials = []
+    for number in range(9):
+        kept = {"model.num_filters": "8", "train.learning_rate": 0.001 * (number + 1), "train.dropout": 0.1}
+        results = [
+            {"loss": 0.5, "auroc": 0.8 + 0.01 * number, "auprc": 0.7, "steps": 4, "seconds": 1.0, "num_parameters": 9}
+        ]
+        failure = {"code": "trial_failed", "number": 3, "rung": 1, "error": "<b>bad</b>"} if number == 3 else None
+        trials.append(Trial(number, kept, tuple(results * (3 if number == 8 else 1)), failure, is_told=True))
+    facts = make_facts(trials, space, config, 36, {"train.learning_rate": 0.7, "train.dropout": 0.3})
+    run = make_run_folder(tmp_path / "run")
+    assert "How the settings were found" not in write_report(run).read_text()
+    write_stamped(run / "tuning.json", TUNING, facts)
+    page = write_report(run).read_text()
+    for words in (
+        "How the settings were found",
+        "9 trials: 1 trained to the end, 7 dropped after a shorter training, 1 failed.",
+        "Trial 8 is the best of 9: validation AUROC 0.8800.",
+        "train.learning_rate (70 %)",
+        "Trial 3 failed: &lt;b&gt;bad&lt;/b&gt;.",
+        "0.0001 to 0.03, by ratio",
+        'id="tuning-history-title"',
+        'id="tuning-importance-title"',
+        'id="tuning-coordinates-title"',
+    ):
+        assert words in page, words
+    assert "<b>bad" not in page
+
+
+# Real searches.
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_as_an_undisturbed_one(dataset: Path, tmp_path: Path):
+    whole = tmp_path / "whole"
+    done = processes.run(command(dataset, whole, "--trials", TRIALS, "--processes", 2))
+    assert "is the best of 12" in done.stdout
+    assert f"report: {whole / 'best' / 'report.html'}" in done.stdout
+    expected = read_trials(whole)
+    killed = tmp_path / "killed"
+    for lines in (8, 30):
+        with processes.started(
+            command(dataset, killed, "--trials", TRIALS, "--processes", 2, "--resume"), ends=-signal.SIGKILL
+        ) as process:
+            process.wait_until(lambda lines=lines: count_lines(killed) >= lines)
+            process.send_signal(signal.SIGKILL)
+    processes.run(command(dataset, killed, "--trials", TRIALS, "--processes", 2, "--resume"))
+    assert read_trials(killed) == expected
+    check_files(whole)
+
+
+def count_lines(out: Path) -> int:
+    """The lines of a journal until now."""
+    journal = out / "journal.log"
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def check_files(out: Path) -> None:
+    """What a search leaves."""
+    facts = json.loads((out / "tuning.json").read_text())
+    best = facts["trials"][facts["best"]]
+    config = read_config(out / "best.toml")
+    assert config.train.learning_rate == best["settings"]["train.learning_rate"]
+    assert config.train.max_steps == 36
+    with (out / "trials.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [int(row["number"]) for row in rows] == list(range(TRIALS))
+    run = out / "best"
+    assert read_config(run / "config.toml").train.seed == 1
+    assert read_config(run / "seeds" / "2" / "config.toml").train.seed == 2
+    reads = json.loads((run / "test_reads.json").read_text())["tests"]
+    assert [entry["num_reads"] for entry in reads] == [1]
+    assert "How the settings were found" in (run / "report.html").read_text()
+    assert not (out / "work").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_after_the_rung_and_keeps_all(dataset: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    with processes.started(command(dataset, out, "--trials", TRIALS), ends=130) as process:
+        journal = out / "journal.log"
+        process.wait_until(lambda: journal.exists() and b"rung_0" in journal.read_bytes())
+        process.send_signal(signal.SIGINT)
+    assert "--resume goes on" in process.stdout
+    facts = json.loads((out / "tuning.json").read_text())
+    assert facts["ended"] == "interrupted"
+    assert [len(trial["rungs"]) for trial in facts["trials"]] == [1] * 9
+    assert (out / "best.toml").exists()
+    assert not (out / "best").exists()
+    refused = processes.run(
+        command(dataset, out, "--trials", TRIALS, "--resume", "--set", "train.weight_decay=0.5"), ends=2
+    )
+    assert "setting train.weight_decay = 0.01, not 0.5" in refused.stderr
+    processes.run(command(dataset, out, "--trials", TRIALS, "--resume"))
+    check_files(out)
+    # Nothing is trained or measured again.
+    before = (out / "best" / "evaluation.json").read_bytes()
+    processes.run(command(dataset, out, "--trials", TRIALS, "--resume"))
+    assert (out / "best" / "evaluation.json").read_bytes() == before
+    check_files(out)
+
+
+@pytest.mark.slow
+def test_an_absent_device_is_refused_before_any_trial(dataset: Path, tmp_path: Path):
+    done = processes.run(
+        command(dataset, tmp_path / "out", "--trials", 3, "--platform", "gpu"), ends=2, variables={"JAX_PLATFORMS": ""}
+    )
+    assert "no GPU that JAX can use was found" in done.stderr
+    assert "all 3 trials failed" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_minutes_are_kept_and_too_few_are_refused(dataset: Path, tmp_path: Path):
+    done = processes.run(command(dataset, tmp_path / "out", "--minutes", 0.02), ends=2)
+    assert "too short for one rung of 3 trials and 2 final trainings here" in done.stderr
+    assert "with --resume" in done.stderr
