@@ -16,11 +16,11 @@ from ebox.errors import InputError, suggest
 from ebox.progress import PathLike
 from ebox.settings.data import DataConfig, NegativeKind
 from ebox.settings.fields import Settings
+from ebox.settings.network import ModelConfig
 from ebox.settings.sections import (
     Config,
     EvaluationConfig,
     ExplanationConfig,
-    ModelConfig,
     ParallelConfig,
     TrainConfig,
 )
