@@ -108,8 +108,8 @@ def mutate_everywhere(
     return found.logits[:, track], jnp.where((codes < NUM_BASES)[..., None], mutated, logit)
 
 
-# The pool of some positions: of attention the logarithm of the sum of its weights, by head, and the weighted mean.
-Pooled = Array | tuple[Array, Array]
+# The pool of some positions; of attention the logarithm of the sum of its weights, by head, and the weighted mean.
+Pooled = tuple[Array, ...]
 # In place of minus infinity, so that two of them have a difference.
 NO_WEIGHT = -1e30
 
@@ -183,12 +183,8 @@ class _Layer(NamedTuple):
     @staticmethod
     def of(update: Update, window: int) -> _Layer:
         """Plan a layer for windows of a size."""
-        first, *others = update.linear
-        left, right = first.padding
-        spread_window = (
-            _plan_taps(first, others) if isinstance(first, Depthwise) else _plan_filters(first, others, window)
-        )
-        return _Layer(spread_window, window + left + right, left, right, update)
+        left, right = update.linear[0].padding
+        return _Layer(plan_layer(update.linear, window), window + left + right, left, right, update)
 
     def change(self, before: Float[Array, "wider row 1 filter"], added: Array) -> Array:
         """How much the layer's update changes where its linear part does."""
@@ -316,7 +312,7 @@ def _pool_outside(
     grow = jax.lax.cummax if kind == "max" else jax.lax.cumlogsumexp
     lowest = jnp.full((features.shape[0], 1, features.shape[2]), -jnp.inf)
     before = jnp.concatenate([lowest, grow(features, axis=1)], axis=1)
-    return before, jnp.concatenate([grow(features, axis=1, reverse=True), lowest], axis=1)
+    return (before,), (jnp.concatenate([grow(features, axis=1, reverse=True), lowest], axis=1),)
 
 
 def _attend_outside(features: Float[Array, "batch length channel"], pooling: GlobalPooling) -> tuple[Pooled, Pooled]:
@@ -324,15 +320,14 @@ def _attend_outside(features: Float[Array, "batch length channel"], pooling: Glo
     each = (scores, by_head(features, scores.shape[-1]))
     none = (jnp.full_like(scores[:, :1], NO_WEIGHT), jnp.zeros_like(each[1][:, :1]))
 
-    def extend(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-        joined = [jnp.concatenate(parts, axis=1) for parts in zip(one, other, strict=True)]
-        return joined[0], joined[1]
+    def extend(one: Pooled, other: Pooled) -> Pooled:
+        return tuple(jnp.concatenate(parts, axis=1) for parts in zip(one, other, strict=True))
 
     before = extend(none, jax.lax.associative_scan(_join_means, each, axis=1))
     return before, extend(jax.lax.associative_scan(_join_means, each, axis=1, reverse=True), none)
 
 
-def _join_means(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+def _join_means(one: Pooled, other: Pooled) -> Pooled:
     """The attention over two sets of positions together."""
     weight = jnp.logaddexp(one[0], other[0])
     return weight, sum(
@@ -344,8 +339,8 @@ def _attend_again(
     window: _Window,
     change: Float[Array, "size row change channel"],
     pooling: GlobalPooling,
-    before: tuple[Array, Array],
-    behind: tuple[Array, Array],
+    before: Pooled,
+    behind: Pooled,
 ) -> Float[Array, "row change channel"]:
     """Attend to all positions again: before the window, after it, and in it."""
     plan = window.plan
@@ -355,21 +350,21 @@ def _attend_again(
     mean = (jnp.exp(scores - weight[None])[..., None] * by_head(values, scores.shape[-1])).sum(axis=0)
     places = window.start + jnp.arange(plan.chunk)
     for outside, end in ((before, places), (behind, places + window.size)):
-        held = [part[window.sequence, jnp.clip(end, 0, plan.length)][:, None] for part in outside]
-        weight, mean = _join_means((weight, mean), (held[0], held[1]))
+        held = tuple(part[window.sequence, jnp.clip(end, 0, plan.length)][:, None] for part in outside)
+        weight, mean = _join_means((weight, mean), held)
     return mean.reshape(*mean.shape[:2], -1)
 
 
 def _pool_again(
-    window: _Window, change: Float[Array, "size row change channel"], kind: str, before: Array, behind: Array
+    window: _Window, change: Float[Array, "size row change channel"], kind: str, before: Pooled, behind: Pooled
 ) -> Float[Array, "row change channel"]:
     """Pool over all positions again: before the window, after it, and in it."""
     plan, is_max = window.plan, kind == "max"
     pool = jnp.maximum if is_max else jnp.logaddexp
     starts = window.start + jnp.arange(plan.chunk)
     outside = pool(
-        before[window.sequence, jnp.clip(starts, 0, plan.length)],
-        behind[window.sequence, jnp.clip(starts + window.size, 0, plan.length)],
+        before[0][window.sequence, jnp.clip(starts, 0, plan.length)],
+        behind[0][window.sequence, jnp.clip(starts + window.size, 0, plan.length)],
     )
     values = jnp.where(window.inside()[:, :, None] > 0, window.cut(plan.last)[:, :, None] + change, -jnp.inf)
     inside = values.max(axis=0) if is_max else jax.nn.logsumexp(values, axis=0)

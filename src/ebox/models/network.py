@@ -69,7 +69,8 @@ class Block(eqx.Module):
 
     def update(self) -> Update:
         """The block as its operations."""
-        return Update((self.depthwise, *_some(self.norm), self.expand), Activation("gelu"), (self.contract,))
+        linear = (self.depthwise, self.expand) if self.norm is None else (self.depthwise, self.norm, self.expand)
+        return Update(linear, Activation("gelu"), (self.contract,))
 
 
 class Network(eqx.Module):

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, UInt8
 
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
@@ -35,8 +34,8 @@ _LOTTERY, _MIXUP, _PARTNER = (_FIRST_KEY + len(KINDS) + number for number in ran
 class Partners(eqx.Module):
     """The examples that those of a batch are mixed with, place by place."""
 
-    codes: UInt8[Array | np.ndarray, "*step batch length"]
-    targets: UInt8[Array | np.ndarray, "*step batch track"]
+    codes: Any  # uint8, (batch, length) or (step, batch, length)
+    targets: Any  # uint8, (batch, track) or (step, batch, track)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,9 @@ def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: f
 
 def count_augmented_steps(config: TrainConfig, num_steps: int) -> float:
     """How many steps come before the stage on the originals; infinite where there is no such stage."""
-    return num_steps - round(config.originals_fraction * num_steps) if config.originals_fraction else math.inf
+    if config.originals_fraction == 0.0:
+        return math.inf
+    return float(num_steps - round(config.originals_fraction * num_steps))
 
 
 def rate_factor(config: TrainConfig) -> float:
