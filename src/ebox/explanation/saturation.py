@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from ebox.explanation.full_convolution import plan_layer
 from ebox.models.encoding import one_hot, reverse_complement
 from ebox.models.layers import Convolution, join
 from ebox.models.network import Network
