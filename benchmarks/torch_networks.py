@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from ebox.models.layers import EXPONENT_LIMIT, Activation, BetterStrand, Convolution, Dense, Drop, MaxPool, Offset
+from ebox.models.layers import (
+    EXPONENT_LIMIT,
+    Activation,
+    BetterStrand,
+    Convolution,
+    Dense,
+    Depthwise,
+    Drop,
+    MaxPool,
+    Offset,
+)
 from ebox.models.network import Network
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm
 from ebox.models.pooling import GlobalPooling, position_bumps
@@ -57,7 +67,7 @@ class Residual(nn.Module):
 
     def __init__(self, update: Update) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*(translate(one) for one in (*update.linear, update.activation)))
+        self.layers = nn.Sequential(*(translate(one) for one in (*update.linear, update.activation, *update.project)))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Apply it."""
@@ -72,6 +82,7 @@ class Pool(nn.Module):
         super().__init__()
         self.kinds = pooling.kinds
         self.position = None if pooling.position is None else nn.Parameter(tensor(pooling.position).T.contiguous())
+        self.attention = None if pooling.attention is None else nn.Parameter(tensor(pooling.attention))
         count = 1 if pooling.position is None else len(pooling.position)
         self.register_buffer("bumps", tensor(position_bumps(length, count)).T.contiguous())
 
@@ -86,7 +97,15 @@ class Pool(nn.Module):
             return inputs.amax(-1)
         if kind == "log_mean_exp":
             return inputs.logsumexp(-1) - math.log(inputs.shape[-1])
+        if kind == "attention":
+            return self.attend(inputs)
         return (inputs if self.position is None else inputs * (1.0 + self.position @ self.bumps)).mean(-1)
+
+    def attend(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The mean with weights by scores, a set of them for each head."""
+        scores = torch.einsum("bcl,ch->bhl", inputs, self.attention) / math.sqrt(inputs.shape[1])
+        features = inputs.reshape(len(inputs), scores.shape[1], -1, inputs.shape[2])
+        return (scores.softmax(-1)[:, :, None] * features).sum(-1).flatten(1)
 
 
 def make_twin(network: Network, length_bp: int, *, dropout: float = 0.0, filter_dropout: float = 0.0) -> nn.Sequential:
@@ -110,6 +129,8 @@ def translate(operation: Operation, rate: float = 0.0) -> nn.Module:
     match operation:
         case Convolution():
             return convolve(operation)
+        case Depthwise():
+            return slide(operation)
         case BatchNorm():
             return normalise(operation)
         case Dense():
@@ -138,6 +159,14 @@ def convolve(convolution: Convolution) -> nn.Module:
     layer = kind(channels, filters, width, padding=left * is_even, dilation=convolution.dilation, bias=False)
     layer.weight.data = tensor(convolution.weight).permute(2, 1, 0).contiguous()
     return layer if is_even else nn.Sequential(nn.ConstantPad1d((left, right), 0.0), layer)
+
+
+def slide(depthwise: Depthwise) -> nn.Module:
+    """A convolution of each channel by itself, with the padding of ebox."""
+    width, channels = depthwise.weight.shape
+    layer = nn.Conv1d(channels, channels, width, groups=channels, bias=False)
+    layer.weight.data = tensor(depthwise.weight).T[:, None].contiguous()
+    return nn.Sequential(nn.ConstantPad1d(depthwise.padding, 0.0), layer)
 
 
 def normalise(norm: BatchNorm) -> nn.Module:

@@ -14,7 +14,7 @@ from ebox.settings.sections import Config, changes_result
 
 HEAD = """# Settings
 
-Every setting by its section, made from the fields in `src/ebox/settings/sections.py` by `python docs/settings_page.py`;
+Every setting by its section, made from the fields in `src/ebox/settings` by `python docs/settings_page.py`;
 at the end those of a simulation, from `src/ebox/sequences/simulation.py`.
 
 Settings come from `--config FILE` (TOML), then `--set section.key=value`, then flags. `ebox config` prints a file with

@@ -17,7 +17,7 @@ from ebox.mesh.collectives import Axis
 from ebox.mesh.devices import DATA_AXIS, find_devices, make_mesh
 from ebox.models.architectures import build_model, first_layer_filters
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
-from ebox.models.layers import Drop, MaxPool, convolve
+from ebox.models.layers import Depthwise, Drop, MaxPool, convolve, slide_channels
 from ebox.models.network import Network, apply_moments, count_parameters, is_trainable
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm, Moments, Statistics
 from ebox.models.passes import Pass, maximum_over
@@ -37,11 +37,21 @@ ARCHITECTURES = [
     ),
     ModelConfig(architecture="residual", **SMALL),
     ModelConfig(architecture="residual", body_filters=12, batch_norm=False, activation="relu", **SMALL),
+    ModelConfig(
+        architecture="convnext",
+        blocks=2,
+        block_width=6,
+        body_filters=12,
+        pooling=("mean", "attention"),
+        attention_heads=3,
+        **SMALL,
+    ),
 ]
 
 
 def test_motif_filters_read_both_strands_unless_told_otherwise():
-    assert [ModelConfig(architecture=name).read_strands for name in ("motif", "residual")] == ["both", "one"]
+    names = ("motif", "residual", "convnext")
+    assert [ModelConfig(architecture=name).read_strands for name in names] == ["both", "one", "one"]
     assert ModelConfig(architecture="motif", strands="one").read_strands == "one"
 
 
@@ -87,6 +97,29 @@ def test_winograd_tiles_give_the_same_numbers_and_gradients(width: int, dilation
         results[method] = (outputs, *pull(cotangent))
     for tiles, native in zip(results["winograd"], results["native"], strict=True):
         np.testing.assert_allclose(tiles, native, atol=1e-5 * float(np.abs(native).max()))
+
+
+@pytest.mark.parametrize("width", [1, 4, 7])
+def test_a_depthwise_convolution_is_one_by_groups(width: int):
+    inputs = jax.random.normal(jax.random.key(0), (3, 12, 5))
+    weight, pull = jax.random.normal(jax.random.key(1), (width, 5)), jax.random.normal(jax.random.key(2), (3, 12, 5))
+
+    def by_groups(inputs: jax.Array, weight: jax.Array) -> jax.Array:
+        numbers = ("NWC", "WIO", "NWC")
+        padding = (Depthwise(weight).padding,)
+        return jax.lax.conv_general_dilated(
+            inputs, weight[:, None], (1,), padding, dimension_numbers=numbers, feature_group_count=5
+        )
+
+    expected, back = jax.vjp(by_groups, inputs, weight)
+    found, own_back = jax.vjp(slide_channels, inputs, weight)
+    for one, two in zip((found, *own_back(pull)), (expected, *back(pull)), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    # Inputs of few bits give outputs and gradients of few bits, but the sums are float32.
+    low, back = jax.vjp(slide_channels, inputs.astype(jnp.bfloat16), weight)
+    of_inputs, of_weight = back(pull.astype(jnp.bfloat16))
+    assert (low.dtype, of_inputs.dtype, of_weight.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+    np.testing.assert_allclose(of_weight, own_back(pull)[1], atol=0.2)
 
 
 def test_convolution_is_correlation_with_zero_padding():
@@ -270,6 +303,43 @@ def test_maximum_and_its_gradient():
 def test_pooling_leaves_out_a_rest_shorter_than_the_window():
     values = jnp.arange(7.0)[None, :, None]
     np.testing.assert_array_equal(MaxPool(3)(values, Pass())[0, :, 0], [2.0, 5.0])
+
+
+def test_attention_starts_as_a_mean_and_finds_the_position_that_its_scores_name():
+    features = jax.random.normal(jax.random.key(0), (2, 9, 6))
+    pooling = GlobalPooling.create(("attention",), 6, 0, 2)
+    np.testing.assert_allclose(pooling(features, Pass()), features.mean(axis=1), atol=1e-6)
+    # The first head looks for a large first feature, the second for a small last one.
+    scores = jnp.zeros((6, 2)).at[0, 0].set(1e4).at[5, 1].set(-1e4)
+    found = eqx.tree_at(lambda tree: tree.attention, pooling, scores)(features, Pass())
+    rows = jnp.arange(2)
+    np.testing.assert_allclose(found[:, :3], features[rows, features[:, :, 0].argmax(1), :3], atol=1e-6)
+    np.testing.assert_allclose(found[:, 3:], features[rows, features[:, :, 5].argmin(1), 3:], atol=1e-6)
+    assert pooling(features.astype(jnp.bfloat16), Pass()).dtype == jnp.bfloat16
+
+
+def test_heads_that_do_not_divide_the_features_are_refused():
+    with pytest.raises(ValueError, match="attention_heads = 8 does not divide the 12 features"):
+        ModelConfig(body_filters=12, pooling=("attention",))
+    assert ModelConfig(architecture="motif", num_filters=16, body_filters=12, pooling=("attention",)).num_features == 16
+    # Where there is no attention, its heads are not read.
+    assert ModelConfig(body_filters=12).num_features == 12
+
+
+@pytest.mark.parametrize("architecture", ["residual", "convnext"])
+def test_networks_can_be_wide(architecture: str):
+    config = ModelConfig(architecture=architecture, num_filters=256, body_filters=256, pooling=("mean", "attention"))
+    network = _network(config)
+    shapes = jax.eval_shape(lambda: network(one_hot(_codes()), Pass(method="winograd"))[0])
+    assert shapes.shape == (6, 2)
+    assert count_parameters(network) > 3e5
+
+
+def test_settings_that_a_network_does_not_use_do_not_describe_it():
+    plain = ModelConfig().describe_network()
+    assert ModelConfig(blocks=7, attention_heads=4).describe_network() == plain
+    assert ModelConfig(architecture="convnext", blocks=7).describe_network()["blocks"] == 7
+    assert ModelConfig(pooling=("attention",), attention_heads=4).describe_network()["attention_heads"] == 4
 
 
 def test_position_weights_start_as_a_plain_mean_and_bumps_cover_the_sequence():

@@ -12,7 +12,17 @@ import pytest
 
 from ebox.models.architectures import build_model
 from ebox.models.encoding import one_hot
-from ebox.models.layers import EXPONENT_LIMIT, Activation, BetterStrand, Convolution, Dense, Drop, MaxPool, Offset
+from ebox.models.layers import (
+    EXPONENT_LIMIT,
+    Activation,
+    BetterStrand,
+    Convolution,
+    Dense,
+    Depthwise,
+    Drop,
+    MaxPool,
+    Offset,
+)
 from ebox.models.network import Network
 from ebox.models.normalisation import BATCH_NORM_EPSILON, BatchNorm
 from ebox.models.passes import Pass
@@ -30,6 +40,9 @@ NETWORKS = {
     "no norm": ModelConfig(batch_norm=False, activation="relu", strands="both", pool_bp=1, pooling=("max",), **SMALL),
     "evidence": ModelConfig(
         architecture="motif", pooling=("log_mean_exp",), **{**SMALL, "activation": "linear", "dense_units": ()}
+    ),
+    "blocks": ModelConfig(
+        architecture="convnext", blocks=2, block_width=6, pooling=("attention", "mean"), attention_heads=4, **SMALL
     ),
 }
 
@@ -56,6 +69,20 @@ def convolve(operation: Convolution, values: np.ndarray) -> np.ndarray:
     return sum(padded[:, start : start + length] @ taps for start, taps in zip(starts, weight, strict=True))
 
 
+def slide(operation: Depthwise, values: np.ndarray) -> np.ndarray:
+    padded = np.pad(values, ((0, 0), operation.padding, (0, 0)))
+    taps = enumerate(exactly(operation.weight))
+    return sum(padded[:, start : start + values.shape[1]] * weight for start, weight in taps)
+
+
+def attend(pooling: GlobalPooling, values: np.ndarray) -> np.ndarray:
+    batch, length, channels = values.shape
+    masses = np.exp(values @ exactly(pooling.attention) / np.sqrt(channels))
+    weights = masses / masses.sum(axis=1, keepdims=True)
+    heads = values.reshape(batch, length, weights.shape[2], -1)
+    return (weights[..., None] * heads).sum(axis=1).reshape(batch, channels)
+
+
 def normalise(norm: BatchNorm, values: np.ndarray) -> np.ndarray:
     deviation = np.sqrt(exactly(norm.running.variance) + BATCH_NORM_EPSILON)
     return (values - exactly(norm.running.mean)) / deviation * exactly(norm.scale) + exactly(norm.offset)
@@ -71,6 +98,7 @@ def pool(pooling: GlobalPooling, values: np.ndarray) -> np.ndarray:
         "max": lambda: values.max(1),
         "mean": lambda: (values * weights).mean(1),
         "log_mean_exp": lambda: np.log(np.exp(values).mean(1)),
+        "attention": lambda: attend(pooling, values),
     }
     return np.concatenate([of[kind]() for kind in pooling.kinds], axis=1)
 
@@ -89,6 +117,8 @@ def do(operation: Operation, values: np.ndarray) -> np.ndarray:
     match operation:
         case Convolution():
             return convolve(operation, values)
+        case Depthwise():
+            return slide(operation, values)
         case BetterStrand():
             return values.reshape(*values.shape[:2], 2, -1).max(2)
         case MaxPool(width=width):
@@ -133,7 +163,7 @@ def test_the_pass_is_what_its_operations_say(name: str):
     for update, before, after in zip(stages.body, found.updates, found.features[1:], strict=True):
         linear = do_all(update.linear, values)
         check(before, linear)
-        added = do(update.activation, linear)
+        added = do_all([update.activation, *update.project], linear)
         values = values + added if added.shape == values.shape else added
         check(after, values)
     values = pool(stages.pooling, values)

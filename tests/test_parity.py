@@ -26,8 +26,12 @@ def test_a_certificate_holds_only_if_all_of_it_does(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("train.batch_statistics=group", "train.group_examples=8")],
-    ids=["global", "groups on several workers"],
+    [
+        (),
+        ("train.batch_statistics=group", "train.group_examples=8"),
+        ("model.architecture=convnext", "model.pooling=['mean', 'attention']", "model.attention_heads=2"),
+    ],
+    ids=["global", "groups on several workers", "blocks and attention"],
 )
 def test_one_and_several_workers_train_the_same_model_here(overrides: tuple[str, ...]):
     result = certify_parity(worker_arguments, (2, 8), overrides=overrides)

@@ -43,6 +43,13 @@ SETTINGS: Mapping[str, Any] = {
     "train.learning_rate": 1e-3,
     "train.negatives_per_positive": "none",
     "train.mutation_rate": 0.01,
+    "train.deletion_rate": 0.3,
+    "train.insertion_rate": 0.3,
+    "train.translocation_rate": 0.3,
+    "train.inversion_rate": 0.3,
+    "train.noise": 0.1,
+    "train.mixup_alpha": 0.4,
+    "train.originals_fraction": 0.2,
     "train.ema_decay": 0.9,
     "train.precision": "float32",
 }

@@ -8,14 +8,18 @@ products with small constant matrices. Source: as for `ebox.models.winograd`; th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ebox.models.layers import Convolution, Depthwise
+from ebox.models.normalisation import BatchNorm, per_channel
+from ebox.models.trace import Operation
 from ebox.models.winograd import MIN_CHANNELS, TILE, WIDTHS, make_transforms
 
 
@@ -40,6 +44,44 @@ class Spreading:
     size: int
     wider: int
     groups: tuple[Group, ...]
+
+
+def plan_layer(
+    linear: Sequence[Operation], window: int
+) -> Callable[[Float[Array, "size row channel"]], Float[Array, "wider row filter"]]:
+    """How changes of a window spread through the linear part of a body layer; what is constant is computed here.
+
+    Args:
+        linear: A convolution and what normalises its outputs, or one of each channel by itself and then a matrix.
+        window: Places of the window.
+    """
+    match linear:
+        case [Convolution() as convolution, *norms]:
+            filters = _scale(convolution.filters(), norms)
+            width, channels, num_filters = filters.shape
+            spreading = plan_spreading(window, width, convolution.dilation, min(channels, num_filters))
+            return partial(spread, spreading, matrices=transform_filters(spreading, filters))
+        case [Depthwise() as depthwise, *norms, Convolution() as mixing]:
+            return partial(_spread_taps, taps=_scale(depthwise.weight, norms), matrix=mixing.weight[0])
+    raise TypeError(f"no rule for {linear}")
+
+
+def _scale(weight: Array, norms: Sequence[Operation]) -> Array:
+    """The filters with the factors of the normalisation of their outputs."""
+    for norm in norms:
+        assert isinstance(norm, BatchNorm)
+        weight = weight * per_channel(norm.factor(), weight)
+    return weight
+
+
+def _spread_taps(change: Float[Array, "size row channel"], taps: Array, matrix: Array) -> Array:
+    """The full convolution of each channel by itself, then the product with the matrix that mixes the channels."""
+    reach, parts = len(taps) - 1, []
+    for place, tap in enumerate(taps):
+        # The first tap reads what lies furthest before an output, so it carries a change furthest behind it.
+        moved = jnp.pad(change, ((reach - place, place), (0, 0), (0, 0)))
+        parts.append(moved * per_channel(tap, change))
+    return sum(parts[1:], start=parts[0]) @ matrix
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, UInt8
 from ebox.models.encoding import one_hot, reverse_complement
 from ebox.models.layers import EXPONENT_LIMIT
 from ebox.models.network import Network
-from ebox.models.passes import PLAIN, ConvolutionMethod, Elementwise, Pass, Rules
+from ebox.models.passes import PLAIN, ConvolutionMethod, Elementwise, Pass, Rules, by_head
 from ebox.sequences.codes import NUM_BASES
 
 # For a smaller difference of two inputs the slope of a nonlinearity replaces the ratio of differences.
@@ -97,7 +97,8 @@ class DeepLiftJob:
     """DeepLIFT/SHAP: the rescale rule, averaged over shuffled references; a job for `iter_batches`.
 
     The multiplier of a nonlinearity is the ratio of the differences of its output and of its input between sequence and
-    reference (Shrikumar 2017, Lundberg 2017); a maximum is explained by its largest inputs in sequence and reference.
+    reference (Shrikumar 2017, Lundberg 2017); a maximum is explained by its largest inputs in sequence and reference,
+    and the product of attention's weights and features by both, half of the joint change each.
     So the contributions of a sequence sum to its logit less the mean logit of the references, `reference`. The sequence
     and all its references go through the network as one group.
     """
@@ -190,7 +191,17 @@ def rescale_rules(group: int) -> Rules:
         evidence = apply(jnp.exp, features - top).mean(axis=1)
         return apply(jnp.log, jnp.maximum(evidence, LEAST_EVIDENCE)) + top[0]
 
-    return Rules(apply, maximum, better, log_mean_exp)
+    def attend(scores: Array, features: Array) -> Array:
+        # The same shift for a sequence and its references, so that the differences between them don't change.
+        tops = jax.lax.stop_gradient(_grouped(scores, group).max(axis=(1, 2), keepdims=True))
+        masses = apply(jnp.exp, (_grouped(scores, group) - tops).reshape(scores.shape))
+        values = by_head(features, scores.shape[-1])
+        sums = multiply(jnp.broadcast_to(masses[..., None], values.shape), values).sum(axis=1)
+        shares = apply(jnp.reciprocal, jnp.maximum(masses.sum(axis=1), LEAST_EVIDENCE))
+        return multiply(sums, jnp.broadcast_to(shares[..., None], sums.shape)).reshape(len(features), -1)
+
+    multiply = _shared_product(group)
+    return Rules(apply, maximum, better, log_mean_exp, attend)
 
 
 def _rescaled(group: int, function: Elementwise) -> Elementwise:
@@ -242,6 +253,28 @@ def _rescaled_maximum(group: int) -> Callable[[Array], Array]:
 
     apply.defvjp(forward, backward)
     return apply
+
+
+def _shared_product(group: int) -> Callable[[Array, Array], Array]:
+    """The product of two arrays; the difference of a product is shared between both as Shapley's values share it.
+
+    With a, b in the sequence and c, d in the reference, ab - cd = (a - c)(b + d) / 2 + (b - d)(a + c) / 2.
+    """
+
+    @jax.custom_vjp
+    def multiply(one: Array, other: Array) -> Array:
+        return one * other
+
+    def forward(one: Array, other: Array) -> tuple[Array, tuple[Array, Array]]:
+        return one * other, (one, other)
+
+    def backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+        grouped = [_grouped(value, group) for value in saved]
+        of_one, of_other = ((0.5 * (value[:, :1] + value)).reshape(gradient.shape) for value in reversed(grouped))
+        return gradient * of_one, gradient * of_other
+
+    multiply.defvjp(forward, backward)
+    return multiply
 
 
 def _is_first(values: Array, top: Array) -> Array:

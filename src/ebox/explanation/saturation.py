@@ -11,6 +11,7 @@ The idea to recompute only the reach of a mutation is from fastISM (Nair 2022).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from ebox.explanation.full_convolution import Spreading, plan_spreading, spread, transform_filters
+from ebox.explanation.full_convolution import plan_layer
 from ebox.models.encoding import one_hot, reverse_complement
-from ebox.models.layers import Activation, Convolution, join
+from ebox.models.layers import Convolution, join
 from ebox.models.network import Network
-from ebox.models.passes import ConvolutionMethod, Pass
+from ebox.models.passes import ConvolutionMethod, Pass, by_head
+from ebox.models.pooling import GlobalPooling
 from ebox.models.trace import Stages, Trace, Update, run, trace
 from ebox.sequences.codes import NUM_BASES
 
@@ -107,6 +109,12 @@ def mutate_everywhere(
     return found.logits[:, track], jnp.where((codes < NUM_BASES)[..., None], mutated, logit)
 
 
+# The pool of some positions; of attention the logarithm of the sum of its weights, by head, and the weighted mean.
+Pooled = tuple[Array, ...]
+# In place of minus infinity, so that two of them have a difference.
+NO_WEIGHT = -1e30
+
+
 class _Plan(NamedTuple):
     """What all chunks share; every array is padded at both ends so that a window may reach past them.
 
@@ -123,8 +131,8 @@ class _Plan(NamedTuple):
     last: Array
     weights: Array
     pooled: Array
-    before: tuple[Array, ...]
-    behind: tuple[Array, ...]
+    before: tuple[Pooled, ...]
+    behind: tuple[Pooled, ...]
 
     @staticmethod
     def of(stages: Stages, pool_bp: int, found: Trace, chunk: int) -> _Plan:
@@ -139,7 +147,9 @@ class _Plan(NamedTuple):
         weights = stages.pooling.weights(length)
         if weights is None:
             weights = jnp.ones((length, found.features[-1].shape[2]))
-        outside = [_pool_outside(found.features[-1], kind) for kind in stages.pooling.kinds if kind != "mean"]
+        outside = [
+            _pool_outside(found.features[-1], kind, stages.pooling) for kind in stages.pooling.kinds if kind != "mean"
+        ]
         # One row for each pooled position, with the scores of its bases.
         scanned = jnp.pad(found.scanned, ((0, 0), (0, -found.scanned.shape[1] % pool_bp), (0, 0)))
         scanned = scanned.reshape(scanned.shape[0], -1, pool_bp * scanned.shape[2])
@@ -160,24 +170,29 @@ class _Plan(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """A body layer: how the windows of a phase spread through it, and its reach to both sides."""
+    """A body layer: how the windows of a phase spread through it, its reach to both sides, and what follows.
 
-    spreading: Spreading
-    matrices: tuple[Array, ...]
+    `spread` gives each row's full convolution with the linear part, (wider, row, filter).
+    """
+
+    spread: Callable[[Float[Array, "size row channel"]], Float[Array, "wider row filter"]]
+    wider: int
     left: int
     right: int
-    activation: Activation
+    update: Update
 
     @staticmethod
     def of(update: Update, window: int) -> _Layer:
         """Plan a layer for windows of a size."""
-        convolution, *norms = update.linear
-        filters = convolution.filters()
-        for norm in norms:
-            filters = filters * norm.factor()[None, None]
-        width, channels, num_filters = filters.shape
-        spreading = plan_spreading(window, width, convolution.dilation, min(channels, num_filters))
-        return _Layer(spreading, transform_filters(spreading, filters), *convolution.padding, update.activation)
+        left, right = update.linear[0].padding
+        return _Layer(plan_layer(update.linear, window), window + left + right, left, right, update)
+
+    def change(self, before: Float[Array, "wider row 1 filter"], added: Array) -> Array:
+        """How much the layer's update changes where its linear part does."""
+        moved = self.update.activation.of(before + added) - self.update.activation.of(before)
+        for mixing in self.update.project:
+            moved = moved @ mixing.weight[0]
+        return moved
 
 
 class _Phase(NamedTuple):
@@ -206,7 +221,7 @@ class _Phase(NamedTuple):
         layers, window = [], size
         for update in stages.body:
             layers.append(_Layer.of(update, window))
-            window = layers[-1].spreading.wider
+            window = layers[-1].wider
         return _Phase(stages, track, plan, bases[:, :, phase], start, size, table, tuple(layers))
 
     def mutate(self, sequence: Array, row: Array) -> Float[Array, "row change"]:
@@ -216,11 +231,10 @@ class _Phase(NamedTuple):
         window = _Window(plan, sequence, row + self.start, self.size)
         change = self._change_motifs(own, window)
         for number, layer in enumerate(self.layers):
-            added = spread(layer.spreading, change.reshape(window.size, -1, change.shape[-1]), layer.matrices)
-            grown = _Window(plan, sequence, window.start - layer.right, layer.spreading.wider)
+            added = layer.spread(change.reshape(window.size, -1, change.shape[-1]))
+            grown = _Window(plan, sequence, window.start - layer.right, layer.wider)
             added = added.reshape(grown.size, plan.chunk, NUM_CHANGES, -1)
-            before = grown.cut(plan.updates[number])[:, :, None]
-            update = layer.activation.of(before + added) - layer.activation.of(before)
+            update = layer.change(grown.cut(plan.updates[number])[:, :, None], added)
             update = join(jnp.pad(change, ((layer.right, layer.left), (0, 0), (0, 0), (0, 0))), update)
             window, change = grown, update * grown.inside()[:, :, None]
         return self._finish(window, change)
@@ -248,6 +262,8 @@ class _Phase(NamedTuple):
                 # One sum after another, since a reduction along the first axis is not vectorised on CPU.
                 moved = sum((shares[place] for place in range(1, window.size)), start=shares[0])
                 parts.append(pooled[number * channels : (number + 1) * channels][None, None] + moved)
+            elif kind == "attention":
+                parts.append(_attend_again(window, change, self.stages.pooling, *next(outside)))
             else:
                 parts.append(_pool_again(window, change, kind, *next(outside)))
         joined = jnp.concatenate(parts, axis=-1).reshape(-1, pooled.shape[0])
@@ -285,27 +301,71 @@ def _scan_table(scan: Convolution, pool_bp: int, phase: int, start: int, size: i
     return rows.reshape(size, pool_bp, NUM_BASES, -1).transpose(0, 2, 1, 3).reshape(size, NUM_BASES, -1)
 
 
-def _pool_outside(features: Float[Array, "batch length channel"], kind: str) -> tuple[Array, Array]:
+def _pool_outside(
+    features: Float[Array, "batch length channel"], kind: str, pooling: GlobalPooling
+) -> tuple[Pooled, Pooled]:
     """The pool of all positions before each place, and of all from it on.
 
     The whole less the window would lose the digits of all other positions where the window holds a strong site.
     """
+    if kind == "attention":
+        return _attend_outside(features, pooling)
     grow = jax.lax.cummax if kind == "max" else jax.lax.cumlogsumexp
     lowest = jnp.full((features.shape[0], 1, features.shape[2]), -jnp.inf)
     before = jnp.concatenate([lowest, grow(features, axis=1)], axis=1)
-    return before, jnp.concatenate([grow(features, axis=1, reverse=True), lowest], axis=1)
+    return (before,), (jnp.concatenate([grow(features, axis=1, reverse=True), lowest], axis=1),)
+
+
+def _attend_outside(features: Float[Array, "batch length channel"], pooling: GlobalPooling) -> tuple[Pooled, Pooled]:
+    scores = pooling.scores(features)
+    each = (scores, by_head(features, scores.shape[-1]))
+    none = (jnp.full_like(scores[:, :1], NO_WEIGHT), jnp.zeros_like(each[1][:, :1]))
+
+    def extend(one: Pooled, other: Pooled) -> Pooled:
+        return tuple(jnp.concatenate(parts, axis=1) for parts in zip(one, other, strict=True))
+
+    before = extend(none, jax.lax.associative_scan(_join_means, each, axis=1))
+    return before, extend(jax.lax.associative_scan(_join_means, each, axis=1, reverse=True), none)
+
+
+def _join_means(one: Pooled, other: Pooled) -> Pooled:
+    """The attention over two sets of positions together."""
+    weight = jnp.logaddexp(one[0], other[0])
+    return weight, sum(
+        (mean * jnp.exp(part - weight)[..., None] for part, mean in (one, other)), start=jnp.zeros((), one[1].dtype)
+    )
+
+
+def _attend_again(
+    window: _Window,
+    change: Float[Array, "size row change channel"],
+    pooling: GlobalPooling,
+    before: Pooled,
+    behind: Pooled,
+) -> Float[Array, "row change channel"]:
+    """Attend to all positions again: before the window, after it, and in it."""
+    plan = window.plan
+    values = window.cut(plan.last)[:, :, None] + change
+    scores = jnp.where(window.inside()[:, :, None] > 0, pooling.scores(values), NO_WEIGHT)
+    weight = jax.nn.logsumexp(scores, axis=0)
+    mean = (jnp.exp(scores - weight[None])[..., None] * by_head(values, scores.shape[-1])).sum(axis=0)
+    places = window.start + jnp.arange(plan.chunk)
+    for outside, end in ((before, places), (behind, places + window.size)):
+        held = tuple(part[window.sequence, jnp.clip(end, 0, plan.length)][:, None] for part in outside)
+        weight, mean = _join_means((weight, mean), held)
+    return mean.reshape(*mean.shape[:2], -1)
 
 
 def _pool_again(
-    window: _Window, change: Float[Array, "size row change channel"], kind: str, before: Array, behind: Array
+    window: _Window, change: Float[Array, "size row change channel"], kind: str, before: Pooled, behind: Pooled
 ) -> Float[Array, "row change channel"]:
     """Pool over all positions again: before the window, after it, and in it."""
     plan, is_max = window.plan, kind == "max"
     pool = jnp.maximum if is_max else jnp.logaddexp
     starts = window.start + jnp.arange(plan.chunk)
     outside = pool(
-        before[window.sequence, jnp.clip(starts, 0, plan.length)],
-        behind[window.sequence, jnp.clip(starts + window.size, 0, plan.length)],
+        before[0][window.sequence, jnp.clip(starts, 0, plan.length)],
+        behind[0][window.sequence, jnp.clip(starts + window.size, 0, plan.length)],
     )
     values = jnp.where(window.inside()[:, :, None] > 0, window.cut(plan.last)[:, :, None] + change, -jnp.inf)
     inside = values.max(axis=0) if is_max else jax.nn.logsumexp(values, axis=0)

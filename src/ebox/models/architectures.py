@@ -1,4 +1,4 @@
-"""From settings to a network: `motif`, one layer of motif detectors, or `residual`, which also reads their grammar."""
+"""From settings to a network: `motif`, one layer of detectors; `residual` and `convnext` also read their grammar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.errors import InputError
-from ebox.models.layers import Convolution, Dense, draw_weights
-from ebox.models.network import Head, MotifLayer, Network
+from ebox.models.layers import Convolution, Dense, Depthwise, draw_weights
+from ebox.models.network import Block, Head, MotifLayer, Network
 from ebox.models.normalisation import BatchNorm
 from ebox.models.pooling import GlobalPooling
 from ebox.settings.reading import ModelConfig
@@ -39,9 +39,8 @@ def build_model(config: ModelConfig, num_tracks: int, length_bp: int, rng: np.ra
         config.pool_bp,
         config.activation,
     )
-    body = _build_body(config, rng)
-    channels = body[-1][0].weight.shape[2] if body else config.num_filters
-    pooling = GlobalPooling.create(config.pooling, channels, config.position_basis)
+    body, channels = _build_body(config, rng), config.num_features
+    pooling = GlobalPooling.create(config.pooling, channels, config.position_basis, config.attention_heads)
     return Network(motifs, body, pooling, _build_head(config, channels, num_tracks, rng))
 
 
@@ -64,11 +63,17 @@ def _build_norm(config: ModelConfig, channels: int) -> BatchNorm | None:
     return BatchNorm.create(channels) if config.batch_norm else None
 
 
-def _build_body(config: ModelConfig, rng: np.random.Generator) -> tuple[tuple[Convolution, BatchNorm | None], ...]:
-    """One convolution over pooled positions, then one dilated one for each entry of `dilations`; `motif` has none."""
-    if config.architecture == "motif":
-        return ()
-    filters = config.num_filters if config.body_filters is None else config.body_filters
+def _build_body(
+    config: ModelConfig, rng: np.random.Generator
+) -> tuple[tuple[Convolution, BatchNorm | None] | Block, ...]:
+    if config.architecture == "convnext":
+        return _build_blocks(config, rng)
+    return _build_layers(config, rng) if config.architecture == "residual" else ()
+
+
+def _build_layers(config: ModelConfig, rng: np.random.Generator) -> tuple[tuple[Convolution, BatchNorm | None], ...]:
+    """One convolution over pooled positions, then one dilated one for each entry of `dilations`."""
+    filters = config.num_features
     plan = [(config.body_width, 1), *((BODY_DILATED_WIDTH, dilation) for dilation in config.dilations)]
     channels, layers = config.num_filters, []
     for width, dilation in plan:
@@ -76,6 +81,19 @@ def _build_body(config: ModelConfig, rng: np.random.Generator) -> tuple[tuple[Co
         layers.append((convolution, _build_norm(config, filters)))
         channels = filters
     return tuple(layers)
+
+
+def _build_blocks(config: ModelConfig, rng: np.random.Generator) -> tuple[Block, ...]:
+    """Blocks over pooled positions; where the body has another number of filters, the first one changes it."""
+    channels, blocks = config.num_filters, []
+    for _ in range(config.blocks):
+        depthwise = Depthwise(draw_weights((config.block_width, channels), rng, 1.0))
+        middle = config.expansion * channels
+        expand = Convolution(draw_weights((1, channels, middle), rng))
+        contract = Convolution(draw_weights((1, middle, config.num_features), rng, 1.0))
+        blocks.append(Block(depthwise, _build_norm(config, channels), expand, contract))
+        channels = config.num_features
+    return tuple(blocks)
 
 
 def _build_head(config: ModelConfig, channels: int, num_tracks: int, rng: np.random.Generator) -> Head:

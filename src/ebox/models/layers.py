@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import equinox as eqx
@@ -98,6 +99,63 @@ def convolve(
     columns = [jax.lax.slice_in_dim(padded, k * dilation, k * dilation + length, axis=1) for k in range(width)]
     matrix = jnp.concatenate(columns, axis=-1).reshape(batch * length, width * channels)
     return (matrix @ weight.reshape(width * channels, filters)).reshape(batch, length, filters)
+
+
+class Depthwise(eqx.Module):
+    """A convolution of each channel by itself, zero-padded so that the length stays; its sums are float32.
+
+    All devices use the same form, a sum of shifted inputs: it moves as many numbers as it multiplies, so matrix units
+    have nothing to gain, and the compilers' own convolutions by groups are slow backwards.
+    """
+
+    weight: Float[Array, "width channel"]
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros before and behind the inputs."""
+        return same_padding(self.weight.shape[0], 1)
+
+    def __call__(
+        self, inputs: Float[Array, "batch length channel"], a_pass: Pass
+    ) -> Float[Array, "batch length channel"]:
+        """Slide each channel's filter over it, in the dtype of `inputs`."""
+        return slide_channels(inputs, self.weight)
+
+
+@jax.custom_vjp
+def slide_channels(
+    inputs: Float[Array, "batch length channel"], weight: Float[Array, "width channel"]
+) -> Float[Array, "batch length channel"]:
+    """Convolve each channel with its own filter, with zero padding to the same length."""
+    return _slide(inputs, weight, same_padding(weight.shape[0], 1))
+
+
+def _slide(inputs: Array, weight: Array, padding: tuple[int, int]) -> Array:
+    windows = _iter_shifted(inputs, padding)
+    total = sum(part * taps[None, None] for part, taps in zip(windows, weight.astype(jnp.float32), strict=True))
+    return jnp.asarray(total).astype(inputs.dtype)
+
+
+def _iter_shifted(inputs: Array, padding: tuple[int, int]) -> Iterator[Array]:
+    """The inputs that each tap sees, in float32."""
+    padded = jnp.pad(inputs.astype(jnp.float32), ((0, 0), padding, (0, 0)))
+    for tap in range(sum(padding) + 1):
+        yield jax.lax.slice_in_dim(padded, tap, tap + inputs.shape[1], axis=1)
+
+
+def _slide_forward(inputs: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    return slide_channels(inputs, weight), (inputs, weight)
+
+
+def _slide_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    inputs, weight = saved
+    left, right = same_padding(weight.shape[0], 1)
+    change = gradient.astype(jnp.float32)
+    of_weight = jnp.stack([(part * change).sum(axis=(0, 1)) for part in _iter_shifted(inputs, (left, right))])
+    return _slide(gradient, weight[::-1], (right, left)), of_weight.astype(weight.dtype)
+
+
+slide_channels.defvjp(_slide_forward, _slide_backward)
 
 
 class BetterStrand(eqx.Module):

@@ -8,7 +8,17 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from ebox.models.layers import Activation, ActivationKind, BetterStrand, Convolution, Dense, Drop, MaxPool, Offset
+from ebox.models.layers import (
+    Activation,
+    ActivationKind,
+    BetterStrand,
+    Convolution,
+    Dense,
+    Depthwise,
+    Drop,
+    MaxPool,
+    Offset,
+)
 from ebox.models.normalisation import BatchNorm, Moments
 from ebox.models.passes import Pass
 from ebox.models.pooling import GlobalPooling
@@ -48,14 +58,31 @@ class Head(eqx.Module):
         return (*operations, self.output)
 
 
+class Block(eqx.Module):
+    """A layer of a ConvNeXt body (Liu 2022): a wide window of each channel by itself, then all channels at a position.
+
+    The batch normalisation stands where theirs is by layer: its moments are constants when the network is used.
+    """
+
+    depthwise: Depthwise
+    norm: BatchNorm | None
+    expand: Convolution
+    contract: Convolution
+
+    def update(self) -> Update:
+        """The block as its operations."""
+        linear = (self.depthwise, self.expand) if self.norm is None else (self.depthwise, self.norm, self.expand)
+        return Update(linear, Activation("gelu"), (self.contract,))
+
+
 class Network(eqx.Module):
-    """Motif detectors, a body of dilated residual convolutions that sees their order and spacing, pooling, head.
+    """Motif detectors, a body of residual layers that sees their order and spacing, pooling, head.
 
     Without a body it finds motifs anywhere, blind to their order.
     """
 
     motifs: MotifLayer
-    body: tuple[tuple[Convolution, BatchNorm | None], ...]
+    body: tuple[tuple[Convolution, BatchNorm | None] | Block, ...]
     pooling: GlobalPooling
     head: Head
 
@@ -68,12 +95,21 @@ class Network(eqx.Module):
 
     def stages(self) -> Stages:
         """The network as its operations in order."""
-        body = tuple(Update((convolution, *_some(norm)), Activation("relu")) for convolution, norm in self.body)
+        body = tuple(_update(layer) for layer in self.body)
         return Stages(self.motifs.convolution, self.motifs.finish(), body, self.pooling, self.head.operations())
 
     def norms(self) -> tuple[BatchNorm, ...]:
         """The batch normalisations that move, in the order of the fields, in which a pass records their moments."""
         return tuple(leaf for leaf in jax.tree.leaves(self, is_leaf=_is_norm) if _moves(leaf))
+
+
+def _update(layer: tuple[Convolution, BatchNorm | None] | Block) -> Update:
+    """A layer of the body as its operations; those of a residual one are dilated convolutions."""
+    match layer:
+        case Block():
+            return layer.update()
+        case (convolution, norm):
+            return Update((convolution, *_some(norm)), Activation("relu"))
 
 
 def is_trainable(network: Network) -> Network:

@@ -46,20 +46,41 @@ def log_mean_exp(features: Float[Array, "batch length channel"]) -> Float[Array,
     return evidence.astype(features.dtype)
 
 
+def attend(
+    scores: Float[Array, "batch length head"], features: Float[Array, "batch length channel"]
+) -> Float[Array, "batch channel"]:
+    """The mean of the features over the positions, weighted by the softmax of scores, computed in float32.
+
+    Each head has its own scores, for as many neighbouring channels as every other one.
+    """
+    weights = jax.nn.softmax(scores.astype(jnp.float32), axis=1)[..., None]
+    pooled = (weights * by_head(features.astype(jnp.float32), scores.shape[-1])).sum(axis=1)
+    return pooled.reshape(features.shape[0], -1).astype(features.dtype)
+
+
+def by_head(features: Float[Array, "*rows channel"], heads: int) -> Float[Array, "*rows head own"]:
+    """The channels of each head."""
+    return features.reshape(*features.shape[:-1], heads, -1)
+
+
 class Rules(NamedTuple):
     """How the nonlinear layers are computed, and so how gradients pass through them.
 
     `apply` computes a function of each number, `maximum` the maximum over the last but one axis, `better` the greater
-    of two arrays place by place, and `log_mean_exp` the logarithm of the mean exponential over the positions.
+    of two arrays place by place, `log_mean_exp` the logarithm of the mean exponential over the positions, and `attend`
+    the mean over the positions with weights by scores.
     """
 
     apply: Callable[[Elementwise, Array], Array]
     maximum: Callable[[Float[Array, "*rows window channel"]], Float[Array, "*rows channel"]]
     better: Callable[[Array, Array], Array]
     log_mean_exp: Callable[[Float[Array, "batch length channel"]], Float[Array, "batch channel"]]
+    attend: Callable[
+        [Float[Array, "batch length head"], Float[Array, "batch length channel"]], Float[Array, "batch channel"]
+    ]
 
 
-PLAIN = Rules(lambda function, inputs: function(inputs), maximum_over, jnp.maximum, log_mean_exp)
+PLAIN = Rules(lambda function, inputs: function(inputs), maximum_over, jnp.maximum, log_mean_exp, attend)
 
 
 class Pass(eqx.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import equinox as eqx
@@ -11,28 +12,42 @@ from jaxtyping import Array, DTypeLike, Float
 
 from ebox.models.passes import Pass
 
-PoolingKind = Literal["max", "mean", "log_mean_exp"]
+PoolingKind = Literal["max", "mean", "log_mean_exp", "attention"]
 
 
 class GlobalPooling(eqx.Module):
-    """Maximum, mean, or logarithm of the mean exponential over the positions.
+    """Maximum, mean, logarithm of the mean exponential, or mean by attention over the positions.
 
-    The last is the log likelihood ratio of one site anywhere, if each feature is that of a site at its position: unlike
-    the maximum, it adds the evidence of all places, and unlike the mean, it stays a logarithm.
+    The third is the log likelihood ratio of one site anywhere, if each feature is that of a site at its position:
+    unlike the maximum, it adds the evidence of all places, and unlike the mean, it stays a logarithm.
 
     The mean can be weighted by position. The weight of channel c at position p is 1 + sum over b of `position[b, c]` *
     basis[b, p], where the basis is equally spaced bumps along the sequence. It starts at 1: where position
     does not matter, nothing is learned.
+
+    Attention weighs the positions of each sequence by the softmax of scores, which are linear in its features, over
+    the root of their number (Vaswani 2017; for pooling Avsec 2021). It starts as the plain mean, too.
     """
 
     position: Float[Array, "basis channel"] | None
+    attention: Float[Array, "channel head"] | None
     kinds: tuple[PoolingKind, ...] = eqx.field(static=True)
 
     @staticmethod
-    def create(kinds: tuple[PoolingKind, ...], channels: int, position_basis: int) -> GlobalPooling:
-        """Start with equal weights everywhere."""
+    def create(
+        kinds: tuple[PoolingKind, ...], channels: int, position_basis: int, attention_heads: int = 1
+    ) -> GlobalPooling:
+        """Start with equal weights everywhere.
+
+        Args:
+            kinds: Side by side in what comes out.
+            channels: Of what is pooled; a multiple of the number of heads.
+            position_basis: Number of bumps for the weights of the mean; 0: they are all 1.
+            attention_heads: Sets of weights by attention.
+        """
         position = jnp.zeros((position_basis, channels)) if position_basis else None
-        return GlobalPooling(position, kinds)
+        attention = jnp.zeros((channels, attention_heads)) if "attention" in kinds else None
+        return GlobalPooling(position, attention, kinds)
 
     def __call__(self, inputs: Float[Array, "batch length channel"], a_pass: Pass) -> Float[Array, "batch pooled"]:
         """Pool and join the kinds, in the dtype of `inputs`."""
@@ -46,6 +61,12 @@ class GlobalPooling(eqx.Module):
         basis = jnp.asarray(position_bumps(length, self.position.shape[0]), dtype)
         return 1.0 + basis @ self.position.astype(dtype)
 
+    def scores(self, features: Float[Array, "*rows channel"]) -> Float[Array, "*rows head"]:
+        """By what attention weighs positions, in float32; only where it is one of the kinds."""
+        assert self.attention is not None
+        scores = (features @ self.attention.astype(features.dtype)).astype(jnp.float32)
+        return scores / math.sqrt(features.shape[-1])
+
     def _pool(
         self, inputs: Float[Array, "batch length channel"], kind: PoolingKind, a_pass: Pass
     ) -> Float[Array, "batch channel"]:
@@ -53,6 +74,8 @@ class GlobalPooling(eqx.Module):
             return a_pass.rules.maximum(inputs)
         if kind == "log_mean_exp":
             return a_pass.rules.log_mean_exp(inputs)
+        if kind == "attention":
+            return a_pass.rules.attend(self.scores(inputs), inputs)
         weights = self.weights(inputs.shape[1], inputs.dtype)
         return (inputs if weights is None else inputs * weights[None]).mean(axis=1)
 

@@ -12,19 +12,35 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ebox.models.layers import Activation, BetterStrand, Convolution, Dense, Drop, MaxPool, Offset, join
+from ebox.models.layers import (
+    Activation,
+    BetterStrand,
+    Convolution,
+    Dense,
+    Depthwise,
+    Drop,
+    MaxPool,
+    Offset,
+    join,
+)
 from ebox.models.normalisation import BatchNorm, Moments
 from ebox.models.passes import Pass
 from ebox.models.pooling import GlobalPooling
 
-Operation = Convolution | BetterStrand | MaxPool | BatchNorm | Offset | Activation | Drop | GlobalPooling | Dense
+Operation = (
+    Convolution | Depthwise | BetterStrand | MaxPool | BatchNorm | Offset | Activation | Drop | GlobalPooling | Dense
+)
 
 
 class Update(NamedTuple):
-    """A layer of the body: its input and the activation of a linear function of it, put together by `join`."""
+    """A layer of the body: its input and the activation of a linear function of it, put together by `join`.
 
-    linear: tuple[Convolution, *tuple[BatchNorm, ...]]
+    `project` mixes the channels after the activation, each position by itself.
+    """
+
+    linear: tuple[Convolution | Depthwise, *tuple[BatchNorm | Convolution, ...]]
     activation: Activation
+    project: tuple[Convolution, ...] = ()
 
 
 class Stages(NamedTuple):
@@ -65,7 +81,7 @@ def trace(stages: Stages, inputs: Float[Array, "batch length 4"], a_pass: Pass) 
     features, updates = [apply(stages.motifs, scanned)], []
     for update in stages.body:
         updates.append(apply(update.linear, features[-1]))
-        features.append(join(features[-1], apply([update.activation], updates[-1])))
+        features.append(join(features[-1], apply([update.activation, *update.project], updates[-1])))
     pooled = apply([stages.pooling], features[-1])
     logits = apply(stages.head, pooled).astype(jnp.float32)
     return Trace(scanned, tuple(features), tuple(updates), pooled, logits, tuple(moments))

@@ -18,6 +18,7 @@ from ebox.models.architectures import build_model
 from ebox.models.network import Network, is_trainable
 from ebox.planning.programs import Collective, read_collectives
 from ebox.settings.reading import Config
+from ebox.training.augmentation import Partners
 from ebox.training.batches import Chunk, Shares
 from ebox.training.state import TrainState, make_hyperparameters
 from ebox.training.step import NUM_SIGNALS, build_run_chunk, make_plan
@@ -158,7 +159,8 @@ def _lower(mesh: Mesh, config: Config, shape: StepShape, platform: str) -> Lower
     signals = jax.ShapeDtypeStruct((mesh.size, NUM_SIGNALS), jnp.float32, sharding=by_device)
     hyper = jax.eval_shape(lambda: make_hyperparameters(config.train, _ANY_STEPS, 1.0))
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    chunk = _place_chunk(mesh, (shape.chunk_steps, _shares(config, mesh).padded_batch_size), shape)
+    rows = (shape.chunk_steps, _shares(config, mesh).padded_batch_size)
+    chunk = _place_chunk(mesh, rows, shape, has_partners=config.train.mixup_alpha > 0.0)
     lowered: Lowered = run.lower(placed, chunk, signals, *(_place(tree, everywhere) for tree in (hyper, count)))
     return lowered
 
@@ -186,16 +188,15 @@ def _abstract_weights(config: Config, shape: StepShape) -> Network:
     return weights
 
 
-def _place_chunk(mesh: Mesh, rows: tuple[int, int], shape: StepShape) -> Any:
+def _place_chunk(mesh: Mesh, rows: tuple[int, int], shape: StepShape, *, has_partners: bool) -> Any:
     by_example = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
-    chunk = jax.eval_shape(
-        lambda: Chunk(
-            jnp.zeros((*rows, shape.length_bp), jnp.uint8),
-            jnp.zeros((*rows, shape.num_tracks), jnp.uint8),
-            jnp.zeros(rows, jnp.bool),
-            jnp.zeros((rows[0], 2), jnp.float32),
-        )
-    )
+
+    def make() -> Chunk:
+        codes, targets = (jnp.zeros((*rows, size), jnp.uint8) for size in (shape.length_bp, shape.num_tracks))
+        partners = Partners(codes, targets) if has_partners else None
+        return Chunk(codes, targets, jnp.zeros(rows, jnp.bool), jnp.zeros((rows[0], 2), jnp.float32), partners)
+
+    chunk = jax.eval_shape(make)
     known = _place(chunk.known, NamedSharding(mesh, PartitionSpec()))
     return eqx.tree_at(lambda tree: tree.known, _place(chunk, by_example), known)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ebox.mesh.devices import DATA_AXIS, find_devices, make_mesh
 from ebox.planning.profiles import NoiseScale
 from ebox.progress import Progress, quiet
 from ebox.settings.reading import Config
+from ebox.training.augmentation import hold_stage
 from ebox.training.batches import Chunk, ChunkPlan, Shares, iter_chunks, iter_plans, make_chunk, put_chunk
 from ebox.training.gradients import Batch, share_of_gradient
 from ebox.training.inputs import TrainingInputs
@@ -225,9 +227,14 @@ def _build_products(mesh: Mesh, plan: StepPlan, num_batches: int) -> Callable[..
     def compare(
         core: TrainState, arrays: tuple[Any, ...], known: Any, first: Array, rates: Hyperparameters
     ) -> Float[Array, "batch batch"]:
+        # The batches are those of other steps.
+        of_stage = hold_stage(rates, core.step)
+
         def one(place: Array) -> Float[Array, " number"]:
-            batch = Batch(*(jax.lax.dynamic_index_in_dim(array, place, keepdims=False) for array in (*arrays, known)))
-            share = share_of_gradient(core.network, batch, first + place, rates, plan.schedule.pass_plan)
+            cut = partial(jax.lax.dynamic_index_in_dim, index=place, keepdims=False)
+            codes, targets, mask, partners, of_batch = jax.tree.map(cut, (*arrays, known))
+            batch = Batch(codes, targets, mask, of_batch, partners)
+            share = share_of_gradient(core.network, batch, first + place, of_stage, plan.schedule.pass_plan)
             return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(share.gradient)])
 
         with plan.precision():
@@ -244,7 +251,7 @@ def _build_products(mesh: Mesh, plan: StepPlan, num_batches: int) -> Callable[..
     )
 
     def multiply(state: TrainState, chunk: Chunk, first: Array, rates: Hyperparameters) -> Float[Array, "batch batch"]:
-        arrays = (chunk.codes, chunk.targets, chunk.mask)
+        arrays = (chunk.codes, chunk.targets, chunk.mask, chunk.partners)
         return on_device(state.with_carried(None), arrays, chunk.known, first, rates)
 
     return jax.jit(multiply, compiler_options=compiler_options(mesh))

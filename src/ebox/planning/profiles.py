@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ebox.errors import InputError
-from ebox.settings.sections import ModelConfig
+from ebox.settings.network import ModelConfig
 from ebox.storage.stamps import BENCH, read_stamped, write_stamped
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -269,8 +269,8 @@ class Profile(Part):
 
 
 def fingerprint_network(model: ModelConfig) -> str:
-    """The fingerprint of the settings of a network."""
-    text = json.dumps(model.model_dump(mode="json"), sort_keys=True)
+    """The fingerprint of the settings that a network uses."""
+    text = json.dumps(model.describe_network(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

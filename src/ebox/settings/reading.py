@@ -16,11 +16,11 @@ from ebox.errors import InputError, suggest
 from ebox.progress import PathLike
 from ebox.settings.data import DataConfig, NegativeKind
 from ebox.settings.fields import Settings
+from ebox.settings.network import ModelConfig
 from ebox.settings.sections import (
     Config,
     EvaluationConfig,
     ExplanationConfig,
-    ModelConfig,
     ParallelConfig,
     TrainConfig,
     TuningConfig,
@@ -64,8 +64,8 @@ def read_config(
     """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
-        path: A TOML file with the sections data, model, train, transfer, parallel, evaluation, explanation, tuning; None: the
-            defaults.
+        path: A TOML file with the sections data, model, train, transfer, parallel, evaluation, explanation, tuning;
+            None: the defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
         flags: Values by `section.key`.
 

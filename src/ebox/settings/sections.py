@@ -18,51 +18,10 @@ from ebox.settings.fields import (
     setting,
     shared_seed,
 )
+from ebox.settings.network import ModelConfig
 from ebox.settings.transfer import TransferConfig
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
-
-
-class ModelConfig(Settings):
-    """The network."""
-
-    trains: ClassVar[bool] = True
-
-    architecture: Literal["motif", "residual"] = setting(
-        "residual", "motif: one layer of motif detectors; residual: layers above it that read their order and spacing."
-    )
-    num_filters: PositiveInt = setting(128, "Filters of the first layer: the motif detectors.")
-    filter_width_bp: PositiveInt = setting(15, "Bases that a filter reads.")
-    activation: Literal["exponential", "relu", "gelu", "linear"] = setting(
-        "exponential",
-        "Activation after the first layer. Exponential filters look like motifs (Koo 2021); linear: for log_mean_exp.",
-    )
-    pool_bp: PositiveInt = setting(4, "Bases over which the maximum is taken after the first layer.")
-    body_width: PositiveInt = setting(5, "Width of the first body convolution, in pooled positions (residual).")
-    body_filters: PositiveInt | None = setting(None, "Filters of the body; none: the value of num_filters (residual).")
-    dilations: tuple[PositiveInt, ...] = setting((2, 4), "One residual layer of width 3 for each dilation (residual).")
-    pooling: tuple[Literal["max", "mean", "log_mean_exp"], ...] = setting(
-        ("mean",),
-        "Global pooling; log_mean_exp adds up the evidence of all positions, as a likelihood ratio does.",
-        min_length=1,
-    )
-    position_basis: Annotated[int, Field(ge=0)] = setting(
-        8, "Number of smooth, learned position weights in the global mean; 0: position can't matter."
-    )
-    dense_units: tuple[PositiveInt, ...] = setting((64,), "Units of each dense layer before the logits.")
-    strands: Literal["one", "both"] | None = setting(
-        None,
-        "both: every filter reads both strands with shared weights, and the better one counts. "
-        "none: both for motif, one for residual.",
-    )
-    batch_norm: bool = setting(True, "Use batch normalisation.")
-
-    @property
-    def read_strands(self) -> Literal["one", "both"]:
-        """The strands that a filter reads."""
-        if self.strands is not None:
-            return self.strands
-        return "both" if self.architecture == "motif" else "one"
 
 
 class TrainConfig(Settings):
@@ -115,6 +74,41 @@ class TrainConfig(Settings):
     reverse_complement: bool = setting(True, "Show a random strand of each example.")
     shift_bp: Annotated[int, Field(ge=0)] = setting(8, "The most bases by which each example is shifted.")
     mutation_rate: Rate = setting(0.0, "Share of bases replaced by random ones.")
+    deletion_rate: Fraction = setting(
+        0.0, "Share of examples that lose a stretch; random bases at both ends keep the length (Lee 2023)."
+    )
+    insertion_rate: Fraction = setting(
+        0.0, "Share of examples with random bases put in; as many are cut off at both ends (Lee 2023)."
+    )
+    translocation_rate: Fraction = setting(
+        0.0, "Share of examples that are rotated: what leaves at one end comes back at the other (Lee 2023)."
+    )
+    inversion_rate: Fraction = setting(
+        0.0, "Share of examples with a stretch read on the other strand in its place (Lee 2023)."
+    )
+    noise: NonNegative = setting(
+        0.0, "Standard deviation of normal noise that is added to the one-hot bases (Lee 2023)."
+    )
+    change_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = setting(
+        0.1,
+        "Greatest length of a deletion, insertion, translocation or inversion, as a share of the sequence; all lengths "
+        "from 1 bp to it are equally likely.",
+    )
+    max_augmentations: PositiveInt = setting(
+        2,
+        "The most of these that an example gets at once, drawn from deletion, insertion, translocation, inversion, "
+        "mutation and noise; of more, a random choice is made (Lee 2023).",
+    )
+    mixup_alpha: NonNegative = setting(
+        0.0,
+        "Each example is mixed with another one of its batch, bases and targets alike, in a share drawn from "
+        "Beta(alpha, alpha) (Zhang 2018); 0: off.",
+    )
+    originals_fraction: Rate = setting(
+        0.0,
+        "Share of the steps, at the end, with none of the augmentations from mutation_rate to mixup_alpha: a second "
+        "stage on the original sequences, on random strands and shifted as before (Lee 2023).",
+    )
     validations: PositiveInt = setting(6, "How many times the validation split is scored.")
     monitor: Literal["auroc", "auprc", "loss"] = setting("auroc", "What makes one validation better.")
     patience: PositiveInt | None = setting(

@@ -83,11 +83,12 @@ class GradientComputer:
     def _build(self) -> Callable[..., Any]:
         pass_plan = self._plan.schedule.pass_plan
 
-        def local(arrays: Any, shares: tuple[Array, ...], known: Array, step: Array, rates: Hyperparameters) -> Any:
+        def local(arrays: Any, shares: tuple[Any, ...], known: Array, step: Array, rates: Hyperparameters) -> Any:
             network = eqx.combine(arrays, self._static)
-            codes, targets, mask = (rows[0] for rows in shares)
+            codes, targets, mask, partners = jax.tree.map(lambda rows: rows[0], shares)
+            batch = Batch(codes, targets, mask, known[0], partners)
             with self._plan.precision():
-                share = share_of_gradient(network, Batch(codes, targets, mask, known[0]), step, rates, pass_plan)
+                share = share_of_gradient(network, batch, step, rates, pass_plan)
             gradient, loss = jax.lax.psum((share.gradient, share.loss), DATA_AXIS)
             moments = share.moments
             if self._plan.schedule.are_moments_apart:
@@ -108,7 +109,7 @@ class GradientComputer:
         inputs = self._inputs
         chunk = make_chunk(inputs.codes, inputs.targets, inputs.order, ChunkPlan(ticket, 1), 1, self._shares)
         arrays, step = jax.tree.unflatten(self._structure, weights), jnp.asarray(ticket, jnp.int32)
-        shares = (chunk.codes, chunk.targets, chunk.mask)
+        shares = (chunk.codes, chunk.targets, chunk.mask, chunk.partners)
         gradient, moments, loss = self._compute(arrays, shares, chunk.known, step, inputs.hyper)
         return GradientResult(
             [np.asarray(leaf) for leaf in gradient], [np.asarray(leaf) for leaf in moments], float(loss)

@@ -12,11 +12,12 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int64, UInt8
 
 from ebox.datasets.folder import UNKNOWN_TARGET
 from ebox.mesh.devices import DATA_AXIS, put
 from ebox.sequences.codes import N_CODE
+from ebox.training.augmentation import Partners
 from ebox.training.sampling import PADDING_ROW, ExampleOrder
 
 
@@ -24,13 +25,14 @@ class Chunk(eqx.Module):
     """The batches of one dispatch: `codes` 1 byte per base, `targets` 0, 1 or 255 (unknown), `mask` false for padding.
 
     `known` counts, of each global batch, the known negative targets, and the positive ones of each track; all devices
-    hold it whole.
+    hold it whole. `partners` are what examples are mixed with, if the order has any.
     """
 
     codes: UInt8[Array | np.ndarray, "step batch length"]
     targets: UInt8[Array | np.ndarray, "step batch track"]
     mask: Bool[Array | np.ndarray, "step batch"]
     known: Float[Array | np.ndarray, "step known"]
+    partners: Partners | None = None
 
 
 @dataclass(frozen=True)
@@ -138,26 +140,39 @@ def make_chunk(
         chunk_steps: Number of steps in the arrays; those after the plan's are padding.
         shares: How a batch is cut, and which part this process has.
     """
-    rows = np.full((chunk_steps, shares.padded_batch_size), PADDING_ROW, np.int64)
+    size = (chunk_steps, shares.padded_batch_size)
+    rows, partner_rows = np.full(size, PADDING_ROW, np.int64), np.full(size, PADDING_ROW, np.int64)
     known = np.zeros((chunk_steps, 1 + targets.shape[1]), np.float32)
     for place in range(plan.count):
         rows[place, : order.batch_size] = order.batch_rows(plan.first + place)
+        if order.has_partners:
+            partner_rows[place, : order.batch_size] = order.partner_rows(plan.first + place)
         batch = targets[rows[place][rows[place] != PADDING_ROW]]
         known[place] = (batch == 0).sum(), *(batch == 1).sum(axis=0)
-    rows = rows[:, shares.own]
+    own = rows[:, shares.own]
+    partners = Partners(*_gather(codes, targets, partner_rows[:, shares.own])) if order.has_partners else None
+    return Chunk(*_gather(codes, targets, own), own != PADDING_ROW, known, partners)
+
+
+def _gather(
+    codes: UInt8[np.ndarray, "row length"],
+    targets: UInt8[np.ndarray, "row track"],
+    rows: Int64[np.ndarray, "step batch"],
+) -> tuple[UInt8[np.ndarray, "step batch length"], UInt8[np.ndarray, "step batch track"]]:
+    """The examples of some rows; N and unknown targets for padding."""
     mask = rows != PADDING_ROW
-    chunk_codes = np.full((*rows.shape, codes.shape[1]), N_CODE, np.uint8)
-    chunk_codes[mask] = codes[rows[mask]]
-    chunk_targets = np.full((*rows.shape, targets.shape[1]), UNKNOWN_TARGET, np.uint8)
-    chunk_targets[mask] = targets[rows[mask]]
-    return Chunk(chunk_codes, chunk_targets, mask, known)
+    row_codes = np.full((*rows.shape, codes.shape[1]), N_CODE, np.uint8)
+    row_codes[mask] = codes[rows[mask]]
+    row_targets = np.full((*rows.shape, targets.shape[1]), UNKNOWN_TARGET, np.uint8)
+    row_targets[mask] = targets[rows[mask]]
+    return row_codes, row_targets
 
 
 def put_chunk(chunk: Chunk, mesh: Mesh) -> Chunk:
     """Put a process's share of a chunk on its devices."""
     sharded, everywhere = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS)), NamedSharding(mesh, PartitionSpec())
-    codes, targets, mask = put((chunk.codes, chunk.targets, chunk.mask), sharded)
-    return Chunk(codes, targets, mask, put(chunk.known, everywhere))
+    codes, targets, mask, partners = put((chunk.codes, chunk.targets, chunk.mask, chunk.partners), sharded)
+    return Chunk(codes, targets, mask, put(chunk.known, everywhere), partners)
 
 
 def iter_chunks(

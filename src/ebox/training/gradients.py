@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, DTypeLike, Float, UInt8
 
 from ebox.datasets.folder import UNKNOWN_TARGET
 from ebox.mesh.devices import DATA_AXIS
-from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
 from ebox.models.network import Network, is_trainable
 from ebox.models.normalisation import Moments, Statistics
 from ebox.models.passes import ConvolutionMethod, Pass
+from ebox.training.augmentation import AugmentationPlan, Partners, draw_own_shares, key_partners, mix, show
 from ebox.training.state import Hyperparameters
 
 
@@ -25,6 +25,7 @@ class Batch(eqx.Module):
     targets: UInt8[Array, "batch track"]
     mask: Bool[Array, " batch"]
     known: Float[Array, " known"]
+    partners: Partners | None = None
 
 
 class Share(eqx.Module):
@@ -41,9 +42,7 @@ class PassPlan:
     """What is constant in a compiled forward and backward pass.
 
     Args:
-        reverse_complement: Show each example on a random strand.
-        shift_bp: Shift each example by up to this many bases, to either side.
-        mutate: Replace bases, at a rate that is data of the pass.
+        augmentation: Which augmentations are made; their rates are data of the pass.
         method: How convolutions are computed.
         dtype: Of the products.
         micro_batches: Into how many pieces a device cuts its share.
@@ -51,9 +50,7 @@ class PassPlan:
         statistics: Which examples are normalised together.
     """
 
-    reverse_complement: bool
-    shift_bp: int
-    mutate: bool
+    augmentation: AugmentationPlan
     method: ConvolutionMethod
     dtype: DTypeLike
     micro_batches: int
@@ -66,35 +63,12 @@ class PassPlan:
         return -(-total // (self.statistics.group_examples or total))
 
 
-def augment(
-    codes: UInt8[Array, "batch length"], keys: Array, plan: PassPlan, mutation_rate: Array
-) -> UInt8[Array, "batch length"]:
-    """Show each example on a random strand, shifted and mutated.
-
-    Args:
-        codes: The examples.
-        keys: One PRNG key per example.
-        plan: Which of these changes are made.
-        mutation_rate: Share of the bases to replace.
-    """
-
-    def change(sequence: Array, key: Array) -> Array:
-        strand_key, shift_key, mutation_key = jax.random.split(key, 3)
-        if plan.shift_bp:
-            sequence = shift(sequence, jax.random.randint(shift_key, (), -plan.shift_bp, plan.shift_bp + 1))
-        if plan.reverse_complement:
-            flip = jax.random.bernoulli(strand_key)
-            sequence = jnp.where(flip, reverse_complement(sequence), sequence)
-        return mutate(sequence, mutation_rate, mutation_key) if plan.mutate else sequence
-
-    return jax.vmap(change)(codes, keys)
-
-
 def masked_loss_sum(
     logits: Float[Array, "batch track"],
     targets: UInt8[Array, "batch track"],
     mask: Bool[Array, " batch"],
     rates: Hyperparameters,
+    shares: Float[Array, " batch"] | None = None,
 ) -> Float[Array, ""]:
     """Weighted sum of the binary cross-entropy over the known targets of unmasked examples.
 
@@ -103,11 +77,13 @@ def masked_loss_sum(
         targets: 0, 1 or 255 (unknown).
         mask: False for padding.
         rates: Holds label smoothing and the weight of positives.
+        shares: By what each example counts besides; none: 1.
     """
     label = (targets == 1).astype(jnp.float32)
     smooth = label * (1.0 - rates.label_smoothing) + 0.5 * rates.label_smoothing
     entropy = jnp.logaddexp(0.0, logits) - smooth * logits
-    return (_target_weights(targets, mask, rates) * entropy).sum()
+    weights = _target_weights(targets, mask, rates)
+    return ((weights if shares is None else weights * shares[:, None]) * entropy).sum()
 
 
 def _target_weights(targets: Array, mask: Array, rates: Hyperparameters) -> Float[Array, "batch track"]:
@@ -136,38 +112,70 @@ def share_of_gradient(
         positives = batch.known[1:]
         total = batch.known[0] + (jnp.broadcast_to(rates.positive_weight, positives.shape) * positives).sum()
     if plan.micro_batches == 1:
-        return _pass(network, batch, keys, total, rates, plan)
-    return _accumulate(network, batch, keys, total, rates, plan)
+        return _pass(network, batch, keys, step, total, rates, plan)
+    return _accumulate(network, batch, keys, step, total, rates, plan)
 
 
-def _pass(network: Network, batch: Batch, keys: Array, total: Array, rates: Hyperparameters, plan: PassPlan) -> Share:
+def _show(
+    batch: Batch, keys: Array, step: Array, rates: Hyperparameters, plan: PassPlan
+) -> tuple[Float[Array, "batch length 4"], Float[Array, " batch"] | None]:
+    """The inputs of a pass, and the share of each example itself in them where examples are mixed."""
+    augmentation = plan.augmentation
+    inputs = show(batch.codes, keys, step, rates, augmentation, plan.dtype)
+    if not augmentation.mixup:
+        return inputs, None
+    assert batch.partners is not None
+    own_shares = draw_own_shares(keys, step, rates)
+    others = show(batch.partners.codes, key_partners(keys), step, rates, augmentation, plan.dtype)
+    return mix(inputs, others, own_shares), own_shares
+
+
+def _pass(
+    network: Network,
+    batch: Batch,
+    keys: Array,
+    step: Array,
+    total: Array,
+    rates: Hyperparameters,
+    plan: PassPlan,
+) -> Share:
     """One forward and backward pass."""
     with jax.named_scope("augment"):
-        inputs = one_hot(augment(batch.codes, keys, plan, rates.mutation_rate), plan.dtype)
+        inputs, own_shares = _show(batch, keys, step, rates, plan)
     weights, fixed = eqx.partition(network, is_trainable(network))
     a_pass = Pass(keys, batch.mask, rates.dropout, rates.filter_dropout, plan.statistics, plan.method, plan.dtype)
 
     def share_of_loss(weights: Network) -> tuple[Array, tuple[Moments, ...]]:
         logits, moments = eqx.combine(weights, fixed)(inputs, a_pass)
-        return masked_loss_sum(logits, batch.targets, batch.mask, rates) / jnp.maximum(total, 1.0), moments
+        loss = masked_loss_sum(logits, batch.targets, batch.mask, rates, own_shares)
+        if batch.partners is not None and own_shares is not None:
+            loss += masked_loss_sum(logits, batch.partners.targets, batch.mask, rates, 1.0 - own_shares)
+        return loss / jnp.maximum(total, 1.0), moments
 
     (loss, moments), gradient = jax.value_and_grad(share_of_loss, has_aux=True)(weights)
     return Share(gradient, loss, moments, batch.mask.sum().astype(jnp.float32))
 
 
 def _accumulate(
-    network: Network, batch: Batch, keys: Array, total: Array, rates: Hyperparameters, plan: PassPlan
+    network: Network,
+    batch: Batch,
+    keys: Array,
+    step: Array,
+    total: Array,
+    rates: Hyperparameters,
+    plan: PassPlan,
 ) -> Share:
     """Pass over the micro-batches one after another and add up; each is normalised by its own statistics."""
 
     def cut(values: Array) -> Array:
         return values.reshape(plan.micro_batches, -1, *values.shape[1:])
 
-    def one(piece: tuple[Array, Array, Array, Array]) -> Share:
-        codes, targets, mask, piece_keys = piece
-        return _pass(network, Batch(codes, targets, mask, batch.known), piece_keys, total, rates, plan)
+    def one(piece: tuple[Array, Array, Array, Partners | None, Array]) -> Share:
+        codes, targets, mask, partners, piece_keys = piece
+        part = Batch(codes, targets, mask, batch.known, partners)
+        return _pass(network, part, piece_keys, step, total, rates, plan)
 
-    shares = jax.lax.map(one, (cut(batch.codes), cut(batch.targets), cut(batch.mask), cut(keys)))
+    shares = jax.lax.map(one, jax.tree.map(cut, (batch.codes, batch.targets, batch.mask, batch.partners, keys)))
     gradient, loss = jax.tree.map(lambda values: values.sum(axis=0), (shares.gradient, shares.loss))
     counts = shares.num_examples
     axis = plan.statistics.axis

@@ -54,8 +54,13 @@ class TrainingInputs:
         """
         train, rows = config.train, data.rows("train")
         targets = data.targets[rows]
-        negatives = train.negatives_per_positive
-        order = make_order(targets, seed=train.seed, batch_size=train.batch_size, negatives_per_positive=negatives)
+        order = make_order(
+            targets,
+            seed=train.seed,
+            batch_size=train.batch_size,
+            negatives_per_positive=train.negatives_per_positive,
+            has_partners=train.mixup_alpha > 0.0,
+        )
         num_steps = _count_steps(config, order)
         hyper = make_hyperparameters(train, num_steps, _positive_weight(config, order))
         fresh = build_model(config.model, targets.shape[1], data.length_bp, np.random.default_rng(train.seed))

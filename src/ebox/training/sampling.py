@@ -39,6 +39,7 @@ class ExampleOrder:
         batch_size: Examples per step; the last batch of an epoch may hold fewer.
         negatives_per_positive: How many negatives per positive; none, or more than there are: all in every epoch.
         targets: The labels by track; none: all are known, of one track.
+        has_partners: Whether each example of a batch has a partner in it, to be mixed with.
     """
 
     is_positive: Bool[np.ndarray, " row"]
@@ -46,6 +47,7 @@ class ExampleOrder:
     batch_size: int
     negatives_per_positive: float | None = None
     targets: UInt8[np.ndarray, "row track"] | None = None
+    has_partners: bool = False
 
     @cached_property
     def _labels(self) -> UInt8[np.ndarray, "row track"]:
@@ -112,6 +114,13 @@ class ExampleOrder:
         padding = np.full(self.batch_size - len(rows), PADDING_ROW, np.int64)
         return np.concatenate([rows, padding])
 
+    def partner_rows(self, step: int) -> Int64[np.ndarray, " batch"]:
+        """Rows of the partners of a batch, place by place: the examples of the batch in a random order."""
+        rows = self.batch_rows(step)
+        is_example = rows != PADDING_ROW
+        rows[is_example] = self._generator(2, step).permutation(rows[is_example])
+        return rows
+
     @cached_property
     def _epoch_rows(self) -> Callable[[int], np.ndarray]:
         """The rows of an epoch in order; the last two epochs are remembered."""
@@ -143,6 +152,7 @@ def make_order(
     seed: int,
     batch_size: int,
     negatives_per_positive: float | None,
+    has_partners: bool = False,
 ) -> ExampleOrder:
     """Make the order of the training rows.
 
@@ -151,6 +161,7 @@ def make_order(
         seed: Of the shuffles.
         batch_size: Examples per step.
         negatives_per_positive: How many negatives an epoch shows per positive; none: all.
+        has_partners: Whether examples are mixed.
 
     Raises:
         InputError: there is nothing to train on.
@@ -159,4 +170,4 @@ def make_order(
     if not is_positive.any():
         what = "positives" if len(targets) else "examples"
         raise InputError(f"the train split holds no {what}", remedy="rebuild the dataset with another split")
-    return ExampleOrder(is_positive, seed, batch_size, negatives_per_positive, targets)
+    return ExampleOrder(is_positive, seed, batch_size, negatives_per_positive, targets, has_partners)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,15 @@ class Hyperparameters(eqx.Module):
     positive_weight: Float[Array, ...]  # one for all tracks, or one for each
     ema_decay: Float[Array, ""]
     mutation_rate: Float[Array, ""]
+    deletion_rate: Float[Array, ""]
+    insertion_rate: Float[Array, ""]
+    translocation_rate: Float[Array, ""]
+    inversion_rate: Float[Array, ""]
+    noise: Float[Array, ""]
+    change_fraction: Float[Array, ""]
+    max_augmentations: Float[Array, ""]
+    mixup_alpha: Float[Array, ""]
+    augmented_steps: Float[Array, ""]  # from this step on the originals are shown; infinite: never
     layers: LayerRates | None = None
 
 
@@ -91,7 +101,23 @@ def make_hyperparameters(
         positive_weight=number(positive_weight),
         ema_decay=number(config.ema_decay),
         mutation_rate=number(config.mutation_rate),
+        deletion_rate=number(config.deletion_rate),
+        insertion_rate=number(config.insertion_rate),
+        translocation_rate=number(config.translocation_rate),
+        inversion_rate=number(config.inversion_rate),
+        noise=number(config.noise),
+        change_fraction=number(config.change_fraction),
+        max_augmentations=number(config.max_augmentations),
+        mixup_alpha=number(config.mixup_alpha),
+        augmented_steps=number(count_augmented_steps(config, num_steps)),
     )
+
+
+def count_augmented_steps(config: TrainConfig, num_steps: int) -> float:
+    """How many steps come before the stage on the originals; infinite where there is no such stage."""
+    if config.originals_fraction == 0.0:
+        return math.inf
+    return float(num_steps - round(config.originals_fraction * num_steps))
 
 
 def rate_factor(config: TrainConfig) -> float:

@@ -21,6 +21,7 @@ from ebox.mesh.devices import DATA_AXIS, choose_convolution
 from ebox.models.normalisation import Statistics
 from ebox.models.passes import ConvolutionMethod
 from ebox.settings.reading import Config
+from ebox.training.augmentation import AugmentationPlan
 from ebox.training.batches import Chunk, Shares
 from ebox.training.gradients import Batch, PassPlan
 from ebox.training.schedules import DelayedSchedule, EveryStepSchedule, LocalSchedule, Schedule, StepFacts
@@ -70,9 +71,7 @@ def make_plan(config: Config, mesh: Mesh, platform: str | None = None) -> StepPl
     axis = find_axis(mesh)
     shares = Shares(train.batch_size, mesh.size, train.device_batch_size)
     pass_plan = PassPlan(
-        train.reverse_complement,
-        train.shift_bp,
-        train.mutation_rate > 0.0,
+        AugmentationPlan.of(train),
         _choose_convolution(platform, dtype, shares.piece_size),
         dtype,
         shares.micro_batches,
@@ -137,7 +136,7 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
     def run_local(
         core: TrainState,
         carried: Any,
-        shares: tuple[Any, Any, Any],
+        shares: tuple[Any, Any, Any, Any],
         known: Any,
         signals: Array,
         rates: Hyperparameters,
@@ -148,8 +147,9 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
 
         def body(place: Array, carry: tuple[TrainState, Any, StepFacts]) -> tuple[TrainState, Any, StepFacts]:
             core, carried, facts = carry
-            arrays = [jax.lax.dynamic_index_in_dim(array, place, keepdims=False) for array in (*shares, known)]
-            *state, seen = plan.schedule.step(core, carried, Batch(*arrays), rates)
+            cut = partial(jax.lax.dynamic_index_in_dim, index=place, keepdims=False)
+            codes, targets, mask, partners, of_batch = jax.tree.map(cut, (*shares, known))
+            *state, seen = plan.schedule.step(core, carried, Batch(codes, targets, mask, of_batch, partners), rates)
             facts = jax.tree.map(lambda all_, one: all_.at[place].set(one), facts, seen)
             made = (*state, facts)
             return jax.tree.map(partial(jnp.where, place < count), made, carry) if plan.whole_chunks else made
@@ -173,7 +173,7 @@ def build_run_chunk(mesh: Mesh, plan: StepPlan, chunk_steps: int) -> RunChunk:
     def run(
         state: TrainState, chunk: Chunk, signals: Array, rates: Hyperparameters, count: Array
     ) -> tuple[TrainState, DispatchMetrics]:
-        shares = (chunk.codes, chunk.targets, chunk.mask)
+        shares = (chunk.codes, chunk.targets, chunk.mask, chunk.partners)
         core, carried, metrics = over_devices(
             state.with_carried(None), state.carried, shares, chunk.known, signals, rates, count
         )

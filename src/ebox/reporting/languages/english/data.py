@@ -51,9 +51,15 @@ def _tell_mode(split: Mapping[str, Any]) -> str:
     return "as handed in" if split["mode"] == "given" else "not recorded"
 
 
+_KINDS = {
+    "residual": "A residual network",
+    "convnext": "A ConvNeXt network",
+    "motif": "A network of one layer of motif detectors",
+}
+
+
 def _tell_training(training: Mapping[str, Any]) -> str:
-    residual = training["architecture"] == "residual"
-    kind = "A residual network" if residual else "A network of one layer of motif detectors"
+    kind = _KINDS[training["architecture"]]
     words = f"{kind} with {format_count(training['num_filters'])} filters of {training['filter_width_bp']} bp"
     if training["num_parameters"]:
         words += f" and {format_count(training['num_parameters'])} parameters in all"
