@@ -85,6 +85,8 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-scaling": 1,
         "ebox-simulation": 2,
         "ebox-test-reads": 1,
+        "ebox-transfer": 1,
+        "ebox-tuning": 1,
     }
 
 
