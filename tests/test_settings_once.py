@@ -96,7 +96,7 @@ def test_every_setting_says_what_it_means():
 
 def test_one_flag_sets_every_seed():
     (seed,) = [flag for flag in flags.list_flags(("train",)) if flag.name == "--seed"]
-    assert seed.keys == ("data.seed", "train.seed", "evaluation.seed")
+    assert seed.keys == ("data.seed", "train.seed", "evaluation.seed", "tuning.seed")
 
 
 def test_kinds_with_commas_are_several():

@@ -132,6 +132,8 @@ def test_a_short_training_has_a_whole_schedule_and_one_validation():
     config = shorten(make_config({"train": {"epochs": 12, "patience": 2}}), 40)
     assert (config.train.max_steps, config.train.validations, config.train.patience) == (40, 1, None)
     assert (config.train.keep, config.train.calibrate) == ("last", False)
+    # Several dispatches, so that the time of the compiler can be told from that of the steps.
+    assert config.train.steps_per_dispatch == 5
 
 
 # A search.

@@ -89,5 +89,7 @@ def shorten(config: Config, steps: int) -> Config:
         "keep": "last",
         "calibrate": False,
         "log_every_steps": max(1, steps // LOGS),
+        # A dispatch makes no difference to the result, and the first one is that with the compiler's time.
+        "steps_per_dispatch": min(config.train.steps_per_dispatch, max(1, steps // LOGS)),
     }
     return config.model_copy(update={"train": config.train.model_copy(update=changes)})

@@ -15,6 +15,8 @@ from ebox.tuning.halving import Halving
 from ebox.tuning.spaces import Space
 from ebox.tuning.trials import STATES, Trial, find_best
 
+# Settings and failed trials that are named.
+MOST_NAMED = 3
 MEASURES = ("loss", "auroc", "auprc")
 COLUMNS = ("number", "round", "state", "rung", "steps", "value", *MEASURES, "seconds", "num_parameters")
 
@@ -48,7 +50,7 @@ def make_facts(
     best = find_best(trials, monitor)
     rungs = [{"share": halving.share(rung), "steps": halving.steps(rung, whole_steps)} for rung in range(halving.rungs)]
     is_given = len(space.find(config)) == len(space.dimensions)
-    return {
+    facts = {
         "space": space.facts(),
         "tuning": config.tuning.model_dump(mode="json"),
         "monitor": monitor,
@@ -60,6 +62,18 @@ def make_facts(
         "given": 0 if is_given and trials else None,
         "importance": None if importance is None else dict(importance),
     }
+    return {**facts, "notes": _list_notes(facts)}
+
+
+def _list_notes(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is said of a search in its report."""
+    notes = [note_counts(facts), note_best(facts), note(TuningNote.LUCK)]
+    shares = sorted((facts["importance"] or {}).items(), key=lambda item: (-item[1], item[0]))
+    if shares:
+        first = [[key, share] for key, share in shares[:MOST_NAMED]]
+        notes.append(note(TuningNote.IMPORTANCE, {"first": first, "steps": facts["rungs"][0]["steps"]}))
+    failures = [trial["failure"] for trial in facts["trials"] if trial["failure"] is not None]
+    return [*notes, *failures[:MOST_NAMED]]
 
 
 def _describe_trial(trial: Trial, space: Space, halving: Halving, monitor: str) -> dict[str, Any]:

@@ -36,7 +36,14 @@ class StartedWorker:
     def start(
         command: Sequence[str], environment: Mapping[str, str], log: Path, *, stdin: int = subprocess.DEVNULL
     ) -> StartedWorker:
-        """Start a process whose output is appended to `log`; with `stdin` PIPE it can be written to."""
+        """Start a process.
+
+        Args:
+            command: Program and arguments.
+            environment: Its variables.
+            log: The file to which its output is appended.
+            stdin: Its standard input; `subprocess.PIPE`: it can be written to.
+        """
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         log.parent.mkdir(parents=True, exist_ok=True)

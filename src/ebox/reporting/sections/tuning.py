@@ -15,11 +15,9 @@ from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
 from ebox.storage.names import MODEL
-from ebox.storage.notes import note
-from ebox.tuning.results import TuningNote, note_best, note_counts
 
-# Settings in a chart, and those that are named.
-MOST_SHOWN, MOST_NAMED = 8, 3
+# Settings in a chart.
+MOST_SHOWN = 8
 OTHER = "train"
 
 
@@ -29,12 +27,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
     if found is None:
         return {"tuning": None}
     trials, best, given = found["trials"], found["best"], found["given"]
-    notes = [note_counts(found), note_best(found), note(TuningNote.LUCK)]
     shares = sorted((found["importance"] or {}).items(), key=lambda item: (-item[1], item[0]))
-    if shares:
-        first = [[key, share] for key, share in shares[:MOST_NAMED]]
-        notes.append(note(TuningNote.IMPORTANCE, {"first": first, "steps": found["rungs"][0]["steps"]}))
-    notes += [trial["failure"] for trial in trials if trial["failure"] is not None][:MOST_NAMED]
     rows = [
         {
             "key": key,
@@ -45,7 +38,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
         for key, about in found["space"].items()
     ]
     kept = {key: found[key] for key in ("monitor", "space", "best", "trials")}
-    return {"tuning": {"notes": notes, "settings": rows, "shares": shares, **kept}}
+    return {"tuning": {"notes": found["notes"], "settings": rows, "shares": shares, **kept}}
 
 
 def draw(facts: Mapping[str, Any], language: Language) -> dict[str, Any]:
