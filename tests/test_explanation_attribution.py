@@ -56,7 +56,7 @@ NETWORKS = {
 SOME = [name if name in ("default", "evidence") else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 # The same for what takes longest to compile.
 FEW = [
-    name if name in ("one layer", "evidence", "blocks") else pytest.param(name, marks=pytest.mark.slow)
+    name if name in ("one layer", "evidence") else pytest.param(name, marks=pytest.mark.slow)
     for name in NETWORKS
 ]
 QUICK_METHODS = [pytest.param(name, marks=pytest.mark.slow) if name == "saturation" else name for name in METHODS]
