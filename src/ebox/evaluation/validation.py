@@ -15,8 +15,7 @@ from ebox.evaluation.calibration import fit_calibration
 from ebox.evaluation.inference import predict
 from ebox.evaluation.metrics import auprc, auroc
 from ebox.mesh.hosts import gather_rows, own_part
-from ebox.models.architectures import rescale_logits
-from ebox.models.network import Network
+from ebox.models.ensemble import AnyNetwork, SomeNetwork, rescale
 from ebox.settings.reading import EvaluationConfig
 
 
@@ -29,18 +28,18 @@ class ValidationSplit:
         self._codes, self._targets = np.asarray(data.codes[rows]), np.asarray(data.targets[rows])
         self._tracks, self._config, self._mesh = data.tracks, config, mesh
 
-    def predict(self, network: Network) -> Float[np.ndarray, "example track"]:
+    def predict(self, network: AnyNetwork) -> Float[np.ndarray, "example track"]:
         """The logits of the whole split."""
         own = self._codes[own_part(len(self._codes))]
         both, size = self._config.both_strands, self._config.batch_size
         logits = predict(network, own, both_strands=both, batch_size=size, mesh=self._mesh)
         return gather_rows(logits, len(self._codes))
 
-    def measure(self, network: Network) -> Mapping[str, float]:
+    def measure(self, network: AnyNetwork) -> Mapping[str, float]:
         """Cross-entropy, AUROC and AUPRC, averaged over the tracks in which both classes are known."""
         return measure_validation(self._targets, self.predict(network))
 
-    def calibrate(self, network: Network) -> tuple[Network, list[dict[str, Any]]]:
+    def calibrate(self, network: SomeNetwork) -> tuple[SomeNetwork, list[dict[str, Any]]]:
         """The network with calibrated logits, and the calibration of each track for `training.json`."""
         logits = self.predict(network)
         known = self._targets != UNKNOWN_TARGET
@@ -49,7 +48,7 @@ class ValidationSplit:
             for track in range(logits.shape[1])
         ]
         scale, offset = (np.array([getattr(one, name) for one in found], np.float32) for name in ("scale", "offset"))
-        return rescale_logits(network, scale, offset), [
+        return rescale(network, scale, offset), [
             {"track": track, **one.facts()} for track, one in zip(self._tracks, found, strict=True)
         ]
 

@@ -41,6 +41,9 @@ MODEL = "model"
 DATASET_FOLDER = "dataset"
 # The trainings with other seeds than that of the run: a run folder for each, named by its seed.
 SEEDS = "seeds"
+# The trainings of the members of an ensemble, each in a folder named by its seed; beside a distilled network also the
+# ensemble itself, as a model.
+MEMBERS = "members"
 # The folder of `ebox explain`, and its files.
 EXPLANATION = "explanation"
 EXPLANATION_FACTS = "explanation.json"
@@ -57,6 +60,7 @@ LOGS = "logs"
 # The files of a training and of later commands; the last one marks a folder as a run folder.
 OWN_FILES = (
     SEEDS,
+    MEMBERS,
     METRICS,
     TRAINING,
     DATASET,
@@ -83,12 +87,9 @@ def check_run_folder(path: Path) -> None:
     if not path.is_dir():
         raise InputError("there is no such run folder", file=path, remedy="train one with `ebox train`")
     if not (path / MODEL).is_dir():
-        state = "training has begun but not ended" if (path / CHECKPOINTS).is_dir() else "has no trained model"
-        remedy = (
-            "continue it with `ebox train … --resume`"
-            if (path / CHECKPOINTS).is_dir()
-            else "train one with `ebox train`"
-        )
+        has_begun = (path / CHECKPOINTS).is_dir() or (path / MEMBERS).is_dir()
+        state = "training has begun but not ended" if has_begun else "has no trained model"
+        remedy = "continue it with `ebox train … --resume`" if has_begun else "train one with `ebox train`"
         raise InputError(state, file=path, remedy=remedy)
 
 
@@ -96,6 +97,11 @@ def find_seeds(run: Path) -> dict[int, Path]:
     """The run folders of the other seeds that were asked for and are trained, by their seeds."""
     places = {seed: run / SEEDS / str(seed) for seed in read_request(run).get("seeds", [])}
     return {seed: place for seed, place in places.items() if (place / TRAINING).exists()}
+
+
+def find_members(run: Path) -> dict[int, Path]:
+    """The folders of the members of an ensemble whose training has begun, by their seeds."""
+    return {int(path.name): path for path in (run / MEMBERS).glob("*") if path.name.isdigit()}
 
 
 def read_request(run: Path) -> dict[str, Any]:
