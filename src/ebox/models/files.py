@@ -83,13 +83,10 @@ def load_model(run_folder: Path | str) -> LoadedModel:
     return LoadedModel(network, config, tracks, length_bp, facts, spread)
 
 
-def load_members(run_folder: Path | str) -> Ensemble | None:
-    """The ensemble of a run: its model, or that which its model was distilled from; None for a plain training.
+def load_teacher(run_folder: Path | str) -> LoadedModel:
+    """The ensemble that the network of a run was distilled from.
 
     Raises:
-        InputError: it is corrupt, or this ebox doesn't know its format.
+        InputError: it is gone or corrupt, or this ebox doesn't know its format.
     """
-    folder = Path(run_folder)
-    beside = folder / MEMBERS
-    network = load_model(beside if (beside / MODEL).is_dir() else folder).network
-    return network if isinstance(network, Ensemble) else None
+    return load_model(Path(run_folder) / MEMBERS)

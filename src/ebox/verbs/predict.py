@@ -34,7 +34,8 @@ def predict(
 
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
     since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read
-    and averaged, unless the run was evaluated on one.
+    and averaged, unless the run was evaluated on one. The logit of an ensemble is the mean of its members'; how far
+    they spread, or would by what a distilled network says, is in a column of its own.
 
     Args:
         run: Run folder with a trained model.
@@ -102,4 +103,6 @@ def describe(result: ScoresResult) -> str:
             )
     if result.prevalence is not None:
         lines.append(f"  probabilities at a prevalence of {result.prevalence:g} are in a column of their own")
+    if result.spreads is not None:
+        lines.append("  how far the members of the ensemble spread is in a column of its own")
     return "\n".join(lines if result.path is None else [*lines, f"predictions: {result.path}"])

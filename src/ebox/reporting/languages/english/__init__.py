@@ -12,6 +12,7 @@ from ebox.reporting.languages.english.data import DATA
 from ebox.reporting.languages.english.decision import DECISION
 from ebox.reporting.languages.english.decision_texts import DECISION_TEXTS
 from ebox.reporting.languages.english.doctor import DOCTOR
+from ebox.reporting.languages.english.ensembles import ENSEMBLES
 from ebox.reporting.languages.english.learned import LEARNED, name_insert, tell_q
 from ebox.reporting.languages.english.measures import MEASURES
 from ebox.reporting.languages.english.names import (
@@ -50,7 +51,17 @@ CODE = "en"
 TEXTS: dict[str, dict[str, Any]] = {**REPORT_TEXTS, **DECISION_TEXTS}
 # A section may keep the sentences of its notes with its texts, under `notes`.
 _OF_SECTIONS = {code: sentence for texts in TEXTS.values() for code, sentence in texts.get("notes", {}).items()}
-NOTES: dict[str, Any] = {**DATA, **DECISION, **DOCTOR, **MEASURES, **LEARNED, **PRICES, **PLANS, **_OF_SECTIONS}
+NOTES: dict[str, Any] = {
+    **DATA,
+    **DECISION,
+    **DOCTOR,
+    **MEASURES,
+    **ENSEMBLES,
+    **LEARNED,
+    **PRICES,
+    **PLANS,
+    **_OF_SECTIONS,
+}
 
 
 def say(note: Mapping[str, Any] | str, code: str | None = None) -> str:

@@ -233,6 +233,7 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
         "halves_title": "What each half contributes: {values}",
         "contributions": "Contributions in {name}, bases {first} to {last}",
     },
+    "ensemble": {"title": "The ensemble"},
     "ceiling": {
         "title": "The best possible",
         "about": "The sequences were simulated, so the probability of each under either rule can be computed exactly. "
