@@ -140,7 +140,7 @@ def _measure(
     progress: Progress,
     ceiling: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
-    """The facts of a network and its baselines, the logits of all rows (NaN in training), and the held-out ones' spread.
+    """The facts of a network and its baselines, the logits of all rows (NaN in training), and the spread of held-out.
 
     Args:
         folder: The run folder.
@@ -274,12 +274,12 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
     import numpy as np
 
     from ebox.explanation.filters import filter_motifs, filters_to_json
-    from ebox.models.architectures import first_layer_filters
+    from ebox.models.ensemble import all_filters
 
     rows = data.rows("validation")
     positive = (np.asarray(data.targets[rows]) == 1).any(axis=1)
     motifs = filter_motifs(
-        first_layer_filters(model.network),
+        all_filters(model.network),
         np.asarray(data.codes[rows]),
         positive,
         strands=model.config.read_strands,

@@ -32,8 +32,8 @@ def _tell_track(found: Mapping[str, Any]) -> str:
 
 def _tell_ensemble(found: Mapping[str, Any]) -> str:
     return (
-        f"{_tell_track(found)}The mean of {found['num_members']} members gains {_tell_gain(found['gain'])} over one of them, whose AUROC is "
-        f"{_tell_members(found)}."
+        f"{_tell_track(found)}The mean of {found['num_members']} members gains {_tell_gain(found['gain'])} over one of "
+        f"them, whose AUROC is {_tell_members(found)}."
     )
 
 

@@ -194,6 +194,7 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
     "learned": {
         "title": "What it has learned",
         "beware": "Beware: {warning}.",
+        "members": "The {spread}.",
         "motifs": "Motifs that recur where the score rests",
         "motifs_note": "Stretches on which the score rests were grouped, like with like. Each was compared with {num} "
         "known motifs; q is the share of false ones to expect among all likenesses as good or better (the "
