@@ -20,8 +20,8 @@ from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import describe_mean
 from ebox.explanation.filters import find_resemblance
 from ebox.explanation.subject import Truth
-from ebox.models.files import LoadedModel
 from ebox.models.ensemble import AnyNetwork, Ensemble, SomeNetwork
+from ebox.models.files import LoadedModel
 from ebox.models.network import is_trainable
 from ebox.progress import Progress
 from ebox.sequences.matrices import Motif
