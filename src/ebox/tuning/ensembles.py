@@ -116,7 +116,7 @@ def train_ensemble(
         validation: The validation split.
         resume: Go on from the newest checkpoint of each member that has one.
         on_entry: Called with every entry of the members' metrics, whose `step` counts those of all members, and with
-            the number of steps of all members.
+            the number of steps in all, those of a distillation included.
 
     Raises:
         InputError: nothing to train on, a checkpoint is damaged or of another run, or a loss is not finite.
@@ -277,7 +277,7 @@ class _Trainings:
         entry = {"kind": kind, "step": step, "epoch": step / self.steps_per_epoch, **facts, "seconds": seconds}
         self.logs[number].append(entry)
         told = {**entry, "step": self._count_steps(), "member": number}
-        self.on_entry(told, len(self.seeds) * self.num_steps)
+        self.on_entry(told, _count_all(self.config, self.num_steps))
 
     def _count_steps(self) -> int:
         return sum(standing.step for standing in self.standings)
@@ -344,6 +344,12 @@ class _Trainings:
         }
 
 
+def _count_all(config: Config, num_steps: int) -> int:
+    """The steps of all members, and of a distillation after them."""
+    assert config.ensemble.members is not None
+    return (config.ensemble.members + config.ensemble.distil) * num_steps
+
+
 def _stop(interruption: Interruption) -> None:
     """End after a checkpoint, as the signal demands."""
     if interruption.number == signal.SIGTERM:
@@ -382,10 +388,11 @@ def distil(
     """
     teacher = trained.network
     assert isinstance(teacher, Ensemble)
-    num_tracks, before = len(data.tracks), teacher.num_members * trained.steps
+    num_tracks = len(data.tracks)
 
     def tell(entry: Mapping[str, Any], num_steps: int) -> None:
-        on_entry({**entry, "step": before + entry["step"]}, before + num_steps)
+        total = _count_all(config, num_steps)
+        on_entry({**entry, "step": total - num_steps + entry["step"]}, total)
 
     result = fit(
         data,
