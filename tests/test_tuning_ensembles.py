@@ -173,6 +173,8 @@ def test_a_run_of_an_ensemble_holds_all_members(run: Path):
     for place in find_members(run).values():
         kinds = [entry["kind"] for entry in MetricsLog(place).read()]
         assert kinds.count("validation") == 2
+    last = [[entry["loss"] for entry in MetricsLog(place).read()][-1] for place in find_members(run).values()]
+    assert MetricsLog(run).read()[-1]["loss"] == pytest.approx(np.mean(last))
 
 
 def test_a_member_is_what_a_plain_training_with_its_seed_is(dataset: Path, run: Path, tmp_path: Path):

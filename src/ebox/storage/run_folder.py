@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +186,12 @@ class MetricsLog:
 
     def cut(self, last_step: int) -> None:
         """Keep only the entries up to a step, so that a resumed run writes the rest again."""
-        kept = [entry for entry in self.read() if entry["step"] <= last_step]
+        self.write([entry for entry in self.read() if entry["step"] <= last_step])
+
+    def write(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Publish these entries alone."""
         with publish_file(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+            temporary.write_text("".join(json.dumps(dict(entry)) + "\n" for entry in entries), encoding="utf-8")
 
 
 def clear_run(folder: Path) -> None:

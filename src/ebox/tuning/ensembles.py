@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,8 @@ class _Trainings:
                 ensemble, calibration = self.validation.calibrate(ensemble)
         if interruption.asked:
             _stop(interruption)
+        if not self.config.ensemble.distil:
+            self._write_mean_log()
         return self._finish(ensemble, calibration)
 
     def _start(self, resume: bool) -> None:
@@ -278,6 +281,19 @@ class _Trainings:
         self.logs[number].append(entry)
         told = {**entry, "step": self._count_steps(), "member": number}
         self.on_entry(told, _count_all(self.config, self.num_steps))
+
+    def _write_mean_log(self) -> None:
+        """The log of the run: the means over the members of the entries that all of them have."""
+        logs = [{(entry["kind"], entry["step"]): entry for entry in log.read()} for log in self.logs]
+        common = [key for key in logs[0] if all(key in log for log in logs)]
+        means = [
+            {
+                name: value if name == "kind" else fmean(log[key][name] for log in logs)
+                for name, value in logs[0][key].items()
+            }
+            for key in common
+        ]
+        MetricsLog(self.folder).write([{**entry, "step": step} for entry, (_, step) in zip(means, common, strict=True)])
 
     def _count_steps(self) -> int:
         return sum(standing.step for standing in self.standings)
@@ -392,7 +408,8 @@ def distil(
 
     def tell(entry: Mapping[str, Any], num_steps: int) -> None:
         total = _count_all(config, num_steps)
-        on_entry({**entry, "step": total - num_steps + entry["step"]}, total)
+        told = {"step": total - num_steps + entry["step"], "seconds": trained.seconds + entry["seconds"]}
+        on_entry({**entry, **told}, total)
 
     result = fit(
         data,
