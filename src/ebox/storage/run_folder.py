@@ -100,8 +100,9 @@ def find_seeds(run: Path) -> dict[int, Path]:
 
 
 def find_members(run: Path) -> dict[int, Path]:
-    """The folders of the members of an ensemble whose training has begun, by their seeds."""
-    return {int(path.name): path for path in (run / MEMBERS).glob("*") if path.name.isdigit()}
+    """The folders of the members of an ensemble whose training has begun, by their seeds in order."""
+    seeds = sorted(int(path.name) for path in (run / MEMBERS).glob("*") if path.name.isdigit())
+    return {seed: run / MEMBERS / str(seed) for seed in seeds}
 
 
 def read_request(run: Path) -> dict[str, Any]:
