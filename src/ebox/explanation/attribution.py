@@ -236,7 +236,7 @@ def _finish(result: dict[str, np.ndarray], codes: np.ndarray) -> dict[str, np.nd
     hypothetical = mutated - mutated.mean(axis=2, keepdims=True)
     hypothetical[np.asarray(codes) == N_CODE] = 0.0
     # The mean of the four estimates the logit of the sequence without this base.
-    kept = {name: result[name] for name in ("logit", "spread") if name in result}
+    kept: dict[str, np.ndarray] = {name: result[name] for name in ("logit", "spread") if name in result}
     return {**kept, "reference": result["uniform"], "hypothetical": hypothetical}
 
 

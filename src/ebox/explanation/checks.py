@@ -20,9 +20,9 @@ from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import describe_mean
 from ebox.explanation.filters import find_resemblance
 from ebox.explanation.subject import Truth
-from ebox.models.ensemble import AnyNetwork, Ensemble, SomeNetwork
+from ebox.models.ensemble import AnyNetwork, Ensemble
 from ebox.models.files import LoadedModel
-from ebox.models.network import is_trainable
+from ebox.models.network import Network, is_trainable
 from ebox.progress import Progress
 from ebox.sequences.matrices import Motif
 from ebox.sequences.motif_files import read_meme
@@ -251,13 +251,17 @@ def compare_motifs(motifs: Sequence[Discovered], others: Sequence[Motif]) -> lis
     ]
 
 
-def shuffle_weights(network: SomeNetwork, seed: int, *, head_only: bool = False) -> SomeNetwork:
+def shuffle_weights(network: AnyNetwork, seed: int, *, head_only: bool = False) -> AnyNetwork:
     """The network with the entries of every weight array in random order: as large, but nothing learned is left.
 
     Of an ensemble the weights of each member are shuffled, in the same order.
     """
     if isinstance(network, Ensemble):
-        return Ensemble.of([shuffle_weights(member, seed, head_only=head_only) for member in network.members])
+        return Ensemble.of([_shuffle_one(member, seed, head_only) for member in network.members])
+    return _shuffle_one(network, seed, head_only)
+
+
+def _shuffle_one(network: Network, seed: int, head_only: bool) -> Network:
     random = np.random.default_rng(seed)
 
     def shuffle(leaf: Any) -> Any:

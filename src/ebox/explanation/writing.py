@@ -223,6 +223,7 @@ def write_contributions(
         found: The explanation.
         contributions: Of each base.
     """
+    more: dict[str, Any] = {} if found.spread is None else {"spread": found.spread}
     with publish_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
@@ -232,7 +233,7 @@ def write_contributions(
             hypothetical=found.hypothetical,
             logit=found.logit,
             reference=found.reference,
-            **({} if found.spread is None else {"spread": found.spread}),
+            **more,
         )
 
 

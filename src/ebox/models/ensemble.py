@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import equinox as eqx
 import jax
@@ -85,9 +85,11 @@ def all_filters(network: AnyNetwork) -> Float[np.ndarray, "filter width 4"]:
     return np.concatenate([first_layer_filters(member) for member in list_members(network)])
 
 
-def rescale(
-    network: SomeNetwork, scale: Float[np.ndarray, " track"], offset: Float[np.ndarray, " track"]
-) -> SomeNetwork:
+@overload
+def rescale(network: Network, scale: np.ndarray, offset: np.ndarray) -> Network: ...
+@overload
+def rescale(network: Ensemble, scale: np.ndarray, offset: np.ndarray) -> Ensemble: ...
+def rescale(network: AnyNetwork, scale: Float[np.ndarray, " track"], offset: Float[np.ndarray, " track"]) -> AnyNetwork:
     """The network whose logits are those of `network` times `scale` plus `offset`; so are those of all members."""
     if isinstance(network, Ensemble):
         return Ensemble.of([rescale_logits(member, scale, offset) for member in network.members])

@@ -152,6 +152,7 @@ def _pass(network: Network, batch: Batch, keys: Array, total: Array, rates: Hype
         if guide is None:
             loss = masked_loss_sum(logits, batch.targets, batch.mask, rates)
         else:
+            assert rates.spread_weight is not None
             weights_of = _target_weights(batch.targets, batch.mask, rates)
             loss = distillation_loss_sum(logits, guide, weights_of, rates.spread_weight)
         return loss / jnp.maximum(total, 1.0), moments

@@ -1,4 +1,4 @@
-"""The trainings of an ensemble's members, as one population, and the distillation of the ensemble into one network."""
+"""The trainings of an ensemble's members, as one population: measured, kept, saved and resumed as lone ones are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,8 +17,7 @@ from jax.sharding import Mesh
 from ebox.datasets.folder import Dataset
 from ebox.errors import InputError, ResumableError
 from ebox.evaluation.validation import ValidationSplit
-from ebox.models.architectures import rescale_logits
-from ebox.models.ensemble import Ensemble, count_all_parameters, join_outputs, split_outputs
+from ebox.models.ensemble import Ensemble, count_all_parameters
 from ebox.models.network import Network
 from ebox.progress import OnEntry
 from ebox.settings.reading import Config
@@ -33,8 +31,7 @@ from ebox.training.checkpoints import (
     regroup_carried,
     save_checkpoint,
 )
-from ebox.training.inputs import on_host
-from ebox.training.loop import TrainingResult, fit
+from ebox.training.loop import TrainingResult
 from ebox.training.state import TrainState
 from ebox.tuning.population import MemberSteps, Population
 from ebox.workers.interruption import Interruption
@@ -280,7 +277,7 @@ class _Trainings:
         entry = {"kind": kind, "step": step, "epoch": step / self.steps_per_epoch, **facts, "seconds": seconds}
         self.logs[number].append(entry)
         told = {**entry, "step": self._count_steps(), "member": number}
-        self.on_entry(told, _count_all(self.config, self.num_steps))
+        self.on_entry(told, count_all_steps(self.config, self.num_steps))
 
     def _write_mean_log(self) -> None:
         """The log of the run: the means over the members of the entries that all of them have."""
@@ -360,7 +357,7 @@ class _Trainings:
         }
 
 
-def _count_all(config: Config, num_steps: int) -> int:
+def count_all_steps(config: Config, num_steps: int) -> int:
     """The steps of all members, and of a distillation after them."""
     assert config.ensemble.members is not None
     return (config.ensemble.members + config.ensemble.distil) * num_steps
@@ -371,64 +368,3 @@ def _stop(interruption: Interruption) -> None:
     if interruption.number == signal.SIGTERM:
         raise ResumableError("stopped, and every member is saved; `--resume` goes on")
     raise KeyboardInterrupt
-
-
-def distil(
-    data: Dataset,
-    config: Config,
-    folder: Path,
-    mesh: Mesh,
-    validation: ValidationSplit,
-    trained: TrainingResult,
-    *,
-    resume: bool = False,
-    on_entry: OnEntry,
-) -> TrainingResult:
-    """Train one network on what a trained ensemble says of the augmented training sequences, by the same recipe.
-
-    Its outputs are a logit for each track, then the logarithm of the members' spread for each.
-
-    Args:
-        data: An opened dataset.
-        config: The settings.
-        folder: The run folder.
-        mesh: The devices.
-        validation: The validation split, which chooses and calibrates by the logits.
-        trained: The training of the ensemble.
-        resume: Go on from the newest checkpoint in `folder`, if there is one.
-        on_entry: Called with every entry of the metrics, whose `step` goes on from the steps of the members, and with
-            the number of steps in all.
-
-    Returns:
-        The training of the distilled network; `ensemble` tells of the members, and `seconds` of the distillation alone.
-    """
-    teacher = trained.network
-    assert isinstance(teacher, Ensemble)
-    num_tracks = len(data.tracks)
-
-    def tell(entry: Mapping[str, Any], num_steps: int) -> None:
-        total = _count_all(config, num_steps)
-        told = {"step": total - num_steps + entry["step"], "seconds": trained.seconds + entry["seconds"]}
-        on_entry({**entry, **told}, total)
-
-    result = fit(
-        data,
-        config,
-        folder,
-        mesh,
-        lambda network: validation.measure(split_outputs(network, num_tracks)[0]),
-        calibrate=partial(_calibrate, validation, num_tracks) if config.train.calibrate else None,
-        resume=resume,
-        on_entry=tell,
-        teacher=teacher,
-    )
-    seconds = trained.seconds
-    return replace(result, ensemble={**trained.ensemble, "distilled": True, "seconds": seconds})
-
-
-def _calibrate(validation: ValidationSplit, num_tracks: int, network: Network) -> tuple[Network, list[dict[str, Any]]]:
-    """Calibrate the logits; the spread is scaled as they are."""
-    logits, log_spread = split_outputs(network, num_tracks)
-    calibrated, facts = validation.calibrate(logits)
-    scale = np.array([one["scale"] for one in facts], np.float32)
-    return on_host(join_outputs(calibrated, rescale_logits(log_spread, np.ones_like(scale), np.log(scale)))), facts

@@ -31,7 +31,7 @@ from ebox.training.checkpoints import Layout
 from ebox.training.inputs import TrainingData, TrainingInputs, on_host
 from ebox.training.loop import Validate
 from ebox.training.schedules import Schedule
-from ebox.training.state import TrainState, place_state
+from ebox.training.state import Hyperparameters, TrainState, place_state
 from ebox.training.step import (
     MEMBER_AXIS,
     NUM_SIGNALS,
@@ -250,7 +250,7 @@ class _InTurn:
         plan = make_plan(config, mesh)
         self.schedule = plan.schedule
         self._run = build_run_chunk(mesh, plan, chunk_steps)
-        self._signals = _put(np.zeros((mesh.size, NUM_SIGNALS), np.float32), mesh, DATA_AXIS)
+        self._signals: Any = _put(np.zeros((mesh.size, NUM_SIGNALS), np.float32), mesh, DATA_AXIS)
         self._inputs = list(inputs)
         self._states = [_to_numpy(self.schedule.start(one.fresh)) for one in inputs]
         self.steps = [0] * len(self._inputs)
@@ -291,9 +291,8 @@ class _InTurn:
         self.steps = [int(state.step) for state in states]
 
     def keep(self, places: Sequence[int]) -> None:
-        self._inputs, self._states, self.steps = (
-            [every[place] for place in places] for every in (self._inputs, self._states, self.steps)
-        )
+        self._inputs = [self._inputs[place] for place in places]
+        self.write([self._states[place] for place in places])
 
 
 class _SideBySide:
@@ -307,6 +306,9 @@ class _SideBySide:
         self._mesh, self._chunk_steps = make_member_mesh(mesh), chunk_steps
         self._run = build_population_chunk(self._mesh, plan, chunk_steps)
         self._inputs = list(inputs)
+        self._state: TrainState
+        self._hyper: Hyperparameters
+        self._signals: Any
         self.steps = [0] * len(self._inputs)
         self._place([self.schedule.start(one.fresh) for one in inputs])
 
@@ -316,7 +318,7 @@ class _SideBySide:
         rows = itertools.zip_longest(*plans, fillvalue=ChunkPlan(end, 0))
         with closing(iter_ahead(rows, self._make_chunk)) as chunks:
             for row, chunk in chunks:
-                counts = self._put([np.int32(plan.count) for plan in row])
+                counts: Any = self._put([np.int32(plan.count) for plan in row])
                 self._state, metrics = self._run(self._state, chunk, self._signals, self._hyper, counts)
                 self.steps = [max(step, plan.first + plan.count) for step, plan in zip(self.steps, row, strict=True)]
                 yield {place: plan for place, plan in enumerate(row) if plan.count}, metrics

@@ -73,6 +73,7 @@ def train(
     from ebox.mesh.hosts import check_alike, is_chief, leave_when_others_are_lost, wait_for_all
     from ebox.models.ensemble import split_outputs
     from ebox.models.files import save_model
+    from ebox.models.network import Network
     from ebox.settings.reading import Config, write_config
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
@@ -135,7 +136,7 @@ def train(
             result = _fit(data, config, folder, mesh, pool, resume=resume, on_entry=on_entry)
             if is_chief():
                 save_model(folder, result.network, config, data.tracks, data.length_bp)
-                if config.ensemble.distil:
+                if config.ensemble.distil and isinstance(result.network, Network):
                     result = replace(result, network=split_outputs(result.network, len(data.tracks))[0])
                 write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
             wait_for_all("trained")
@@ -191,7 +192,8 @@ def _fit_ensemble(
     import jax
 
     from ebox.models.files import save_model
-    from ebox.tuning.ensembles import distil, train_ensemble
+    from ebox.tuning.distilling import distil
+    from ebox.tuning.ensembles import train_ensemble
 
     if jax.process_count() > 1:
         raise InputError(
