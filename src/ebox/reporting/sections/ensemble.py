@@ -7,6 +7,13 @@ from typing import Any
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
+from ebox.storage.notes import Code, note
+
+
+class Training(Code):
+    """What is said of the trainings of an ensemble."""
+
+    MEMBERS_TRAINED = "members_trained"
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
@@ -27,7 +34,7 @@ def _describe_training(files: RunFiles) -> list[dict[str, Any]]:
         return []
     seeds = [member["seed"] for member in facts["members"]]
     told = {"num_members": len(seeds), "first_seed": seeds[0], "last_seed": seeds[-1]}
-    return [{"code": "members_trained", **told, "side_by_side": facts["side_by_side"]}]
+    return [note(Training.MEMBERS_TRAINED, {**told, "side_by_side": facts["side_by_side"]})]
 
 
 SECTION = Section("ensemble", 45, collect, reads=(run_folder.EVALUATION,))
