@@ -74,8 +74,9 @@ def test_boxes_of_a_floor_stand_apart_and_on_the_paper():
 
 
 def test_few_arrows_cross():
-    # Two packages that both import two others can't be drawn without one crossing: training, evaluation.
-    assert make_plan(reduce_edges(list_edges())).count_crossings() <= 1
+    # Two packages that both import two others can't be drawn without one crossing: training and evaluation; and above
+    # them tuning and planning, which import those.
+    assert make_plan(reduce_edges(list_edges())).count_crossings() <= 2
 
 
 # The page of settings.

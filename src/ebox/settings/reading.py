@@ -18,6 +18,7 @@ from ebox.settings.data import DataConfig, NegativeKind
 from ebox.settings.fields import Settings
 from ebox.settings.sections import (
     Config,
+    EnsembleConfig,
     EvaluationConfig,
     ExplanationConfig,
     ModelConfig,
@@ -30,6 +31,7 @@ from ebox.storage import run_folder
 __all__ = [
     "Config",
     "DataConfig",
+    "EnsembleConfig",
     "EvaluationConfig",
     "ExplanationConfig",
     "ModelConfig",
@@ -62,8 +64,8 @@ def read_config(
     """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
-        path: A TOML file with the sections data, model, train, transfer, parallel, evaluation, explanation; None: the
-            defaults.
+        path: A TOML file with the sections data, model, train, transfer, parallel, ensemble, evaluation, explanation;
+            None: the defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
         flags: Values by `section.key`.
 

@@ -15,6 +15,7 @@ from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
 from ebox.models.network import Network, is_trainable
 from ebox.models.normalisation import Moments, Statistics
 from ebox.models.passes import ConvolutionMethod, Pass
+from ebox.training.distillation import distillation_loss_sum, teach
 from ebox.training.state import Hyperparameters
 
 
@@ -142,12 +143,19 @@ def _pass(network: Network, batch: Batch, keys: Array, total: Array, rates: Hype
     """One forward and backward pass."""
     with jax.named_scope("augment"):
         inputs = one_hot(augment(batch.codes, keys, plan, rates.mutation_rate), plan.dtype)
+    guide = None if rates.teacher is None else teach(rates.teacher, inputs, plan.method, plan.dtype)
     weights, fixed = eqx.partition(network, is_trainable(network))
     a_pass = Pass(keys, batch.mask, rates.dropout, rates.filter_dropout, plan.statistics, plan.method, plan.dtype)
 
     def share_of_loss(weights: Network) -> tuple[Array, tuple[Moments, ...]]:
         logits, moments = eqx.combine(weights, fixed)(inputs, a_pass)
-        return masked_loss_sum(logits, batch.targets, batch.mask, rates) / jnp.maximum(total, 1.0), moments
+        if guide is None:
+            loss = masked_loss_sum(logits, batch.targets, batch.mask, rates)
+        else:
+            assert rates.spread_weight is not None
+            weights_of = _target_weights(batch.targets, batch.mask, rates)
+            loss = distillation_loss_sum(logits, guide, weights_of, rates.spread_weight)
+        return loss / jnp.maximum(total, 1.0), moments
 
     (loss, moments), gradient = jax.value_and_grad(share_of_loss, has_aux=True)(weights)
     return Share(gradient, loss, moments, batch.mask.sum().astype(jnp.float32))

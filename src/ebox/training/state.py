@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32
 
 from ebox.mesh.devices import DATA_AXIS, put, replicate
+from ebox.models.ensemble import Ensemble
 from ebox.models.network import Network, is_trainable
 from ebox.settings.reading import TrainConfig
 
@@ -51,7 +53,8 @@ class LayerRates(eqx.Module):
 class Hyperparameters(eqx.Module):
     """What differs between members of a population: data of the compiled step, not constants in it.
 
-    Without `layers` all are trained at the same rate.
+    Without `layers` all are trained at the same rate. `teacher` is the ensemble that a distilled network learns from;
+    none in any other training.
     """
 
     key: Array
@@ -67,6 +70,12 @@ class Hyperparameters(eqx.Module):
     ema_decay: Float[Array, ""]
     mutation_rate: Float[Array, ""]
     layers: LayerRates | None = None
+    spread_weight: Float[Array, ""] | None = None
+    teacher: Ensemble | None = None
+
+    def taught_by(self, teacher: Ensemble, spread_weight: float) -> Hyperparameters:
+        """The same for a network that learns from an ensemble."""
+        return replace(self, spread_weight=jnp.asarray(spread_weight, jnp.float32), teacher=teacher)
 
 
 def make_hyperparameters(config: TrainConfig, num_steps: int, positive_weight: float) -> Hyperparameters:
