@@ -8,6 +8,7 @@ import pytest
 from ebox.evaluation.bootstrap import bootstrap_models, compare_models, compare_with_mean
 from ebox.evaluation.ensembles import MemberLogits, describe_ensemble
 from ebox.evaluation.split_metrics import SplitScores, squash
+from ebox.models.rising import RisingMap
 from ebox.settings.reading import EvaluationConfig
 from ebox.storage.names import MODEL
 
@@ -63,6 +64,19 @@ def test_members_that_are_alike_gain_nothing_and_nothing_can_be_kept():
     assert found is not None
     assert found["gain"]["auroc"] == {"difference": {"value": 0.0, "low": 0.0, "high": 0.0}, "p_value": 1.0}
     assert found["distilled"]["kept"] == {"auroc": None, "auprc": None}
+
+
+def test_members_are_measured_behind_the_map_that_calibrates_their_mean():
+    curve = RisingMap((-1.0, 1.0), (-0.2, 5.0))
+    bent = MemberLogits.of(MEMBERS[..., None], slice(0, 400), 400, True, (curve,))
+    mean = MEMBERS.astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(bent.squash(mean, 0), squash(curve.apply(mean)))
+    # A network that says what the calibrated ensemble says keeps all of its gain.
+    whole = split(squash(curve.apply(mean)))
+    found = describe_ensemble(whole, whole, bent, 0, CONFIG)
+    assert found is not None
+    assert found["distilled"]["metrics"] == found["ensemble"]
+    assert found["distilled"]["kept"] == {"auroc": 1.0, "auprc": 1.0}
 
 
 def test_a_split_without_metrics_says_nothing_of_members():

@@ -18,6 +18,8 @@ import processes
 from ebox.datasets.folder import open_dataset
 from ebox.errors import InputError
 from ebox.evaluation.inference import predict, predict_members
+from ebox.evaluation.scores import predict_model
+from ebox.evaluation.split_metrics import squash
 from ebox.explanation.attribution import METHODS, attribute
 from ebox.models.architectures import build_model
 from ebox.models.encoding import one_hot
@@ -25,13 +27,16 @@ from ebox.models.ensemble import Ensemble, all_filters, join_outputs, rescale, s
 from ebox.models.files import load_model, load_teacher, save_model
 from ebox.models.normalisation import Statistics
 from ebox.models.passes import Pass
+from ebox.models.rising import RisingMap
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
 from ebox.settings.reading import Config, ExplanationConfig, make_config
-from ebox.storage.run_folder import MEMBERS, MetricsLog, find_members
+from ebox.storage.publishing import write_json
+from ebox.storage.run_folder import MEMBERS, TRAINING, MetricsLog, find_members
 from ebox.training.checkpoints import find_checkpoints
 from ebox.training.distillation import LEAST_SPREAD, distillation_loss_sum, teach
 from ebox.training.gradients import PassPlan, augment
 from ebox.tuning.ensembles import check_ensemble
+from ebox.verbs.transferred import take_settings
 from planted import largest_difference
 
 LENGTH = 80
@@ -323,3 +328,58 @@ def test_a_file_of_an_ensemble_is_read_back(tmp_path: Path):
     assert largest_difference(read.network, whole) == 0.0
     assert read.facts["num_members"] == 3
     assert read.spread is None
+
+
+@pytest.fixture
+def bent(tmp_path: Path) -> tuple[Path, Path]:
+    """The run folder of an ensemble whose first track a map calibrates, and a file of sequences."""
+    save_model(tmp_path / "run", ensemble(), make_config({"model": MODEL}), ("bound", "open"), LENGTH, KNOTS)
+    rows = ("".join("ACGTN"[code] for code in row) for row in CODES)
+    fasta = tmp_path / "some.fa"
+    fasta.write_text("".join(f">{number}\n{row}\n" for number, row in enumerate(rows)))
+    return tmp_path / "run", fasta
+
+
+# Far from straight where the logits of `ensemble` lie.
+MAP = RisingMap((-0.5, 0.0, 0.5), (-3.0, 0.0, 0.4))
+KNOTS = [MAP.facts(), None]
+
+
+def test_a_calibrated_ensemble_gives_the_map_of_its_mean_logit(bent: tuple[Path, Path], tmp_path: Path):
+    run, fasta = bent
+    result = ebox.predict(run, fasta, tmp_path / "scores.tsv")
+    members = predict_members(ensemble(), CODES)
+    mean = members.mean(axis=0)
+    np.testing.assert_allclose(result.probabilities[:, 0], squash(MAP.apply(mean[:, 0])), atol=1e-5)
+    np.testing.assert_allclose(result.probabilities[:, 1], squash(mean[:, 1]), atol=1e-5)
+    # Another thing than the mean of what the map makes of the members.
+    assert np.abs(result.logits[:, 0] - MAP.apply(members[..., 0]).mean(axis=0)).max() > 1e-3
+    assert result.spreads is not None
+    np.testing.assert_allclose(result.spreads[:, 0], MAP.apply(members[..., 0]).std(axis=0, ddof=1), atol=1e-5)
+    np.testing.assert_allclose(result.spreads[:, 1], members[..., 1].std(axis=0, ddof=1), atol=1e-5)
+
+
+def test_the_spread_of_a_distilled_network_is_that_behind_its_map(tmp_path: Path):
+    student, config = ensemble(4).members[0], make_config({"model": MODEL})
+    save_model(tmp_path, student, config, ("bound", "open"), LENGTH, KNOTS)
+    model = load_model(tmp_path)
+    found = predict_model(model, CODES)
+    logits, spread = predict(student, CODES)[:, :2], np.exp(predict(student, CODES)[:, 2:])
+    np.testing.assert_allclose(found.logits, model.calibrate(logits), atol=1e-5)
+    assert found.spread is not None
+    between = MAP.apply(logits[:, 0] + spread[:, 0]) - MAP.apply(logits[:, 0] - spread[:, 0])
+    np.testing.assert_allclose(found.spread[:, 0], between / 2, atol=1e-5)
+    np.testing.assert_allclose(found.spread[:, 1], spread[:, 1], atol=1e-5)
+
+
+def test_an_ensemble_is_no_network_to_begin_with_but_a_distilled_one_is(tmp_path: Path):
+    config = make_config({"model": MODEL})
+    whole, distilled = tmp_path / "whole", tmp_path / "distilled"
+    for place, network in ((whole, ensemble(1)), (distilled, ensemble(2).members[0])):
+        save_model(place, network, config, ("bound",), LENGTH)
+        write_json(place / TRAINING, {"steps": 1})
+    with pytest.raises(InputError, match=r"holds an ensemble of 3 networks.*\n.*--distil"):
+        take_settings(make_config({"transfer": {"source": str(whole)}}), tmp_path / "out")
+    taken = take_settings(make_config({"transfer": {"source": str(distilled)}}), tmp_path / "out")
+    assert taken.model == config.model
+    assert not (tmp_path / "out").exists()
