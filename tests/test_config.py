@@ -67,6 +67,6 @@ def test_settings_can_not_be_changed():
 
 def test_formatted_settings_hold_every_key():
     text = format_config(Config())
-    for section in ("data", "model", "train", "parallel", "evaluation"):
+    for section in ("data", "model", "train", "parallel", "ensemble", "evaluation"):
         for key in getattr(Config(), section).model_dump():
             assert f"{key} =" in text

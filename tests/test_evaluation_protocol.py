@@ -102,6 +102,7 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
         "baselines",
         "comparison",
         "seeds",
+        "ensemble",
         "share",
         "shift",
         "sets",

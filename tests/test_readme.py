@@ -53,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Trainings by groups of processes and explanations take longer than all the other commands together.
-LONG = re.compile("--parity|--processes|^ebox explain")
+LONG = re.compile("--parity|--processes|--ensemble|^ebox explain")
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_every_command_runs(place: Path):
 def test_every_long_command_runs(place: Path):
     before = re.compile("ebox (simulate|build --positives|run --positives bound.fa --negatives)")
     chosen = [command for command in _commands() if LONG.search(command) or before.match(command)]
-    assert len(chosen) == 8
+    assert len(chosen) == 9
     _run_commands(place, chosen)
 
 

@@ -78,7 +78,7 @@ def test_an_added_field_belongs_to_the_identity_unless_it_says_otherwise(longer:
 
 def test_the_identity_is_network_training_and_what_passes_between_workers():
     identity = Config().identity()
-    assert list(identity) == ["model", "train", "transfer", "parallel"]
+    assert list(identity) == ["model", "train", "transfer", "parallel", "ensemble"]
     assert set(identity["parallel"]) == {
         *("exchange", "hierarchical", "node_devices", "rank", "top_fraction"),
         *("sync", "local_steps", "outer_rate", "outer_momentum"),

@@ -75,6 +75,8 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-checkpoint": 2,
         "ebox-dataset": 5,
         "ebox-decision": 1,
+        "ebox-distilled": 1,
+        "ebox-ensemble": 1,
         "ebox-evaluation": 4,
         "ebox-explanation": 3,
         "ebox-filters": 2,

@@ -21,19 +21,22 @@ from ebox.datasets.folder import Dataset
 from ebox.datasets.seen import find_seen
 from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
+from ebox.mesh.devices import find_devices, make_mesh
 from ebox.models.architectures import build_model
+from ebox.models.ensemble import Ensemble, split_outputs
 from ebox.models.files import load_model, save_model
 from ebox.models.network import Network
 from ebox.reporting.languages import english
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.sections import transfer as section
 from ebox.settings.flags import list_flags, read_flags
-from ebox.settings.reading import Config, DataConfig, make_config, read_config
+from ebox.settings.reading import Config, DataConfig, ParallelConfig, make_config, read_config
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json, write_json
 from ebox.training.checkpoints import RunIdentity, check_identity
 from ebox.training.fine_tuning import is_frozen, list_layers, rate_layers
 from ebox.training.inputs import TrainingInputs
+from ebox.tuning.population import Population
 from ebox.verbs.evaluate import describe as describe_evaluation
 from ebox.verbs.evaluated import find_evaluated
 from ebox.verbs.transferred import describe_transfer, fit_settings, mark_seen, take_settings
@@ -181,6 +184,33 @@ def test_a_network_taken_over_whole_is_the_one_of_the_source(source: Path):
     anew = TrainingInputs.of(planted(), from_source(source, fresh="head")).fresh
     assert largest_difference(arrays_of(inputs.fresh, FROZEN), arrays_of(anew, FROZEN)) == 0.0
     assert not np.array_equal(inputs.fresh.head.output.weight, anew.head.output.weight)
+
+
+def test_members_of_a_population_begin_with_the_same_network_and_keep_what_is_frozen(source: Path):
+    members = [
+        from_source(source, freeze="body", statistics="keep", fresh="output", train={"seed": seed}) for seed in (3, 4)
+    ]
+    mesh = make_mesh(find_devices(ParallelConfig(devices=1)))
+    trained = Population(planted(), members, mesh, validate=lambda network: {}, side_by_side=True)
+    assert trained.train_to(12)
+    for place in (0, 1):
+        alone = TrainingInputs.of(planted(), members[place]).fresh
+        after = trained.network(place)
+        assert largest_difference(arrays_of(alone, FROZEN), arrays_of(load_model(source).network, FROZEN)) == 0.0
+        assert largest_difference(arrays_of(after, FROZEN), arrays_of(alone, FROZEN)) == 0.0
+        assert largest_difference(arrays_of(after, ("head",)), arrays_of(alone, ("head",))) > 0.0
+    assert largest_difference(trained.network(0), trained.network(1)) > 0.0
+
+
+def test_a_network_that_learns_from_an_ensemble_begins_with_the_logits_of_the_source(source: Path):
+    found = load_model(source).network
+    teacher = Ensemble.of([found, found])
+    inputs = TrainingInputs.of(planted(), from_source(source), teacher)
+    logits, spread = split_outputs(inputs.fresh, 1)
+    assert inputs.hyper.layers is not None
+    assert largest_difference(logits, found) == 0.0
+    assert not np.array_equal(spread.head.output.weight, found.head.output.weight)
+    assert TrainingInputs.of(planted(), from_source(source, fresh="output"), teacher).fresh.num_outputs == 2
 
 
 def test_a_training_has_at_least_the_steps_that_were_asked_for(source: Path):

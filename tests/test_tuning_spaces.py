@@ -8,7 +8,8 @@ import pytest
 
 from ebox.errors import InputError
 from ebox.settings.reading import Config, make_config
-from ebox.tuning.spaces import DEFAULT_SPACE, RATES, Choices, Range, read_space
+from ebox.tuning.members import MEMBER_SETTINGS, SWITCHES
+from ebox.tuning.spaces import DEFAULT_SPACE, Choices, Range, read_space
 
 
 def write(folder: Path, text: str) -> Path:
@@ -63,7 +64,7 @@ def test_whole_settings_take_whole_numbers_and_others_all(tmp_path: Path):
 
 
 def test_rates_are_settings_that_do_not_change_a_shape():
-    assert set(RATES) <= set(type(Config().train).model_fields)
+    assert SWITCHES < MEMBER_SETTINGS <= set(type(Config().train).model_fields)
     space = read_space()
     assert "train.learning_rate" not in space.shape_keys
     assert {"model.num_filters", "train.batch_size", "train.shift_bp"} <= set(space.shape_keys)

@@ -142,6 +142,7 @@ class Display:
 
 
 def _describe(entry: Mapping[str, Any]) -> str:
+    member = f"member {entry['member'] + 1}, " if "member" in entry else ""
     if entry["kind"] == "validation":
-        return f"validation loss {entry['loss']:.4f}, AUROC {entry['auroc']:.4f}, AUPRC {entry['auprc']:.4f}"
-    return f"loss {entry['loss']:.4f}, {entry['sequences_per_second']:,.0f} sequences/s"
+        return f"{member}validation loss {entry['loss']:.4f}, AUROC {entry['auroc']:.4f}, AUPRC {entry['auprc']:.4f}"
+    return f"{member}loss {entry['loss']:.4f}, {entry['sequences_per_second']:,.0f} sequences/s"

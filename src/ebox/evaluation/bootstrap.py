@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ebox.errors import InputError
-from ebox.evaluation.clusters import Clustering, Influence, Labels
+from ebox.evaluation.clusters import Clustering, Influence, Labels, mean_influence
 from ebox.evaluation.influence import Values, trace_auprc, trace_auroc
 from ebox.evaluation.intervals import (
     Ends,
@@ -194,18 +194,26 @@ def compare_models(first: BootstrapResult, second: BootstrapResult, metric: Comp
     of clusters. Where both models rank perfectly nothing varies, and the ends follow from those of the two (Zou and
     Donner 2008).
     """
-    value, clusters = first.values[metric] - second.values[metric], first.clusters
+    return compare_with_mean(first, [second], metric)
+
+
+def compare_with_mean(
+    first: BootstrapResult, others: Sequence[BootstrapResult], metric: ComparedMetric
+) -> ComparisonResult:
+    """As `compare_models`, against the mean of a metric over several models: a metric varies as its influences sum."""
+    own, other = first.values[metric], float(np.mean([one.values[metric] for one in others]))
+    value, clusters = own - other, first.clusters
     if not clusters.has_enough:
         return ComparisonResult(metric, MetricResult(value, None, None), None)
-    if first.ranks_like(second):
+    if all(first.ranks_like(one) for one in others):
         return ComparisonResult(metric, MetricResult(0.0, 0.0, 0.0), 1.0)
-    found = clusters.weigh(first.influences[metric] - second.influences[metric])
+    found = clusters.weigh(first.influences[metric] - mean_influence([one.influences[metric] for one in others]))
     # The jackknife's factor; it keeps few clusters from being too sure.
     error = math.sqrt(found.total * min(clusters.sizes) / (min(clusters.sizes) - 1.0))
     degrees = count_degrees((found.of_positives, found.of_negatives), clusters.sizes)
     if error < 1e-12:
-        (low, high), (other_low, other_high) = first.ends[metric], second.ends[metric]
-        own, other = first.values[metric], second.values[metric]
+        low, high = first.ends[metric]
+        other_low, other_high = np.mean([one.ends[metric] for one in others], axis=0).tolist()
         down, up = math.hypot(own - low, other_high - other), math.hypot(high - own, other - other_low)
         return ComparisonResult(metric, MetricResult(value, value - down, value + up), 1.0)
     half = find_quantile(degrees) * error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -27,6 +27,13 @@ class Influence:
     def __sub__(self, other: Influence) -> Influence:
         """Of the difference of two metrics."""
         return Influence(self.positive - other.positive, self.negative - other.negative)
+
+
+def mean_influence(influences: Sequence[Influence]) -> Influence:
+    """Of the mean of a metric over several models."""
+    return Influence(
+        np.mean([one.positive for one in influences], axis=0), np.mean([one.negative for one in influences], axis=0)
+    )
 
 
 @dataclass(frozen=True)

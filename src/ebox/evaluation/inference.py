@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, UInt8
 
 from ebox.mesh.devices import DATA_AXIS, choose_convolution, find_local_devices, make_mesh, replicate
 from ebox.models.encoding import one_hot, reverse_complement
-from ebox.models.network import Network
+from ebox.models.ensemble import AnyNetwork, Ensemble
 from ebox.models.passes import ConvolutionMethod, Pass
 from ebox.progress import Progress, quiet
 from ebox.sequences.codes import N_CODE
@@ -32,7 +32,7 @@ MAX_THREADS = 4
 class Job(Protocol):
     """A computation on a batch. It is hashable, so that equal jobs are compiled once."""
 
-    def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
+    def __call__(self, network: Any, method: ConvolutionMethod, *blocks: Array) -> Any:
         """Give arrays with the examples as first axis; runs under `shard_map` on the share of a device."""
 
     def __hash__(self) -> int:
@@ -43,7 +43,7 @@ Reader = Callable[[slice], tuple[UInt8[np.ndarray, "some ..."], ...]]
 
 
 def predict(
-    network: Network,
+    network: AnyNetwork,
     codes: UInt8[np.ndarray, "example length"],
     *,
     both_strands: bool = True,
@@ -54,18 +54,47 @@ def predict(
     """Give the logits of sequences, in float32, data-parallel over the devices of a mesh.
 
     Args:
-        network: A trained network.
+        network: A trained network, or an ensemble, whose members' logits are averaged.
         codes: Base codes (A, C, G, T = 0 to 3, N = 4), in memory or memory-mapped.
         both_strands: Average the logits of the sequence and of its reverse complement.
         batch_size: Sequences in a call over all devices; rounded up to the same share for each.
         mesh: The devices; none: all local ones.
         progress: Called with a phrase, the number done, and the number in all.
     """
+    return _score(network, ScoreJob(both_strands), codes, batch_size, mesh, progress)
+
+
+def predict_members(
+    network: Ensemble,
+    codes: UInt8[np.ndarray, "example length"],
+    *,
+    both_strands: bool = True,
+    batch_size: int = 512,
+    mesh: Mesh | None = None,
+    progress: Progress = quiet,
+) -> Float[np.ndarray, "member example track"]:
+    """Give the logits of every member of an ensemble; their mean is what `predict` gives.
+
+    Args:
+        network: The ensemble.
+        codes: As for `predict`.
+        both_strands: As for `predict`.
+        batch_size: As for `predict`.
+        mesh: As for `predict`.
+        progress: As for `predict`.
+    """
+    return _score(network, MembersJob(both_strands), codes, batch_size, mesh, progress).swapaxes(0, 1)
+
+
+def _score(
+    network: AnyNetwork, job: Job, codes: np.ndarray, batch_size: int, mesh: Mesh | None, progress: Progress
+) -> np.ndarray:
+    """What a job that reads codes gives for each of them, in float32."""
     empty = codes[:0] if len(codes) else np.full((1, codes.shape[1]), N_CODE, np.uint8)
     read = (lambda rows: (codes[rows],)) if len(codes) else (lambda rows: (empty,))
     batches = iter_batches(
         network,
-        ScoreJob(both_strands),
+        job,
         read,
         max(len(codes), 1),
         batch_size=batch_size,
@@ -76,7 +105,7 @@ def predict(
 
 
 def iter_batches(
-    network: Network,
+    network: AnyNetwork,
     job: Job,
     read: Reader,
     num_examples: int,
@@ -162,14 +191,26 @@ class ScoreJob:
 
     both_strands: bool
 
-    def __call__(self, network: Network, method: ConvolutionMethod, *blocks: Array) -> Any:
+    def __call__(self, network: AnyNetwork, method: ConvolutionMethod, *blocks: Array) -> Any:
         """One block of codes in, (batch, track) out."""
         (codes,) = blocks
         logits = self._score(network, method, codes)
         return 0.5 * (logits + self._score(network, method, reverse_complement(codes))) if self.both_strands else logits
 
-    def _score(self, network: Network, method: ConvolutionMethod, codes: Array) -> Array:
+    def _score(self, network: AnyNetwork, method: ConvolutionMethod, codes: Array) -> Array:
         return network(one_hot(codes), Pass(method=method))[0]
+
+
+@dataclass(frozen=True)
+class MembersJob:
+    """The logits of every member of an ensemble, as `ScoreJob` gives those of one network."""
+
+    both_strands: bool
+
+    def __call__(self, network: Ensemble, method: ConvolutionMethod, *blocks: Array) -> Any:
+        """One block of codes in, (batch, member, track) out."""
+        of_members = network.over_members(lambda member: ScoreJob(self.both_strands)(member, method, *blocks))
+        return of_members.swapaxes(0, 1)
 
 
 def _pad(block: np.ndarray, batch: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from ebox.evaluation.baselines import (
 )
 from ebox.evaluation.clusters import Clustering
 from ebox.evaluation.conformal import find_limits, measure_sets
+from ebox.evaluation.ensembles import MemberLogits, describe_ensemble
 from ebox.evaluation.gapped_kmers import fit_gapped_kmer_logistic
 from ebox.evaluation.motif_hits import Screen, fit_best_pwm, fit_motif_logistic
 from ebox.evaluation.prevalence import shift_log_odds
@@ -61,6 +62,7 @@ def evaluate(
     ceiling: Mapping[str, Any] | None = None,
     related: Bool[np.ndarray, " examples"] | None = None,
     kept: Mapping[str, Kept] | None = None,
+    members: MemberLogits | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Measure logits, and baselines fitted on the training split, on the validation and test splits.
@@ -74,6 +76,8 @@ def evaluate(
         ceiling: The result of the exact likelihood ratio on simulated data; copied into the facts.
         related: Which examples have a relative in the training of the network; none: what the dataset says.
         kept: For each track what an earlier evaluation chose, for a dataset without validation examples.
+        members: What the members say of the ensemble that the network is, or was distilled from; none: a plain
+            training.
         progress: Called with the stage, the number of steps done and the number in all.
 
     Returns:
@@ -95,7 +99,7 @@ def evaluate(
     related = dataset.examples["relative"].is_not_null().to_numpy() if related is None else related
     kept = {} if kept is None else kept
     tracks = [
-        _evaluate_track(dataset, logits, track, config, motifs, related, kept.get(name), report)
+        _evaluate_track(dataset, logits, track, config, motifs, related, kept.get(name), members, report)
         for track, name in enumerate(dataset.tracks)
     ]
     _check_measured(dataset, tracks)
@@ -156,6 +160,7 @@ def _evaluate_track(
     motifs: Sequence[Motif],
     related: Bool[np.ndarray, " examples"],
     kept: Kept | None,
+    members: MemberLogits | None,
     report: _Report,
 ) -> dict[str, Any]:
     """One element of `tracks`."""
@@ -189,6 +194,7 @@ def _evaluate_track(
         "baselines": baselines,
         "comparison": compare_with_best(samples),
         "seeds": None,
+        "ensemble": None if members is None else describe_ensemble(validation, test, members, track, config),
         **_describe_share(validation, kept, config.prevalence),
         "sets": _describe_sets(validation.take(~related[validation.rows]), test, kept, config.set_coverage),
         **describe_figures(test),

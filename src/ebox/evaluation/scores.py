@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8, Int64
+from jaxtyping import Bool, Float, Int8, Int64, UInt8
 
 from ebox.evaluation.conformal import ANSWERS, Limits
-from ebox.evaluation.inference import predict
+from ebox.evaluation.inference import predict, predict_members
 from ebox.evaluation.split_metrics import squash
 from ebox.evaluation.windows import cut_windows, plan_windows
+from ebox.models.ensemble import Ensemble
 from ebox.progress import Progress, quiet
 from ebox.storage.publishing import publish_file
 
@@ -27,13 +29,63 @@ BLOCK_WINDOWS = 65_536
 
 
 @dataclass(frozen=True)
+class ModelLogits:
+    """What a model says of sequences: its logits, and for an ensemble or a distilled network how sure it is.
+
+    `spread` is the standard deviation of the members' logits, which a distilled network estimates; as the logits it is
+    of what the model's maps make of them. `members` are the logits of each member before the maps. Both are none for a
+    plain network.
+    """
+
+    logits: Float[np.ndarray, "example track"]
+    spread: Float[np.ndarray, "example track"] | None = None
+    members: Float[np.ndarray, "member example track"] | None = None
+
+
+def predict_model(
+    model: LoadedModel,
+    codes: UInt8[np.ndarray, "example length"],
+    *,
+    both_strands: bool = True,
+    batch_size: int = 512,
+    mesh: Mesh | None = None,
+    progress: Progress = quiet,
+) -> ModelLogits:
+    """What a model says of sequences of the length that it reads.
+
+    Args:
+        model: The model of a run.
+        codes: As for `predict`.
+        both_strands: As for `predict`; the spread is then that of the averaged logits.
+        batch_size: As for `predict`.
+        mesh: As for `predict`.
+        progress: As for `predict`.
+    """
+    how = partial(predict, both_strands=both_strands, batch_size=batch_size, mesh=mesh, progress=progress)
+    if isinstance(model.network, Ensemble):
+        members = predict_members(
+            model.network, codes, both_strands=both_strands, batch_size=batch_size, mesh=mesh, progress=progress
+        )
+        calibrated = np.stack([model.calibrate(member) for member in members])
+        return ModelLogits(model.calibrate(members.mean(axis=0)), calibrated.std(axis=0, ddof=1), members)
+    logits = how(model.network, codes)
+    if model.spread is None:
+        return ModelLogits(model.calibrate(logits))
+    spread = np.exp(how(model.spread, codes))
+    if any(model.maps):
+        spread = 0.5 * (model.calibrate(logits + spread) - model.calibrate(logits - spread))
+    return ModelLogits(model.calibrate(logits), spread)
+
+
+@dataclass(frozen=True)
 class ScoresResult:
     """Scores of sequences, one row for each.
 
     `logits` are of the best window where a sequence is longer than the network reads. `windows` is the 0-based start of
     that window; negative where the sequence was padded. `shifts` are what a stated prevalence adds to the logits of
     each track; None where that isn't known. `limits` are those of the sets of answers, `fdr_thresholds` those at which
-    at most a share `target_fdr` of the calls is false at the prevalence; None for a track without one.
+    at most a share `target_fdr` of the calls is false at the prevalence; None for a track without one. `spreads` are
+    the standard deviations of the logits of an ensemble's members on the same window; None for a plain network.
     """
 
     names: tuple[str, ...]
@@ -51,6 +103,7 @@ class ScoresResult:
     limits: tuple[Limits | None, ...] = ()
     fdr_thresholds: tuple[float | None, ...] = ()
     target_fdr: float | None = None
+    spreads: Float[np.ndarray, "sequence track"] | None = None
 
     @property
     def probabilities(self) -> Float[np.ndarray, "sequence track"]:
@@ -121,12 +174,17 @@ def score_sequences(
     """
     windows = plan_windows(sequences.lengths, model.length_bp)
     best = np.full((len(sequences), len(model.tracks)), -np.inf, np.float32)
-    places = np.zeros(best.shape, np.int64)
+    places, spreads = np.zeros(best.shape, np.int64), np.zeros(best.shape, np.float32)
+    has_spread = False
     for first in range(0, len(windows.owner), BLOCK_WINDOWS):
         block = slice(first, first + BLOCK_WINDOWS)
         codes = cut_windows(sequences, windows.owner[block], windows.start[block], model.length_bp)
-        logits = model.calibrate(predict(model.network, codes, both_strands=both_strands, mesh=mesh))
-        _keep_best(best, places, windows.owner[block], windows.start[block], logits)
+        found = predict_model(model, codes, both_strands=both_strands, mesh=mesh)
+        for track, rows, chosen in _find_better(best, windows.owner[block], windows.start[block], found.logits):
+            best[rows, track] = found.logits[chosen, track]
+            places[rows, track] = windows.start[block][chosen]
+            if found.spread is not None:
+                has_spread, spreads[rows, track] = True, found.spread[chosen, track]
         progress("predicting", min(first + BLOCK_WINDOWS, len(windows.owner)), len(windows.owner))
     return ScoresResult(
         names=tuple(sequences.names),
@@ -138,6 +196,7 @@ def score_sequences(
         thresholds=thresholds,
         num_padded=int((sequences.lengths < model.length_bp).sum()),
         num_windowed=int((sequences.lengths > model.length_bp).sum()),
+        spreads=spreads if has_spread else None,
     )
 
 
@@ -162,6 +221,7 @@ def _list_columns(result: ScoresResult) -> dict[str, Iterable[str]]:
         "probability_at_prevalence": (result.probabilities_at_prevalence, _format_rare),
         "set": (result.sets, _name_set),
         "call_at_fdr": (result.calls_at_fdr, _format_call),
+        "logit_spread": (result.spreads, "{:.5f}".format),
     }
     for number, track in enumerate(result.tracks):
         columns |= {
@@ -188,13 +248,17 @@ def _format_rare(probability: float) -> str:
     return "" if np.isnan(probability) else f"{probability:.3g}"
 
 
-def _keep_best(best: np.ndarray, places: np.ndarray, owner: np.ndarray, start: np.ndarray, logits: np.ndarray) -> None:
-    """Keep for each sequence and track the window with the greatest logit; the first one where they are equal."""
+def _find_better(
+    best: np.ndarray, owner: np.ndarray, start: np.ndarray, logits: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """For each track the sequences with a window of a greater logit than their best, and that window of each.
+
+    Of windows that are equal the first one counts.
+    """
     for track in range(logits.shape[1]):
         # Sorted by owner, then by falling logit: the first window of each owner is its best.
         order = np.lexsort((start, -logits[:, track], owner))
         owners, first = np.unique(owner[order], return_index=True)
         chosen = order[first]
         better = logits[chosen, track] > best[owners, track]
-        best[owners[better], track] = logits[chosen[better], track]
-        places[owners[better], track] = start[chosen[better]]
+        yield track, owners[better], chosen[better]

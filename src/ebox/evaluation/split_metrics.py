@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from ebox.datasets.clusters import MIN_CLUSTERS, count_clusters, has_enough
-from ebox.evaluation.bootstrap import BootstrapResult, ComparedMetric, bootstrap_models, compare_models
+from ebox.evaluation.bootstrap import (
+    BootstrapResult,
+    ComparedMetric,
+    ComparisonResult,
+    bootstrap_models,
+    compare_models,
+)
 from ebox.evaluation.clusters import Clustering
 from ebox.evaluation.curves import bin_calibration, count_scores, trace_pr, trace_roc
 from ebox.evaluation.prevalence import Labelled, choose_at, list_prevalences, measure_at
@@ -232,13 +238,15 @@ def compare_with_best(samples: Mapping[str, dict[str, BootstrapResult]]) -> dict
     return {
         "baseline": best,
         "split": "test",
-        "tests": {
-            metric: {
-                "difference": round_numbers(result.difference.to_json()),
-                "p_value": None if result.p_value is None else float(f"{result.p_value:.3g}"),
-            }
-            for metric, result in results.items()
-        },
+        "tests": {metric: describe_comparison(result) for metric, result in results.items()},
+    }
+
+
+def describe_comparison(result: ComparisonResult) -> dict[str, Any]:
+    """A difference with its interval, and its p-value."""
+    return {
+        "difference": round_numbers(result.difference.to_json()),
+        "p_value": None if result.p_value is None else float(f"{result.p_value:.3g}"),
     }
 
 

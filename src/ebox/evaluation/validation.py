@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jax.sharding import Mesh
@@ -15,8 +15,7 @@ from ebox.evaluation.calibration import Method, fit_calibration
 from ebox.evaluation.inference import predict
 from ebox.evaluation.metrics import auprc, auroc
 from ebox.mesh.hosts import gather_rows, own_part
-from ebox.models.architectures import rescale_logits
-from ebox.models.network import Network
+from ebox.models.ensemble import AnyNetwork, SomeNetwork, rescale
 from ebox.settings.reading import EvaluationConfig
 
 
@@ -30,30 +29,33 @@ class ValidationSplit:
         self._clusters = data.examples["cluster"].to_numpy()[rows].astype(np.int64)
         self._tracks, self._config, self._mesh = data.tracks, config, mesh
 
-    def predict(self, network: Network) -> Float[np.ndarray, "example track"]:
+    def predict(self, network: AnyNetwork) -> Float[np.ndarray, "example track"]:
         """The logits of the whole split."""
         own = self._codes[own_part(len(self._codes))]
         both, size = self._config.both_strands, self._config.batch_size
         logits = predict(network, own, both_strands=both, batch_size=size, mesh=self._mesh)
         return gather_rows(logits, len(self._codes))
 
-    def measure(self, network: Network) -> Mapping[str, float]:
+    def measure(self, network: AnyNetwork) -> Mapping[str, float]:
         """Cross-entropy, AUROC and AUPRC, averaged over the tracks in which both classes are known."""
         return measure_validation(self._targets, self.predict(network))
 
-    def calibrate(self, network: Network, method: Method | None = None) -> tuple[Network, list[dict[str, Any]]]:
+    def calibrate(
+        self, network: SomeNetwork, method: Method | Literal["auto"] = "auto"
+    ) -> tuple[SomeNetwork, list[dict[str, Any]]]:
         """The network with calibrated logits, and the calibration of each track for `training.json`.
 
-        Scale and offset become part of the network; the knots of an isotonic map are for the files of the model.
+        Scale and offset become part of the network; the knots of an isotonic map are for the files of the model. An
+        ensemble is calibrated as a whole, by the mean logits of its members.
         """
-        logits = self.predict(network)
-        found = []
+        logits, found = self.predict(network), []
+        given = None if method == "auto" else method
         for track in range(logits.shape[1]):
             known = self._targets[:, track] != UNKNOWN_TARGET
             labels, values = self._targets[known, track] == 1, logits[known, track]
-            found.append(fit_calibration(labels, values, self._clusters[known], method, seed=self._config.seed))
+            found.append(fit_calibration(labels, values, self._clusters[known], given, seed=self._config.seed))
         scale, offset = (np.array([getattr(one, name) for one in found], np.float32) for name in ("scale", "offset"))
-        return rescale_logits(network, scale, offset), [
+        return rescale(network, scale, offset), [
             {"track": track, **one.facts()} for track, one in zip(self._tracks, found, strict=True)
         ]
 

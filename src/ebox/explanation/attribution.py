@@ -15,14 +15,16 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Array, Float, Float32, UInt8
 
 from ebox.evaluation.inference import Job, Reader, iter_batches
 from ebox.explanation.gradient_methods import DeepLiftJob, GradientJob, IntegratedJob
 from ebox.explanation.saturation import SaturationJob
-from ebox.models.network import Network
+from ebox.models.ensemble import AnyNetwork, Ensemble
+from ebox.models.passes import ConvolutionMethod
 from ebox.progress import Progress, quiet
 from ebox.sequences.codes import N_CODE, NUM_BASES
 from ebox.sequences.shuffle import shuffle_dinucleotides
@@ -45,7 +47,8 @@ class Attributions:
     """Contributions of sequences to one logit, in memory or memory-mapped.
 
     `hypothetical` is what each base would contribute at each place; `contributions` is the value of the base that is
-    there. `logit` is explained, `reference` is what it is compared with.
+    there. `logit` is explained, `reference` is what it is compared with. All are means over the members of an ensemble;
+    `spread` is then the standard deviation of a contribution over the members.
     """
 
     method: str
@@ -53,6 +56,7 @@ class Attributions:
     hypothetical: Float32[np.ndarray, "example length 4"]
     logit: Float32[np.ndarray, " example"]
     reference: Float32[np.ndarray, " example"]
+    spread: Float32[np.ndarray, "example length"] | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -82,7 +86,7 @@ def take_contributions(
 
 
 def attribute(
-    network: Network,
+    network: AnyNetwork,
     codes: UInt8[np.ndarray, "example length"],
     config: ExplanationConfig,
     track: int,
@@ -95,7 +99,7 @@ def attribute(
     """Compute the contributions of sequences to the logit of a track.
 
     Args:
-        network: A trained network.
+        network: A trained network, or an ensemble.
         codes: Base codes, in memory or memory-mapped.
         config: Method, references, strands, seed and batch size.
         track: The column of the logits.
@@ -106,10 +110,12 @@ def attribute(
     """
     method = config.method if method is None else method
     identity = {} if store is None else _identify(network, codes, config, track, method)
-    arrays, done = _open_arrays(store, codes.shape, identity)
+    is_ensemble = isinstance(network, Ensemble)
+    arrays, done = _open_arrays(store, codes.shape, identity, has_spread=is_ensemble)
     arrays["codes"][done:] = codes[done:]
     read, flushed = make_reader(codes, config, method, first=done), time.monotonic()
     job = make_job(method, config, track)
+    job = MembersJob(job) if is_ensemble else job
 
     def tell(phrase: str, number: int, total: int) -> None:
         progress(phrase, done + number, len(codes))
@@ -152,6 +158,27 @@ def make_job(method: str, config: ExplanationConfig, track: int) -> Job:
     if method == "integrated":
         return IntegratedJob(track, config.both_strands, config.num_steps)
     return DeepLiftJob(track, config.both_strands)
+
+
+@dataclass(frozen=True)
+class MembersJob:
+    """The mean of a job's results over the members of an ensemble, and the spread of its contributions.
+
+    Contributions explain a logit, and the ensemble's logit is the mean of its members', so they are averaged too.
+    """
+
+    job: Job
+
+    def __call__(self, network: Ensemble, method: ConvolutionMethod, *blocks: Array) -> Any:
+        """What the job gives, and `spread` (batch, length); the codes are the first block."""
+        results = network.over_members(lambda member: self.job(member, method, *blocks))
+        codes, values = blocks[0], results.get("hypothetical")
+        if values is None:
+            values = results["mutated"] - results["mutated"].mean(axis=-1, keepdims=True)
+        places = jnp.minimum(codes, NUM_BASES - 1).astype(jnp.int32)[None, ..., None]
+        spread = jnp.take_along_axis(values, places, axis=-1)[..., 0].std(axis=0, ddof=1)
+        mean = {name: value.mean(axis=0) for name, value in results.items()}
+        return {**mean, "spread": jnp.where(codes < NUM_BASES, spread, 0.0)}
 
 
 def make_reader(codes: np.ndarray, config: ExplanationConfig, method: str, *, first: int = 0) -> Reader:
@@ -209,11 +236,12 @@ def _finish(result: dict[str, np.ndarray], codes: np.ndarray) -> dict[str, np.nd
     hypothetical = mutated - mutated.mean(axis=2, keepdims=True)
     hypothetical[np.asarray(codes) == N_CODE] = 0.0
     # The mean of the four estimates the logit of the sequence without this base.
-    return {"logit": result["logit"], "reference": result["uniform"], "hypothetical": hypothetical}
+    kept: dict[str, np.ndarray] = {name: result[name] for name in ("logit", "spread") if name in result}
+    return {**kept, "reference": result["uniform"], "hypothetical": hypothetical}
 
 
 def _open_arrays(
-    store: Path | None, shape: tuple[int, ...], identity: dict[str, Any]
+    store: Path | None, shape: tuple[int, ...], identity: dict[str, Any], *, has_spread: bool
 ) -> tuple[dict[str, np.ndarray], int]:
     """The arrays to fill, and how many rows are done already."""
     kinds: dict[str, tuple[tuple[int, ...], Any]] = {
@@ -222,6 +250,7 @@ def _open_arrays(
         "logit": (tuple(shape[:1]), np.float32),
         "reference": (tuple(shape[:1]), np.float32),
     }
+    kinds |= {"spread": (tuple(shape), np.float32)} if has_spread else {}
     if store is None:
         return {name: np.zeros(size, dtype) for name, (size, dtype) in kinds.items()}, 0
     note = store / _NOTE
@@ -247,7 +276,7 @@ def _note(store: Path, arrays: dict[str, np.ndarray], identity: dict[str, Any], 
 
 
 def _identify(
-    network: Network, codes: np.ndarray, config: ExplanationConfig, track: int, method: str
+    network: AnyNetwork, codes: np.ndarray, config: ExplanationConfig, track: int, method: str
 ) -> dict[str, Any]:
     """What must be equal for a store to be resumed."""
     weights = hashlib.sha256()

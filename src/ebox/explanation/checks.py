@@ -20,6 +20,7 @@ from ebox.explanation.discovery import Discovered
 from ebox.explanation.experiments import describe_mean
 from ebox.explanation.filters import find_resemblance
 from ebox.explanation.subject import Truth
+from ebox.models.ensemble import AnyNetwork, Ensemble
 from ebox.models.files import LoadedModel
 from ebox.models.network import Network, is_trainable
 from ebox.progress import Progress
@@ -31,7 +32,7 @@ from ebox.storage.run_folder import EXPLANATION, MOTIFS
 NUM_RESAMPLES = 200
 NUM_HEAD_DRAWS = 10
 Contributions = Float[np.ndarray, "example length"]
-Explain = Callable[[Network, str], Contributions]
+Explain = Callable[[AnyNetwork, str], Contributions]
 
 
 def check_comparable(model: LoadedModel, other: LoadedModel, against: Path) -> None:
@@ -96,7 +97,7 @@ class Checks:
             "seeds": None if other is None else self._compare(few, own, motifs, other, against),
         }
 
-    def _explain(self, codes: np.ndarray, network: Network, method: str) -> np.ndarray:
+    def _explain(self, codes: np.ndarray, network: AnyNetwork, method: str) -> np.ndarray:
         return attribute(
             network, codes, self.config, self.track, method=method, mesh=self.mesh, progress=self.progress
         ).contributions()
@@ -183,7 +184,7 @@ def compare_planted(motifs: Sequence[Discovered], planted: Sequence[Motif]) -> l
 
 
 def check_randomised(
-    network: Network, explain: Explain, method: str, contributions: Contributions, seed: int = 0
+    network: AnyNetwork, explain: Explain, method: str, contributions: Contributions, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Explain networks with shuffled weights, and compare with the explanation of the real network (Adebayo 2018).
 
@@ -250,8 +251,17 @@ def compare_motifs(motifs: Sequence[Discovered], others: Sequence[Motif]) -> lis
     ]
 
 
-def shuffle_weights(network: Network, seed: int, *, head_only: bool = False) -> Network:
-    """The network with the entries of every weight array in random order: as large, but nothing learned is left."""
+def shuffle_weights(network: AnyNetwork, seed: int, *, head_only: bool = False) -> AnyNetwork:
+    """The network with the entries of every weight array in random order: as large, but nothing learned is left.
+
+    Of an ensemble the weights of each member are shuffled, in the same order.
+    """
+    if isinstance(network, Ensemble):
+        return Ensemble.of([_shuffle_one(member, seed, head_only) for member in network.members])
+    return _shuffle_one(network, seed, head_only)
+
+
+def _shuffle_one(network: Network, seed: int, head_only: bool) -> Network:
     random = np.random.default_rng(seed)
 
     def shuffle(leaf: Any) -> Any:

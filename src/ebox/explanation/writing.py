@@ -47,6 +47,12 @@ class Incomplete(Code):
     FEW_POINTS = "few_points"
 
 
+class Agreement(Code):
+    """How far the explanations of an ensemble's members agree."""
+
+    SPREAD_OF_MEMBERS = "spread_of_members"
+
+
 @dataclass(frozen=True)
 class ExplanationResult:
     """The folder of an explanation, its facts (docs/explanation.md), and the report, if it was written again."""
@@ -90,7 +96,16 @@ def describe_attribution(found: Attributions, config: ExplanationConfig) -> dict
         "mean_reference": round(float(np.mean(found.reference)), 6),
         "completeness_error": round(error, 8),
         "warning": warning,
+        "members": _describe_members(found),
     }
+
+
+def _describe_members(found: Attributions) -> dict[str, Any] | None:
+    """How far the members of an ensemble agree; None for a single network."""
+    if found.spread is None:
+        return None
+    size = float(np.mean(np.abs(found.contributions())))
+    return note(Agreement.SPREAD_OF_MEMBERS, {"share": round(float(np.mean(found.spread)) / max(size, 1e-12), 4)})
 
 
 def describe_motif(motif: Discovered, hits: Sequence[Hit], num_sequences: int, num_searched: int) -> dict[str, Any]:
@@ -208,6 +223,7 @@ def write_contributions(
         found: The explanation.
         contributions: Of each base.
     """
+    more: dict[str, Any] = {} if found.spread is None else {"spread": found.spread}
     with publish_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
@@ -217,6 +233,7 @@ def write_contributions(
             hypothetical=found.hypothetical,
             logit=found.logit,
             reference=found.reference,
+            **more,
         )
 
 

@@ -98,6 +98,11 @@ class Network(eqx.Module):
         body = tuple(_update(layer) for layer in self.body)
         return Stages(self.motifs.convolution, self.motifs.finish(), body, self.pooling, self.head.operations())
 
+    @property
+    def num_outputs(self) -> int:
+        """How many logits it gives."""
+        return int(self.head.output.weight.shape[-1])
+
     def norms(self) -> tuple[BatchNorm, ...]:
         """The batch normalisations that move, in the order of the fields, in which a pass records their moments."""
         return tuple(leaf for leaf in jax.tree.leaves(self, is_leaf=_is_norm) if _moves(leaf))

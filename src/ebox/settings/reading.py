@@ -19,6 +19,7 @@ from ebox.settings.fields import Settings
 from ebox.settings.network import ModelConfig
 from ebox.settings.sections import (
     Config,
+    EnsembleConfig,
     EvaluationConfig,
     ExplanationConfig,
     ParallelConfig,
@@ -31,6 +32,7 @@ from ebox.storage import run_folder
 __all__ = [
     "Config",
     "DataConfig",
+    "EnsembleConfig",
     "EvaluationConfig",
     "ExplanationConfig",
     "ModelConfig",
@@ -64,8 +66,8 @@ def read_config(
     """Read settings from a TOML file, then apply `section.key=value` overrides in order, then flags.
 
     Args:
-        path: A TOML file with the sections data, model, train, transfer, parallel, evaluation, explanation, tuning;
-            None: the defaults.
+        path: A TOML file with the sections data, model, train, transfer, parallel, ensemble, evaluation, explanation,
+            tuning; None: the defaults.
         overrides: Each `section.key=value`, the value in TOML syntax; a bare word counts as a string.
         flags: Values by `section.key`.
 

@@ -244,6 +244,38 @@ class ParallelConfig(Settings):
         return self.processes if self.cluster is None else self.workers
 
 
+class EnsembleConfig(Settings):
+    """Several networks as one, and one network of them."""
+
+    trains: ClassVar[bool] = True
+
+    members: PositiveInt | None = setting(
+        None,
+        "Number of networks that are trained with the seeds from train.seed on; their mean is the model. none: one "
+        "network.",
+        flag="--ensemble",
+    )
+    distil: bool = setting(
+        False,
+        "Train one more network on the mean and the spread of the ensemble's logits, on augmented sequences "
+        "(Zhou 2026). It is then the model, as quick as any single network; the ensemble is kept beside it.",
+        flag="--distil",
+    )
+    spread_weight: NonNegative = setting(
+        0.1, "Weight of the error of the spread beside that of the mean in the loss of a distilled network."
+    )
+
+    @model_validator(mode="after")
+    def _check_members(self) -> EnsembleConfig:
+        if self.members == 1:
+            raise ValueError(
+                "an ensemble of 1 is a plain training: leave members (--ensemble) out, or ask for 2 or more"
+            )
+        if self.distil and self.members is None:
+            raise ValueError("there is no ensemble to distil: say how many members it has (--ensemble 5)")
+        return self
+
+
 BaselineName = Literal[
     "best_pwm",
     "motif_logistic",
@@ -349,6 +381,7 @@ class Config(Settings):
     train: TrainConfig = TrainConfig()
     transfer: TransferConfig = TransferConfig()
     parallel: ParallelConfig = ParallelConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     explanation: ExplanationConfig = ExplanationConfig()
     tuning: TuningConfig = TuningConfig()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ TRANSFER = "transfer.json"
 DATASET_FOLDER = "dataset"
 # The trainings with other seeds than that of the run: a run folder for each, named by its seed.
 SEEDS = "seeds"
+# The trainings of the members of an ensemble, each in a folder named by its seed; beside a distilled network also the
+# ensemble itself, as a model.
+MEMBERS = "members"
 # The folder of `ebox explain`, and its files.
 EXPLANATION = "explanation"
 EXPLANATION_FACTS = "explanation.json"
@@ -63,6 +66,7 @@ LOGS = "logs"
 # The files of a training and of later commands; the last one marks a folder as a run folder.
 OWN_FILES = (
     SEEDS,
+    MEMBERS,
     METRICS,
     TRAINING,
     TRANSFER,
@@ -91,12 +95,9 @@ def check_run_folder(path: Path) -> None:
     if not path.is_dir():
         raise InputError("there is no such run folder", file=path, remedy="train one with `ebox train`")
     if not (path / MODEL).is_dir():
-        state = "training has begun but not ended" if (path / CHECKPOINTS).is_dir() else "has no trained model"
-        remedy = (
-            "continue it with `ebox train … --resume`"
-            if (path / CHECKPOINTS).is_dir()
-            else "train one with `ebox train`"
-        )
+        has_begun = (path / CHECKPOINTS).is_dir() or (path / MEMBERS).is_dir()
+        state = "training has begun but not ended" if has_begun else "has no trained model"
+        remedy = "continue it with `ebox train … --resume`" if has_begun else "train one with `ebox train`"
         raise InputError(state, file=path, remedy=remedy)
 
 
@@ -117,6 +118,12 @@ def find_seeds(run: Path) -> dict[int, Path]:
     """The run folders of the other seeds that were asked for and are trained, by their seeds."""
     places = {seed: run / SEEDS / str(seed) for seed in read_request(run).get("seeds", [])}
     return {seed: place for seed, place in places.items() if (place / TRAINING).exists()}
+
+
+def find_members(run: Path) -> dict[int, Path]:
+    """The folders of the members of an ensemble whose training has begun, by their seeds in order."""
+    seeds = sorted(int(path.name) for path in (run / MEMBERS).glob("*") if path.name.isdigit())
+    return {seed: run / MEMBERS / str(seed) for seed in seeds}
 
 
 def read_request(run: Path) -> dict[str, Any]:
@@ -201,9 +208,12 @@ class MetricsLog:
 
     def cut(self, last_step: int) -> None:
         """Keep only the entries up to a step, so that a resumed run writes the rest again."""
-        kept = [entry for entry in self.read() if entry["step"] <= last_step]
+        self.write([entry for entry in self.read() if entry["step"] <= last_step])
+
+    def write(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Publish these entries alone."""
         with publish_file(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+            temporary.write_text("".join(json.dumps(dict(entry)) + "\n" for entry in entries), encoding="utf-8")
 
 
 def clear_run(folder: Path) -> None:

@@ -33,6 +33,8 @@ BENCH = Format("ebox-bench", 1, "measure again with `ebox bench DATASET --out FI
 CHECKPOINT = Format("ebox-checkpoint", 2, "resume with the ebox that wrote it, or begin again with --overwrite")
 DATASET = Format("ebox-dataset", 5, "build the dataset again with `ebox build`")
 DECISION = Format("ebox-decision", 1, "decide again with `ebox plan … --run RUN`")
+DISTILLED = Format("ebox-distilled", 1, "use the ebox that wrote it, or train again")
+ENSEMBLE = Format("ebox-ensemble", 1, "use the ebox that wrote it, or train again")
 EVALUATION = Format("ebox-evaluation", 4, "measure again with `ebox evaluate`", older=(3,))
 EXPLANATION = Format("ebox-explanation", 3, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 2, "measure again with `ebox evaluate`")

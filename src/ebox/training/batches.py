@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -19,6 +20,8 @@ from ebox.mesh.devices import DATA_AXIS, put
 from ebox.sequences.codes import N_CODE
 from ebox.training.augmentation import Partners
 from ebox.training.sampling import PADDING_ROW, ExampleOrder
+
+Plan = TypeVar("Plan")
 
 
 class Chunk(eqx.Module):
@@ -199,10 +202,27 @@ def iter_chunks(
         ahead: Number of chunks that may wait to be used.
     """
     shares = Shares.of(mesh, order.batch_size, device_batch_size)
-    ready: queue.Queue[tuple[ChunkPlan, Chunk] | BaseException | None] = queue.Queue(maxsize=ahead)
+
+    def make(plan: ChunkPlan) -> Chunk:
+        return put_chunk(make_chunk(codes, targets, order, plan, chunk_steps, shares), mesh)
+
+    return iter_ahead(plans, make, ahead=ahead)
+
+
+def iter_ahead(
+    plans: Iterable[Plan], make: Callable[[Plan], Chunk], *, ahead: int = 2
+) -> Generator[tuple[Plan, Chunk], None, None]:
+    """Yield each plan with its chunk, prepared by a thread; an error in the thread is raised here.
+
+    Args:
+        plans: The dispatches, in order.
+        make: Gives the chunk of a plan, on the devices.
+        ahead: Number of chunks that may wait to be used.
+    """
+    ready: queue.Queue[tuple[Plan, Chunk] | BaseException | None] = queue.Queue(maxsize=ahead)
     stopped = threading.Event()
 
-    def hand_over(item: tuple[ChunkPlan, Chunk] | BaseException | None) -> None:
+    def hand_over(item: tuple[Plan, Chunk] | BaseException | None) -> None:
         while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -213,8 +233,7 @@ def iter_chunks(
     def work() -> None:
         try:
             for plan in plans:
-                chunk = make_chunk(codes, targets, order, plan, chunk_steps, shares)
-                hand_over((plan, put_chunk(chunk, mesh)))
+                hand_over((plan, make(plan)))
                 if stopped.is_set():
                     return
             hand_over(None)

@@ -16,6 +16,7 @@ from jaxtyping import Array, UInt8
 
 from ebox.mesh.devices import choose_convolution
 from ebox.models.encoding import one_hot, reverse_complement
+from ebox.models.ensemble import join_outputs, split_outputs
 from ebox.models.files import load_model
 from ebox.models.network import Network, apply_moments, fix_moments, is_trainable
 from ebox.models.normalisation import Moments
@@ -58,7 +59,9 @@ def begin_from_source(
     transfer = config.transfer
     assert transfer.source is not None
     assert transfer.fresh != "auto"
-    network = replace_fresh(_on_device(load_model(Path(transfer.source)).network), fresh, transfer.fresh)
+    source = load_model(Path(transfer.source)).network
+    assert isinstance(source, Network)
+    network = replace_fresh(_on_device(source), fresh, transfer.fresh)
     if transfer.statistics == "estimate":
         network = _estimate_moments(network, config, codes, order)
     if transfer.statistics != "move":
@@ -67,9 +70,13 @@ def begin_from_source(
 
 
 def replace_fresh(source: Network, fresh: Network, parts: str | None) -> Network:
-    """The source's network with the fresh one's output or head (`parts`: output, head; none: neither)."""
+    """The source's network with the fresh one's output or head (`parts`: output, head; none: neither).
+
+    Outputs that the source lacks, such as those of the spread in a distillation, are the fresh ones.
+    """
     if parts is None:
-        return source
+        more = fresh.num_outputs > source.num_outputs
+        return join_outputs(source, split_outputs(fresh, source.num_outputs)[1]) if more else source
     if parts == "output":
         return eqx.tree_at(lambda tree: tree.head.output, source, fresh.head.output)
     return eqx.tree_at(lambda tree: tree.head, source, fresh.head)

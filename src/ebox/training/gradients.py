@@ -15,6 +15,7 @@ from ebox.models.network import Network, is_trainable
 from ebox.models.normalisation import Moments, Statistics
 from ebox.models.passes import ConvolutionMethod, Pass
 from ebox.training.augmentation import AugmentationPlan, Partners, draw_own_shares, key_partners, mix, show
+from ebox.training.distillation import distillation_loss_sum, teach
 from ebox.training.state import Hyperparameters
 
 
@@ -142,11 +143,18 @@ def _pass(
     """One forward and backward pass."""
     with jax.named_scope("augment"):
         inputs, own_shares = _show(batch, keys, step, rates, plan)
+    guide = None if rates.teacher is None else teach(rates.teacher, inputs, plan.method, plan.dtype)
     weights, fixed = eqx.partition(network, is_trainable(network))
     a_pass = Pass(keys, batch.mask, rates.dropout, rates.filter_dropout, plan.statistics, plan.method, plan.dtype)
 
     def share_of_loss(weights: Network) -> tuple[Array, tuple[Moments, ...]]:
         logits, moments = eqx.combine(weights, fixed)(inputs, a_pass)
+        if guide is not None:
+            # The ensemble speaks of the sequence that is shown, also of one that is mixed of two.
+            assert rates.spread_weight is not None
+            weights_of = _target_weights(batch.targets, batch.mask, rates)
+            loss = distillation_loss_sum(logits, guide, weights_of, rates.spread_weight)
+            return loss / jnp.maximum(total, 1.0), moments
         loss = masked_loss_sum(logits, batch.targets, batch.mask, rates, own_shares)
         if batch.partners is not None and own_shares is not None:
             loss += masked_loss_sum(logits, batch.partners.targets, batch.mask, rates, 1.0 - own_shares)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ebox.models.architectures import build_model
+from ebox.models.ensemble import Ensemble
 from ebox.models.network import Network
 from ebox.settings.reading import Config
 from ebox.training.fine_tuning import begin_from_source
@@ -45,8 +46,10 @@ class TrainingInputs:
     fresh: Network
 
     @staticmethod
-    def of(data: TrainingData, config: Config) -> TrainingInputs:
+    def of(data: TrainingData, config: Config, teacher: Ensemble | None = None) -> TrainingInputs:
         """Take the train split, and draw the network or take over that of `transfer.source` (NumPy).
+
+        With a teacher the network gives a logit and a spread for each track, and learns both from the teacher.
 
         Raises:
             InputError: there is nothing to train on, the sequences are too short for the network, or there is no such
@@ -63,7 +66,10 @@ class TrainingInputs:
         )
         num_steps = _count_steps(config, order)
         hyper = make_hyperparameters(train, num_steps, _positive_weight(config, order))
-        fresh = build_model(config.model, targets.shape[1], data.length_bp, np.random.default_rng(train.seed))
+        if teacher is not None:
+            hyper = hyper.taught_by(teacher, config.ensemble.spread_weight)
+        num_outputs = targets.shape[1] * (1 if teacher is None else 2)
+        fresh = build_model(config.model, num_outputs, data.length_bp, np.random.default_rng(train.seed))
         if config.transfer.source is not None:
             begun = begin_from_source(fresh, config, data.codes[rows], order, num_steps)
             fresh, hyper = begun.network, replace(hyper, layers=begun.layers)

@@ -18,9 +18,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ebox.errors import InputError, ResumableError
-from ebox.mesh.devices import DATA_AXIS, put
+from ebox.mesh.devices import DATA_AXIS, put, replicate
 from ebox.mesh.hosts import check_alike, is_chief, wait_for_all
 from ebox.models.architectures import check_length
+from ebox.models.ensemble import AnyNetwork, Ensemble
 from ebox.models.network import Network, count_parameters
 from ebox.progress import OnEntry, quiet
 from ebox.settings.reading import Config
@@ -53,9 +54,12 @@ Calibrate = Callable[[Network], tuple[Network, list[dict[str, Any]]]]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished training: the network that was kept, its run folder, and how it went."""
+    """A finished training: the network that was kept, its run folder, and how it went.
 
-    network: Network
+    `ensemble` says how the members of an ensemble were trained; it is empty for a single network.
+    """
+
+    network: AnyNetwork
     folder: Path
     steps: int
     epochs: float
@@ -66,6 +70,7 @@ class TrainingResult:
     best_step: int
     communication: dict[str, Any] = field(default_factory=dict)
     calibration: list[dict[str, Any]] = field(default_factory=list)
+    ensemble: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """How it went, for `training.json`."""
@@ -84,6 +89,7 @@ def fit(
     on_entry: OnEntry = quiet,
     watch: Watch = UNWATCHED,
     pool: WorkerPool | None = None,
+    teacher: Ensemble | None = None,
 ) -> TrainingResult:
     """Train a network on the train split; every process of a group calls it with the same arguments.
 
@@ -98,13 +104,15 @@ def fit(
         on_entry: Called with every entry of the metrics and the total number of steps.
         watch: Is told that steps were made, or that none will come for a while.
         pool: Workers that compute the gradients of an asynchronous training; none: the mesh computes them.
+        teacher: An ensemble whose logits the network learns instead of the targets, with their spread as second half of
+            its outputs; none: it learns the targets.
 
     Raises:
         InputError: there is nothing to train on, a checkpoint is damaged or of another run, or a loss is not finite.
         ResumableError: SIGTERM asked to stop; a checkpoint is saved.
         KeyboardInterrupt: SIGINT asked to stop; a checkpoint is saved.
     """
-    return _Loop(data, config, folder, mesh, validate, calibrate, on_entry, watch, pool).run(resume)
+    return _Loop(data, config, folder, mesh, validate, calibrate, on_entry, watch, pool, teacher).run(resume)
 
 
 class _Loop:
@@ -121,11 +129,15 @@ class _Loop:
         on_entry: OnEntry,
         watch: Watch,
         pool: WorkerPool | None,
+        teacher: Ensemble | None,
     ) -> None:
         self.config, self.folder, self.mesh = config, folder, mesh
         self.validate, self.calibrate, self.on_entry, self.watch = validate, calibrate, on_entry, watch
-        self.inputs = TrainingInputs.of(data, config)
+        self.inputs = TrainingInputs.of(data, config, teacher)
         self.order, self.num_steps, self.hyper = self.inputs.order, self.inputs.num_steps, self.inputs.hyper
+        if teacher is not None:
+            # Once for all dispatches.
+            self.hyper = replicate(self.hyper, mesh)
         self.identity = RunIdentity.of(config, data.fingerprint)
         self.log = MetricsLog(folder)
         self.fresh = self.inputs.fresh

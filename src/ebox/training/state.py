@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int32
 
 from ebox.mesh.devices import DATA_AXIS, put, replicate
+from ebox.models.ensemble import Ensemble
 from ebox.models.network import Network, is_trainable
 from ebox.settings.reading import TrainConfig
 
@@ -53,7 +55,8 @@ class LayerRates(eqx.Module):
 class Hyperparameters(eqx.Module):
     """What differs between members of a population: data of the compiled step, not constants in it.
 
-    Without `layers` all are trained at the same rate.
+    Without `layers` all are trained at the same rate. `teacher` is the ensemble that a distilled network learns from;
+    none in any other training.
     """
 
     key: Array
@@ -78,6 +81,12 @@ class Hyperparameters(eqx.Module):
     mixup_alpha: Float[Array, ""]
     augmented_steps: Float[Array, ""]  # from this step on the originals are shown; infinite: never
     layers: LayerRates | None = None
+    spread_weight: Float[Array, ""] | None = None
+    teacher: Ensemble | None = None
+
+    def taught_by(self, teacher: Ensemble, spread_weight: float) -> Hyperparameters:
+        """The same for a network that learns from an ensemble."""
+        return replace(self, spread_weight=jnp.asarray(spread_weight, jnp.float32), teacher=teacher)
 
 
 def make_hyperparameters(

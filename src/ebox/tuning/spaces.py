@@ -13,23 +13,13 @@ from ebox.errors import InputError, suggest
 from ebox.settings.fields import Settings
 from ebox.settings.reading import Config, check_settings, make_config, read_toml
 from ebox.settings.sections import changes_result
+from ebox.tuning.members import MEMBER_SETTINGS
 
 DEFAULT_SPACE = Path(__file__).parent / "data" / "space.toml"
 # The sections whose settings can be tried.
 SECTIONS = ("model", "train")
 # What the search itself needs, and so sets for all trials alike.
 OWN = ("seed", "epochs", "max_steps", "monitor", "validations", "patience", "keep")
-# What no device can train as data of one compiled step: with another value it is another shape.
-RATES = (
-    "learning_rate",
-    "final_rate_fraction",
-    "warmup_fraction",
-    "weight_decay",
-    "dropout",
-    "filter_dropout",
-    "label_smoothing",
-    "ema_decay",
-)
 # How a value of a trial is kept: a number of a range, or a choice as JSON.
 Kept = int | float | str
 _REMEDY = "`ebox tune --print-space` prints a space to edit"
@@ -129,7 +119,7 @@ class Space:
     @property
     def shape_keys(self) -> tuple[str, ...]:
         """What makes another shape of network, or another step."""
-        rates = {f"train.{name}" for name in RATES}
+        rates = {f"train.{name}" for name in MEMBER_SETTINGS}
         return tuple(dimension.key for dimension in self.dimensions if dimension.key not in rates)
 
     def facts(self) -> dict[str, Any]:

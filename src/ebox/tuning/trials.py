@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from ebox.settings.reading import Config
 from ebox.storage.notes import Code
-from ebox.tuning.spaces import RATES, Kept
+from ebox.tuning.members import MEMBER_SETTINGS
+from ebox.tuning.spaces import Kept
 
 State = Literal["whole", "dropped", "failed", "open"]
 STATES: tuple[State, ...] = ("whole", "dropped", "failed", "open")
@@ -65,7 +66,7 @@ class Job:
     def shape(self) -> tuple[Any, ...]:
         """What jobs that train together have in common: all but rates."""
         identity = self.config.identity()
-        train = {name: value for name, value in identity["train"].items() if name not in RATES}
+        train = {name: value for name, value in identity["train"].items() if name not in MEMBER_SETTINGS}
         return self.rung, self.steps, repr(identity["model"]), repr(train), repr(identity["parallel"])
 
 

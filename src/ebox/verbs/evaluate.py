@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ def evaluate(
     dataset = found.dataset
     is_own = found.name is None
     ceiling = _read_ceiling(folder / run_folder.SIMULATION) if is_own else None
-    facts, logits = _measure(model, found, config, motifs, progress, ceiling)
+    facts, logits, spread = _measure(folder, model, found, config, motifs, progress, ceiling)
     facts |= {
         "command": find_command(command),
         "seen_in_training": found.count_seen(),
@@ -120,7 +121,7 @@ def evaluate(
     }
     shifts = {track["track"]: track["shift"] for track in facts["tracks"] if track["shift"] is not None}
     written = _list_held_out(dataset) if is_own else dataset.rows("test")
-    _write_predictions(_name(folder, run_folder.PREDICTIONS, found), dataset, logits, written, shifts)
+    _write_predictions(_name(folder, run_folder.PREDICTIONS, found), dataset, logits, written, shifts, spread)
     if is_own:
         _write_filters(folder / run_folder.FILTERS, model, dataset, progress)
     _add_seeds(folder, facts, found, config, progress)
@@ -133,17 +134,19 @@ def evaluate(
 
 
 def _measure(
+    folder: Path,
     model: LoadedModel,
     found: Evaluated,
     config: Config,
     motifs: Sequence[PathLike],
     progress: Progress,
     ceiling: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """The facts of a network and its baselines, and the logits of validation and test (NaN in training).
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
+    """The facts of a network and its baselines, the logits of all rows (NaN in training), and the spread of held-out.
 
     Args:
-        model: The network.
+        folder: The run folder.
+        model: Its network.
         found: What is measured.
         config: The settings, of which `evaluation` and `parallel` are used.
         motifs: Files of more motifs.
@@ -152,23 +155,37 @@ def _measure(
     """
     import numpy as np
 
-    from ebox.evaluation.inference import predict as predict_logits
+    from ebox.evaluation.ensembles import MemberLogits
     from ebox.evaluation.protocol import evaluate as measure
+    from ebox.evaluation.scores import predict_model
     from ebox.mesh.devices import find_local_devices, make_mesh
+    from ebox.models.files import load_teacher
 
     dataset, settings, held_out = found.dataset, config.evaluation, _list_held_out(found.dataset)
     logits = np.full((len(dataset), len(model.tracks)), np.nan, np.float32)
-    predicted = predict_logits(
-        model.network,
-        dataset.codes[held_out],
+    how = partial(
+        predict_model,
+        codes=dataset.codes[held_out],
         both_strands=settings.both_strands,
         batch_size=settings.batch_size,
         mesh=make_mesh(find_local_devices(config.parallel)),
         progress=progress,
     )
-    logits[held_out] = model.calibrate(predicted)
-    facts = measure(dataset, logits, settings, motif_files=motifs, ceiling=ceiling, kept=found.kept, progress=progress)
-    return facts, logits
+    scores, teacher = how(model), None if model.spread is None else load_teacher(folder)
+    said, maps = (scores.members, model.maps) if teacher is None else (how(teacher).members, teacher.maps)
+    logits[held_out] = scores.logits
+    members = None if said is None else MemberLogits.of(said, held_out, len(dataset), teacher is not None, maps)
+    facts = measure(
+        dataset,
+        logits,
+        settings,
+        motif_files=motifs,
+        ceiling=ceiling,
+        kept=found.kept,
+        members=members,
+        progress=progress,
+    )
+    return facts, logits, scores.spread
 
 
 def _list_held_out(dataset: Dataset) -> slice:
@@ -193,7 +210,7 @@ def _add_seeds(folder: Path, facts: Mapping[str, Any], found: Evaluated, config:
         if found.name is None:
             measured = evaluate(place, config=config, progress=progress, command=facts["command"]).facts
         else:
-            measured, _ = _measure(load_model(place), found.of_training(place), config, (), progress)
+            measured = _measure(place, load_model(place), found.of_training(place), config, (), progress)[0]
         tracks[seed] = measured["tracks"]
         progress("measuring other seeds", number, len(seeds))
     own = read_config(folder / run_folder.CONFIG).train.seed
@@ -205,8 +222,24 @@ def _name(folder: Path, file: str, found: Evaluated) -> Path:
     return folder / (file if found.name is None else name_other(file, found.name))
 
 
-def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slice, shifts: Mapping[str, float]) -> None:
-    """Publish the held-out predictions as a table; `shifts` give a column for the stated prevalence."""
+def _write_predictions(
+    path: Path,
+    data: Dataset,
+    logits: np.ndarray,
+    rows: slice,
+    shifts: Mapping[str, float],
+    spread: np.ndarray | None,
+) -> None:
+    """Publish the held-out predictions as a table.
+
+    Args:
+        path: The file.
+        data: The dataset.
+        logits: Of all its examples.
+        rows: The examples of the table.
+        shifts: For a column for the stated prevalence of each track.
+        spread: Of the examples that were held out, for a column of each track; none: there is no ensemble.
+    """
     import numpy as np
     import polars as pl
 
@@ -223,6 +256,10 @@ def _write_predictions(path: Path, data: Dataset, logits: np.ndarray, rows: slic
         ]
         if track in shifts:
             columns.append(pl.Series(f"probability_at_prevalence_{track}", squash(values + shifts[track])))
+        if spread is not None:
+            begin = rows.start - _list_held_out(data).start
+            own = spread[begin : begin + rows.stop - rows.start, number]
+            columns.append(pl.Series(f"logit_spread_{track}", own.astype(np.float64)))
     # Through memory, so that a full disk raises our error and not one of the library.
     buffer = io.BytesIO()
     table.with_columns(columns).write_parquet(buffer)
@@ -240,12 +277,12 @@ def _write_filters(path: Path, model: LoadedModel, data: Dataset, progress: Prog
     import numpy as np
 
     from ebox.explanation.filters import filter_motifs, filters_to_json
-    from ebox.models.architectures import first_layer_filters
+    from ebox.models.ensemble import all_filters
 
     rows = data.rows("validation")
     positive = (np.asarray(data.targets[rows]) == 1).any(axis=1)
     motifs = filter_motifs(
-        first_layer_filters(model.network),
+        all_filters(model.network),
         np.asarray(data.codes[rows]),
         positive,
         strands=model.config.read_strands,
@@ -281,6 +318,8 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
         lines += _describe_trust(track)
         if track.get("seeds") is not None:
             lines.append(f"  {say(track['seeds'])}")
+        if track.get("ensemble") is not None:
+            lines.append(f"  {say(track['ensemble'])}")
         if test["relatives"] is not None:
             lines.append(f"  {say(test['relatives'], 'test_relatives')}")
         if test["no_interval"] is not None:

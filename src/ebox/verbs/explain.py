@@ -137,6 +137,8 @@ def describe(result: ExplanationResult) -> str:
     lines.append(f"  completeness error {100 * attribution['completeness_error']:.2g} %")
     if attribution["warning"] is not None:
         lines.append(f"  beware: {say(attribution['warning'])}")
+    if attribution.get("members") is not None:
+        lines.append(f"  {say(attribution['members'])}")
     for motif in facts["motifs"]:
         best = motif["matches"][0] if motif["matches"] else None
         like = "like nothing known"

@@ -37,7 +37,8 @@ def predict(
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
     since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read
     and averaged, unless the run was evaluated on one. The set of answers of a sequence (bound, unbound, both, none)
-    holds the right one for 90 % of each class, or for the share that was evaluated.
+    holds the right one for 90 % of each class, or for the share that was evaluated. The logit of an ensemble is the
+    mean of its members'; how far they spread, or would by what a distilled network says, is in a column of its own.
 
     Args:
         run: Run folder with a trained model.
@@ -163,4 +164,6 @@ def _describe_more(result: ScoresResult) -> list[str]:
         lines.append(f"  {track}, {promise}: {called}")
     if result.prevalence is not None:
         lines.append(f"  probabilities at a prevalence of {result.prevalence:g} are in a column of their own")
+    if result.spreads is not None:
+        lines.append("  how far the members of the ensemble spread is in a column of its own")
     return lines

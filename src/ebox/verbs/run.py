@@ -38,7 +38,7 @@ sequence and label, or FASTA of positives, with --train-negatives, --validation-
 """
 VERB = Verb(
     "run",
-    settings=("data", "train", "transfer", "parallel", "evaluation.prevalence", "evaluation.target_fdr"),
+    settings=("data", "train", "transfer", "parallel", "ensemble", "evaluation.prevalence", "evaluation.target_fdr"),
     hidden=("simulation",),
     epilog=_EXAMPLES,
 )
@@ -177,6 +177,11 @@ def _choose_seeds(folder: Path, config: Config, asked: int | None, *, resume: bo
         asked = max(1, len(read_request(folder).get("seeds", []))) if resume else 1
     if not isinstance(asked, Integral) or asked < 1:
         raise InputError(f"--seeds {asked} is not how many networks to train", remedy="give a whole number from 1 on")
+    if asked > 1 and config.ensemble.members is not None:
+        raise InputError(
+            "ensembles with neighbouring seeds share members, so they show no spread over seeds",
+            remedy="leave --seeds out, or --ensemble",
+        )
     first = config.train.seed
     if first + asked > SEED_END:
         raise InputError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from ebox.datasets.folder import Dataset
+    from ebox.evaluation.validation import ValidationSplit
     from ebox.settings.reading import Config
     from ebox.training.asynchronous import WorkerPool
     from ebox.training.checkpoints import RunIdentity
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 VERB = Verb(
     "train",
     arguments={"dataset": "DATASET"},
-    settings=("train", "transfer", "parallel"),
+    settings=("train", "transfer", "parallel", "ensemble"),
     hidden=("is_checked",),
 )
 
@@ -57,6 +58,9 @@ def train(
     With `parallel.processes` or `parallel.cluster` it starts workers and supervises them. As a task of a cluster's job,
     or of a group that the environment describes, it trains together with the others, and the first of them writes.
 
+    With `ensemble.members` it trains several networks, whose mean logits are the model, and with `ensemble.distil` one
+    more of them, which is then the model.
+
     Args:
         dataset: Dataset folder made by `ebox build`.
         out: Folder to write.
@@ -78,12 +82,15 @@ def train(
     from ebox.datasets.folder import open_dataset
     from ebox.mesh.devices import find_devices, make_mesh
     from ebox.mesh.hosts import check_alike, is_chief, leave_when_others_are_lost, wait_for_all
+    from ebox.models.ensemble import split_outputs
     from ebox.models.files import save_model
+    from ebox.models.network import Network
     from ebox.settings.reading import Config, write_config
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
     from ebox.training.loop import check_trainable
     from ebox.training.step import make_plan
+    from ebox.tuning.ensembles import check_ensemble, check_members_resumable
     from ebox.verbs.transferred import describe_transfer, fit_settings, take_settings
     from ebox.workers.machine import describe_environment
     from ebox.workers.processes import is_member, join_group
@@ -97,8 +104,11 @@ def train(
     config = fit_settings(config, data)
     check_trainable(data, config)
     identity = RunIdentity.of(config, data.fingerprint)
+    if config.ensemble.members is not None:
+        check_ensemble(data, config)
     if resume:
         check_resumable(folder, identity)
+        check_members_resumable(folder, config, data.fingerprint)
         if (folder / run_folder.TRAINING).exists():
             check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
     if not is_member():
@@ -145,8 +155,10 @@ def train(
             wait_for_all("prepared")
             result = _fit(data, config, folder, mesh, pool, resume=resume, on_entry=on_entry)
             if is_chief():
-                knots = [entry["knots"] for entry in result.calibration]
+                knots = _list_knots(result)
                 save_model(folder, result.network, config, data.tracks, data.length_bp, knots)
+                if config.ensemble.distil and isinstance(result.network, Network):
+                    result = replace(result, network=split_outputs(result.network, len(data.tracks))[0])
                 write_json(folder / run_folder.TRAINING, {**result.facts(), "identity": asdict(identity)})
             wait_for_all("trained")
     return result
@@ -171,19 +183,55 @@ def _fit(
 
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     validation = ValidationSplit(data, config.evaluation, make_mesh(own))
-    method = None if config.train.calibrate_by == "auto" else config.train.calibrate_by
+    if config.ensemble.members is not None:
+        return _fit_ensemble(data, config, folder, mesh, validation, resume=resume, on_entry=on_entry)
     return fit(
         data,
         config,
         folder,
         mesh,
         validation.measure,
-        calibrate=partial(validation.calibrate, method=method) if config.train.calibrate else None,
+        calibrate=partial(validation.calibrate, method=config.train.calibrate_by) if config.train.calibrate else None,
         resume=resume,
         on_entry=on_entry if is_chief() else quiet,
         watch=Watch(config.parallel.stall_seconds if jax.process_count() > 1 else None),
         pool=pool,
     )
+
+
+def _fit_ensemble(
+    data: Dataset,
+    config: Config,
+    folder: Path,
+    mesh: Mesh,
+    validation: ValidationSplit,
+    *,
+    resume: bool,
+    on_entry: OnEntry,
+) -> TrainingResult:
+    """Train the members on the mesh, and distil them where that is asked for."""
+    import jax
+
+    from ebox.models.files import save_model
+    from ebox.tuning.distilling import distil
+    from ebox.tuning.ensembles import train_ensemble
+
+    if jax.process_count() > 1:
+        raise InputError(
+            f"this is one of {jax.process_count()} processes that train together, and an ensemble is trained by one",
+            remedy="start one process, or train without --ensemble",
+        )
+    trained = train_ensemble(data, config, folder, mesh, validation, resume=resume, on_entry=on_entry)
+    if not config.ensemble.distil:
+        return trained
+    knots = _list_knots(trained)
+    save_model(folder / run_folder.MEMBERS, trained.network, config, data.tracks, data.length_bp, knots)
+    return distil(data, config, folder, mesh, validation, trained, resume=resume, on_entry=on_entry)
+
+
+def _list_knots(result: TrainingResult) -> list[dict[str, Any] | None]:
+    """For each track the knots of the map that calibrates its logits; None: it needs none."""
+    return [entry["knots"] for entry in result.calibration]
 
 
 def _flat(config: Config, identity: RunIdentity) -> dict[str, Any]:
@@ -249,6 +297,8 @@ def describe(result: TrainingResult) -> str:
         f"trained {result.steps} steps in {result.seconds:.0f} s ({result.sequences_per_second:,.0f} sequences/s), "
         f"kept step {result.best_step}"
     ]
+    if result.ensemble:
+        lines += _describe_ensemble(result.ensemble)
     sent = result.communication
     if sent.get("workers", 1) > 1:
         lines.append(f"workers: {find_language().say({'staleness': None, **sent}, 'workers')}")
@@ -256,3 +306,14 @@ def describe(result: TrainingResult) -> str:
     if seen is not None:
         lines.append(f"transfer: {find_language().say(seen, 'seen_by_source')}")
     return "\n".join([*lines, f"model: {result.folder / run_folder.MODEL}"])
+
+
+def _describe_ensemble(facts: Mapping[str, Any]) -> list[str]:
+    """How the members were trained, and what was made of them."""
+    members = facts["members"]
+    seeds = f"seeds {members[0]['seed']} to {members[-1]['seed']}"
+    way = "side by side" if facts["side_by_side"] else "one after another, which is fastest on processors"
+    lines = [f"ensemble: {len(members)} members ({seeds}), trained {way}"]
+    if facts["distilled"]:
+        lines.append(f"  distilled into one network; the members took {facts['seconds']:.0f} s before that")
+    return lines

@@ -27,8 +27,8 @@ def take_settings(config: Config, out: Path) -> Config:
         out: The run folder of the training.
 
     Raises:
-        InputError: the source is no finished run, is damaged, lies in `out`, or has another shape than the settings
-            say.
+        InputError: the source is no finished run, is damaged, lies in `out`, is an ensemble, or has another shape than
+            the settings say.
     """
     from ebox.models.files import describe_model
     from ebox.models.tensors import read_arrays
@@ -43,6 +43,12 @@ def take_settings(config: Config, out: Path) -> Config:
             remedy="choose another --out, or copy the run of --from first",
         )
     found = describe_model(source)
+    if found.num_members is not None:
+        raise InputError(
+            f"holds an ensemble of {found.num_members} networks, and a training begins with one",
+            file=source,
+            remedy="begin with a run that was trained without --ensemble, or with --distil",
+        )
     if not (source / run_folder.TRAINING).is_file():
         raise InputError("training has not ended", file=source, remedy="continue it with `ebox train … --resume`")
     read_arrays(source / run_folder.MODEL)

@@ -12,6 +12,7 @@ from ebox.reporting.languages.english.data import DATA
 from ebox.reporting.languages.english.decision import DECISION
 from ebox.reporting.languages.english.decision_texts import DECISION_TEXTS
 from ebox.reporting.languages.english.doctor import DOCTOR
+from ebox.reporting.languages.english.ensembles import ENSEMBLES
 from ebox.reporting.languages.english.learned import LEARNED, name_insert, tell_q
 from ebox.reporting.languages.english.measures import MEASURES
 from ebox.reporting.languages.english.names import (
@@ -57,6 +58,7 @@ NOTES: dict[str, Any] = {
     **DECISION,
     **DOCTOR,
     **MEASURES,
+    **ENSEMBLES,
     **LEARNED,
     **PRICES,
     **PLANS,

@@ -141,6 +141,8 @@ LEARNED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
         _missed(found) + f"{METHODS[found['method']]} measures each base alone, so they need not"
     ),
     "few_points": lambda found: _missed(found) + "more points on the way (explanation.num_steps) bring it down",
+    "spread_of_members": "contributions are means over the members of the ensemble, whose spread is {share:.0%} of "
+    "their mean size",
     # Why there is none.
     "discovery_left_out": "discovery was left out (explanation.discover)",
     "discovery_stopped": "TF-MoDISco stopped before its end ({error}), so nothing is known of motifs; it does so where "

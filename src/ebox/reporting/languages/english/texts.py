@@ -211,6 +211,7 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
     "learned": {
         "title": "What it has learned",
         "beware": "Beware: {warning}.",
+        "members": "The {spread}.",
         "motifs": "Motifs that recur where the score rests",
         "motifs_note": "Stretches on which the score rests were grouped, like with like. Each was compared with {num} "
         "known motifs; q is the share of false ones to expect among all likenesses as good or better (the "
@@ -250,6 +251,7 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
         "halves_title": "What each half contributes: {values}",
         "contributions": "Contributions in {name}, bases {first} to {last}",
     },
+    "ensemble": {"title": "The ensemble"},
     "ceiling": {
         "title": "The best possible",
         "about": "The sequences were simulated, so the probability of each under either rule can be computed exactly. "

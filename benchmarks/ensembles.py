@@ -1,0 +1,73 @@
+"""What an ensemble gains over one member, what the distilled network keeps of it, and what both cost.
+
+    python benchmarks/ensembles.py FOLDER [TASK …] [--members 5] [--set KEY=VALUE …]
+
+The tasks are those of benchmarks/accuracy.py, each with its own settings; without any: matched, open, paper and gue0 to
+gue4. Runs are kept in FOLDER; what was interrupted goes on, and what is finished is not made again. The test split is
+measured when all is trained. Writes results/ensembles_TASK.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from accuracy import TASKS, Task
+from ebox.settings.reading import read_config
+from ebox.storage.publishing import read_json
+from ebox.storage.run_folder import EVALUATION, TRAINING
+from ebox.verbs.run import run
+from machine import describe_machine, keep
+
+CHOSEN = ("matched", "open", "paper", "gue0", "gue1", "gue2", "gue3", "gue4")
+
+
+def measure(folder: Path, task: Task, members: int, overrides: list[str]) -> dict[str, Any]:
+    """Train and measure where that is not done yet; the facts to keep."""
+    place = folder / "run"
+    if not (place / EVALUATION).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        config = read_config(task.path, overrides, {"ensemble.members": members, "ensemble.distil": True})
+        # The baselines are in the results of benchmarks/accuracy.py.
+        alone = config.evaluation.model_copy(update={"baselines": ()})
+        run(place, task.prepare(folder), config.model_copy(update={"evaluation": alone}), resume=True)
+    training, (track, *_) = read_json(place / TRAINING), read_json(place / EVALUATION)["tracks"]
+    test = track["splits"]["test"]
+    return {
+        "members": members,
+        "settings": overrides,
+        "member_seconds": training["ensemble"]["seconds"] / members,
+        "distillation_seconds": training["seconds"],
+        "ensemble": track["ensemble"],
+        "relatives": None if test["relatives"] is None else test["relatives"]["taken"],
+    }
+
+
+def main() -> None:
+    """Measure task after task; print, keep."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("tasks", nargs="*", default=[])
+    parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    options = parser.parse_args()
+    print(describe_machine(), flush=True)
+    for task in options.tasks or CHOSEN:
+        found = measure(options.folder / task, TASKS[task], options.members, options.overrides)
+        told = found["ensemble"]
+        for name in ("auroc", "auprc"):
+            one = fmean(member[name] for member in told["members"])
+            print(
+                task, name, f"one {one:.4f}", f"ensemble {told['ensemble'][name]:.4f}", told["gain"][name], flush=True
+            )
+            print("  distilled", f"{told['distilled']['metrics'][name]:.4f}", "keeps", told["distilled"]["kept"][name])
+        print(
+            f"  {found['member_seconds']:.0f} s a member, {found['distillation_seconds']:.0f} s to distil", flush=True
+        )
+        keep(f"ensembles_{task}", found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The gain of an ensemble over one member, and the share of it that a distilled network keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ebox.evaluation.bootstrap import bootstrap_models, compare_models, compare_with_mean
+from ebox.evaluation.ensembles import MemberLogits, describe_ensemble
+from ebox.evaluation.split_metrics import SplitScores, squash
+from ebox.models.rising import RisingMap
+from ebox.settings.reading import EvaluationConfig
+from ebox.storage.names import MODEL
+
+RANDOM = np.random.default_rng(0)
+TARGETS = np.arange(400) % 2 == 0
+# Members that share what is true, and err each in their own way.
+MEMBERS = (np.where(TARGETS, 1.0, -1.0) + RANDOM.normal(0.0, 2.0, (4, 400))).astype(np.float32)
+CONFIG = EvaluationConfig()
+
+
+def split(probabilities: np.ndarray, rows: slice = slice(0, 400)) -> SplitScores:
+    places = np.arange(400)[rows]
+    kinds = np.where(TARGETS[rows], "positive", "given").astype(object)
+    return SplitScores(places, TARGETS[rows], kinds, places, {MODEL: probabilities[rows]})
+
+
+def members(*, is_distilled: bool) -> MemberLogits:
+    return MemberLogits.of(MEMBERS[..., None], slice(0, 400), 400, is_distilled)
+
+
+def test_the_gain_is_that_over_the_mean_of_the_members():
+    whole = split(squash(MEMBERS.mean(axis=0)))
+    found = describe_ensemble(whole, whole, members(is_distilled=False), 0, CONFIG)
+    assert found is not None
+    assert (found["code"], found["num_members"], found["distilled"]) == ("ensemble", 4, None)
+    for metric in ("auroc", "auprc"):
+        gain = found["gain"][metric]["difference"]
+        mean = np.mean([member[metric] for member in found["members"]])
+        assert gain["value"] == pytest.approx(found["ensemble"][metric] - mean, abs=1e-5)
+        # Independent errors: the gain is large and sure.
+        assert 0.0 < gain["low"] < gain["value"] < gain["high"]
+        assert found["gain"][metric]["p_value"] < 1e-3
+
+
+def test_a_distilled_network_is_held_against_the_gain_of_its_ensemble():
+    mean = MEMBERS.mean(axis=0)
+    whole = split(squash(mean))
+    same = describe_ensemble(whole, whole, members(is_distilled=True), 0, CONFIG)
+    assert same is not None
+    assert same["code"] == "distilled"
+    assert same["distilled"]["kept"] == {"auroc": 1.0, "auprc": 1.0}
+    worse = split(squash(mean + RANDOM.normal(0.0, 0.7, 400)))
+    found = describe_ensemble(worse, worse, members(is_distilled=True), 0, CONFIG)
+    assert found is not None
+    assert 0.0 < found["distilled"]["kept"]["auroc"] < 1.0
+    assert found["gain"] == same["gain"]
+
+
+def test_members_that_are_alike_gain_nothing_and_nothing_can_be_kept():
+    alike = MemberLogits.of(np.repeat(MEMBERS[:1, :, None], 3, axis=0), slice(0, 400), 400, True)
+    whole = split(squash(MEMBERS[0]))
+    found = describe_ensemble(whole, whole, alike, 0, CONFIG)
+    assert found is not None
+    assert found["gain"]["auroc"] == {"difference": {"value": 0.0, "low": 0.0, "high": 0.0}, "p_value": 1.0}
+    assert found["distilled"]["kept"] == {"auroc": None, "auprc": None}
+
+
+def test_members_are_measured_behind_the_map_that_calibrates_their_mean():
+    curve = RisingMap((-1.0, 1.0), (-0.2, 5.0))
+    bent = MemberLogits.of(MEMBERS[..., None], slice(0, 400), 400, True, (curve,))
+    mean = MEMBERS.astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(bent.squash(mean, 0), squash(curve.apply(mean)))
+    # A network that says what the calibrated ensemble says keeps all of its gain.
+    whole = split(squash(curve.apply(mean)))
+    found = describe_ensemble(whole, whole, bent, 0, CONFIG)
+    assert found is not None
+    assert found["distilled"]["metrics"] == found["ensemble"]
+    assert found["distilled"]["kept"] == {"auroc": 1.0, "auprc": 1.0}
+
+
+def test_a_split_without_metrics_says_nothing_of_members():
+    whole, bare = split(squash(MEMBERS.mean(axis=0))), split(squash(MEMBERS.mean(axis=0)), slice(0, 400, 2))
+    assert describe_ensemble(whole, bare, members(is_distilled=False), 0, CONFIG) is None
+
+
+def test_a_comparison_with_one_model_is_that_with_the_mean_of_one():
+    scores = {str(number): squash(row) for number, row in enumerate(MEMBERS)}
+    found = bootstrap_models(TARGETS, scores, dict.fromkeys(scores, 0.5), num_bootstrap=1)
+    assert compare_models(found["0"], found["1"], "auroc") == compare_with_mean(found["0"], [found["1"]], "auroc")
+    doubled = compare_with_mean(found["0"], [found["1"], found["1"]], "auprc")
+    assert doubled.difference.low == pytest.approx(compare_models(found["0"], found["1"], "auprc").difference.low)
