@@ -341,7 +341,7 @@ def bent(tmp_path: Path) -> tuple[Path, Path]:
 
 
 # Far from straight where the logits of `ensemble` lie.
-MAP = RisingMap((-0.5, 0.0, 0.5), (-3.0, 0.0, 0.4))
+MAP = RisingMap((1.0, 3.0, 8.0), (-3.0, 0.0, 1.0))
 KNOTS = [MAP.facts(), None]
 
 
