@@ -210,6 +210,7 @@ def test_the_result_of_a_group_is_read_from_its_folder(monkeypatch: pytest.Monke
         "num_parameters": 7,
         "communication": {},
         "calibration": [],
+        "ensemble": {},
     }
     write_json(tmp_path / "training.json", {**facts, "stopped": "steps", "best_step": 40, "format": "x"})
 

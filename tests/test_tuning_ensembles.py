@@ -25,16 +25,16 @@ from ebox.models.architectures import build_model
 from ebox.models.encoding import one_hot
 from ebox.models.ensemble import Ensemble, all_filters, join_outputs, rescale, split_outputs
 from ebox.models.files import load_model, load_teacher, save_model
-from ebox.models.normalisation import Statistics
 from ebox.models.passes import Pass
 from ebox.models.rising import RisingMap
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
-from ebox.settings.reading import Config, ExplanationConfig, make_config
+from ebox.settings.reading import Config, ExplanationConfig, TrainConfig, make_config
 from ebox.storage.publishing import write_json
 from ebox.storage.run_folder import MEMBERS, TRAINING, MetricsLog, find_members
+from ebox.training.augmentation import AugmentationPlan, show
 from ebox.training.checkpoints import find_checkpoints
 from ebox.training.distillation import LEAST_SPREAD, distillation_loss_sum, teach
-from ebox.training.gradients import PassPlan, augment
+from ebox.training.state import make_hyperparameters
 from ebox.tuning.ensembles import check_ensemble
 from ebox.verbs.transferred import take_settings
 from planted import largest_difference
@@ -146,13 +146,14 @@ def test_contributions_of_an_ensemble_are_the_mean_of_its_members(method: str):
 
 
 def test_a_teacher_gives_the_mean_and_the_spread_of_its_members_on_the_augmented_batch():
-    whole, plan = ensemble(), PassPlan(True, 4, True, "winograd", jnp.float32, 1, 10, Statistics())
-    keys = jax.random.key_data(jax.random.split(jax.random.key(0), 10))
-    augmented = augment(jnp.asarray(CODES), jax.random.wrap_key_data(keys), plan, jnp.asarray(0.1, jnp.float32))
-    assert (np.asarray(augmented) != CODES).any()
-    guide = teach(whole, one_hot(augmented), "winograd", jnp.float32)
+    whole, train = ensemble(), TrainConfig(shift_bp=4, mutation_rate=0.1)
+    keys, rates = jax.random.split(jax.random.key(0), 10), make_hyperparameters(train, 100, 1.0)
+    codes = jnp.asarray(CODES)
+    augmented = show(codes, keys, jnp.asarray(0), rates, AugmentationPlan.of(train), jnp.float32)
+    assert (np.asarray(augmented) != np.asarray(one_hot(codes))).any()
+    guide = teach(whole, augmented, "winograd", jnp.float32)
     members = [jax.tree.map(jnp.asarray, member) for member in whole.members]
-    logits = np.stack([member(one_hot(augmented), Pass(method="winograd"))[0] for member in members])
+    logits = np.stack([member(augmented, Pass(method="winograd"))[0] for member in members])
     np.testing.assert_allclose(guide.mean, logits.mean(axis=0), atol=1e-5)
     spread = np.maximum(logits.std(axis=0, ddof=1), LEAST_SPREAD)
     np.testing.assert_allclose(guide.log_spread, np.log(spread), atol=1e-4)

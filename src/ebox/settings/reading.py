@@ -19,14 +19,13 @@ from ebox.settings.fields import Settings
 from ebox.settings.network import ModelConfig
 from ebox.settings.sections import (
     Config,
-    EnsembleConfig,
     EvaluationConfig,
     ExplanationConfig,
     ParallelConfig,
     TrainConfig,
-    TuningConfig,
 )
 from ebox.settings.transfer import TransferConfig
+from ebox.settings.tuning import EnsembleConfig, TuningConfig
 from ebox.storage import run_folder
 
 __all__ = [

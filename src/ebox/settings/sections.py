@@ -20,6 +20,7 @@ from ebox.settings.fields import (
 )
 from ebox.settings.network import ModelConfig
 from ebox.settings.transfer import TransferConfig
+from ebox.settings.tuning import EnsembleConfig, TuningConfig
 
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 
@@ -244,38 +245,6 @@ class ParallelConfig(Settings):
         return self.processes if self.cluster is None else self.workers
 
 
-class EnsembleConfig(Settings):
-    """Several networks as one, and one network of them."""
-
-    trains: ClassVar[bool] = True
-
-    members: PositiveInt | None = setting(
-        None,
-        "Number of networks that are trained with the seeds from train.seed on; their mean is the model. none: one "
-        "network.",
-        flag="--ensemble",
-    )
-    distil: bool = setting(
-        False,
-        "Train one more network on the mean and the spread of the ensemble's logits, on augmented sequences "
-        "(Zhou 2026). It is then the model, as quick as any single network; the ensemble is kept beside it.",
-        flag="--distil",
-    )
-    spread_weight: NonNegative = setting(
-        0.1, "Weight of the error of the spread beside that of the mean in the loss of a distilled network."
-    )
-
-    @model_validator(mode="after")
-    def _check_members(self) -> EnsembleConfig:
-        if self.members == 1:
-            raise ValueError(
-                "an ensemble of 1 is a plain training: leave members (--ensemble) out, or ask for 2 or more"
-            )
-        if self.distil and self.members is None:
-            raise ValueError("there is no ensemble to distil: say how many members it has (--ensemble 5)")
-        return self
-
-
 BaselineName = Literal[
     "best_pwm",
     "motif_logistic",
@@ -346,31 +315,6 @@ class ExplanationConfig(Settings):
     max_gap_bp: PositiveInt = setting(30, "Greatest gap between the two motifs.")
     proof: bool = setting(True, "Check the explanation against other methods, networks and the truth.")
     num_checked: Annotated[int, Field(ge=10)] = setting(100, "Sequences that the checks are made on.")
-
-
-class TuningConfig(Settings):
-    """The search for better settings (`ebox tune`)."""
-
-    seed: Seed = shared_seed()
-    sampler: Literal["tpe", "random"] = setting(
-        "tpe", "Where new trials come from: tpe learns from those before (Bergstra 2011); random does not."
-    )
-    rungs: Annotated[int, Field(ge=1, le=8)] = setting(
-        3, "How many lengths of training there are: each is reduction times the one before, the last is the whole one."
-    )
-    reduction: Annotated[int, Field(ge=2, le=16)] = setting(
-        3, "Of each rung, the best 1 / reduction of the trials go on to the next one."
-    )
-    shape_members: PositiveInt = setting(
-        1,
-        "Trials in a row that share one shape of network and differ in rates alone, so that an accelerator can train "
-        "them together.",
-    )
-
-    @property
-    def round_trials(self) -> int:
-        """Trials of a whole round, of which one reaches the last rung."""
-        return int(self.reduction ** (self.rungs - 1))
 
 
 class Config(Settings):

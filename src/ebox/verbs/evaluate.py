@@ -308,7 +308,7 @@ def describe_metrics(facts: Mapping[str, Any]) -> str:
         test = track["splits"]["test"]
         lines.append(
             f"{track['track']}, test split, {test['num_examples']:,} examples, {test['num_positive']:,} positive"
-            + _describe_unknown(track["num_unknown"]["test"])
+            + _describe_unknown(track.get("num_unknown", {}).get("test", 0))
         )
         if test["metrics"] is None:
             lines.append(f"  not measured: {say(test['reason'])}")
