@@ -148,6 +148,7 @@ def show_all(codes: jax.Array, step: int = 0, plan: AugmentationPlan | None = No
     return np.asarray(jax.jit(lambda: show(codes, keys, jnp.int32(step), rates, chosen))())
 
 
+@pytest.mark.slow
 def test_without_augmentation_and_with_mutation_alone_it_is_what_it_was():
     codes = draw_codes()
     keys = jax.random.split(jax.random.key(5), len(codes))
@@ -164,6 +165,7 @@ def test_without_augmentation_and_with_mutation_alone_it_is_what_it_was():
     assert AugmentationPlan.of(TrainConfig()) == AugmentationPlan(True, 8)
 
 
+@pytest.mark.slow
 def test_what_an_example_gets_does_not_depend_on_what_the_program_holds():
     # A member of a population beside others that use everything.
     whole = AugmentationPlan.of(TrainConfig(), TrainConfig(**ALL, mixup_alpha=0.2))
@@ -174,6 +176,7 @@ def test_what_an_example_gets_does_not_depend_on_what_the_program_holds():
         AugmentationPlan.of(TrainConfig(), TrainConfig(shift_bp=3))
 
 
+@pytest.mark.slow
 def test_an_example_gets_at_most_the_limit():
     codes = jnp.asarray(np.repeat(marked()[None], 400, axis=0))
     still = {"shift_bp": 0, "reverse_complement": False, "max_augmentations": 1}
@@ -206,6 +209,7 @@ def test_lengths_grow_with_the_sequence_and_are_never_zero():
     assert is_rolled[1].any()
 
 
+@pytest.mark.slow
 def test_the_last_steps_show_the_originals_on_random_strands():
     codes, chosen = draw_codes(), {**ALL, "originals_fraction": 0.25}
     assert (show_all(codes, step=29, **chosen) != show_all(codes)).any()
@@ -272,6 +276,7 @@ def test_mixed_examples_count_for_both_targets_by_their_shares():
     np.testing.assert_allclose(mix(a, b, shares)[1], 0.25 * a[1] + 0.75 * b[1])
 
 
+@pytest.mark.slow
 def test_two_devices_show_the_very_examples_of_one():
     codes, (rates, plan) = draw_codes(), rates_of(**ALL)
     keys = jax.random.key_data(jax.random.split(jax.random.key(5), len(codes)))
@@ -290,6 +295,7 @@ def augmented(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return fit_small(tmp_path_factory.mktemp("augmented"), small_config(**EVERYTHING))
 
 
+@pytest.mark.slow
 def test_one_and_two_devices_train_the_same_model_on_augmented_examples(augmented: TrainingResult, tmp_path: Path):
     two = fit_small(tmp_path, small_config(**EVERYTHING), 2)
     assert relative_difference(named_arrays(augmented.network), named_arrays(two.network)) < 1e-6

@@ -186,6 +186,7 @@ def test_a_network_taken_over_whole_is_the_one_of_the_source(source: Path):
     assert not np.array_equal(inputs.fresh.head.output.weight, anew.head.output.weight)
 
 
+@pytest.mark.slow
 def test_members_of_a_population_begin_with_the_same_network_and_keep_what_is_frozen(source: Path):
     members = [
         from_source(source, freeze="body", statistics="keep", fresh="output", train={"seed": seed}) for seed in (3, 4)
@@ -237,6 +238,7 @@ def test_estimated_statistics_are_those_of_the_training_examples(source: Path):
     np.testing.assert_allclose(network.motifs.norm.running.variance, pooled.var(axis=(0, 1)), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_an_interrupted_transfer_goes_on_to_the_same_model(source: Path, tmp_path: Path):
     config = from_source(source, unfreeze_share=0.5, statistics="estimate", rate_decay=0.5)
 
@@ -251,6 +253,7 @@ def test_an_interrupted_transfer_goes_on_to_the_same_model(source: Path, tmp_pat
     assert largest_difference(whole.network, parted.network) == 0.0
 
 
+@pytest.mark.slow
 def test_one_and_two_devices_begin_and_end_with_the_same_model(source: Path, tmp_path: Path):
     config = from_source(source, freeze="motifs", statistics="estimate")
     one, two = (fit_small(tmp_path / str(devices), config, devices) for devices in (1, 2))

@@ -60,6 +60,7 @@ def beside() -> tuple[Population, list[MemberSteps]]:
     return trained, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(len(CONFIGS)))
 def test_members_side_by_side_equal_their_lone_twins(
     place: int, beside: tuple[Population, list[MemberSteps]], tmp_path: Path
@@ -88,6 +89,7 @@ def test_every_step_of_every_member_is_reported_once(beside: tuple[Population, l
         assert all(len(one.losses) == len(one.learning_rates) == one.last - one.first for one in own)
 
 
+@pytest.mark.slow
 def test_a_dropped_member_leaves_the_others_as_they_are(beside: tuple[Population, list[MemberSteps]]):
     trained = population([*CONFIGS, BROKEN], number=2, side_by_side=True)
     trained.train_to(20)
