@@ -42,6 +42,8 @@ class Started:
     ) -> None:
         self.process, self.mark, self.ends = process, mark, ends
         self._files = (stdout, stderr)
+        # All that were seen. One that is about to end shows no environment and no parent any more, but runs still.
+        self._seen: set[psutil.Process] = set()
         self._kept: tuple[str, str] | None = None
 
     @property
@@ -82,7 +84,9 @@ class Started:
     def children(self, *, recursive: bool = False) -> list[psutil.Process]:
         """The processes that it started and that live now."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.process.pid).children(recursive=recursive)
+            children = psutil.Process(self.process.pid).children(recursive=recursive)
+            self._seen.update(children)
+            return children
         return []
 
     def finish(self, seconds: float = 300.0) -> str:
@@ -96,13 +100,13 @@ class Started:
 
     def find_left(self) -> list[psutil.Process]:
         """The processes that it started, and those that they started, as far as they live now."""
-        found = set(self.children(recursive=True))
+        self.children(recursive=True)
         for one in psutil.process_iter():
             # One that ends meanwhile, or that belongs to someone else, is none of them.
             with contextlib.suppress(psutil.Error):
                 if one.pid != self.process.pid and one.environ().get(MARK) == self.mark:
-                    found.add(one)
-        return list(found)
+                    self._seen.add(one)
+        return [one for one in self._seen if lives(one)]
 
     def check_left(self) -> None:
         """Raise AssertionError where a process that it started outlives it for long."""

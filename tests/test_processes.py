@@ -140,6 +140,21 @@ def test_a_process_that_outlives_the_one_that_started_it_is_told_of_and_ended(
     assert not processes.lives(child)
 
 
+def test_a_process_that_was_seen_once_is_told_of_though_it_shows_no_mark(monkeypatch: pytest.MonkeyPatch):
+    # So does one that is about to end, for a moment: it has no environment any more.
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
+    unmarked = PARENT.replace("start_new_session=True", "start_new_session=True, env={}")
+    assert unmarked != PARENT
+    with (
+        pytest.raises(AssertionError, match="left processes behind"),
+        processes.started(processes.python(unmarked, 100), ends=-signal.SIGKILL) as process,
+    ):
+        process.wait_until(lambda: process.stdout.endswith("\n"))
+        (child,) = process.children()
+        process.send_signal(signal.SIGKILL)
+    assert not processes.lives(child)
+
+
 def test_much_that_is_printed_holds_no_process_up():
     program = "import sys\nfor stream in (sys.stdout, sys.stderr): stream.write('x' * 10**6)"
     done = processes.run(processes.python(program))

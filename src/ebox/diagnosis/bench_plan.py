@@ -21,8 +21,8 @@ COMPRESSED = "int8"
 MOST_WORKERS = 8
 # Of the train split, for the learning curve; the whole is in `learning`.
 SHARES = (0.125, 0.25, 0.5)
-# All default parts on two cores, of which some are kept back; and the most trainings in them.
-BUDGET_SECONDS, KEPT_BACK_SECONDS, MOST_SEEDS = 300.0, 10.0, 3
+# All default parts on two cores, of which some are kept back; and the trainings in them.
+BUDGET_SECONDS, KEPT_BACK_SECONDS, FEWEST_SEEDS, MOST_SEEDS = 300.0, 10.0, 2, 3
 # Where no two whole trainings fit: two of different lengths, as shares of the steps, the longest that do.
 SHORTER = ((0.5, 0.25), (0.25, 0.125), (0.125, 0.0625))
 # Of a shorter training: its later ones tell how it learns, and on a processor they take as long as its steps.
@@ -32,10 +32,10 @@ ANY_STEPS = 1_000_000
 # What the parts take on two quiet cores with the default network; the trainings follow from measured steps.
 EXPECTED_SECONDS = {
     "start": 30.0,
-    "steps": 35.0,
-    "exchange": 60.0,
-    "ceilings": 8.0,
-    "learning": 130.0,
+    "steps": 45.0,
+    "exchange": 80.0,
+    "ceilings": 5.0,
+    "learning": 95.0,
     "curve": 200.0,
     "noise": 60.0,
 }
@@ -118,7 +118,7 @@ def choose_lengths(expect: Callable[[float], float], spent_seconds: float) -> li
     """
     left = BUDGET_SECONDS - KEPT_BACK_SECONDS - spent_seconds
     whole = min(MOST_SEEDS, math.floor(left / expect(1.0)))
-    if whole >= len(SHORTER[-1]):
+    if whole >= FEWEST_SEEDS:
         return [1.0] * whole
     fitting = (lengths for lengths in SHORTER if sum(map(expect, lengths)) <= left)
     return list(next(fitting, SHORTER[-1]))

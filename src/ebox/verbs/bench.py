@@ -29,10 +29,10 @@ VERB = Verb(
     epilog="""\
 The parts of --only, and their time on two quiet cores with the default network and 43,000 examples:
   start     0:30  start-up, compilation (empty cache, and from it), validation, checkpoint; always measured
-  steps     0:35  a step of one worker over batches and precisions, input, memory, power; always measured
-  exchange  1:00  groups of workers on this processor, or its other devices, exact and compressed
-  ceilings  0:08  matrix products, memory, empty dispatches
-  learning  2:30  trainings with several seeds: how long until which validation AUROC
+  steps     0:45  a step of one worker over batches and precisions, input, memory, power; always measured
+  exchange  1:20  groups of workers on this processor, or its other devices, exact and compressed
+  ceilings  0:05  matrix products, memory, empty dispatches
+  learning  1:35  trainings with several seeds: how long until which validation AUROC
   curve     3:30  not by default: whole trainings on 1/8, 1/4 and 1/2 of the train split
   noise     1:00  not by default: the gradient noise scale""",
 )
