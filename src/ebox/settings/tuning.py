@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ebox.settings.fields import NonNegative, PositiveInt, Settings, setting
+from ebox.settings.fields import NonNegative, PositiveInt, Seed, Settings, setting, shared_seed
 
 
 class EnsembleConfig(Settings):
