@@ -17,6 +17,8 @@ from ebox.datasets.folder import UNKNOWN_TARGET
 from ebox.diagnosis.parity import relative_difference
 from ebox.mesh.devices import DATA_AXIS, find_devices, make_mesh
 from ebox.models.encoding import mutate, one_hot, reverse_complement, shift
+from ebox.models.layers import Drop
+from ebox.models.passes import Pass
 from ebox.settings.reading import ParallelConfig, TrainConfig
 from ebox.training.augmentation import (
     KINDS,
@@ -163,6 +165,20 @@ def test_without_augmentation_and_with_mutation_alone_it_is_what_it_was():
     np.testing.assert_array_equal(show_all(codes), one_hot(plain))
     np.testing.assert_array_equal(show_all(codes, mutation_rate=0.05), one_hot(mutated))
     assert AugmentationPlan.of(TrainConfig()) == AugmentationPlan(True, 8)
+
+
+def test_what_is_dropped_has_nothing_to_do_with_strand_and_shift():
+    # A lone A, which the other strand shows as T: it tells strand and shift.
+    num = 4000
+    codes = jnp.full((num, 21), 4, jnp.uint8).at[:, 10].set(0)
+    shown, keys = show_all(codes), jax.random.split(jax.random.key(5), num)
+    is_turned, shift_bp = shown[:, :, 3].any(axis=1), shown.any(axis=2).argmax(axis=1)
+    assert 0.4 < is_turned.mean() < 0.6
+    for place in range(4):
+        dropped = np.asarray(Drop(place)(jnp.ones((num, 8)), Pass(keys, jnp.ones(num, bool), 0.5, 0.5))) == 0.0
+        for seen in (is_turned, shift_bp):
+            found = np.corrcoef(np.column_stack([seen, dropped]), rowvar=False)[0, 1:]
+            assert np.abs(found).max() < 5.0 / np.sqrt(num)
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ from ebox.models.winograd import MIN_CHANNELS, WIDTHS, convolve_winograd
 ActivationKind = Literal["exponential", "relu", "gelu", "linear"]
 # Inputs of the exponential are limited to this, so that one strong site can't overflow bfloat16 sums.
 EXPONENT_LIMIT = 6.0
+# Dropout has keys of its own: those of an example with small numbers are the ones that it is shifted and turned by.
+DROP_KEY = 1 << 21
 
 
 def draw_weights(shape: tuple[int, ...], rng: np.random.Generator, gain: float = 2.0) -> Float[Array, "*inputs output"]:
@@ -225,7 +227,7 @@ class Drop(eqx.Module):
         if a_pass.keys is None:
             return inputs
         channels, rate = inputs.shape[-1], a_pass.filter_dropout if self.of_filters else a_pass.dropout
-        draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, self.place), (channels,)))
+        draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, DROP_KEY + self.place), (channels,)))
         kept = jnp.where(draw(a_pass.keys) >= rate, 1.0 / (1.0 - rate), 0.0).astype(inputs.dtype)
         return inputs * kept.reshape(kept.shape[0], *(1,) * (inputs.ndim - 2), channels)
 
