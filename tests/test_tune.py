@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,18 @@ import pytest
 import ebox
 import processes
 from ebox.errors import InputError
+from ebox.progress import quiet
 from ebox.reporting.report import write_report
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
-from ebox.settings.reading import make_config, read_config
+from ebox.settings.reading import format_config, make_config, read_config
 from ebox.storage.stamps import TUNING, write_stamped
 from ebox.tuning.results import make_facts
 from ebox.tuning.spaces import read_space
+from ebox.tuning.training import Trainer
 from ebox.tuning.trials import Trial
 from test_reporting_reading import make_run_folder
 
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: the extra cluster brings it")
 SPACE = (
     "[model]\nnum_filters = {choices = [4, 8]}\n"
     "[train]\nlearning_rate = {low = 1e-4, high = 3e-2, log = true}\ndropout = {low = 0.0, high = 0.5}\n"
@@ -82,7 +86,6 @@ def read_trials(out: Path) -> list[tuple[object, ...]]:
         ({"trials": 2}, "too few for one rung"),
         ({"seeds": 0}, "--seeds 0 is not how many"),
         ({"config": {"train": {"seed": 2**32 - 1}}}, "give a lower --seed"),
-        ({"config": {"parallel": {"cluster": "auto"}}}, "asks for a Ray cluster"),
         ({"config": {"tuning": {"shape_members": 2}}, "space": "[model]\npool_bp = {choices = [2, 4]}"}, "only shapes"),
         ({"space": "[train]\ndropuot = {low = 0.0, high = 0.1}"}, "did you mean 'dropout'"),
         ({"dataset": "none"}, "none"),
@@ -182,6 +185,52 @@ def test_a_killed_search_ends_as_an_undisturbed_one(dataset: Path, tmp_path: Pat
     processes.run(command(dataset, killed, "--trials", TRIALS, "--processes", 2, "--resume"))
     assert read_trials(killed) == expected
     check_files(whole)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_workers_of_a_cluster_find_what_those_of_this_machine_find_though_one_is_lost(dataset: Path, tmp_path: Path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    processes.run(command(dataset, here, "--trials", TRIALS, "--processes", 2))
+    cluster = ("--trials", TRIALS, "--cluster", "local", "--workers", 2)
+    with processes.started(command(dataset, there, *cluster), ends=0) as process:
+        process.wait_until(lambda: count_lines(there) >= 8)
+        actors = [one for one in process.children(recursive=True) if "TrialActor" in " ".join(one.cmdline())]
+        assert len(actors) == 2
+        actors[0].kill()
+        assert "starting another in its place" in process.finish()
+    assert read_trials(there) == read_trials(here)
+    check_files(there)
+    # The settings are those of one training; on how many machines it runs is for others to say.
+    assert read_config(there / "best.toml").parallel == make_config({}).parallel
+
+
+def test_trials_that_train_in_one_step_measure_what_they_measure_alone(dataset: Path, tmp_path: Path):
+    config = make_config({"model": {"architecture": "motif", "num_filters": 4, "dense_units": [4]}})
+    space, steps = read_space(dataset.parent / "space.toml"), 12
+    values = [(0.003, 0.1), (0.01, 0.3), (1e6, 0.2)]
+    configs = [
+        space.apply(config, {"model.num_filters": "4", "train.learning_rate": rate, "train.dropout": dropout})
+        for rate, dropout in values
+    ]
+    task = {
+        "configs": [format_config(one) for one in configs],
+        "folders": [str(tmp_path / str(number)) for number in range(3)],
+        "steps": steps,
+    }
+    told: list[int] = []
+    together = Trainer(dataset, config, side_by_side=True).train(task, told.append)
+    alone = Trainer(dataset, config, side_by_side=False).train(task, quiet)
+    assert told[-1] == 3 * steps
+    for one, other in zip(together[:2], alone[:2], strict=True):
+        assert one.keys() == other.keys()
+        assert one["steps"] == other["steps"] == steps
+        assert one["num_parameters"] == other["num_parameters"]
+        for name in ("loss", "auroc", "auprc"):
+            assert one[name] == pytest.approx(other[name], abs=1e-5)
+    # A rate beyond all reason breaks one member alone.
+    assert "not finite" in together[2]["problem"]
+    assert "not finite" in alone[2]["problem"]
 
 
 def count_lines(out: Path) -> int:

@@ -130,21 +130,25 @@ def _starting(parallel: ParallelConfig, make_arguments: Callable[[], list[str]],
         yield lambda count, is_stopped: LocalCrew([sys.executable, *make_arguments()], count, logs, kept)
 
 
-class GradientActor(Placed):
-    """A worker of an asynchronous training; it becomes a Ray actor, and loads JAX at its first job.
+class AlikeActor(Placed):
+    """A Ray actor that works with what the process has that started it, on any machine of the cluster.
 
     Args:
         dataset: Path of the dataset folder, on every machine.
-        fingerprint: That of the server's dataset.
-        version: The server's version of ebox.
+        fingerprint: That of the starter's dataset.
+        version: The starter's version of ebox.
         config: The settings, as TOML.
-        source: Fingerprint of the network that the server begins with; none: it was drawn.
+        source: Fingerprint of the network that the starter begins with; none: it was drawn.
     """
 
     def __init__(self, dataset: str, fingerprint: str, version: str, config: str, source: str | None = None) -> None:
         self._dataset, self._config = dataset, config
         self._wanted = {"the dataset's fingerprint": fingerprint, "ebox": version, SOURCE: source}
-        self._computer: GradientComputer | None = None
+
+    @staticmethod
+    def arguments(dataset: Path, fingerprint: str, config: Config) -> tuple[str, str, str, str, str | None]:
+        """What the process that starts actors gives them."""
+        return str(dataset.resolve()), fingerprint, __version__, format_config(config), fingerprint_source(config)
 
     @override
     def place(self) -> Place:
@@ -164,11 +168,18 @@ class GradientActor(Placed):
     def _check(self, name: str, found: str | None) -> None:
         if found != self._wanted[name]:
             raise InputError(
-                f"{socket.gethostname()} has {name} = {found}, and the server has {self._wanted[name]}",
+                f"{socket.gethostname()} has {name} = {found}, and the machine that started it has "
+                f"{self._wanted[name]}",
                 file=self._dataset,
                 remedy="install the same ebox on every machine, with the same dataset, and the same run of --from, at "
                 "the same path",
             )
+
+
+class GradientActor(AlikeActor):
+    """A worker of an asynchronous training, which loads JAX at its first job."""
+
+    _computer: GradientComputer | None = None
 
     def compute(self, ticket: int, weights: list[np.ndarray], here: Here) -> GradientResult:
         """The gradient of a batch."""
@@ -221,7 +232,7 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
     _check_least(parallel)
     least = 1 if parallel.min_workers is None else parallel.min_workers
     limits = Limits(parallel.workers, least, parallel.max_restarts, parallel.stall_seconds)
-    texts = str(dataset.resolve()), fingerprint, __version__, format_config(config), fingerprint_source(config)
+    texts = AlikeActor.arguments(dataset, fingerprint, config)
     with connect(parallel.cluster):
         pool: RayPool[GradientResult] = RayPool(GradientActor, Demand.of(parallel), limits, _warn, *texts)
         try:

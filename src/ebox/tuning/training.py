@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -36,8 +37,13 @@ Measure = Callable[[Sequence[Job], OnSteps, OnDone, Callable[[], bool]], bool]
 class Trainer:
     """Trains the members of tasks, in a worker."""
 
-    def __init__(self, dataset: Path, config: Config) -> None:
+    def __init__(self, dataset: Path, config: Config, *, side_by_side: bool | None = None) -> None:
         """Open the dataset, and find the devices.
+
+        Args:
+            dataset: The dataset folder.
+            config: The settings, of which `parallel` says which devices.
+            side_by_side: Whether members of one task train in one step; none: where that is faster, on accelerators.
 
         Raises:
             InputError: no such devices, or a dataset that is gone.
@@ -48,6 +54,8 @@ class Trainer:
 
         self._data: Dataset = open_dataset(dataset)
         self._mesh = make_mesh(find_devices(config.parallel), config.parallel.node_devices)
+        is_cpu = self._mesh.devices.flat[0].platform == "cpu"
+        self._is_side_by_side = not is_cpu if side_by_side is None else side_by_side
         self._validation = ValidationSplit(self._data, config.evaluation, self._mesh)
 
     def train(self, task: Mapping[str, Any], on_steps: Callable[[int], None]) -> list[dict[str, Any]]:
@@ -59,11 +67,16 @@ class Trainer:
         """
         import jax
 
+        from ebox.tuning.joint import JointMembers
         from ebox.tuning.lone import LoneMembers
 
         configs = [read_config_text(text) for text in task["configs"]]
         folders = [Path(folder) for folder in task["folders"]]
-        members = LoneMembers(self._data, configs, self._mesh, validation=self._validation, folders=folders)
+        members: LoneMembers | JointMembers
+        if self._is_side_by_side and len(configs) > 1:
+            members = JointMembers(self._data, configs, self._mesh, validation=self._validation)
+        else:
+            members = LoneMembers(self._data, configs, self._mesh, validation=self._validation, folders=folders)
         try:
             members.train_to(task["steps"], on_steps)
         except jax.errors.JaxRuntimeError as error:
@@ -91,29 +104,76 @@ def start_workers(dataset: Path, config: Config, folder: Path, worker_arguments:
     pool = TaskPool(command, config.parallel.processes, folder / "logs", kept)
 
     def measure(jobs: Sequence[Job], on_steps: OnSteps, on_done: OnDone, is_stopped: Callable[[], bool]) -> bool:
-        groups = group_jobs(jobs, 1)
+        work = Work(jobs, config, folder, on_steps, on_done)
 
         def take(number: int, message: Mapping[str, Any]) -> None:
-            group = groups[number]
             if message["kind"] == "steps":
-                _share_steps(group, message["steps"], on_steps)
+                work.share_steps(number, message["steps"])
             elif message["kind"] == "warning":
                 warnings.warn(message["text"], RuntimeWarning, stacklevel=2)
             elif message["kind"] == "lost":
-                problem = f"its worker ended twice, with code {message['exit_code']}; its output: {message['log']}"
-                for job in group:
-                    on_done(job, {"problem": problem})
+                told = f"its worker ended twice, with code {message['exit_code']}; its output: {message['log']}"
+                work.give_up(number, told)
             elif message["kind"] == "done":
-                for job, result in zip(group, message["results"], strict=True):
-                    on_done(job, result)
-                    shutil.rmtree(_find_folder(folder, job), ignore_errors=True)
+                work.finish(number, message["results"])
 
-        return pool.run([_make_task(group, folder) for group in groups], take, is_stopped)
+        return pool.run(work.tasks, take, is_stopped)
 
     try:
         yield measure
     finally:
         pool.end()
+
+
+@final
+class Work:
+    """The jobs of a rung as tasks of workers: each task has one job, or some of one shape."""
+
+    def __init__(self, jobs: Sequence[Job], config: Config, folder: Path, on_steps: OnSteps, on_done: OnDone) -> None:
+        """Divide the jobs.
+
+        Args:
+            jobs: What is to be trained.
+            config: The settings, which say how many trials have one shape, and how many workers there are.
+            folder: Where trainings keep checkpoints.
+            on_steps: Called with a job and the steps that it has made.
+            on_done: Called with a job that ended, and what it measured or its `problem`.
+        """
+        # No worker is left without a task for the sake of another's group.
+        most = min(config.tuning.shape_members, math.ceil(len(jobs) / config.parallel.num_started))
+        self._groups, self._folder = group_jobs(jobs, most), folder
+        self._on_steps, self._on_done = on_steps, on_done
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        """What `Trainer.train` gets."""
+        return [
+            {
+                "configs": [format_config(job.config) for job in group],
+                "folders": [str(self._find_folder(job).resolve()) for job in group],
+                "steps": group[0].steps,
+            }
+            for group in self._groups
+        ]
+
+    def share_steps(self, number: int, made: int) -> None:
+        """Say of each job of a task how far it is; they are counted as if done one after another."""
+        for place, job in enumerate(self._groups[number]):
+            self._on_steps(job, min(max(made - place * job.steps, 0), job.steps))
+
+    def finish(self, number: int, results: Sequence[Mapping[str, Any]]) -> None:
+        """Hand on what the jobs of a task measured."""
+        for job, result in zip(self._groups[number], results, strict=True):
+            self._on_done(job, result)
+            shutil.rmtree(self._find_folder(job), ignore_errors=True)
+
+    def give_up(self, number: int, problem: str) -> None:
+        """Say why the jobs of a task have no result."""
+        for job in self._groups[number]:
+            self._on_done(job, {"problem": problem})
+
+    def _find_folder(self, job: Job) -> Path:
+        return self._folder / f"trial-{job.number:05d}-rung-{job.rung}"
 
 
 def group_jobs(jobs: Sequence[Job], most: int) -> list[list[Job]]:
@@ -128,24 +188,6 @@ def group_jobs(jobs: Sequence[Job], most: int) -> list[list[Job]]:
     return groups
 
 
-def _make_task(group: Sequence[Job], folder: Path) -> dict[str, Any]:
-    return {
-        "configs": [format_config(job.config) for job in group],
-        "folders": [str(_find_folder(folder, job).resolve()) for job in group],
-        "steps": group[0].steps,
-    }
-
-
-def _find_folder(folder: Path, job: Job) -> Path:
-    return folder / f"trial-{job.number:05d}-rung-{job.rung}"
-
-
-def _share_steps(group: Sequence[Job], made: int, on_steps: OnSteps) -> None:
-    """Say of each job how far it is, where they are done one after another."""
-    for place, job in enumerate(group):
-        on_steps(job, min(max(made - place * job.steps, 0), job.steps))
-
-
 def check_here(config: Config) -> None:
     """Raise InputError for settings of `parallel` that a search does not work with."""
     parallel = config.parallel
@@ -153,10 +195,5 @@ def check_here(config: Config) -> None:
         raise InputError(
             "every task of this cluster's job would search into one folder", remedy="search in one task of the job"
         )
-    if parallel.cluster is not None or parallel.workers > 1:
-        raise InputError(
-            f"a search trains on this machine, and parallel.cluster = {parallel.cluster} asks for a Ray cluster",
-            remedy="leave parallel.cluster and parallel.workers out; --processes says how many train side by side",
-        )
-    if parallel.platform in ("auto", "gpu"):
+    if parallel.cluster is None and parallel.platform in ("auto", "gpu"):
         check_gpus(os.environ, parallel.processes)

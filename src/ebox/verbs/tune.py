@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from ebox.settings.reading import Config
     from ebox.tuning.budget import Budget
     from ebox.tuning.spaces import Space
+    from ebox.tuning.training import Measure
     from ebox.tuning.trials import Trial
 
 _EXAMPLES = """Examples:
   ebox tune data/tal1 --out tune/tal1 --minutes 20
   ebox tune data/tal1 --out tune/tal1 --trials 64 --processes 2
+  ebox tune data/tal1 --out tune/tal1 --trials 64 --cluster auto --workers 8
   ebox tune --print-space > space.toml
   ebox tune data/tal1 --space space.toml --out tune/mine --trials 64
 Ctrl-C ends after the present rung and keeps all; the same command with --resume goes on.
@@ -37,11 +39,17 @@ Ctrl-C ends after the present rung and keeps all; the same command with --resume
 VERB = Verb(
     "tune",
     arguments={"dataset": "DATASET"},
-    settings=("train", "parallel.platform", "parallel.devices", "parallel.processes", "tuning"),
+    settings=(
+        "train",
+        *(f"parallel.{name}" for name in ("platform", "devices", "processes", "cluster", "workers")),
+        "tuning",
+    ),
     epilog=_EXAMPLES,
 )
 # The files of a search.
 JOURNAL, TABLE, BEST_CONFIG, BEST, WORK = "journal.log", "trials.tsv", "best.toml", "best", "work"
+# What one training on this machine has of `parallel`, whatever the search had.
+ALONE = {"processes": 1, "cluster": None, "workers": 1, "worker_cpus": None, "worker_gpus": None}
 OWN_FILES = (TABLE, run_folder.TUNING, BEST_CONFIG, BEST, WORK, JOURNAL)
 
 
@@ -186,8 +194,8 @@ class _Job:
                 f"tuning.shape_members = {members} asks for trials of one shape, but the space varies only shapes",
                 remedy="add train.learning_rate or another rate to the space, or leave tuning.shape_members out",
             )
-        processes, halving = self.config.parallel.processes, Halving.of(self.config.tuning)
-        budget = Budget.read(halving, trials, minutes, finals=self.seeds, processes=processes)
+        workers, halving = self.config.parallel.num_started, Halving.of(self.config.tuning)
+        budget = Budget.read(halving, trials, minutes, finals=self.seeds, processes=workers)
         if not resume and (self.out / JOURNAL).is_file() and not overwrite:
             raise InputError(
                 "holds a search already",
@@ -213,8 +221,18 @@ class _Job:
         from ebox.settings.reading import read_config
 
         best = read_config(self.out / BEST_CONFIG)
-        parallel = self.config.parallel.model_copy(update={"processes": 1})
-        return best.model_copy(update={"parallel": parallel})
+        return best.model_copy(update={"parallel": self.config.parallel.model_copy(update=ALONE)})
+
+    def start_workers(self, fingerprint: str) -> AbstractContextManager[Measure]:
+        """What trains the trials: workers of this machine, or of a Ray cluster."""
+        folder = self.out / WORK
+        if self.config.parallel.cluster is None:
+            from ebox.tuning.training import start_workers
+
+            return start_workers(self.dataset, self.config, folder, worker_arguments)
+        from ebox.tuning.ray_workers import start_ray_workers
+
+        return start_ray_workers(self.dataset, fingerprint, self.config, folder)
 
 
 def worker_arguments(dataset: str, config: str) -> list[str]:
@@ -231,7 +249,6 @@ def _search(
     from ebox.tuning.journal import Journal, make_identity
     from ebox.tuning.results import make_facts, write_table
     from ebox.tuning.search import Search
-    from ebox.tuning.training import start_workers
 
     targets = data.targets[data.rows("train")]
 
@@ -249,7 +266,7 @@ def _search(
     def describe_round(trials: Sequence[Trial]) -> None:
         on_text(describe_best(make_facts(trials, job.space, job.config, whole, None)))
 
-    with start_workers(job.dataset, job.config, job.out / WORK, worker_arguments) as measure:
+    with job.start_workers(data.fingerprint) as measure:
         search = Search(
             journal,
             job.config,
@@ -284,7 +301,10 @@ def _write_best(job: _Job, facts: Mapping[str, Any]) -> None:
 
     if facts["best"] is None:
         return
-    values = job.config.model_dump(mode="json")
+    # Whoever trains with them says himself on how many machines.
+    values = job.config.model_copy(update={"parallel": job.config.parallel.model_copy(update=ALONE)}).model_dump(
+        mode="json"
+    )
     for key, value in facts["trials"][facts["best"]]["settings"].items():
         section, _, name = key.partition(".")
         values[section][name] = value

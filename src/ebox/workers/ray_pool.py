@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -120,15 +121,17 @@ class RayPool(Generic[Result]):
         actor = self._actors[worker]
         actor.job, actor.since = actor.handle.compute.remote(job, shared, actor.here), time.monotonic()
 
-    def wait(self) -> Sequence[tuple[int, Result | None]]:
-        """Wait for the next results (None for an actor that was lost or hung); empty if an actor has started instead.
+    def wait(self, seconds: float = math.inf) -> Sequence[tuple[int, Result | None]]:
+        """Wait for the next results (None for an actor that was lost or hung).
+
+        Empty if an actor has started instead, or if there were none for some `seconds`.
 
         Raises:
             WorkersFailedError: fewer actors are left than `least`.
             InputError: input that an actor could not work with.
         """
         # The time between two calls does not count for the actors: the caller may have validated.
-        now = time.monotonic()
+        now = began = time.monotonic()
         for actor in self._actors.values():
             actor.since += now - max(actor.since, self._left_at)
         try:
@@ -139,7 +142,7 @@ class RayPool(Generic[Result]):
                 if has_come:
                     return []
                 results = self._collect(jobs)
-                if results:
+                if results or time.monotonic() - began >= seconds:
                     return results
         finally:
             self._left_at = time.monotonic()
