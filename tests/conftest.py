@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -24,6 +25,15 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ[CACHE]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
+# Types and shapes are checked at run time where there are arrays. Of the calls of all other modules, which mypy checks,
+# it would take most of the time of their tests.
+WITH_ARRAYS = (
+    *(f"ebox.{name}" for name in ("datasets", "diagnosis", "drawing", "evaluation", "explanation", "mesh", "models")),
+    *(f"ebox.{name}" for name in ("sequences", "training", "tuning", "workers")),
+    *(f"ebox.planning.{name}" for name in ("learning_curve", "least_squares", "noise_scale", "power_laws")),
+    *(f"ebox.planning.{name}" for name in ("step_time", "steps_to_target", "stragglers")),
+)
+install_import_hook(WITH_ARRAYS, "beartype.beartype")
 
 # Files that take long by themselves: begun first, none of them is left over for one worker at the end. The first five
 # take longest of the slow tests, and the others of those that are not.

@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 import processes
+from conftest import WITH_ARRAYS
+from ebox.models.encoding import reverse_complement
 
 
 @pytest.mark.parametrize(("required", "ends", "said"), [("0", 0, "1 skipped"), ("1", 1, "1 error")])
@@ -21,3 +25,20 @@ def test_real_data_that_is_absent_is_said_and_fails_where_it_must_be_there(
     output = processes.run(command, ends=ends, variables=variables).output
     assert said in output
     assert f"the real data is not in {tmp_path}; set EBOX_DATA" in output
+
+
+def test_every_module_with_arrays_is_checked_at_run_time():
+    source = Path(__file__).parents[1] / "src"
+    modules = {
+        ".".join(path.relative_to(source).with_suffix("").parts)
+        for path in (source / "ebox").rglob("*.py")
+        if "jaxtyping" in path.read_text()
+    }
+    assert len(modules) > 100
+    unchecked = {module for module in modules if not f"{module}.".startswith(tuple(f"{name}." for name in WITH_ARRAYS))}
+    assert not unchecked
+
+
+def test_a_wrong_shape_is_found_at_run_time():
+    with pytest.raises(TypeCheckError, match="codes"):
+        reverse_complement(np.zeros((2, 3), np.float32))

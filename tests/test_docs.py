@@ -37,6 +37,7 @@ def test_the_picture_is_that_of_the_code():
     assert (DOCS / "architecture.svg").read_text() == draw_house(), "run python docs/house.py"
 
 
+@pytest.mark.slow
 def test_every_box_and_every_arrow_is_in_the_picture_once():
     root = ElementTree.fromstring(draw_house())
     words = [text.text for text in root.iter(f"{SVG}text")]
@@ -45,6 +46,7 @@ def test_every_box_and_every_arrow_is_in_the_picture_once():
     assert sorted(filter(None, arrows)) == sorted(f"{one} imports {other}" for one, other in reduce_edges(list_edges()))
 
 
+@pytest.mark.slow
 def test_arrows_that_are_left_out_follow_from_those_drawn():
     drawn: dict[str, set[str]] = {name: set() for name in HEIGHT}
     for upper, lower in reduce_edges(list_edges()):

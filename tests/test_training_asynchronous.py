@@ -176,6 +176,7 @@ def test_workers_of_unequal_speed_share_the_work_by_their_speed(data: Dataset, t
     assert result.steps == 40
 
 
+@pytest.mark.slow
 def test_a_lost_worker_costs_no_batch(data: Dataset, tmp_path: Path):
     pool = _pool(data, [1.0, 2.0], lose=[3, 17, 39])
     result = _fit(data, tmp_path / "run", _config(sync="async", cluster="local", staleness=4), pool)

@@ -321,7 +321,8 @@ class _Interruption(BaseException):
     pass
 
 
-@pytest.mark.parametrize("at", [20, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [20, 30])
 def test_a_run_resumed_before_or_in_the_second_stage_is_the_whole_one(
     at: int, augmented: TrainingResult, tmp_path: Path
 ):

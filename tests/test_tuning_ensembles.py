@@ -145,6 +145,7 @@ def test_contributions_of_an_ensemble_are_the_mean_of_its_members(method: str):
     assert alone[0].spread is None
 
 
+@pytest.mark.slow
 def test_a_teacher_gives_the_mean_and_the_spread_of_its_members_on_the_augmented_batch():
     whole, train = ensemble(), TrainConfig(shift_bp=4, mutation_rate=0.1)
     keys, rates = jax.random.split(jax.random.key(0), 10), make_hyperparameters(train, 100, 1.0)

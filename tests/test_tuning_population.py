@@ -70,6 +70,7 @@ def test_members_side_by_side_equal_their_lone_twins(
     assert largest_difference(beside[0].network(place), beside[0].network((place + 1) % 3)) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_member_that_breaks_is_named_and_leaves_the_others_alone(beside: tuple[Population, list[MemberSteps]]):
     trained, _ = beside
     assert list(trained.broken) == [3]
