@@ -133,7 +133,7 @@ class Work:
         """Divide the jobs.
 
         Args:
-            jobs: What is to be trained.
+            jobs: The trainings.
             config: The settings, which say how many trials have one shape, and how many workers there are.
             folder: Where trainings keep checkpoints.
             on_steps: Called with a job and the steps that it has made.
