@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +24,8 @@ from ebox.storage.stamps import TUNING, write_stamped
 from ebox.tuning.results import make_facts
 from ebox.tuning.spaces import read_space
 from ebox.tuning.training import Trainer
-from ebox.tuning.trials import Trial
+from ebox.tuning.trials import Job, Trial
+from ebox.verbs import tune as tune_verb
 from test_reporting_reading import make_run_folder
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: the extra cluster brings it")
@@ -115,6 +119,86 @@ def test_a_folder_of_something_else_or_of_a_search_is_left_alone(dataset: Path, 
         ebox.tune(dataset, tmp_path / "out", trials=6)
     assert "--resume" in str(caught.value.remedy)
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+class KilledError(BaseException):
+    """Stands for a process that is gone."""
+
+
+def make_up(monkeypatch: pytest.MonkeyPatch, outcome: Callable[[Job], Mapping[str, Any]]) -> list[Job]:
+    """Let searches measure by a formula, without workers; the jobs that come."""
+    done: list[Job] = []
+
+    @contextmanager
+    def start(*_: object) -> Iterator[object]:
+        def measure(jobs: Sequence[Job], _: object, on_done: Callable[[Job, Mapping[str, Any]], None], *more: object):
+            for job in jobs:
+                on_done(job, outcome(job))
+                done.append(job)
+            return True
+
+        yield measure
+
+    monkeypatch.setattr(tune_verb._Job, "start_workers", start)
+    return done
+
+
+def fail(job: Job) -> Mapping[str, Any]:
+    return {"problem": "out of memory"}
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("journal", [None, "Monday: fed the cat\nTuesday: again"])
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_a_folder_that_no_search_made_is_left_as_it_is(dataset: Path, tmp_path: Path, journal: str | None, how: str):
+    out = tmp_path / "out"
+    for name in ("work/thesis.txt", "best/photo.txt", "trials.tsv"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    if journal is not None:
+        (out / "journal.log").write_text(journal)
+    before = read_all(out)
+    with pytest.raises(InputError, match=r"it has no journal.log|is no journal of a search") as caught:
+        ebox.tune(dataset, out, trials=3, **{how: True})  # type: ignore[arg-type]
+    assert "choose another --out, or remove it yourself" in str(caught.value.remedy)
+    assert read_all(out) == before
+
+
+def test_a_search_without_a_result_is_removed_by_the_call_that_began_it_alone(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, space = tmp_path / "out", dataset.parent / "space.toml"
+    make_up(monkeypatch, fail)
+    with pytest.raises(InputError, match="all 3 trials failed"):
+        ebox.tune(dataset, out, trials=3, space=space)
+    assert not out.exists()
+
+    def kill(job: Job) -> Mapping[str, Any]:
+        (out / "work" / "checkpoint").parent.mkdir(parents=True)
+        (out / "work" / "checkpoint").write_text("hours")
+        raise KilledError
+
+    make_up(monkeypatch, kill)
+    with pytest.raises(KilledError):
+        ebox.tune(dataset, out, trials=3, space=space)
+    before = read_all(out)
+    assert {"journal.log", "work/checkpoint"} <= set(before)
+    make_up(monkeypatch, fail)
+    with pytest.raises(InputError, match=r"train.epochs = 12.0, not 3.0"):
+        ebox.tune(dataset, out, make_config({"train": {"epochs": 3}}), trials=3, space=space, resume=True)
+    # Optuna adds a line whenever it opens a journal.
+    assert (out / "journal.log").read_bytes().startswith(before["journal.log"])
+    assert (out / "work" / "checkpoint").exists()
+    with pytest.raises(InputError, match="all 3 trials failed"):
+        ebox.tune(dataset, out, trials=3, space=space, resume=True)
+    assert (out / "work" / "checkpoint").exists()
+    # As the error says.
+    with pytest.raises(InputError, match="all 3 trials failed"):
+        ebox.tune(dataset, out, trials=3, space=space, overwrite=True)
+    assert read_all(out) == {}
 
 
 def test_the_printed_space_is_one_that_is_read(tmp_path: Path):

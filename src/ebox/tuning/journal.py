@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # In a study: what it searches. In a trial: what a rung measured, and why there is no further rung.
 IDENTITY, RUNG, FAILURE = "identity", "rung_{}", "failure"
 NAME = "ebox"
+# With this a journal of Optuna begins.
+HEAD = b'{"op_code":'
 
 
 @final
@@ -54,6 +56,7 @@ class Journal:
         import optuna
         from optuna.storages.journal import JournalFileBackend
 
+        check_journal(path)
         _mend(path)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with _quiet():
@@ -192,6 +195,22 @@ def check_optuna() -> None:
 
     if importlib.util.find_spec("optuna") is None:
         raise InputError("a search needs Optuna, which is not installed", remedy=install_command("tune"))
+
+
+def check_journal(path: Path) -> None:
+    """Raise InputError for a file that no search wrote; the first line of one may have been cut off by a kill."""
+    if not path.exists():
+        return
+    head = b""
+    if path.is_file():
+        with path.open("rb") as stream:
+            head = stream.read(len(HEAD))
+    if not path.is_file() or not HEAD.startswith(head):
+        raise InputError(
+            "is no journal of a search, so ebox did not write it",
+            file=path,
+            remedy="choose another --out, or remove it yourself",
+        )
 
 
 def check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ebox.errors import InputError, ResumableError
 from ebox.progress import OnEntry, OnStage, OnText, PathLike, Progress, quiet
 from ebox.storage import run_folder
-from ebox.storage.publishing import check_absent, claim_folder, find_command
+from ebox.storage.publishing import claim_folder, find_command
 from ebox.storage.stamps import TUNING, write_stamped
 from ebox.verbs.evaluate import EvaluationResult, describe_metrics
 from ebox.verbs.report import report
+from ebox.verbs.tune_folder import BEST, BEST_CONFIG, JOURNAL, TABLE, WORK, check_folder, clear, nothing_left
 from ebox.verbs.tuned import Final
 from ebox.verbs.verb import Verb
 
@@ -46,11 +47,8 @@ VERB = Verb(
     ),
     epilog=_EXAMPLES,
 )
-# The files of a search.
-JOURNAL, TABLE, BEST_CONFIG, BEST, WORK = "journal.log", "trials.tsv", "best.toml", "best", "work"
 # What one training on this machine has of `parallel`, whatever the search had.
 ALONE = {"processes": 1, "cluster": None, "workers": 1, "worker_cpus": None, "worker_gpus": None}
-OWN_FILES = (TABLE, run_folder.TUNING, BEST_CONFIG, BEST, WORK, JOURNAL)
 
 
 @dataclass(frozen=True)
@@ -132,10 +130,12 @@ def tune(
     budget = job.check(trials, minutes, resume=resume, overwrite=overwrite)
     data = job.open_data()
     with claim_folder(job.out):
+        # Again, since another process may have searched there meanwhile.
+        check_folder(job.out, resume=resume, overwrite=overwrite)
         if overwrite and not resume:
-            _clear(job.out)
+            clear(job.out)
         on_stage("search")
-        with _nothing_left(job.out):
+        with nothing_left(job.out):
             facts, ended = _search(job, data, budget, on_text, progress)
         if ended is not None:
             on_text(f"{describe_best(facts)}\nthe search ended after the present rung; --resume goes on")
@@ -196,14 +196,7 @@ class _Job:
             )
         workers, halving = self.config.parallel.num_started, Halving.of(self.config.tuning)
         budget = Budget.read(halving, trials, minutes, finals=self.seeds, processes=workers)
-        if not resume and (self.out / JOURNAL).is_file() and not overwrite:
-            raise InputError(
-                "holds a search already",
-                file=self.out,
-                remedy="go on with it with --resume, or begin again with --overwrite",
-            )
-        if not resume:
-            check_absent(self.out, overwrite=overwrite, mark=JOURNAL)
+        check_folder(self.out, resume=resume, overwrite=overwrite)
         check_optuna()
         return budget
 
@@ -309,29 +302,6 @@ def _write_best(job: _Job, facts: Mapping[str, Any]) -> None:
         section, _, name = key.partition(".")
         values[section][name] = value
     write_config(make_config(values), job.out / BEST_CONFIG)
-
-
-@contextmanager
-def _nothing_left(out: Path) -> Iterator[None]:
-    """After an error, leave no search of which nothing was measured."""
-    from ebox.tuning.journal import RUNG
-
-    try:
-        yield
-    except InputError:
-        journal = out / JOURNAL
-        if journal.exists() and RUNG.format(0).encode() not in journal.read_bytes():
-            _clear(out)
-        raise
-
-
-def _clear(out: Path) -> None:
-    """Remove an earlier search; its journal, which marks the folder, goes last."""
-    for path in (out / name for name in OWN_FILES):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _stop(number: int) -> None:
