@@ -103,6 +103,15 @@ def make_search(
     return Search(journal, config, Budget(halving, trials, seconds), bench, lambda config: WHOLE_STEPS)
 
 
+def take_time(search: Search) -> Callable[[Job], None]:
+    """Let each training take the time that it says it took."""
+
+    def take(job: Job) -> None:
+        search.budget = replace(search.budget, began=search.budget.began - 2.0 - 0.1 * job.steps)
+
+    return take
+
+
 def values_of(search: Search) -> list[tuple[Any, ...]]:
     return [(trial.number, dict(trial.kept), trial.results, trial.failure) for trial in search.journal.trials()]
 
@@ -260,9 +269,59 @@ def test_a_finished_search_goes_on_with_more_trials(tmp_path: Path, space: Space
     assert search.run() == "done"
     assert len(search.journal.trials()) == 18
     assert all(trial.is_told for trial in search.journal.trials())
-    assert min(job.number for job in bench.jobs[before:]) >= 9
+    # The last round of the first call stays as it ended, and the next begins after it.
+    assert min(job.number for job in bench.jobs[before:]) == 10
+    assert [trial.first for trial in search.journal.trials()] == [0] * 9 + [9] + [10] * 8
     done = [(job.number, job.rung) for job in bench.jobs]
     assert len(set(done)) == len(done)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_round_that_was_cut_short_stays_and_the_next_follows_it_also_after_a_kill(
+    tmp_path: Path, space: Space, seed: int
+):
+    found = []
+    for kill_after in (None, 2, 8):
+        bench, folder = Bench(), tmp_path / str(kill_after)
+        make_search(folder, space, bench, 12, seed=seed).run()
+        before = values_of(make_search(folder, space, bench, 12, seed=seed))
+        if kill_after is not None:
+            bench.kill_after = len(bench.jobs) + kill_after
+            with pytest.raises(KilledError):
+                make_search(folder, space, bench, 18, seed=seed).run()
+            bench.kill_after = None
+        search = make_search(folder, space, bench, 18, seed=seed)
+        assert search.run() == "done"
+        assert values_of(search)[:12] == before
+        states = [trial.state(3) for trial in search.journal.trials()]
+        assert [states[begin:end].count("whole") for begin, end in ((0, 9), (9, 12), (12, 18))] == [1, 1, 1]
+        found.append(values_of(search))
+    assert found == [found[0]] * 3
+
+
+def test_a_round_under_way_is_ended_whole_where_fewer_trials_are_asked_for(tmp_path: Path, space: Space):
+    bench = Bench()
+    bench.kill_after = 5
+    with pytest.raises(KilledError):
+        make_search(tmp_path, space, bench, 9).run()
+    bench.kill_after = None
+    search = make_search(tmp_path, space, bench, 3)
+    assert search.run() == "done"
+    assert [trial.is_told for trial in search.journal.trials()] == [True] * 9
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_search_of_minutes_goes_on_with_more_minutes(tmp_path: Path, space: Space, seed: int):
+    bench, rounds = Bench(), []
+    for seconds in (140.0, 200.0):
+        search = make_search(tmp_path, space, bench, None, seconds, seed=seed)
+        search.budget = replace(search.budget, finals=3)
+        bench.fails = take_time(search)
+        assert search.run() == "time"
+        rounds.append(sorted({trial.first for trial in search.journal.trials()}))
+    assert rounds[0] == [0, 9]
+    assert rounds[1][:3] == [0, 9, 16]
+    assert all(trial.is_told for trial in search.journal.trials())
 
 
 @pytest.mark.parametrize(
@@ -354,11 +413,7 @@ def test_a_search_ends_in_time_for_the_final_trainings(tmp_path: Path, space: Sp
     bench = Bench()
     search = make_search(tmp_path, space, bench, None, 140.0)
     search.budget = replace(search.budget, finals=3)
-
-    def take_time(job: Job) -> None:
-        search.budget = replace(search.budget, began=search.budget.began - 2.0 - 0.1 * job.steps)
-
-    bench.fails = take_time  # type: ignore[assignment]
+    bench.fails = take_time(search)
     assert search.run() == "time"
     pace = Pace.of(search.journal.trials(), search.halving)
     assert pace is not None

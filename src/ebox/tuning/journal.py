@@ -21,9 +21,11 @@ from ebox.tuning.trials import Trial
 if TYPE_CHECKING:
     import optuna
 
-# In a study: what it searches. In a trial: what a rung measured, and why there is no further rung.
-IDENTITY, RUNG, FAILURE = "identity", "rung_{}", "failure"
+# In a study: what it searches. In a trial: the first of its round, what a rung measured, and why there is no further one.
+IDENTITY, FIRST, RUNG, FAILURE = "identity", "first", "rung_{}", "failure"
 NAME = "ebox"
+# What trials must say of themselves for a search to go on.
+VERSION = 2
 # With this a journal of Optuna begins.
 HEAD = b'{"op_code":'
 
@@ -85,8 +87,8 @@ class Journal:
         """All trials, by number."""
         return [_read_trial(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
-    def ask_up_to(self, end: int) -> None:
-        """Draw trials until there are `end`; those that are there stay."""
+    def ask_up_to(self, end: int, first: int) -> None:
+        """Draw trials of the round that begins with trial `first` until there are `end`; those that are there stay."""
         import optuna
 
         there = self._study.get_trials(deepcopy=False)
@@ -102,7 +104,10 @@ class Journal:
                 params = shadow.ask(distributions).params
                 self._study.add_trial(
                     optuna.trial.create_trial(
-                        state=optuna.trial.TrialState.RUNNING, params=params, distributions=distributions
+                        state=optuna.trial.TrialState.RUNNING,
+                        params=params,
+                        distributions=distributions,
+                        user_attrs={FIRST: first},
                     )
                 )
 
@@ -234,6 +239,7 @@ def make_identity(space: Space, config: Config, fingerprint: str) -> dict[str, A
         f"{section}.{name}": value for section, values in config.identity().items() for name, value in values.items()
     }
     return {
+        "journal": {"version": VERSION},
         "dataset": {"fingerprint": fingerprint},
         "space": space.facts(),
         "setting": {key: value for key, value in settings.items() if key not in space.facts()}
@@ -253,7 +259,12 @@ def _read_trial(frozen: optuna.trial.FrozenTrial) -> Trial:
     while RUNG.format(len(results)) in attributes:
         results.append(attributes[RUNG.format(len(results))])
     return Trial(
-        frozen.number, frozen.params, tuple(results), attributes.get(FAILURE), is_told=frozen.state.is_finished()
+        frozen.number,
+        frozen.params,
+        tuple(results),
+        attributes.get(FAILURE),
+        is_told=frozen.state.is_finished(),
+        first=attributes[FIRST],
     )
 
 

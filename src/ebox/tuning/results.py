@@ -49,6 +49,7 @@ def make_facts(
     halving, monitor = Halving.of(config.tuning), config.train.monitor
     best = find_best(trials, monitor)
     rungs = [{"share": halving.share(rung), "steps": halving.steps(rung, whole_steps)} for rung in range(halving.rungs)]
+    rounds = sorted({trial.first for trial in trials})
     is_given = len(space.find(config)) == len(space.dimensions)
     facts = {
         "space": space.facts(),
@@ -56,7 +57,14 @@ def make_facts(
         "monitor": monitor,
         "rungs": rungs,
         "seconds": sum(float(result["seconds"]) for trial in trials for result in trial.results),
-        "trials": [_describe_trial(trial, space, halving, monitor) for trial in trials],
+        "trials": [
+            {
+                "number": trial.number,
+                "round": rounds.index(trial.first),
+                **_describe_trial(trial, space, halving, monitor),
+            }
+            for trial in trials
+        ],
         "best": None if best is None else best.number,
         # The trial with the settings as they were given, where the space holds them all.
         "given": 0 if is_given and trials else None,
@@ -78,8 +86,6 @@ def _list_notes(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _describe_trial(trial: Trial, space: Space, halving: Halving, monitor: str) -> dict[str, Any]:
     return {
-        "number": trial.number,
-        "round": trial.number // halving.round_trials,
         "state": trial.state(halving.rungs),
         "value": trial.value(monitor),
         "rungs": [dict(result) for result in trial.results],

@@ -69,12 +69,11 @@ class Search:
         first = 0
         with self._interruption:
             while (end := self._find_end(first)) is not None:
-                if end > first:
-                    ended = self._run_round(range(first, end))
-                    if ended is not None:
-                        return ended
-                    self._check_some_worked()
-                first += self.halving.round_trials
+                ended = self._run_round(range(first, end))
+                if ended is not None:
+                    return ended
+                self._check_some_worked()
+                first = end
         return "done" if self.budget.trials is not None else "time"
 
     @property
@@ -84,13 +83,10 @@ class Search:
 
     def _find_end(self, first: int) -> int | None:
         """The end of the round that begins with trial `first`; None where the budget holds no further round."""
-        size, wanted = self.halving.round_trials, self.budget.trials
-        if wanted is not None:
-            return min(first + size, wanted) if first < wanted else None
         trials = self.journal.trials()
-        there = trials[first : first + size]
-        if len(there) == size and all(trial.is_told for trial in there):
-            return first + size
+        end = self._end_of(first, trials)
+        if end is not None or self.budget.trials is not None:
+            return end
         if not any(trial.results for trial in trials):
             self._find_pace()
             trials = self.journal.trials()
@@ -99,12 +95,23 @@ class Search:
             if first == 0:
                 self._refuse_time()
             return None
-        return max(first + number, first + len(there))
+        return first + max(number, sum(trial.first == first for trial in trials))
+
+    def _end_of(self, first: int, trials: Sequence[Trial]) -> int | None:
+        """The end of a round that has ended, or that a number of trials asks for."""
+        there = [trial for trial in trials if trial.first == first]
+        # Trials are told when all of their round are measured: it gets no more, also where it was cut short.
+        if any(trial.is_told for trial in there):
+            return first + len(there)
+        wanted = self.budget.trials
+        if wanted is None or first >= wanted:
+            return None
+        return max(min(first + self.halving.round_trials, wanted), first + len(there))
 
     def _find_pace(self) -> None:
         """Measure the first rung of the first trial that has one, to know what trials take."""
         for number in range(self.halving.round_trials):
-            self.journal.ask_up_to(number + 1)
+            self.journal.ask_up_to(number + 1, 0)
             if not self._measure_rung([number], 0):
                 made = sum(self._under_way.values())
                 raise self._short_time(self.budget.guess_minutes(self.budget.elapsed / made) if made else None)
@@ -128,7 +135,7 @@ class Search:
 
     def _run_round(self, block: range) -> End | None:
         """Halve a round; None where it was ended whole."""
-        self.journal.ask_up_to(block.stop)
+        self.journal.ask_up_to(block.stop, block.start)
         if all(trial.is_told for trial in self.journal.trials()[block.start : block.stop]):
             return None
         standing = list(block)
@@ -222,11 +229,12 @@ class Search:
             total = math.ceil(self.budget.seconds)
             self.progress(PHRASE, min(int(self.budget.elapsed), total), total)
             return
-        assert self.budget.trials is not None
-        full, rest = divmod(self.budget.trials, self.halving.round_trials)
-        whole = full * self.halving.cost(self.halving.round_trials) + (self.halving.cost(rest) if rest else 0.0)
-        done = sum(
-            self.halving.share(rung) for trial in trials[: self.budget.trials] for rung in range(len(trial.results))
-        )
+        whole, done, first = 0.0, 0.0, 0
+        while (end := self._end_of(first, trials)) is not None:
+            cost, block = self.halving.cost(end - first), trials[first:end]
+            made = sum(self.halving.share(rung) for trial in block for rung in range(len(trial.results)))
+            whole += cost
+            done += cost if any(trial.is_told for trial in block) else made
+            first = end
         done += sum(part * self.halving.share(rung) for (_, rung), part in self._under_way.items())
         self.progress(PHRASE, min(round(1000 * done), round(1000 * whole)), round(1000 * whole))

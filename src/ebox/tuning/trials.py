@@ -32,6 +32,7 @@ class Trial:
         results: What each rung measured: loss, auroc, auprc, steps, seconds, num_parameters.
         failure: Why it has no further result: a note, with the message of the error.
         is_told: Whether its round has ended.
+        first: The first trial of its round.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Trial:
     results: tuple[Mapping[str, Any], ...] = ()
     failure: Mapping[str, Any] | None = None
     is_told: bool = False
+    first: int = 0
 
     def value(self, monitor: str, rung: int = -1) -> float | None:
         """The measure of a rung, by default the last one that it reached; None before the first."""
