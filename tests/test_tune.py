@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 import ebox
@@ -21,6 +22,8 @@ from ebox.reporting.report import write_report
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
 from ebox.settings.reading import format_config, make_config, read_config
 from ebox.storage.stamps import TUNING, write_stamped
+from ebox.tuning.joint import JointMembers
+from ebox.tuning.lone import LoneMembers
 from ebox.tuning.results import make_facts
 from ebox.tuning.spaces import read_space
 from ebox.tuning.training import Trainer
@@ -315,6 +318,32 @@ def test_trials_that_train_in_one_step_measure_what_they_measure_alone(dataset: 
     # A rate beyond all reason breaks one member alone.
     assert "not finite" in together[2]["problem"]
     assert "not finite" in alone[2]["problem"]
+
+
+def test_members_without_room_beside_each_other_train_alone_and_one_without_any_fails_alone(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def run_out(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    def train_alone(members: LoneMembers, step: int, on_steps: Callable[[int], None]) -> None:
+        if members._configs[0].train.dropout == 0.3:
+            run_out()
+        on_steps(step)
+        members._measured = [{"loss": members._configs[0].train.dropout}]
+
+    monkeypatch.setattr(JointMembers, "train_to", run_out)
+    monkeypatch.setattr(LoneMembers, "train_to", train_alone)
+    config, told = make_config({}), []
+    task = {
+        "configs": [format_config(make_config({"train": {"dropout": dropout}})) for dropout in (0.1, 0.3, 0.2)],
+        "folders": [str(tmp_path / str(number)) for number in range(3)],
+        "steps": 7,
+    }
+    found = Trainer(dataset, config, side_by_side=True).train(task, told.append)
+    assert [one.get("loss") for one in found] == [0.1, None, 0.2]
+    assert found[1] == {"problem": "a device has too little memory for this batch"}
+    assert told == [7, 21]
 
 
 def count_lines(out: Path) -> int:

@@ -16,8 +16,8 @@ from ebox.evaluation.validation import measure_validation
 from ebox.mesh.devices import find_devices, make_mesh
 from ebox.models.network import Network
 from ebox.settings.reading import Config, ParallelConfig
-from ebox.tuning.members import MEMBER_SETTINGS
-from ebox.tuning.population import MemberSteps, Population, describe_shape
+from ebox.tuning.members import MEMBER_SETTINGS, describe_shape
+from ebox.tuning.population import MemberSteps, Population
 from planted import fit_small, largest_difference, planted, small_config
 
 DATA = planted()

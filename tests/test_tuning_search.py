@@ -18,6 +18,7 @@ from ebox.tuning.journal import Journal, make_identity
 from ebox.tuning.results import COLUMNS, make_facts, write_table
 from ebox.tuning.search import Search
 from ebox.tuning.spaces import Space, read_space
+from ebox.tuning.training import group_jobs
 from ebox.tuning.trials import Job, Trial, find_best
 
 WHOLE_STEPS = 90
@@ -212,6 +213,29 @@ def test_trials_of_one_shape_differ_in_rates_alone(tmp_path: Path, space: Space)
         shapes = [{key: trials[leader + more].kept[key] for key in space.shape_keys} for more in range(3)]
         assert shapes[0] == shapes[1] == shapes[2]
         assert len({trials[leader + more].kept["train.learning_rate"] for more in range(3)}) == 3
+
+
+def test_trials_of_the_default_space_that_follow_each_other_train_as_one_population(tmp_path: Path):
+    space = read_space()
+    search = make_search(tmp_path, space, Bench(), 9, shape_members=3)
+    search.journal.ask_up_to(18, 0)
+    trials = search.journal.trials()
+    jobs = [Job(one.number, 0, space.apply(search.config, one.kept), 10) for one in trials]
+    assert [[job.number for job in group] for group in group_jobs(jobs, 3)] == [
+        [first, first + 1, first + 2] for first in range(0, 18, 3)
+    ]
+    # The switches vary from group to group, and those that are on within one.
+    rates = [[job.config.train.mutation_rate for job in jobs[first : first + 3]] for first in range(0, 18, 3)]
+    assert {rate[0] > 0.0 for rate in rates} == {False, True}
+    assert any(len(set(rate)) > 1 for rate in rates)
+
+
+def test_jobs_of_which_one_has_a_part_that_others_lack_train_apart():
+    def job(number: int, **train: float) -> Job:
+        return Job(number, 0, make_config({"train": train}), 10)
+
+    jobs = [job(0), job(1, mutation_rate=0.01), job(2, dropout=0.1), job(3, mutation_rate=0.03), job(4, noise=0.1)]
+    assert [[one.number for one in group] for group in group_jobs(jobs, 4)] == [[0, 2], [1, 3], [4]]
 
 
 # Kills.

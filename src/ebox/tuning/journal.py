@@ -21,7 +21,7 @@ from ebox.tuning.trials import Trial
 if TYPE_CHECKING:
     import optuna
 
-# In a study: what it searches. In a trial: the first of its round, what a rung measured, and why there is no further one.
+# In a study: what it searches. In a trial: the first of its round, what a rung measured, and why no further one did.
 IDENTITY, FIRST, RUNG, FAILURE = "identity", "first", "rung_{}", "failure"
 NAME = "ebox"
 # What trials must say of themselves for a search to go on.
@@ -101,7 +101,7 @@ class Journal:
             distributions = {one.key: _make_distribution(one) for one in self.space.dimensions}
             for number in range(len(there), end):
                 shadow.sampler = self._make_sampler(number, shadow)
-                params = shadow.ask(distributions).params
+                params = self._align(number, shadow, shadow.ask(distributions).params)
                 self._study.add_trial(
                     optuna.trial.create_trial(
                         state=optuna.trial.TrialState.RUNNING,
@@ -185,13 +185,24 @@ class Journal:
 
     def _fix(self, number: int, shadow: optuna.Study) -> dict[str, Kept]:
         """What is not drawn: the given settings in the first trial, and the shape of the one that leads some."""
-        leader = number - number % self.settings.shape_members
         if number == 0:
             return self._given
-        if leader == number:
-            return {}
-        kept = shadow.get_trials(deepcopy=False)[leader].params
-        return {key: kept[key] for key in self.space.shape_keys}
+        kept = self._leader(number, shadow)
+        return {key: kept[key] for key in self.space.shape_keys} if kept else {}
+
+    def _align(self, number: int, shadow: optuna.Study, kept: Mapping[str, Kept]) -> dict[str, Kept]:
+        """The values drawn, but where a switch is on and the leader's off, or off and the leader's on, the leader's."""
+        led = self._leader(number, shadow)
+        return dict(kept) | {
+            key: led[key]
+            for key in self.space.switch_keys
+            if led and self.space.is_on(key, led[key]) != self.space.is_on(key, kept[key])
+        }
+
+    def _leader(self, number: int, shadow: optuna.Study) -> Mapping[str, Kept]:
+        """The values of the trial whose shape a trial has; none where it has its own."""
+        leader = number - number % self.settings.shape_members
+        return {} if leader == number else shadow.get_trials(deepcopy=False)[leader].params
 
 
 def check_optuna() -> None:

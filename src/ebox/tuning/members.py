@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ebox.settings.reading import Config
+
 MEMBER_SETTINGS = frozenset(
     {
         "seed",
@@ -38,3 +42,12 @@ SWITCHES = frozenset(
         "mixup_alpha",
     }
 )
+
+
+def describe_shape(config: Config) -> dict[str, Any]:
+    """What members of one population have in common, by `section.name`: trainings with equal ones can be members."""
+    settings = {
+        f"{section}.{name}": value for section, values in config.identity().items() for name, value in values.items()
+    }
+    shape = {key: value for key, value in settings.items() if key.removeprefix("train.") not in MEMBER_SETTINGS}
+    return shape | {f"train.{name} > 0": getattr(config.train, name) > 0.0 for name in SWITCHES}

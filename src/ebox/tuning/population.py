@@ -41,19 +41,10 @@ from ebox.training.step import (
     make_member_mesh,
     make_plan,
 )
-from ebox.tuning.members import MEMBER_SETTINGS, SWITCHES
+from ebox.tuning.members import MEMBER_SETTINGS, describe_shape
 
 METRICS = ("loss", "auroc", "auprc")
 Tree = TypeVar("Tree")
-
-
-def describe_shape(config: Config) -> dict[str, Any]:
-    """What members of one population have in common, by `section.name`: trainings with equal ones can be members."""
-    settings = {
-        f"{section}.{name}": value for section, values in config.identity().items() for name, value in values.items()
-    }
-    shape = {key: value for key, value in settings.items() if key.removeprefix("train.") not in MEMBER_SETTINGS}
-    return shape | {f"train.{name} > 0": getattr(config.train, name) > 0.0 for name in SWITCHES}
 
 
 @dataclass(frozen=True)

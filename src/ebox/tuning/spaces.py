@@ -13,7 +13,7 @@ from ebox.errors import InputError, suggest
 from ebox.settings.fields import Settings
 from ebox.settings.reading import Config, check_settings, make_config, read_toml
 from ebox.settings.sections import changes_result
-from ebox.tuning.members import MEMBER_SETTINGS
+from ebox.tuning.members import MEMBER_SETTINGS, SWITCHES
 
 DEFAULT_SPACE = Path(__file__).parent / "data" / "space.toml"
 # The sections whose settings can be tried.
@@ -121,6 +121,16 @@ class Space:
         """What makes another shape of network, or another step."""
         rates = {f"train.{name}" for name in MEMBER_SETTINGS}
         return tuple(dimension.key for dimension in self.dimensions if dimension.key not in rates)
+
+    @property
+    def switch_keys(self) -> tuple[str, ...]:
+        """What makes another step where it is above 0."""
+        switches = {f"train.{name}" for name in SWITCHES}
+        return tuple(dimension.key for dimension in self.dimensions if dimension.key in switches)
+
+    def is_on(self, key: str, kept: Kept) -> bool:
+        """Whether a switch is above 0."""
+        return bool(next(one for one in self.dimensions if one.key == key).read(kept) > 0.0)
 
     def facts(self) -> dict[str, Any]:
         """The space as plain values."""

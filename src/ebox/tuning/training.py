@@ -8,7 +8,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -21,6 +21,8 @@ from ebox.workers.task_pool import TaskPool
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
+    from ebox.tuning.joint import JointMembers
+    from ebox.tuning.lone import LoneMembers
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 # The arguments to `python` that start a worker, from the dataset and the settings as TOML.
@@ -65,26 +67,43 @@ class Trainer:
             task: Settings as TOML under `configs`, `folders` beside them, and the number of `steps`.
             on_steps: Called with the number of steps that all members together have made.
         """
-        import jax
-
         from ebox.tuning.joint import JointMembers
         from ebox.tuning.lone import LoneMembers
 
         configs = [read_config_text(text) for text in task["configs"]]
-        folders = [Path(folder) for folder in task["folders"]]
-        members: LoneMembers | JointMembers
+        folders, steps = [Path(folder) for folder in task["folders"]], task["steps"]
+        data, mesh, validation = self._data, self._mesh, self._validation
         if self._is_side_by_side and len(configs) > 1:
-            members = JointMembers(self._data, configs, self._mesh, validation=self._validation)
-        else:
-            members = LoneMembers(self._data, configs, self._mesh, validation=self._validation, folders=folders)
-        try:
-            members.train_to(task["steps"], on_steps)
-        except jax.errors.JaxRuntimeError as error:
-            short = explain_memory(error)
-            if short is None:
-                raise
-            return [{"problem": short.problem}] * len(configs)
-        return members.measure()
+            # What has no place beside others may have it alone.
+            with suppress(InputError):
+                return _fit(JointMembers(data, configs, mesh, validation=validation), steps, on_steps)
+        results: list[dict[str, Any]] = []
+        for place, (config, folder) in enumerate(zip(configs, folders, strict=True)):
+            member = LoneMembers(data, [config], mesh, validation=validation, folders=[folder])
+            already = place * steps
+            try:
+                results += _fit(member, steps, lambda made, add=already: on_steps(add + made))
+            except InputError as error:
+                results.append({"problem": error.problem})
+        return results
+
+
+def _fit(members: LoneMembers | JointMembers, steps: int, on_steps: Callable[[int], None]) -> list[dict[str, Any]]:
+    """Train members, and return what they measured.
+
+    Raises:
+        InputError: they can't train together, or the memory of a device is used up.
+    """
+    import jax
+
+    try:
+        members.train_to(steps, on_steps)
+    except jax.errors.JaxRuntimeError as error:
+        short = explain_memory(error)
+        if short is None:
+            raise
+        raise short from None
+    return members.measure()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ebox.settings.reading import Config
 from ebox.storage.notes import Code
-from ebox.tuning.members import MEMBER_SETTINGS
+from ebox.tuning.members import describe_shape
 from ebox.tuning.spaces import Kept
 
 State = Literal["whole", "dropped", "failed", "open"]
@@ -67,9 +67,7 @@ class Job:
     @property
     def shape(self) -> tuple[Any, ...]:
         """What jobs that train together have in common: all but rates."""
-        identity = self.config.identity()
-        train = {name: value for name, value in identity["train"].items() if name not in MEMBER_SETTINGS}
-        return self.rung, self.steps, repr(identity["model"]), repr(train), repr(identity["parallel"])
+        return self.rung, self.steps, describe_shape(self.config)
 
 
 def find_best(trials: Sequence[Trial], monitor: str) -> Trial | None:
