@@ -88,7 +88,7 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-simulation": 2,
         "ebox-test-reads": 1,
         "ebox-transfer": 1,
-        "ebox-tuning": 1,
+        "ebox-tuning": 2,
     }
 
 

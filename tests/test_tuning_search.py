@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +14,12 @@ from typing import Any
 import pytest
 
 from ebox.errors import InputError
+from ebox.reporting.languages import find_language
 from ebox.settings.reading import Config, make_config
 from ebox.tuning.budget import Budget, Pace
 from ebox.tuning.halving import Halving, shorten
 from ebox.tuning.journal import Journal, make_identity
-from ebox.tuning.results import COLUMNS, make_facts, write_table
+from ebox.tuning.results import COLUMNS, make_facts, note_best, write_table
 from ebox.tuning.search import Search
 from ebox.tuning.spaces import Space, read_space
 from ebox.tuning.training import group_jobs
@@ -34,8 +38,6 @@ class KilledError(BaseException):
 
 def score(config: Config, rung: int) -> float:
     """Best with the rate at 0.01, many filters and gelu; a longer training is better."""
-    import math
-
     apart = abs(math.log10(config.train.learning_rate) + 2.0)
     return (
         0.9
@@ -54,6 +56,7 @@ class Bench:
         self.jobs: list[Job] = []
         self.kill_after: int | None = None
         self.fails: Callable[[Job], str | None] = lambda job: None
+        self.value: Callable[[Job], float] = lambda job: score(job.config, job.rung)
 
     def __call__(
         self,
@@ -71,7 +74,7 @@ class Bench:
             on_steps(job, job.steps // 2)
             self.jobs.append(job)
             problem = self.fails(job)
-            on_done(job, {"problem": problem} if problem is not None else measured(job, score(job.config, job.rung)))
+            on_done(job, {"problem": problem} if problem is not None else measured(job, self.value(job)))
         return True
 
 
@@ -97,11 +100,14 @@ def make_search(
     folder: Path, space: Space, bench: Bench, trials: int | None = 12, seconds: float | None = None, **settings: Any
 ) -> Search:
     train = {"max_steps": WHOLE_STEPS, "monitor": settings.pop("monitor", "auroc")}
-    config = make_config({"tuning": settings, "train": train})
+    # By default settings that the space does not hold.
+    model = {"num_filters": 32, "activation": "relu"} if settings.pop("is_held", False) else {}
+    config = make_config({"tuning": settings, "train": train, "model": model})
     halving = Halving.of(config.tuning)
     steps = tuple(halving.steps(rung, WHOLE_STEPS) for rung in range(halving.rungs))
     journal = Journal(folder / "journal.log", space, config, make_identity(space, config, "data"), steps)
-    return Search(journal, config, Budget(halving, trials, seconds), bench, lambda config: WHOLE_STEPS)
+    budget = Budget(halving, trials, seconds, carries=space.holds(config))
+    return Search(journal, config, budget, bench, lambda config: WHOLE_STEPS)
 
 
 def take_time(search: Search) -> Callable[[Job], None]:
@@ -127,6 +133,10 @@ def test_a_rung_is_a_share_of_the_whole_training_and_keeps_one_in_some():
     assert (halving.sizes(9), halving.sizes(5), halving.sizes(1)) == ([9, 3, 1], [5, 1, 1], [1, 1, 1])
     assert halving.cost(9) == pytest.approx(3.0)
     assert Halving(1, 3).round_trials == 1
+    # One that is carried to the end is one more, but for the first rung.
+    assert halving.sizes(9, carries=True) == [9, 4, 2]
+    assert halving.sizes(1, carries=True) == [1, 1, 1]
+    assert halving.cost(9, carries=True) == pytest.approx(3.0 + 1 / 3 + 1)
 
 
 def test_the_best_go_on_and_of_equals_the_earlier():
@@ -136,6 +146,10 @@ def test_the_best_go_on_and_of_equals_the_earlier():
     assert halving.choose(values, 6, maximises=False) == [0, 4]
     assert halving.choose({2: 0.7}, 6, maximises=True) == [2]
     assert halving.choose({}, 6, maximises=True) == []
+    assert halving.choose(values, 6, maximises=True, carried=4) == [1, 3, 4]
+    assert halving.choose(values, 6, maximises=True, carried=3) == [1, 3]
+    # One that failed goes nowhere.
+    assert halving.choose(values, 6, maximises=True, carried=6) == [1, 3]
 
 
 def test_a_short_training_has_a_whole_schedule_and_one_validation():
@@ -174,6 +188,61 @@ def test_the_first_trial_has_the_settings_as_given(tmp_path: Path, space: Space)
     assert kept["train.learning_rate"] == config.train.learning_rate
     assert kept["train.dropout"] == config.train.dropout
     assert kept["model.num_filters"] in range(8, 65, 8)
+
+
+def test_the_settings_as_given_train_to_the_end_so_that_the_best_is_never_worse(tmp_path: Path, space: Space):
+    def learn_slowly(job: Job) -> float:
+        return (0.3, 0.5, 0.95)[job.rung] if job.number == 0 else score(job.config, job.rung)
+
+    bench = Bench()
+    bench.value = learn_slowly
+    search = make_search(tmp_path, space, bench, 18, is_held=True)
+    search.run()
+    trials = search.journal.trials()
+    rungs = [[job.number for job in bench.jobs if job.rung == rung and job.number < 9] for rung in range(3)]
+    assert [len(numbers) for numbers in rungs] == [9, 4, 2]
+    assert 0 in rungs[2]
+    # Only in the first round.
+    assert [sum(job.rung == rung and job.number >= 9 for job in bench.jobs) for rung in range(3)] == [9, 3, 1]
+    best = find_best(trials, "auroc")
+    assert best is not None
+    assert best.number == 0
+
+
+def test_the_best_is_compared_with_the_settings_as_given_at_one_length(tmp_path: Path, space: Space):
+    search = make_search(tmp_path, space, Bench(), 9, is_held=True)
+    search.run()
+    trials = search.journal.trials()
+
+    def tell(trials: Sequence[Trial]) -> str:
+        return find_language().say(note_best(make_facts(trials, space, search.config, WHOLE_STEPS, None)))
+
+    best = find_best(trials, "auroc")
+    assert best is not None
+    assert best.number != 0
+    assert f"as they were given, came to {trials[0].results[2]['auroc']:.4f}." in tell(trials)
+    short = [replace(trial, results=trial.results[:2]) for trial in trials]
+    assert f"as they were given, came to {trials[0].results[1]['auroc']:.4f}." in tell(short)
+    behind = [replace(trials[0], results=trials[0].results[:1]), *trials[1:]]
+    assert "as they were given, was not trained as long, so that the two can't be compared." in tell(behind)
+    failed = [replace(behind[0], failure={"code": "trial_failed"}), *trials[1:]]
+    assert "as they were given, failed, so that" in tell(failed)
+
+
+@pytest.mark.parametrize("kill_after", [10, 13])
+def test_a_search_that_carries_the_settings_as_given_goes_on_after_a_kill(
+    tmp_path: Path, space: Space, kill_after: int
+):
+    undisturbed = make_search(tmp_path / "whole", space, Bench(), 9, is_held=True)
+    undisturbed.run()
+    bench = Bench()
+    bench.kill_after = kill_after
+    with pytest.raises(KilledError):
+        make_search(tmp_path / "killed", space, bench, 9, is_held=True).run()
+    bench.kill_after = None
+    resumed = make_search(tmp_path / "killed", space, bench, 9, is_held=True)
+    resumed.run()
+    assert values_of(resumed) == values_of(undisturbed)
 
 
 def test_a_loss_is_minimised(tmp_path: Path, space: Space):
@@ -405,6 +474,28 @@ def test_where_all_trials_fail_the_first_reasons_are_shown(tmp_path: Path, space
     assert "--overwrite" in str(caught.value.remedy)
 
 
+def test_where_the_last_trial_fails_after_others_the_search_ends_with_the_reasons(tmp_path: Path, space: Space):
+    bench = Bench()
+    bench.fails = lambda job: "no room" if job.number or job.rung else None
+    with pytest.raises(InputError, match="all 3 trials failed; trial 0: no room; trial 1"):
+        make_search(tmp_path, space, bench, 3).run()
+
+
+@pytest.mark.parametrize("rung", [0, 1])
+def test_a_signal_ends_a_search_as_interrupted_also_when_its_time_is_up(tmp_path: Path, space: Space, rung: int):
+    bench = Bench()
+    search = make_search(tmp_path, space, bench, None, 60.0)
+
+    def interrupt(job: Job) -> None:
+        if job.rung == rung and search.signal is None:
+            os.kill(os.getpid(), signal.SIGINT)
+            search.budget = replace(search.budget, began=search.budget.began - 1000.0)
+
+    bench.fails = interrupt  # type: ignore[assignment]
+    assert search.run() == "interrupted"
+    assert search.signal == signal.SIGINT
+
+
 # Budgets.
 
 
@@ -464,6 +555,29 @@ def test_time_that_is_up_leaves_a_round_open_and_the_best_of_the_longest(tmp_pat
     best = find_best(trials, "auroc")
     assert best is not None
     assert len(best.results) == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2, 8])
+def test_a_round_takes_as_many_turns_as_its_processes_need(processes: int):
+    # A whole training takes a minute: 6.7 s, 20 s and 60 s for the rungs, of which the last have one trial.
+    halving = Halving(3, 3)
+    trials = [Trial(0, {}, ({"seconds": 60 / 9, "step_seconds": 2 / 3, "steps": 10},))]
+    needed = 60 / 9 * math.ceil(3 / processes) + 20 + 60
+    for spare, expected in ((2.0, True), (-2.0, False)):
+        budget = Budget(halving, None, 1.15 * needed + spare, 0, processes)
+        assert (budget.afford(trials, 9) >= 3) is expected
+        assert budget.least_minutes([replace(trials[0], first=9)]) == math.ceil(1.15 * needed / 60)
+
+
+def test_what_an_open_round_has_measured_costs_no_time(tmp_path: Path):
+    rung = {"seconds": 60 / 9, "step_seconds": 2 / 3, "steps": 10}
+    trials = [Trial(number, {}, (rung,)) for number in range(9)]
+    # Three of 20 s and one of a minute are left.
+    assert Budget(Halving(3, 3), None, 1.15 * 120 + 2).afford(trials, 0) == 9
+    assert Budget(Halving(3, 3), None, 1.15 * 120 - 2).afford(trials, 0) < 9
+    # Where the settings as given are carried to the end, four and two.
+    assert Budget(Halving(3, 3), None, 1.15 * 120 + 2, carries=True).afford(trials, 0) < 9
+    assert Budget(Halving(3, 3), None, 1.15 * 200 + 2, carries=True).afford(trials, 0) == 9
 
 
 # What is found.

@@ -48,7 +48,7 @@ SCALING = Format(
     "delete it, or measure again with `ebox doctor --scaling --for DATASET --out FILE --overwrite`",
 )
 TRANSFER = Format("ebox-transfer", 1, "train again with `ebox train … --from RUN`")
-TUNING = Format("ebox-tuning", 1, "search again with `ebox tune`")
+TUNING = Format("ebox-tuning", 2, "search again with `ebox tune`")
 TEST_READS = Format("ebox-test-reads", 1, "delete it; then the count begins anew")
 SIMULATION = Format("ebox-simulation", 2, "simulate again with `ebox simulate`")
 # The copies in a run folder, which stay as they are when the original is made again.

@@ -36,10 +36,9 @@ class Pace:
         wholes = [result["step_seconds"] * result["steps"] / share for _, result, share in found]
         return Pace(sum(starts) / len(found), sum(wholes) / len(found))
 
-    def round_seconds(self, halving: Halving, trials: int) -> float:
-        """The seconds of a round, one training after another."""
-        sizes = halving.sizes(trials)
-        return sum(size * (self.start + self.whole * halving.share(rung)) for rung, size in enumerate(sizes))
+    def of_rung(self, share: float) -> float:
+        """The seconds of a training of a rung."""
+        return self.start + self.whole * share
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class Budget:
         seconds: The time from now on, with that of the final trainings; None: as long as the trials take.
         finals: How many final trainings follow.
         processes: How many trainings go side by side.
+        carries: Whether the first trial of the first round is carried to its last rung.
         began: When it began, by `time.monotonic`.
     """
 
@@ -60,10 +60,19 @@ class Budget:
     seconds: float | None = None
     finals: int = 0
     processes: int = 1
+    carries: bool = False
     began: float = field(default_factory=time.monotonic)
 
     @staticmethod
-    def read(halving: Halving, trials: int | None, minutes: float | None, *, finals: int, processes: int) -> Budget:
+    def read(
+        halving: Halving,
+        trials: int | None,
+        minutes: float | None,
+        *,
+        finals: int,
+        processes: int,
+        carries: bool = False,
+    ) -> Budget:
         """Take it from what the user asked for.
 
         Args:
@@ -72,6 +81,7 @@ class Budget:
             minutes: Minutes for all.
             finals: How many final trainings follow.
             processes: How many trainings go side by side.
+            carries: Whether the first trial of the first round is carried to its last rung.
 
         Raises:
             InputError: neither or both are given, no such numbers, or too few trials for one rung.
@@ -82,7 +92,7 @@ class Budget:
         if minutes is not None:
             if not (math.isfinite(minutes) and minutes > 0.0):
                 raise InputError(f"--minutes {minutes:g} is not a time", remedy="give a number above 0")
-            return Budget(halving, None, 60.0 * minutes, finals, processes)
+            return Budget(halving, None, 60.0 * minutes, finals, processes, carries)
         least = halving.reduction if halving.rungs > 1 else 1
         if trials is None or trials < least:
             raise InputError(
@@ -91,7 +101,7 @@ class Budget:
                 else f"--trials {trials} is not a number of trials",
                 remedy=f"give --trials {least} or more; a whole round has {halving.round_trials}",
             )
-        return Budget(halving, trials, None, finals, processes)
+        return Budget(halving, trials, None, finals, processes, carries)
 
     @property
     def elapsed(self) -> float:
@@ -108,27 +118,38 @@ class Budget:
         """Whether only the time for the final trainings is left."""
         return self.seconds is not None and self.elapsed + self.reserve(trials) >= self.seconds
 
-    def afford(self, trials: Sequence[Trial]) -> int:
-        """How many trials of a round there is time for."""
+    def afford(self, trials: Sequence[Trial], first: int) -> int:
+        """How many trials of the round that begins with trial `first` there is time for."""
         assert self.seconds is not None
         pace = Pace.of(trials, self.halving)
         if pace is None:
             return 0
-        left = (self.seconds - self.elapsed - self.reserve(trials)) * self.processes
+        left = self.seconds - self.elapsed - self.reserve(trials)
         sizes = range(self.halving.round_trials, 0, -1)
-        return next((size for size in sizes if SAFETY * pace.round_seconds(self.halving, size) <= left), 0)
+        return next((size for size in sizes if SAFETY * self._foresee(pace, size, trials, first) <= left), 0)
 
     def least_minutes(self, trials: Sequence[Trial]) -> int:
         """The minutes that the smallest search would take, with what has been learned of the pace."""
         pace = Pace.of(trials, self.halving)
         assert pace is not None
-        seconds = SAFETY * pace.round_seconds(self.halving, self.least) / self.processes + self.reserve(trials)
+        seconds = SAFETY * self._foresee(pace, self.least, trials, 0) + self.reserve(trials)
         return math.ceil((seconds + self.elapsed) / 60.0)
 
     def guess_minutes(self, first_rung: float) -> int:
         """The minutes that the smallest search would take, where a training of the first rung takes some seconds."""
-        whole = first_rung / self.halving.share(0)
-        return math.ceil(SAFETY * whole * (self.halving.cost(self.least) / self.processes + self.finals) / 60.0)
+        pace = Pace(0.0, first_rung / self.halving.share(0))
+        seconds = self._foresee(pace, self.least, (), 0) + self.finals * pace.whole
+        return math.ceil(SAFETY * seconds / 60.0)
+
+    def _foresee(self, pace: Pace, size: int, trials: Sequence[Trial], first: int) -> float:
+        """The seconds of what is not measured yet of a round: of each rung as many turns as its processes need."""
+        there, seconds = [trial for trial in trials if trial.first == first], 0.0
+        for rung, number in enumerate(self.halving.sizes(size, carries=self.carries and first == 0)):
+            done = sum(
+                len(one.results) > rung or (len(one.results) == rung and one.failure is not None) for one in there
+            )
+            seconds += math.ceil(max(0, number - done) / self.processes) * pace.of_rung(self.halving.share(rung))
+        return seconds
 
     @property
     def least(self) -> int:

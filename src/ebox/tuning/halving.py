@@ -3,8 +3,9 @@
 Every rung trains anew, from fresh weights, along the whole one-cycle schedule of its length. The other way, to go on
 from where the rung before stopped, would save a quarter of the time with three rungs of three, but it measures a
 network whose rate is still high: the order then says which settings bear a high rate, and not which end best. A rung of
-its own is what `ebox train` with as many epochs gives. It is also a function of settings and data alone, so that
-a search that was killed loses at most the trainings that were under way, and any process may make any of them.
+its own is the training of `ebox train` with as many steps, of which it keeps the last network. It is also a function of
+settings and data alone, so that a search that was killed loses at most the trainings that were under way, and any
+process may make any of them.
 """
 
 from __future__ import annotations
@@ -53,28 +54,32 @@ class Halving:
         """The steps of a rung, where the whole training has `whole`."""
         return max(1, round(whole * self.share(rung)))
 
-    def sizes(self, trials: int) -> list[int]:
-        """How many trials of a round stand on each rung."""
+    def sizes(self, trials: int, *, carries: bool = False) -> list[int]:
+        """How many trials of a round stand on each rung, at most; one more where one is carried to the last."""
         sizes = [trials]
         while len(sizes) < self.rungs:
             sizes.append(self._kept(sizes[-1]))
-        return sizes
+        return [trials, *(min(size + carries, trials) for size in sizes[1:])]
 
-    def cost(self, trials: int) -> float:
-        """What a round takes, in whole trainings."""
-        return sum(size * self.share(rung) for rung, size in enumerate(self.sizes(trials)))
+    def cost(self, trials: int, *, carries: bool = False) -> float:
+        """What a round takes, in whole trainings, at most."""
+        return sum(size * self.share(rung) for rung, size in enumerate(self.sizes(trials, carries=carries)))
 
-    def choose(self, values: Mapping[int, float], trials: int, *, maximises: bool) -> list[int]:
+    def choose(
+        self, values: Mapping[int, float], trials: int, *, maximises: bool, carried: int | None = None
+    ) -> list[int]:
         """The trials that go on to the next rung; of equals the earlier ones.
 
         Args:
             values: The measures of a rung by the trial's number; those that failed are left out.
-            trials: How many stood on the rung.
+            trials: How many stood on the rung, without one that was carried there.
             maximises: Whether a greater measure is better.
+            carried: A trial that goes on whatever it measured, as one more where it is not among the best.
         """
         sign = -1.0 if maximises else 1.0
         ranked = sorted(values, key=lambda number: (sign * values[number], number))
-        return sorted(ranked[: self._kept(trials)])
+        chosen = set(ranked[: self._kept(trials)])
+        return sorted(chosen | ({carried} & set(ranked)) if carried is not None else chosen)
 
     def _kept(self, trials: int) -> int:
         return max(1, trials // self.reduction)

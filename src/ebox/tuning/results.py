@@ -50,7 +50,6 @@ def make_facts(
     best = find_best(trials, monitor)
     rungs = [{"share": halving.share(rung), "steps": halving.steps(rung, whole_steps)} for rung in range(halving.rungs)]
     rounds = sorted({trial.first for trial in trials})
-    is_given = len(space.find(config)) == len(space.dimensions)
     facts = {
         "space": space.facts(),
         "tuning": config.tuning.model_dump(mode="json"),
@@ -67,7 +66,7 @@ def make_facts(
         ],
         "best": None if best is None else best.number,
         # The trial with the settings as they were given, where the space holds them all.
-        "given": 0 if is_given and trials else None,
+        "given": 0 if space.holds(config) and trials else None,
         "importance": None if importance is None else dict(importance),
     }
     return {**facts, "notes": _list_notes(facts)}
@@ -96,19 +95,27 @@ def _describe_trial(trial: Trial, space: Space, halving: Halving, monitor: str) 
 
 def note_best(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The best trial, beside the settings as they were given."""
-    trials, best, given = facts["trials"], facts["best"], facts["given"]
+    trials, best, given, monitor = facts["trials"], facts["best"], facts["given"], facts["monitor"]
+    reached = 0 if best is None else len(trials[best]["rungs"])
     return note(
         TuningNote.BEST,
         {
-            "monitor": facts["monitor"],
+            "monitor": monitor,
             "num_trials": len(trials),
             "best": None if best is None else {"number": best, "value": trials[best]["value"]},
-            "given": None if given is None else trials[given]["value"],
+            "given": None if given is None else _compare(trials[given], reached, monitor),
             "is_given": best == given,
-            "num_rungs": 0 if best is None else len(trials[best]["rungs"]),
+            "num_rungs": reached,
             "of_rungs": len(facts["rungs"]),
         },
     )
+
+
+def _compare(trial: Mapping[str, Any], reached: int, monitor: str) -> dict[str, Any]:
+    """What a trial measured after as many rungs as the best one reached; null where it stopped before."""
+    is_there = 0 < reached <= len(trial["rungs"])
+    value = float(trial["rungs"][reached - 1][monitor]) if is_there else None
+    return {"value": value, "num_rungs": len(trial["rungs"]), "state": trial["state"]}
 
 
 def note_counts(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +127,7 @@ def note_counts(facts: Mapping[str, Any]) -> dict[str, Any]:
             "num_trials": len(states),
             "steps": [rung["steps"] for rung in facts["rungs"]],
             "reduction": facts["tuning"]["reduction"],
+            "carries": facts["given"] is not None,
             **{state: states.count(state) for state in STATES},
         },
     )

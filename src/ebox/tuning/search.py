@@ -14,7 +14,7 @@ from ebox.tuning.budget import Budget
 from ebox.tuning.halving import Halving
 from ebox.tuning.journal import Journal
 from ebox.tuning.training import Measure
-from ebox.tuning.trials import Failure, Job, Trial
+from ebox.tuning.trials import Failure, Job, Trial, find_best
 from ebox.workers.interruption import Interruption
 
 End = Literal["done", "time", "interrupted"]
@@ -69,11 +69,15 @@ class Search:
         first = 0
         with self._interruption:
             while (end := self._find_end(first)) is not None:
+                if self._interruption.asked:
+                    return "interrupted"
                 ended = self._run_round(range(first, end))
                 if ended is not None:
                     return ended
                 self._check_some_worked()
                 first = end
+            if self._interruption.asked:
+                return "interrupted"
         return "done" if self.budget.trials is not None else "time"
 
     @property
@@ -89,8 +93,10 @@ class Search:
             return end
         if not any(trial.results for trial in trials):
             self._find_pace()
+            if self._interruption.asked:
+                return None
             trials = self.journal.trials()
-        number = self.budget.afford(trials)
+        number = self.budget.afford(trials, first)
         if number < self.budget.least:
             if first == 0:
                 self._refuse_time()
@@ -112,7 +118,10 @@ class Search:
         """Measure the first rung of the first trial that has one, to know what trials take."""
         for number in range(self.halving.round_trials):
             self.journal.ask_up_to(number + 1, 0)
-            if not self._measure_rung([number], 0):
+            is_measured = self._measure_rung([number], 0)
+            if self._interruption.asked:
+                return
+            if not is_measured:
                 made = sum(self._under_way.values())
                 raise self._short_time(self.budget.guess_minutes(self.budget.elapsed / made) if made else None)
             if self.journal.trials()[number].results:
@@ -138,20 +147,23 @@ class Search:
         self.journal.ask_up_to(block.stop, block.start)
         if all(trial.is_told for trial in self.journal.trials()[block.start : block.stop]):
             return None
-        standing = list(block)
+        standing, sizes = list(block), self.halving.sizes(len(block))
+        carried = 0 if block.start == 0 and self.budget.carries else None
         for rung in range(self.halving.rungs):
-            if not self._measure_rung(standing, rung):
-                return "time"
+            is_measured = self._measure_rung(standing, rung)
+            # Whoever asked for an end gets it, though the time is up as well.
             if self._interruption.asked:
                 return "interrupted"
+            if not is_measured:
+                return "time"
             if rung < self.halving.last:
-                trials, num = self.journal.trials(), len(standing)
+                trials, num = self.journal.trials(), min(sizes[rung], len(standing))
                 values = {
                     number: float(trials[number].results[rung][self.monitor])
                     for number in standing
                     if trials[number].failure is None
                 }
-                standing = self.halving.choose(values, num, maximises=self.monitor != "loss")
+                standing = self.halving.choose(values, num, maximises=self.monitor != "loss", carried=carried)
         for number in block:
             self.journal.tell(number)
         self.on_round(self.journal.trials())
@@ -211,10 +223,10 @@ class Search:
         self.journal.note_failure(number, note(code, {"number": number, "rung": rung, "error": error}))
 
     def _check_some_worked(self) -> None:
-        """Raise InputError where all trials failed at once."""
+        """Raise InputError where trials failed, and none is left that was measured."""
         trials = self.journal.trials()
         failed = [trial for trial in trials if trial.failure is not None]
-        if any(trial.results for trial in trials) or not failed:
+        if not failed or find_best(trials, self.monitor) is not None:
             return
         reasons = [f"trial {trial.number}: {(trial.failure or {})['error']}" for trial in failed[:REASONS_SHOWN]]
         raise InputError(
@@ -231,7 +243,8 @@ class Search:
             return
         whole, done, first = 0.0, 0.0, 0
         while (end := self._end_of(first, trials)) is not None:
-            cost, block = self.halving.cost(end - first), trials[first:end]
+            block, carries = trials[first:end], self.budget.carries and first == 0
+            cost = self.halving.cost(end - first, carries=carries)
             made = sum(self.halving.share(rung) for trial in block for rung in range(len(trial.results)))
             whole += cost
             done += cost if any(trial.is_told for trial in block) else made

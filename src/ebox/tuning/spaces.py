@@ -112,6 +112,10 @@ class Space:
                 found[dimension.key] = kept
         return found
 
+    def holds(self, config: Config) -> bool:
+        """Whether it holds all values of these settings."""
+        return len(self.find(config)) == len(self.dimensions)
+
     def read(self, kept: Mapping[str, Kept]) -> dict[str, Any]:
         """The values of a trial as those of the settings."""
         return {dimension.key: dimension.read(kept[dimension.key]) for dimension in self.dimensions}

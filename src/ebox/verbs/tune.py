@@ -195,7 +195,8 @@ class _Job:
                 remedy="add train.learning_rate or another rate to the space, or leave tuning.shape_members out",
             )
         workers, halving = self.config.parallel.num_started, Halving.of(self.config.tuning)
-        budget = Budget.read(halving, trials, minutes, finals=self.seeds, processes=workers)
+        carries = self.space.holds(self.config)
+        budget = Budget.read(halving, trials, minutes, finals=self.seeds, processes=workers, carries=carries)
         check_folder(self.out, resume=resume, overwrite=overwrite)
         check_optuna()
         return budget

@@ -25,7 +25,11 @@ def _tell_best(found: Mapping[str, Any]) -> str:
         return f"{told} It has the settings as they were given."
     if found["given"] is None:
         return told
-    return f"{told} Trial 0, the settings as they were given, came to {format_number(found['given'], 4)}."
+    given = found["given"]
+    if given["value"] is not None:
+        return f"{told} Trial 0, the settings as they were given, came to {format_number(given['value'], 4)}."
+    why = "failed" if given["state"] == "failed" else "was not trained as long"
+    return f"{told} Trial 0, the settings as they were given, {why}, so that the two can't be compared."
 
 
 def _tell_counts(found: Mapping[str, Any]) -> str:
@@ -36,8 +40,12 @@ def _tell_counts(found: Mapping[str, Any]) -> str:
     parts += [f"{format_count(found['failed'])} failed"] if found["failed"] else []
     parts += [f"{format_count(found['open'])} left open when the search ended"] if found["open"] else []
     lengths = ", ".join(format_count(steps) for steps in found["steps"])
-    kept = f"of each length one in {found['reduction']} went on to the next" if len(found["steps"]) > 1 else "all alike"
-    return f"{format_count(found['num_trials'])} trials: {', '.join(parts)}. They train for {lengths} steps; {kept}."
+    kept = "all alike"
+    if len(found["steps"]) > 1:
+        kept = f"of each length one in {found['reduction']} went on to the next"
+        kept += ", and trial 0 in any case" if found["carries"] else ""
+    told = f"{format_count(found['num_trials'])} trials: {', '.join(parts)}."
+    return f"{told} They train for {lengths} steps with the batch as given; {kept}."
 
 
 def _tell_importance(found: Mapping[str, Any]) -> str:
