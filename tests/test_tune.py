@@ -232,7 +232,7 @@ def test_the_report_of_a_run_shows_the_search_that_made_it(tmp_path: Path):
         ]
         failure = {"code": "trial_failed", "number": 3, "rung": 1, "error": "<b>bad</b>"} if number == 3 else None
         trials.append(Trial(number, kept, tuple(results * (3 if number == 8 else 1)), failure, is_told=True))
-    facts = make_facts(trials, space, config, 36, {"train.learning_rate": 0.7, "train.dropout": 0.3})
+    facts: dict[str, Any] = make_facts(trials, space, config, 36, {"train.learning_rate": 0.7, "train.dropout": 0.3})
     run = make_run_folder(tmp_path / "run")
     assert "How the settings were found" not in write_report(run).read_text()
     write_stamped(run / "tuning.json", TUNING, facts)
@@ -241,6 +241,9 @@ def test_the_report_of_a_run_shows_the_search_that_made_it(tmp_path: Path):
         "How the settings were found",
         "9 trials: 1 trained to the end, 7 dropped after a shorter training, 1 failed.",
         "Trial 8 is the best of 9: validation AUROC 0.8800.",
+        "They train for 4, 12, 36 steps with the batch as given; of each length one in 3 went on to the next.",
+        "the test split was read for them alone",
+        "Of ten or more trials the worst tenth stands on the edge",
         "train.learning_rate (70 %)",
         "Trial 3 failed: &lt;b&gt;bad&lt;/b&gt;.",
         "0.0001 to 0.03, by ratio",
@@ -250,6 +253,10 @@ def test_the_report_of_a_run_shows_the_search_that_made_it(tmp_path: Path):
     ):
         assert words in page, words
     assert "<b>bad" not in page
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation["test_reads"] = {"fingerprint": "test", "name": None, "num_reads": 3}
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    assert "the test split was read 3 times" in write_report(run).read_text()
 
 
 # Real searches.
@@ -365,8 +372,10 @@ def check_files(out: Path) -> None:
     run = out / "best"
     assert read_config(run / "config.toml").train.seed == 1
     assert read_config(run / "seeds" / "2" / "config.toml").train.seed == 2
-    reads = json.loads((run / "test_reads.json").read_text())["tests"]
-    assert [entry["num_reads"] for entry in reads] == [1]
+    for folder in (run, out):
+        reads = json.loads((folder / "test_reads.json").read_text())["tests"]
+        assert [entry["num_reads"] for entry in reads] == [1]
+    assert facts["final_seeds"] == [1, 2]
     assert "How the settings were found" in (run / "report.html").read_text()
     assert not (out / "work").exists()
 

@@ -26,9 +26,7 @@ def count_read(run: Path, fingerprint: str, name: str | None) -> dict[str, Any]:
     """
     path = run / run_folder.TEST_READS
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    tests = read_stamped(path, TEST_READS).get("tests") if path.exists() else []
-    if not isinstance(tests, list) or not all(_is_entry(each) for each in tests):
-        raise InputError("does not say how often test examples were measured", file=path, remedy=TEST_READS.remedy)
+    tests = _read(path)
     entry = next((each for each in tests if each["fingerprint"] == fingerprint), None)
     if entry is None:
         file = run_folder.EVALUATION if name is None else run_folder.name_other(run_folder.EVALUATION, name)
@@ -38,6 +36,29 @@ def count_read(run: Path, fingerprint: str, name: str | None) -> dict[str, Any]:
     entry |= {"num_reads": entry["num_reads"] + 1, "last": now}
     write_stamped(path, TEST_READS, {"tests": tests})
     return dict(entry)
+
+
+def keep_reads(source: Path, target: Path) -> None:
+    """Add the counts of one folder to those of another; of two for the same examples the greater holds.
+
+    Raises:
+        InputError: one of the files is damaged.
+    """
+    tests = {entry["fingerprint"]: entry for entry in _read(target / run_folder.TEST_READS)}
+    before = dict(tests)
+    for entry in _read(source / run_folder.TEST_READS):
+        there = tests.get(entry["fingerprint"])
+        if there is None or there["num_reads"] < entry["num_reads"]:
+            tests[entry["fingerprint"]] = entry
+    if tests != before:
+        write_stamped(target / run_folder.TEST_READS, TEST_READS, {"tests": list(tests.values())})
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    tests = read_stamped(path, TEST_READS).get("tests") if path.exists() else []
+    if not isinstance(tests, list) or not all(_is_entry(each) for each in tests):
+        raise InputError("does not say how often test examples were measured", file=path, remedy=TEST_READS.remedy)
+    return tests
 
 
 def _is_entry(found: Any) -> bool:

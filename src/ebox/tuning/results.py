@@ -74,7 +74,7 @@ def make_facts(
 
 def _list_notes(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What is said of a search in its report."""
-    notes = [note_counts(facts), note_best(facts), note(TuningNote.LUCK)]
+    notes = [note_counts(facts), note_best(facts)]
     shares = sorted((facts["importance"] or {}).items(), key=lambda item: (-item[1], item[0]))
     if shares:
         first = [[key, share] for key, share in shares[:MOST_NAMED]]

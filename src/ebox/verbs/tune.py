@@ -147,6 +147,7 @@ def tune(
             on_text(f"the time was enough for {len(trained)} of {job.seeds} final trainings")
         on_stage("evaluate")
         facts["final_seeds"] = trained
+        write_stamped(job.out / run_folder.TUNING, TUNING, facts)
         evaluation = final.measure(facts, progress)
         on_stage("report")
         return TuningResult(job.out, facts, evaluation, report(job.out / BEST))
@@ -277,7 +278,8 @@ def _search(
         "command": job.command,
         "budget": {"trials": budget.trials, "minutes": None if budget.seconds is None else budget.seconds / 60.0},
         "ended": ended,
-        "final_seeds": job.final_seeds,
+        "final_seeds": [],
+        "evaluation": job.config.evaluation.model_dump(mode="json"),
         **make_facts(journal.trials(), job.space, job.config, whole, journal.weigh()),
     }
     write_stamped(job.out / run_folder.TUNING, TUNING, facts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ebox.errors import InputError
 from ebox.storage import run_folder
 from ebox.storage.publishing import check_absent
+from ebox.storage.reads import keep_reads
 from ebox.storage.targets import check_folder_target
 
 JOURNAL, TABLE, BEST_CONFIG, BEST, WORK = "journal.log", "trials.tsv", "best.toml", "best", "work"
@@ -31,6 +32,8 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
                 file=out,
                 remedy="go on with it with --resume, or begin again with --overwrite",
             )
+        return
+    if _is_cleared(out):
         return
     if resume and out.is_dir() and any(out.iterdir()):
         raise InputError(
@@ -57,9 +60,15 @@ def nothing_left(out: Path) -> Iterator[None]:
 
 
 def clear(out: Path) -> None:
-    """Remove the files of a search."""
+    """Remove the files of a search, but how often its test split was read stays."""
+    keep_reads(out / BEST, out)
     for path in (out / name for name in OWN_FILES):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _is_cleared(out: Path) -> bool:
+    """Whether of a search only the counts are left."""
+    return out.is_dir() and [path.name for path in out.iterdir()] == [run_folder.TEST_READS]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ebox.progress import OnEntry, OnStage, Progress
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json, write_json
+from ebox.storage.reads import keep_reads
 from ebox.storage.stamps import EVALUATION, TUNING, read_stamped, write_stamped
 from ebox.verbs.evaluate import EvaluationResult, evaluate
 from ebox.verbs.train import train
@@ -27,7 +27,7 @@ class Final:
     Args:
         dataset: The dataset folder.
         fingerprint: That of the dataset.
-        folder: The run folder of the first seed; those of the others lie in it.
+        folder: The run folder of the first seed; those of the others lie in it, and the counts of test reads beside it.
         config: The best settings.
         seeds: Seeds that no trial had.
         command: The command line to keep.
@@ -42,6 +42,8 @@ class Final:
 
     def train(self, budget: Budget, on_stage: OnStage, on_entry: OnEntry) -> list[int]:
         """Train with each seed, or with as many as the time allows, and at least one; the seeds that are trained."""
+        # A training takes the place of what stands there, and of its counts.
+        keep_reads(self.folder, self.folder.parent)
         trained: list[int] = []
         longest = 0.0
         for number, seed in enumerate(self.seeds):
@@ -61,8 +63,7 @@ class Final:
         same = self._is_same(place, config)
         if same and (place / run_folder.TRAINING).exists():
             return
-        with _reads_kept(place):
-            train(self.dataset, place, config, resume=same, overwrite=not same, on_entry=on_entry, command=self.command)
+        train(self.dataset, place, config, resume=same, overwrite=not same, on_entry=on_entry, command=self.command)
 
     def _is_same(self, place: Path, config: Config) -> bool:
         """Whether what stands in a run folder is a training with these settings, or nothing."""
@@ -78,25 +79,21 @@ class Final:
         return True
 
     def measure(self, facts: Mapping[str, Any], progress: Progress) -> EvaluationResult:
-        """Read the test split, unless that was done for these trainings; keep the facts of the search beside it."""
+        """Read the test split, unless that was done in this way; keep the facts of the search beside it."""
         written, kept = self.folder / run_folder.EVALUATION, self.folder / run_folder.TUNING
-        seeds = facts["final_seeds"]
-        is_done = written.exists() and kept.exists() and read_stamped(kept, TUNING)["final_seeds"] == seeds
+        if written.exists() and kept.exists():
+            before = read_stamped(kept, TUNING)
+            if all(before[key] == facts[key] for key in ("final_seeds", "evaluation")):
+                write_stamped(kept, TUNING, facts)
+                return EvaluationResult(written, read_stamped(written, EVALUATION))
+        # An evaluation that stands beside these facts is one of theirs, also after a kill.
+        written.unlink(missing_ok=True)
         write_stamped(kept, TUNING, facts)
-        if is_done:
-            return EvaluationResult(written, read_stamped(written, EVALUATION))
         # The evaluation finds the other seeds by it.
+        seeds = facts["final_seeds"]
         write_json(self.folder / run_folder.REQUEST, {"seeds": seeds if len(seeds) > 1 else []})
-        return evaluate(self.folder, config=self.config, progress=progress, command=self.command)
-
-
-@contextmanager
-def _reads_kept(place: Path) -> Iterator[None]:
-    """Keep how often the test split was read, also where other settings take the place of those it was read for."""
-    path = place / run_folder.TEST_READS
-    before = path.read_bytes() if path.exists() else None
-    try:
-        yield
-    finally:
-        if before is not None and not path.exists():
-            path.write_bytes(before)
+        # The counts of those that stood here before.
+        keep_reads(self.folder.parent, self.folder)
+        evaluation = evaluate(self.folder, config=self.config, progress=progress, command=self.command)
+        keep_reads(self.folder, self.folder.parent)
+        return evaluation

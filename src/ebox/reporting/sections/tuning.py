@@ -15,6 +15,8 @@ from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
 from ebox.storage.names import MODEL
+from ebox.storage.notes import note
+from ebox.tuning.results import TuningNote
 
 # Settings in a chart.
 MOST_SHOWN = 8
@@ -38,7 +40,9 @@ def collect(files: RunFiles) -> dict[str, Any]:
         for key, about in found["space"].items()
     ]
     kept = {key: found[key] for key in ("monitor", "space", "best", "trials")}
-    return {"tuning": {"notes": found["notes"], "settings": rows, "shares": shares, **kept}}
+    reads = files.evaluation.get("test_reads")
+    luck = note(TuningNote.LUCK, {"num_reads": None if reads is None else reads["num_reads"]})
+    return {"tuning": {"notes": [*found["notes"], luck], "settings": rows, "shares": shares, **kept}}
 
 
 def draw(facts: Mapping[str, Any], language: Language) -> dict[str, Any]:

@@ -53,14 +53,26 @@ def _tell_importance(found: Mapping[str, Any]) -> str:
     return f"In the first trainings, {format_count(found['steps'])} steps long, the result depended most on {named}."
 
 
+def _tell_luck(found: Mapping[str, Any]) -> str:
+    told = (
+        "The best of many is partly luck, so its validation figure is too good. The networks on this page were trained "
+        "anew with other seeds; "
+    )
+    if found["num_reads"] is None or found["num_reads"] == 1:
+        return f"{told}the test split was read for them alone."
+    return (
+        f"{told}with those of this search before them, the test split was read {format_count(found['num_reads'])} "
+        "times. Whoever searches on after a look at it chooses on it too."
+    )
+
+
 TUNING: dict[str, Any] = {
     "trial_failed": "Trial {number} failed: {error}.",
     "trial_refused": "The settings of trial {number} don't go together: {error}.",
     "tuning_best": _tell_best,
     "tuning_counts": _tell_counts,
     "tuning_importance": _tell_importance,
-    "tuning_luck": "The best of many is partly luck, so its validation figure is too good. The networks on this page "
-    "were trained anew with other seeds, and the test split was read for them alone.",
+    "tuning_luck": _tell_luck,
 }
 TUNING_TEXTS: dict[str, dict[str, Any]] = {
     "tuning": {
@@ -74,7 +86,7 @@ TUNING_TEXTS: dict[str, dict[str, Any]] = {
         "settings_label": "Settings that were found",
         "history": "The trials in their order",
         "history_note": "Each dot is a trial at the end of its longest training; the line is the best until then of "
-        "those that trained to the end.",
+        "those that trained to the end. Of ten or more trials the worst tenth stands on the edge, not at its value.",
         "trial": "Trial",
         "loss": "Validation loss",
         "validation": "Validation {metric}",
