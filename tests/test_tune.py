@@ -26,7 +26,7 @@ from ebox.tuning.joint import JointMembers
 from ebox.tuning.lone import LoneMembers
 from ebox.tuning.results import make_facts
 from ebox.tuning.spaces import read_space
-from ebox.tuning.training import Trainer
+from ebox.tuning.training import Trainer, start_workers
 from ebox.tuning.trials import Job, Trial
 from ebox.verbs import tune as tune_verb
 from test_reporting_reading import make_run_folder
@@ -94,6 +94,11 @@ def read_trials(out: Path) -> list[tuple[object, ...]]:
         ({"seeds": 0}, "--seeds 0 is not how many"),
         ({"config": {"train": {"seed": 2**32 - 1}}}, "give a lower --seed"),
         ({"config": {"tuning": {"shape_members": 2}}, "space": "[model]\npool_bp = {choices = [2, 4]}"}, "only shapes"),
+        ({"config": {"ensemble": {"members": 5}}}, "single networks from fresh weights, so ensemble.members can't be"),
+        (
+            {"config": {"transfer": {"source": "runs/one", "freeze": "body"}}},
+            "so transfer.source, transfer.freeze can't",
+        ),
         ({"space": "[train]\ndropuot = {low = 0.0, high = 0.1}"}, "did you mean 'dropout'"),
         ({"dataset": "none"}, "none"),
     ],
@@ -222,11 +227,12 @@ def test_without_dataset_or_folder_the_command_is_shown():
 
 
 def test_the_report_of_a_run_shows_the_search_that_made_it(tmp_path: Path):
-    (tmp_path / "space.toml").write_text(SPACE)
+    (tmp_path / "space.toml").write_text(f"{SPACE}clip_norm = {{choices = ['none', 1]}}\n")
     space, config = read_space(tmp_path / "space.toml"), make_config({})
     trials = []
     for number in range(9):
         kept = {"model.num_filters": "8", "train.learning_rate": 0.001 * (number + 1), "train.dropout": 0.1}
+        kept["train.clip_norm"] = "null" if number else "1.0"
         results = [
             {"loss": 0.5, "auroc": 0.8 + 0.01 * number, "auprc": 0.7, "steps": 4, "seconds": 1.0, "num_parameters": 9}
         ]
@@ -247,6 +253,7 @@ def test_the_report_of_a_run_shows_the_search_that_made_it(tmp_path: Path):
         "train.learning_rate (70 %)",
         "Trial 3 failed: &lt;b&gt;bad&lt;/b&gt;.",
         "0.0001 to 0.03, by ratio",
+        "<td>none · 1</td>",
         'id="tuning-history-title"',
         'id="tuning-importance-title"',
         'id="tuning-coordinates-title"',
@@ -351,6 +358,18 @@ def test_members_without_room_beside_each_other_train_alone_and_one_without_any_
     assert [one.get("loss") for one in found] == [0.1, None, 0.2]
     assert found[1] == {"problem": "a device has too little memory for this batch"}
     assert told == [7, 21]
+
+
+def test_a_lost_worker_is_told_with_its_last_words(dataset: Path, tmp_path: Path):
+    def die(*_: str) -> list[str]:
+        return ["-c", "print('reading')\nraise MemoryError('no room for 3 GB')"]
+
+    found: dict[int, Mapping[str, Any]] = {}
+    config = make_config({})
+    with start_workers(dataset, config, tmp_path / "work", die) as measure:
+        measure([Job(0, 0, config, 3)], quiet, lambda job, result: found.update({job.number: result}), lambda: False)
+    assert found[0]["problem"].startswith("its worker ended twice, with code 1; its last words: ")
+    assert found[0]["problem"].endswith("| MemoryError: no room for 3 GB")
 
 
 def count_lines(out: Path) -> int:

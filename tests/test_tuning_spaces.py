@@ -63,6 +63,20 @@ def test_whole_settings_take_whole_numbers_and_others_all(tmp_path: Path):
     assert not rate.whole
 
 
+def test_a_given_value_is_found_however_its_choice_is_written(tmp_path: Path):
+    (tmp_path / "space.toml").write_text(
+        "[train]\nmutation_rate = {choices = [0, 0.01]}\nclip_norm = {choices = ['none', 1]}\n"
+        "batch_size = {choices = [32, 64.0]}\n[model]\ndilations = {choices = [[2], []]}\n"
+    )
+    space = read_space(tmp_path / "space.toml")
+    config = make_config(
+        {"train": {"mutation_rate": 0.0, "clip_norm": "none", "batch_size": 64}, "model": {"dilations": [2]}}
+    )
+    assert space.holds(config)
+    assert space.apply(Config(), space.find(config)).train.clip_norm is None
+    assert space.facts()["train.clip_norm"] == {"choices": [None, 1.0]}
+
+
 def test_rates_are_settings_that_do_not_change_a_shape():
     assert SWITCHES < MEMBER_SETTINGS <= set(type(Config().train).model_fields)
     space = read_space()
@@ -95,6 +109,7 @@ def test_rates_are_settings_that_do_not_change_a_shape():
         ("[model]\nactivation = {choices = ['relu', 'gellu']}", "did you mean 'gelu'", "change it"),
         ("[model]\nactivation = {choices = []}", r"choices = \[\], not a list", "at least one"),
         ("[model]\nactivation = {choices = ['relu', 'relu']}", "'relu' twice", "once"),
+        ("[train]\ndropout = {choices = [0.0, 0]}", "the choice 0 twice", "once"),
         ("[train]\nbatch_size = 64", "is 64, not a range", "--set train.batch_size"),
         ("[train]\nseed = {low = 0, high = 9}", "set by the search itself", "--set train.seed"),
         ("[train]\nlog_every_steps = {low = 1, high = 9}", "changes no result", "--set train.log_every_steps"),

@@ -144,7 +144,7 @@ def write_table(path: Path, facts: Mapping[str, Any]) -> None:
         reached = len(trial["rungs"]) - 1 if trial["rungs"] else ""
         about = [trial["number"], trial["round"], trial["state"], reached, last.get("steps", "")]
         measured = [_show(trial["value"]), *(_show(last.get(name)) for name in MEASURES), _show(last.get("seconds"))]
-        settings = [_show(trial["settings"][key]) for key in keys]
+        settings = [_show(trial["settings"][key]) or "none" for key in keys]
         error = "" if trial["failure"] is None else " ".join(str(trial["failure"]["error"]).split())
         writer.writerow([*about, *measured, last.get("num_parameters", ""), *settings, error])
     with publish_file(path) as temporary:

@@ -193,10 +193,11 @@ def _read_choices(file: Path, key: str, model: type[Settings], values: Any) -> C
         raise _refuse(file, key, f"has choices = {values!r}, not a list of values", "list at least one value")
     found: list[Any] = []
     for value in values:
-        _check_value(file, key, model, value)
-        if value in found:
+        # As the setting keeps it: 0 may be 0.0, and "none" is none.
+        kept = _check_value(file, key, model, value)
+        if json.dumps(kept) in map(json.dumps, found):
             raise _refuse(file, key, f"has the choice {value!r} twice", "list it once")
-        found.append(value)
+        found.append(kept)
     return Choices(key, tuple(found))
 
 
@@ -251,10 +252,11 @@ def _accepts(model: type[Settings], name: str, value: Any) -> bool:
     return True
 
 
-def _check_value(file: Path, key: str, model: type[Settings], value: Any) -> None:
-    """Raise InputError where the setting refuses a value."""
+def _check_value(file: Path, key: str, model: type[Settings], value: Any) -> Any:
+    """The value as the setting keeps it; raise InputError where it is refused."""
+    name = key.partition(".")[2]
     try:
-        check_settings(model, {key.partition(".")[2]: value}, remedy=_REMEDY)
+        return check_settings(model, {name: value}, remedy=_REMEDY).model_dump(mode="json")[name]
     except InputError as error:
         raise _refuse(file, key, f"holds a value that the setting refuses: {error.problem}", "change it") from None
 

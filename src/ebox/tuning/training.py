@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ebox.tuning.joint import JointMembers
     from ebox.tuning.lone import LoneMembers
 
+# What a trial's failure tells of its worker's output.
+LOG_LINES, LOG_BYTES = 3, 2000
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 # The arguments to `python` that start a worker, from the dataset and the settings as TOML.
 WorkerArguments = Callable[[str, str], list[str]]
@@ -131,8 +133,9 @@ def start_workers(dataset: Path, config: Config, folder: Path, worker_arguments:
             elif message["kind"] == "warning":
                 warnings.warn(message["text"], RuntimeWarning, stacklevel=2)
             elif message["kind"] == "lost":
-                told = f"its worker ended twice, with code {message['exit_code']}; its output: {message['log']}"
-                work.give_up(number, told)
+                said = read_end(Path(message["log"]))
+                told = f"its worker ended twice, with code {message['exit_code']}"
+                work.give_up(number, f"{told}; its last words: {said}" if said else told)
             elif message["kind"] == "done":
                 work.finish(number, message["results"])
 
@@ -142,6 +145,17 @@ def start_workers(dataset: Path, config: Config, folder: Path, worker_arguments:
         yield measure
     finally:
         pool.end()
+
+
+def read_end(log: Path) -> str:
+    """The last lines of a worker's output, which goes with the search; empty where it said nothing."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as stream:
+        stream.seek(-min(LOG_BYTES, log.stat().st_size), os.SEEK_END)
+        lines = stream.read().decode(errors="replace").splitlines()
+    told = [line.strip() for line in lines if line.strip()]
+    return " | ".join(told[-LOG_LINES:])
 
 
 @final

@@ -183,6 +183,7 @@ class _Job:
         from ebox.tuning.training import check_here
 
         check_here(self.config)
+        self._check_sections()
         last = SEED_END - 1 - self.config.train.seed
         if not 1 <= self.seeds <= last:
             raise InputError(
@@ -201,6 +202,21 @@ class _Job:
         check_folder(self.out, resume=resume, overwrite=overwrite)
         check_optuna()
         return budget
+
+    def _check_sections(self) -> None:
+        """Raise InputError for settings with which a trial, one network from fresh weights, can't be trained."""
+        for section, flag in (("transfer", "--from RUN"), ("ensemble", "--ensemble 5")):
+            given = getattr(self.config, section)
+            plain = type(given)()
+            keys = [
+                f"{section}.{name}" for name in type(given).model_fields if getattr(given, name) != getattr(plain, name)
+            ]
+            if keys:
+                raise InputError(
+                    f"a search trains single networks from fresh weights, so {', '.join(keys)} can't be kept",
+                    remedy=f"leave [{section}] out; with what is found, train by `ebox train {self.dataset} "
+                    f"--config {self.out / BEST_CONFIG} {flag} --out RUN`",
+                )
 
     def open_data(self) -> Dataset:
         """The dataset, after a check that it can be trained on."""

@@ -35,7 +35,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
             "key": key,
             "chosen": _write(trials[best]["settings"][key]),
             "given": None if given is None else _write(trials[given]["settings"][key]),
-            "space": about,
+            "space": {"choices": [_write(one) for one in about["choices"]]} if "choices" in about else about,
         }
         for key, about in found["space"].items()
     ]
@@ -134,6 +134,8 @@ def _make_coordinate(key: str, about: Mapping[str, Any], best: Any) -> Coordinat
 
 def _write(value: Any) -> str:
     """A value of a setting, short."""
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:.3g}"
     return value if isinstance(value, str) else json.dumps(value)
