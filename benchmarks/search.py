@@ -19,10 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ebox.datasets.folder import open_dataset
+from ebox.errors import InputError
 from ebox.settings.reading import Config, make_config
 from ebox.training.sampling import make_order
 from ebox.tuning.budget import Budget
@@ -73,8 +75,12 @@ def search(dataset: Path, folder: Path, space_file: Path, seconds: float, proces
     identity = make_identity(space, config, data.fingerprint)
     journal = Journal(folder / "journal.log", space, config, identity, steps)
     with start_workers(dataset, config, folder / "work", worker_arguments) as measure:
-        budget = Budget(halving, None, seconds, 0, processes)
-        Search(journal, config, budget, measure, count_steps).run()
+        budget = Budget(halving, None, seconds, 0, processes, carries=space.holds(config))
+        try:
+            Search(journal, config, budget, measure, count_steps).run()
+        except InputError as error:
+            # Too little time, or nothing but failures: it has no whole trial, and loses.
+            print(error, flush=True)
     trials = journal.trials()
     whole = [trial for trial in trials if len(trial.results) == halving.rungs]
     best = find_best(whole, "auroc")
@@ -87,18 +93,22 @@ def search(dataset: Path, folder: Path, space_file: Path, seconds: float, proces
     }
 
 
-def compare(dataset: Path, folder: Path, repeats: int, seconds: float, processes: int) -> list[dict[str, Any]]:
+def compare(dataset: Path, folder: Path, repeats: int, seconds: float, processes: int) -> Iterator[dict[str, Any]]:
     """Both ways with the same time, in turns."""
-    space, outcomes = folder / "space.toml", []
+    space = folder / "space.toml"
     for seed in range(repeats):
         found = {}
         # Whoever is first meets the machine as it is then; so they change places.
         for name in list(WAYS) if seed % 2 == 0 else list(WAYS)[::-1]:
             place = folder / f"{name}-{seed}"
             found[name] = search(dataset, place, space, seconds, processes, seed=seed, **WAYS[name])
-        outcomes.append({"seed": seed, **found})
-        print(outcomes[-1], flush=True)
-    return outcomes
+        yield {"seed": seed, **found}
+
+
+def is_not_below(outcome: Mapping[str, Any]) -> bool:
+    """Whether halving found what is as good as the find of random search; without a whole trial a way has lost."""
+    found, other = outcome["halving"]["auroc"], outcome["random"]["auroc"]
+    return found is not None and (other is None or found >= other)
 
 
 def tune(dataset: Path, out: Path, trials: int, processes: int) -> subprocess.Popen[bytes]:
@@ -130,12 +140,12 @@ def read_trials(out: Path) -> tuple[int, list[Any]]:
     return facts["best"], trials
 
 
-def kill(dataset: Path, folder: Path, kills: int, trials: int, processes: int) -> dict[str, Any]:
+def kill(dataset: Path, folder: Path, kills: int, trials: int, processes: int) -> Iterator[dict[str, Any]]:
     """Searches that are killed once each at a random moment, against an undisturbed one."""
     began = time.perf_counter()
     assert tune(dataset, folder / "undisturbed", trials, processes).wait() == 0
     seconds = time.perf_counter() - began
-    expected, choice, outcomes = read_trials(folder / "undisturbed"), random.Random(0), []
+    expected, choice = read_trials(folder / "undisturbed"), random.Random(0)
     for number in range(kills):
         out = folder / f"killed-{number}"
         process = tune(dataset, out, trials, processes)
@@ -148,18 +158,17 @@ def kill(dataset: Path, folder: Path, kills: int, trials: int, processes: int) -
         lines = (out / "journal.log").read_bytes().count(b"\n") if (out / "journal.log").exists() else 0
         again = tune(dataset, out, trials, processes)
         _, told = again.communicate()
+        if again.returncode:
+            print(told.decode()[-500:], flush=True)
         found = read_trials(out) if again.returncode == 0 else None
-        outcomes.append(
-            {
-                "after": after,
-                "journal_lines": lines,
-                "finished": again.returncode == 0,
-                "best_equal": found is not None and found[0] == expected[0],
-                "all_equal": found == expected,
-            }
-        )
-        print(outcomes[-1], "" if again.returncode == 0 else told.decode()[-500:], flush=True)
-    return {"trials": trials, "undisturbed_seconds": seconds, "outcomes": outcomes}
+        yield {
+            "after": after,
+            "undisturbed_seconds": seconds,
+            "journal_lines": lines,
+            "finished": again.returncode == 0,
+            "best_equal": found is not None and found[0] == expected[0],
+            "all_equal": found == expected,
+        }
 
 
 def main() -> None:
@@ -173,21 +182,28 @@ def main() -> None:
     parser.add_argument("--loci", type=int, default=600)
     options = parser.parse_args()
     print(describe_machine(), flush=True)
+    facts: dict[str, Any] = {"settings": SETTINGS, "space": SPACE, "loci": options.loci, "seconds": options.seconds}
+    facts |= {"processes": options.processes, "trials": options.trials, "repeats": [], "kills": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "space.toml").write_text(SPACE)
         dataset = build(folder, options.loci)
-        repeats = compare(dataset, folder, options.repeats, options.seconds, options.processes)
-        killed = kill(dataset, folder, options.kills, options.trials, options.processes) if options.kills else None
-    ahead = sum(one["halving"]["auroc"] >= one["random"]["auroc"] for one in repeats)
-    print(f"not below random search in {ahead} of {len(repeats)}")
-    facts: dict[str, Any] = {"settings": SETTINGS, "space": SPACE, "loci": options.loci, "seconds": options.seconds}
-    facts |= {"processes": options.processes, "repeats": repeats, "not_below_random": ahead, "kills": killed}
-    if killed is not None:
-        equal = {key: sum(one[key] for one in killed["outcomes"]) for key in ("finished", "best_equal", "all_equal")}
-        print(f"of {options.kills} killed: {equal}")
-        facts |= equal
-    keep("search", facts)
+        parts = {"repeats": compare(dataset, folder, options.repeats, options.seconds, options.processes)}
+        if options.kills:
+            parts["kills"] = kill(dataset, folder, options.kills, options.trials, options.processes)
+        for part, outcomes in parts.items():
+            for outcome in outcomes:
+                print(outcome, flush=True)
+                facts[part].append(outcome)
+                # As it comes: what ends early has measured this much.
+                keep("search", facts | count(facts))
+    print(count(facts))
+
+
+def count(facts: Mapping[str, Any]) -> dict[str, int]:
+    """In how many repeats halving was not below random search, and how many killed searches came to the same."""
+    equal = {key: sum(one[key] for one in facts["kills"]) for key in ("finished", "best_equal", "all_equal")}
+    return {"not_below_random": sum(map(is_not_below, facts["repeats"])), **equal}
 
 
 def build(folder: Path, loci: int) -> Path:
