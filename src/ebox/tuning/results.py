@@ -26,7 +26,6 @@ class TuningNote(Code):
 
     BEST = "tuning_best"
     COUNTS = "tuning_counts"
-    LUCK = "tuning_luck"
     IMPORTANCE = "tuning_importance"
 
 

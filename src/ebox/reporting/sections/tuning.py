@@ -15,12 +15,17 @@ from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
 from ebox.storage.names import MODEL
-from ebox.storage.notes import note
-from ebox.tuning.results import TuningNote
+from ebox.storage.notes import Code, note
 
 # Settings in a chart.
 MOST_SHOWN = 8
 OTHER = "train"
+
+
+class SearchNote(Code):
+    """What the page says of a search beside what the search says."""
+
+    LUCK = "tuning_luck"
 
 
 def collect(files: RunFiles) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
     ]
     kept = {key: found[key] for key in ("monitor", "space", "best", "trials")}
     reads = files.evaluation.get("test_reads")
-    luck = note(TuningNote.LUCK, {"num_reads": None if reads is None else reads["num_reads"]})
+    luck = note(SearchNote.LUCK, {"num_reads": None if reads is None else reads["num_reads"]})
     return {"tuning": {"notes": [*found["notes"], luck], "settings": rows, "shares": shares, **kept}}
 
 
