@@ -502,6 +502,64 @@ def test_a_training_that_goes_on_keeps_what_was_found_when_it_began(target: Data
 # --- From end to end
 
 
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def sources_of(data: Dataset) -> DatasetSources:
+    """The files that `build` made a dataset of."""
+    return DatasetSources(positives=data.path.parent / "p.fa", negatives=(data.path.parent / "n.fa",))
+
+
+def finished(folder: Path, data: Dataset) -> Path:
+    """A run of `ebox run` as far as `--overwrite` knows it."""
+    run = make_run(folder, data)
+    shutil.copytree(data.path, run / run_folder.DATASET_FOLDER)
+    for name in (run_folder.ENVIRONMENT, run_folder.REQUEST):
+        write_json(run / name, {})
+    return run
+
+
+@pytest.mark.parametrize("why", ["ensemble", "seen", "length", "tracks", "gone", "few", "replaced", "group"])
+def test_a_run_that_cannot_begin_leaves_the_run_that_it_was_to_replace(
+    why: str, target: Dataset, seen: Dataset, strange: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    victim = finished(tmp_path / "victim", strange)
+    before = make_run(
+        tmp_path / "before",
+        {"seen": seen, "gone": seen}.get(why, strange),
+        length_bp=50 if why == "length" else LENGTH_BP,
+        tracks=("bound", "open") if why == "tracks" else ("bound",),
+    )
+    place = {"gone": tmp_path / "nowhere", "replaced": victim / run_folder.DATASET_FOLDER}.get(why)
+    if place is not None:
+        facts = read_json(before / run_folder.DATASET)
+        write_json(before / run_folder.DATASET, {**facts, "path": str(place)})
+    if why == "group":
+        monkeypatch.setattr("ebox.workers.processes.is_member", lambda: True)
+    values: dict[str, Any] = {
+        "data": {"split_fractions": [0.4, 0.2, 0.4], "track": "bound"},
+        "transfer": {"source": str(before), **({"fresh": "none"} if why == "tracks" else {})},
+    }
+    if why in ("ensemble", "few"):
+        values |= {"model": SMALL, "transfer": {}, "ensemble": {"members": 30}}
+        values |= {"parallel": {"processes": 2}} if why == "ensemble" else {}
+    refusal = {
+        "ensemble": "trained by one process",
+        "seen": "trained on .* of the 40 test examples",
+        "length": "--other-length",
+        "tracks": "gives the tracks bound, open",
+        "gone": "--source-data",
+        "few": "fewer than the ensemble's 30 members",
+        "replaced": "which the new one would replace",
+        "group": "in all of them",
+    }[why]
+    whole = snapshot(victim)
+    with pytest.raises(InputError, match=refusal):
+        ebox.run(victim, sources_of(target), make_config(values), overwrite=True)
+    assert snapshot(victim) == whole
+
+
 def test_what_was_seen_stands_in_evaluation_and_report(target: Dataset, seen: Dataset, tmp_path: Path):
     before, out = make_run(tmp_path / "before", seen), make_run(tmp_path / "out", target)
     config = settings_for(before, target, tmp_path / "x", allow_seen=True, freeze="motifs")

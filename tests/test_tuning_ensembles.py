@@ -37,6 +37,7 @@ from ebox.training.distillation import LEAST_SPREAD, distillation_loss_sum, teac
 from ebox.training.state import make_hyperparameters
 from ebox.tuning.ensembles import check_ensemble
 from ebox.verbs.transferred import take_settings
+from ebox.workers.contract import COORDINATOR, NUM_PROCESSES, PROCESS
 from planted import largest_difference
 
 LENGTH = 80
@@ -322,6 +323,18 @@ def test_bad_ensembles_are_refused_with_words(dataset: Path, tmp_path: Path):
     grouped = settings().model_copy(update={"parallel": settings().parallel.model_copy(update={"processes": 2})})
     with pytest.raises(InputError, match=r"trained by one process.*\n.*--processes"):
         check_ensemble(open_dataset(dataset), grouped)
+
+
+@pytest.mark.parametrize("variables", [{COORDINATOR: "127.0.0.1:1", PROCESS: "0", NUM_PROCESSES: "2"}, {"PMI_SIZE": "2"}])
+def test_a_process_of_a_group_refuses_an_ensemble_before_it_clears_the_run(
+    variables: dict[str, str], dataset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(run, tmp_path / "run")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="one of several processes"):
+        ebox.train(dataset, tmp_path / "run", settings(), overwrite=True)
+    assert load_model(tmp_path / "run").network.num_members == 3
 
 
 def test_a_file_of_an_ensemble_is_read_back(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -35,9 +36,10 @@ from ebox.training.loop import TrainingResult
 from ebox.training.state import TrainState
 from ebox.tuning.population import MemberSteps, Population
 from ebox.workers.interruption import Interruption
+from ebox.workers.processes import is_cluster_task, is_member
 
 
-def list_members(config: Config) -> dict[int, Config]:
+def settings_of_members(config: Config) -> dict[int, Config]:
     """The settings of each member of an ensemble, by its seed."""
     assert config.ensemble.members is not None
     first = config.train.seed
@@ -49,16 +51,22 @@ def with_seed(config: Config, seed: int) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
 
 
-def check_ensemble(data: Dataset, config: Config) -> None:
-    """Raise InputError where an ensemble can't be trained on the data, or not in this way.
+def check_members(config: Config) -> None:
+    """Raise InputError where an ensemble can't be trained on any data, or not in this way; a plain training passes.
 
     Raises:
-        InputError: a class with fewer examples than members, more members than seeds, or several processes.
+        InputError: more members than seeds, or several processes.
     """
     from ebox.settings.fields import SEED_END
 
     members, parallel = config.ensemble.members, config.parallel
-    assert members is not None
+    if members is None:
+        return
+    if is_member() or is_cluster_task(os.environ):
+        raise InputError(
+            "this is one of several processes that train together, and an ensemble is trained by one",
+            remedy="start one process, outside a cluster's job of several tasks, or train without --ensemble",
+        )
     if parallel.starts_workers or parallel.cluster is not None:
         raise InputError(
             "the members of an ensemble are trained by one process, which deals them to its devices",
@@ -69,6 +77,18 @@ def check_ensemble(data: Dataset, config: Config) -> None:
             f"there are no {members:,} seeds from {config.train.seed:,} on; the last one is {SEED_END - 1:,}",
             remedy="give a lower --seed, or fewer members",
         )
+
+
+def check_ensemble(data: Dataset, config: Config) -> None:
+    """Raise InputError where an ensemble can't be trained on the data, or not in this way; a plain training passes.
+
+    Raises:
+        InputError: a class with fewer examples than members, or what `check_members` refuses.
+    """
+    check_members(config)
+    members = config.ensemble.members
+    if members is None:
+        return
     targets = np.asarray(data.targets[data.rows("train")])
     for track, name in enumerate(data.tracks):
         for value, kind in ((1, "positives"), (0, "negatives")):
@@ -137,7 +157,7 @@ class _Trainings:
         on_entry: OnEntry,
     ) -> None:
         self.config, self.folder, self.validation, self.on_entry = config, folder, validation, on_entry
-        members = list_members(config)
+        members = settings_of_members(config)
         self.seeds = list(members)
         self.population = Population(data, list(members.values()), mesh, validate=validation.measure)
         self.num_steps = self.population.num_steps

@@ -88,10 +88,9 @@ def train(
     from ebox.settings.reading import Config, write_config
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
-    from ebox.training.loop import check_trainable
     from ebox.training.step import make_plan
-    from ebox.tuning.ensembles import check_ensemble, check_members_resumable
-    from ebox.verbs.transferred import describe_transfer, fit_settings, take_settings
+    from ebox.tuning.ensembles import check_members_resumable
+    from ebox.verbs.transferred import describe_transfer, take_settings
     from ebox.workers.machine import describe_environment
     from ebox.workers.processes import is_member, join_group
     from ebox.workers.watch import HEARTBEAT_MORE_SECONDS
@@ -101,11 +100,8 @@ def train(
     # All checks come before the first change in the run folder.
     config = take_settings(config, folder)
     data = open_dataset(Path(dataset), verify="full")
-    config = fit_settings(config, data)
-    check_trainable(data, config)
+    config = fit_training(config, data)
     identity = RunIdentity.of(config, data.fingerprint)
-    if config.ensemble.members is not None:
-        check_ensemble(data, config)
     if resume:
         check_resumable(folder, identity)
         check_members_resumable(folder, config, data.fingerprint)
@@ -164,6 +160,26 @@ def train(
     return result
 
 
+def fit_training(config: Config, data: Dataset) -> Config:
+    """The settings of a training on a dataset, after all checks of both that need no device and no run folder.
+
+    Args:
+        config: The settings of `take_settings`.
+        data: An opened dataset.
+
+    Raises:
+        InputError: settings and data don't go together.
+    """
+    from ebox.training.loop import check_trainable
+    from ebox.tuning.ensembles import check_ensemble
+    from ebox.verbs.transferred import fit_settings
+
+    config = fit_settings(config, data)
+    check_trainable(data, config)
+    check_ensemble(data, config)
+    return config
+
+
 def worker_arguments(task: TrainTask) -> list[str]:
     """The arguments to `python` that start a worker with a task."""
     return ["-m", "ebox.verbs.train_worker", task.write()]
@@ -210,17 +226,10 @@ def _fit_ensemble(
     on_entry: OnEntry,
 ) -> TrainingResult:
     """Train the members on the mesh, and distil them where that is asked for."""
-    import jax
-
     from ebox.models.files import save_model
     from ebox.tuning.distilling import distil
     from ebox.tuning.ensembles import train_ensemble
 
-    if jax.process_count() > 1:
-        raise InputError(
-            f"this is one of {jax.process_count()} processes that train together, and an ensemble is trained by one",
-            remedy="start one process, or train without --ensemble",
-        )
     trained = train_ensemble(data, config, folder, mesh, validation, resume=resume, on_entry=on_entry)
     if not config.ensemble.distil:
         return trained

@@ -78,22 +78,23 @@ def fit_settings(config: Config, data: Dataset) -> Config:
     found = describe_model(transfer.source)
     if data.length_bp != found.length_bp and not transfer.other_length:
         raise InputError(
-            f"was trained on sequences of {found.length_bp} bp, and those of {data.path} have {data.length_bp} bp",
+            f"was trained on sequences of {found.length_bp} bp, and those of the dataset have {data.length_bp} bp",
             file=transfer.source,
             remedy=f"build the dataset with --length {found.length_bp}, or insist with --other-length: the layers then "
             "slide over the other length, and weights by position are stretched",
         )
     return config.model_copy(
-        update={"transfer": transfer.model_copy(update={"fresh": _choose_fresh(transfer.fresh, found, data)})}
+        update={"transfer": transfer.model_copy(update={"fresh": _choose_fresh(transfer.fresh, found, data, transfer.source)})}
     )
 
 
-def _choose_fresh(asked: str | None, found: ModelDescription, data: Dataset) -> str | None:
+def _choose_fresh(asked: str | None, found: ModelDescription, data: Dataset, found_at: str) -> str | None:
     if asked == "auto":
         return None if found.tracks == data.tracks else "output"
     if asked is None and len(found.tracks) != len(data.tracks):
         raise InputError(
-            f"gives the tracks {', '.join(found.tracks)}, and {data.path} has {', '.join(data.tracks)}",
+            f"gives the tracks {', '.join(found.tracks)}, and the dataset has {', '.join(data.tracks)}",
+            file=found_at,
             remedy="have the output drawn anew: --set transfer.fresh=output",
         )
     return asked
@@ -152,7 +153,7 @@ _AGAINST_SEEN = (
 def _explain_seen(seen: Mapping[str, Any], data: Dataset) -> str:
     first = data.examples["name"][data.rows("test").start + seen["first"]]
     return (
-        f"trained on {seen['num_same']:,} of the {seen['of']:,} test examples of {data.path}, or on nearly the same "
+        f"trained on {seen['num_same']:,} of the {seen['of']:,} test examples of the dataset, or on nearly the same "
         f"ones, such as {first}"
     )
 
