@@ -30,7 +30,15 @@ from ebox.reporting.languages import english
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.sections import transfer as section
 from ebox.settings.flags import list_flags, read_flags
-from ebox.settings.reading import Config, DataConfig, ParallelConfig, make_config, read_config
+from ebox.settings.reading import (
+    Config,
+    DataConfig,
+    ParallelConfig,
+    format_config,
+    make_config,
+    read_config,
+    read_config_text,
+)
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json, write_json
 from ebox.training.checkpoints import RunIdentity, check_identity
@@ -220,6 +228,23 @@ def test_a_training_has_at_least_the_steps_that_were_asked_for(source: Path):
     assert TrainingInputs.of(planted(), from_source(source, train=few, min_steps=None)).num_steps == 7
     assert TrainingInputs.of(planted(), from_source(source, train=few, min_steps=40)).num_steps == 40
     assert TrainingInputs.of(planted(), from_source(source, min_steps=40)).num_steps == 12
+
+
+@pytest.mark.parametrize(
+    ("train", "least", "expected"),
+    [({}, None, 400), ({"epochs": 1}, None, 7), ({"epochs": 1}, 40, 40), ({"max_steps": 9}, None, 9)],
+)
+def test_epochs_that_were_given_are_trained_and_a_settings_file_keeps_that(
+    train: dict[str, Any], least: int | None, expected: int, source: Path, tmp_path: Path
+):
+    transfer = {"source": str(source), "fresh": "none"} | ({} if least is None else {"min_steps": least})
+    chosen = small_config().train
+    asked = make_config({"train": {"batch_size": chosen.batch_size, **train}, "transfer": transfer})
+    taken = take_settings(asked, tmp_path / "out")
+    again = take_settings(read_config_text(format_config(taken)), tmp_path / "out")
+    for config in (taken, again):
+        assert TrainingInputs.of(planted(), config).num_steps == expected
+    assert again.identity() == taken.identity()
 
 
 def test_estimated_statistics_are_those_of_the_training_examples(source: Path):

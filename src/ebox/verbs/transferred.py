@@ -60,8 +60,14 @@ def take_settings(config: Config, out: Path) -> Config:
                 file=source,
                 remedy=f"leave model.{name} out: the shape of the network is that of the source",
             )
-    transfer = config.transfer.model_copy(update={"source": str(source)})
+    given = {"source": str(source)} | ({"min_steps": None} if _asks_for_epochs(config) else {})
+    transfer = config.transfer.model_copy(update=given)
     return config.model_copy(update={"model": found.config, "transfer": transfer})
+
+
+def _asks_for_epochs(config: Config) -> bool:
+    """Whether the user gave epochs and no least number of steps; a settings file that ebox wrote gives both."""
+    return "epochs" in config.train.model_fields_set and "min_steps" not in config.transfer.model_fields_set
 
 
 def fit_settings(config: Config, data: Dataset) -> Config:
