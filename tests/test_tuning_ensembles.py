@@ -253,6 +253,20 @@ def test_a_distilled_run_holds_one_network_and_its_ensemble(distilled: Path):
     assert (kept is None and gains <= 0.0) or kept == pytest.approx(own / gains, abs=1e-2)
 
 
+@pytest.mark.slow
+def test_what_is_distilled_depends_on_no_setting_of_calibration(dataset: Path, tmp_path: Path):
+    found = {}
+    for name, calibration in {"rising": {}, "none": {"calibrate": False}}.items():
+        values = settings(2, distil=True).model_dump(mode="json")
+        values["train"] |= {"max_steps": 16, "validations": 1, "log_every_steps": 16, **calibration}
+        ebox.train(dataset, tmp_path / name, make_config(values))
+        found[name] = load_model(tmp_path / name).network, load_teacher(tmp_path / name).network
+    weights = [network.motifs.convolution.weight for network, _ in found.values()]
+    np.testing.assert_array_equal(*weights)
+    # The ensemble that is kept is calibrated all the same.
+    assert largest_difference(*(teacher for _, teacher in found.values())) > 0.0
+
+
 def test_a_distilled_network_learns_its_teacher_and_its_spread(distilled: Path, dataset: Path):
     data, model, teacher = open_dataset(dataset), load_model(distilled), load_teacher(distilled).network
     assert isinstance(teacher, Ensemble)

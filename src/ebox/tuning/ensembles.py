@@ -122,7 +122,7 @@ def train_ensemble(
     resume: bool = False,
     on_entry: OnEntry,
 ) -> TrainingResult:
-    """Train the members, keep the chosen network of each, and calibrate their mean on validation.
+    """Train the members, keep the chosen network of each, and calibrate their mean, unless it is to be distilled.
 
     Each member has a folder of its own below `folder`, with its metrics and checkpoints as those of a lone training.
 
@@ -183,7 +183,7 @@ class _Trainings:
                 self._train_to(math.ceil(self.num_steps * number / count), interruption)
             self._save()
             ensemble, calibration = Ensemble.of(self.kept), list[dict[str, Any]]()
-            if self.config.train.calibrate:
+            if self.config.train.calibrate and not self.config.ensemble.distil:
                 ensemble, calibration = self.validation.calibrate(ensemble, self.config.train.calibrate_by)
         if interruption.asked:
             _stop(interruption)

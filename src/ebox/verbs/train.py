@@ -233,8 +233,13 @@ def _fit_ensemble(
     trained = train_ensemble(data, config, folder, mesh, validation, resume=resume, on_entry=on_entry)
     if not config.ensemble.distil:
         return trained
-    knots = _list_knots(trained)
-    save_model(folder / run_folder.MEMBERS, trained.network, config, data.tracks, data.length_bp, knots)
+    # Only what is saved: what the network learns depends on no setting of the calibration.
+    saved = trained
+    if config.train.calibrate:
+        network, calibration = validation.calibrate(trained.network, config.train.calibrate_by)
+        saved = replace(trained, network=network, calibration=calibration)
+    knots = _list_knots(saved)
+    save_model(folder / run_folder.MEMBERS, saved.network, config, data.tracks, data.length_bp, knots)
     return distil(data, config, folder, mesh, validation, trained, resume=resume, on_entry=on_entry)
 
 
