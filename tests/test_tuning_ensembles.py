@@ -339,7 +339,9 @@ def test_bad_ensembles_are_refused_with_words(dataset: Path, tmp_path: Path):
         check_ensemble(open_dataset(dataset), grouped)
 
 
-@pytest.mark.parametrize("variables", [{COORDINATOR: "127.0.0.1:1", PROCESS: "0", NUM_PROCESSES: "2"}, {"PMI_SIZE": "2"}])
+@pytest.mark.parametrize(
+    "variables", [{COORDINATOR: "127.0.0.1:1", PROCESS: "0", NUM_PROCESSES: "2"}, {"PMI_SIZE": "2"}]
+)
 def test_a_process_of_a_group_refuses_an_ensemble_before_it_clears_the_run(
     variables: dict[str, str], dataset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -47,7 +47,7 @@ SCALING = Format(
     1,
     "delete it, or measure again with `ebox doctor --scaling --for DATASET --out FILE --overwrite`",
 )
-TRANSFER = Format("ebox-transfer", 1, "train again with `ebox train … --from RUN`")
+TRANSFER = Format("ebox-transfer", 2, "train again with `ebox train … --from RUN`")
 TUNING = Format("ebox-tuning", 1, "search again with `ebox tune`")
 TEST_READS = Format("ebox-test-reads", 1, "delete it; then the count begins anew")
 SIMULATION = Format("ebox-simulation", 2, "simulate again with `ebox simulate`")

@@ -122,7 +122,7 @@ def train_ensemble(
     resume: bool = False,
     on_entry: OnEntry,
 ) -> TrainingResult:
-    """Train the members, keep the chosen network of each, and calibrate their mean, unless it is to be distilled.
+    """Train the members, keep the chosen network of each, and calibrate their mean, unless one network is distilled.
 
     Each member has a folder of its own below `folder`, with its metrics and checkpoints as those of a lone training.
 

@@ -249,7 +249,7 @@ def _check_made(made: Dataset, config: Config, folder: Path, progress: Progress)
     from ebox.storage import run_folder
 
     fitted = fit_training(take_settings(config, folder), made)
-    taken = describe_transfer(fitted, made, None, progress)
+    taken = describe_transfer(fitted, made, None, progress, out=folder)
     old, given = (folder / run_folder.DATASET_FOLDER).resolve(), fitted.transfer.source_data
     sources = [] if taken is None else taken["sources"]
     replaced = {each["dataset"] for each in sources if each["fingerprint"] != made.fingerprint}

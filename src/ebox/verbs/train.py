@@ -109,7 +109,7 @@ def train(
             check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
     if not is_member():
         _check_clearable(folder, resume=resume, overwrite=overwrite)
-    taken = None if is_checked else describe_transfer(config, data, folder if resume else None, progress)
+    taken = None if is_checked else describe_transfer(config, data, folder if resume else None, progress, out=folder)
 
     def write_transfer() -> None:
         if taken is not None:
@@ -226,6 +226,7 @@ def _fit_ensemble(
     on_entry: OnEntry,
 ) -> TrainingResult:
     """Train the members on the mesh, and distil them where that is asked for."""
+    from ebox.models.ensemble import Ensemble
     from ebox.models.files import save_model
     from ebox.tuning.distilling import distil
     from ebox.tuning.ensembles import train_ensemble
@@ -235,6 +236,7 @@ def _fit_ensemble(
         return trained
     # Only what is saved: what the network learns depends on no setting of the calibration.
     saved = trained
+    assert isinstance(trained.network, Ensemble)
     if config.train.calibrate:
         network, calibration = validation.calibrate(trained.network, config.train.calibrate_by)
         saved = replace(trained, network=network, calibration=calibration)
