@@ -547,7 +547,9 @@ def build_splits(folder: Path, **splits: list[str]) -> Dataset:
     """A dataset with given splits, each of these positives and as many other sequences."""
     folder.mkdir()
     for number, (split, positives) in enumerate(splits.items()):
-        rows = [(each, 1) for each in positives] + [(each, 0) for each in draw(len(positives), 100 * len(folder.name) + number)]
+        rows = [(each, 1) for each in positives] + [
+            (each, 0) for each in draw(len(positives), 100 * len(folder.name) + number)
+        ]
         (folder / f"{split}.csv").write_text("sequence,label\n" + "".join(f"{each},{label}\n" for each, label in rows))
     sources = read_sources(**{split: folder / f"{split}.csv" for split in splits})
     return build_dataset(DataConfig(), folder / "dataset", sources)
@@ -557,7 +559,10 @@ def test_held_out_examples_in_the_splits_of_the_source_are_told_apart(tmp_path: 
     drawn = draw(60, 21)
     before = build_splits(tmp_path / "before", train=drawn[:15], validation=drawn[15:25], test=drawn[25:30])
     data = build_splits(
-        tmp_path / "data", train=drawn[30:45], validation=[*drawn[:4], *drawn[45:50]], test=[*drawn[15:18], *drawn[50:57]]
+        tmp_path / "data",
+        train=drawn[30:45],
+        validation=[*drawn[:4], *drawn[45:50]],
+        test=[*drawn[15:18], *drawn[50:57]],
     )
     run, out = make_run(tmp_path / "run", before), tmp_path / "out"
     # The source's step was chosen with three test examples, and its training saw four that validate.

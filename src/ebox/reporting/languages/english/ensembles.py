@@ -38,17 +38,30 @@ def _tell_ensemble(found: Mapping[str, Any]) -> str:
 
 
 def _tell_distilled(found: Mapping[str, Any]) -> str:
-    kept = [
-        f"{format_percent(share, 0)} of the gain in {name_metric(metric)}"
-        for metric, share in found["distilled"]["kept"].items()
-        if share is not None
-    ]
-    keeps = f"It keeps {join_words(kept)}." if kept else "The ensemble gains nothing that it could keep."
     return (
         f"{_tell_track(found)}One network was distilled from {found['num_members']} members, and gains "
         f"{_tell_gain(found['distilled']['gain'])} over one of them; the ensemble gains {_tell_gain(found['gain'])}. "
-        f"{keeps}"
+        f"{_tell_kept(found['distilled'])}"
     )
+
+
+def _tell_kept(distilled: Mapping[str, Any]) -> str:
+    """What it keeps of each gain that is shown; of others no share can be given."""
+    intervals = distilled.get("kept_interval", {})
+    kept, hidden = [], []
+    for metric, share in distilled["kept"].items():
+        if share is None:
+            hidden.append(name_metric(metric))
+            continue
+        ends = intervals.get(metric)
+        inside = (
+            f" (95 % interval {format_percent(ends['low'], 0)} to {format_percent(ends['high'], 0)})" if ends else ""
+        )
+        kept.append(f"{format_percent(share, 0)}{inside} of the gain in {name_metric(metric)}")
+    told = [f"It keeps {join_words(kept)}."] if kept else []
+    if hidden:
+        told.append(f"A gain of the ensemble in {join_words(hidden)} is not shown, so no share of it can be given.")
+    return " ".join(told)
 
 
 def _tell_training(found: Mapping[str, Any]) -> str:
