@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ebox.evaluation.bootstrap import bootstrap_models, compare_models, compare_with_mean
-from ebox.evaluation.ensembles import MemberLogits, describe_ensemble
+from ebox.evaluation.ensembles import MemberLogits, describe_ensemble, describe_ensembles
 from ebox.evaluation.split_metrics import SplitScores, squash
 from ebox.models.rising import RisingMap
 from ebox.reporting.languages import english
@@ -97,6 +97,34 @@ def test_of_a_gain_that_is_not_shown_no_share_is_given():
     told = english.say({**found, "track": None})
     assert "A gain of the ensemble in AUROC and AUPRC is not shown" in told
     assert "keeps" not in told
+
+
+def test_both_sections_are_kept_where_test_sequences_have_relatives():
+    whole, some = split(squash(MEMBERS.mean(axis=0))), members(is_distilled=False)
+    related = np.arange(400) < 100
+    alone = describe_ensembles(whole, whole, np.zeros(400, bool), {}, some, 0, CONFIG)
+    assert alone is not None
+    assert alone["relatives"] is None
+    found = describe_ensembles(whole, whole, related, {MODEL: {"taken": "without"}}, some, 0, CONFIG)
+    assert found is not None
+    parts = found["relatives"]
+    assert parts["with"] == describe_ensemble(whole, whole, some, 0, CONFIG)
+    assert parts["without"] == describe_ensemble(whole, whole.take(~related), some, 0, CONFIG)
+    assert (parts["taken"], found["gain"]) == ("without", parts["without"]["gain"])
+    assert found["gain"] != parts["with"]["gain"]
+    told = english.say({**found, "track": None})
+    assert "leave out the test sequences with relatives in training; with them the ensemble gains" in told
+
+
+def test_the_first_member_is_the_single_network_that_the_ensemble_is_held_against():
+    whole = split(squash(MEMBERS.mean(axis=0)))
+    found = describe_ensemble(whole, whole, members(is_distilled=True), 0, CONFIG)
+    assert found is not None
+    for over, own in ((found["over_first"], found["ensemble"]), (found["distilled"]["over_first"], found["ensemble"])):
+        for metric in ("auroc", "auprc"):
+            expected = own[metric] - found["members"][0][metric]
+            assert over[metric]["difference"]["value"] == pytest.approx(expected, abs=1e-5)
+            assert over[metric]["difference"]["low"] is not None
 
 
 def test_members_that_are_alike_gain_nothing_and_nothing_can_be_kept():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from ebox.evaluation.bootstrap import (
     BootstrapResult,
@@ -76,6 +76,42 @@ class MemberLogits:
         return squash(logits if found is None else found.apply(logits))
 
 
+def describe_ensembles(
+    validation: SplitScores,
+    test: SplitScores,
+    related: Bool[np.ndarray, " examples"],
+    relatives: Mapping[str, Mapping[str, Any]],
+    members: MemberLogits,
+    track: int,
+    config: EvaluationConfig,
+) -> dict[str, Any] | None:
+    """The section `ensemble` of a track, of the examples that figures are of, and both `with` and `without` relatives.
+
+    Args:
+        validation: The examples that choose the thresholds.
+        test: All examples of the split, with the probabilities of the network.
+        related: Which of them have a relative in training.
+        relatives: Of each model what `part_relatives` found, which says of which examples the figures are.
+        members: What the members say.
+        track: The column of their logits.
+        config: What the thresholds maximise, and the seed.
+
+    Returns:
+        As `describe_ensemble`, and in `relatives` the sections `with` and `without` them and which was `taken`; None
+        where no example has any.
+    """
+    if MODEL not in relatives:
+        found = describe_ensemble(validation, test, members, track, config)
+        return None if found is None else {**found, "relatives": None}
+    sections = {
+        name: describe_ensemble(validation, part, members, track, config)
+        for name, part in (("with", test), ("without", test.take(~related)))
+    }
+    taken = relatives[MODEL]["taken"]
+    own = sections[taken]
+    return None if own is None else {**own, "relatives": {"taken": taken, **sections}}
+
+
 def describe_ensemble(
     validation: SplitScores, test: SplitScores, members: MemberLogits, track: int, config: EvaluationConfig
 ) -> dict[str, Any] | None:
@@ -93,8 +129,9 @@ def describe_ensemble(
         config: What the thresholds maximise, and the seed.
 
     Returns:
-        A note with `num_members`, the metrics of `members` and of the `ensemble`, the `gain`, and for a distilled
-        network `distilled`; None where the test split has no metrics.
+        A note with `num_members`, the metrics of `members` and of the `ensemble`, the `gain`, the difference from the
+        first member alone (`over_first`), and for a distilled network `distilled`; None where the test split has no
+        metrics.
     """
     if test.why_undefined() is not None:
         return None
@@ -107,17 +144,18 @@ def describe_ensemble(
         "members": [_list_values(one) for one in alone],
         "ensemble": _list_values(measured[ENSEMBLE]),
         "gain": {metric: describe_comparison(result) for metric, result in gain.items()},
+        "over_first": _compare_all(measured[ENSEMBLE], alone[:1]),
         "distilled": None,
     }
     if MODEL not in measured:
         return note(Members.ENSEMBLE, facts)
-    own = {metric: compare_with_mean(measured[MODEL], alone, metric) for metric in COMPARED}
     kept = {
         metric: _share_gain(measured[MODEL], measured[ENSEMBLE], alone, gain[metric], metric) for metric in COMPARED
     }
     facts["distilled"] = {
         "metrics": _list_values(measured[MODEL]),
-        "gain": {metric: describe_comparison(result) for metric, result in own.items()},
+        "gain": _compare_all(measured[MODEL], alone),
+        "over_first": _compare_all(measured[MODEL], alone[:1]),
         "kept": {metric: None if share is None else round(share.value, 4) for metric, share in kept.items()},
         "kept_interval": {metric: None if share is None else _list_ends(share) for metric, share in kept.items()},
     }
@@ -136,6 +174,11 @@ def _measure(chosen: SplitScores, scores: SplitScores, config: EvaluationConfig)
         num_bootstrap=1,
         seed=config.seed,
     )
+
+
+def _compare_all(one: BootstrapResult, others: Sequence[BootstrapResult]) -> dict[str, Any]:
+    """The difference of a model from the mean of others, in each metric."""
+    return {metric: describe_comparison(compare_with_mean(one, others, metric)) for metric in COMPARED}
 
 
 def _with_members(split: SplitScores, members: MemberLogits, track: int) -> SplitScores:

@@ -30,10 +30,24 @@ def _tell_track(found: Mapping[str, Any]) -> str:
     return f"{found['track']}: " if found.get("track") else ""
 
 
+def _tell_others(found: Mapping[str, Any]) -> str:
+    """Of which sequences this is, where some have relatives in training, and the gain on the others."""
+    relatives = found.get("relatives")
+    if relatives is None:
+        return ""
+    taken = relatives["taken"]
+    other = "with" if taken == "without" else "without"
+    way = "leave out" if taken == "without" else "include"
+    told = f" These figures {way} the test sequences with relatives in training"
+    if relatives[other] is None:
+        return f"{told}."
+    return f"{told}; {other} them the ensemble gains {_tell_gain(relatives[other]['gain'])}."
+
+
 def _tell_ensemble(found: Mapping[str, Any]) -> str:
     return (
         f"{_tell_track(found)}The mean of {found['num_members']} members gains {_tell_gain(found['gain'])} over one of "
-        f"them, whose AUROC is {_tell_members(found)}."
+        f"them, whose AUROC is {_tell_members(found)}.{_tell_others(found)}"
     )
 
 
@@ -41,7 +55,7 @@ def _tell_distilled(found: Mapping[str, Any]) -> str:
     return (
         f"{_tell_track(found)}One network was distilled from {found['num_members']} members, and gains "
         f"{_tell_gain(found['distilled']['gain'])} over one of them; the ensemble gains {_tell_gain(found['gain'])}. "
-        f"{_tell_kept(found['distilled'])}"
+        f"{_tell_kept(found['distilled'])}{_tell_others(found)}"
     )
 
 
