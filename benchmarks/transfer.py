@@ -9,8 +9,8 @@
 Targets are TAL1 in one context each, with some of its positives in training, and all negatives of one half of the
 matched windows. Each is trained from scratch, from a network of TAL1 in all other contexts, and from one of an
 unrelated factor (GUE tf0, 101 bp). Sources of TAL1 have 12,000 training negatives of the other half, and none has
-anything that equals, overlaps or is a relative of a test example or a positive of the target (the protocol of Novakovsky
-2021, who takes the target's loci out of the source). Splits are by chromosome. A seed draws the subset of the positives,
+anything that equals, overlaps or is a relative of a test example or a positive of the target (as Novakovsky
+2021 takes the loci of the target out of the source). Splits are by chromosome. A seed draws a subset of the positives,
 the order, the augmentation and fresh weights, and is the same in all arms: differences are paired. Recipes were chosen
 on validation (--choose).
 

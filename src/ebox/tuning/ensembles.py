@@ -265,18 +265,11 @@ class _Trainings:
         self._drop_exhausted()
 
     def _keep(self, place: int, measured: Mapping[str, float]) -> None:
-        """Note a validation, and keep the network if it is the best; as in a lone training."""
-        number, train = self.population.numbers[place], self.config.train
-        standing = self.standings[number]
-        value = -measured["loss"] if train.monitor == "loss" else measured[train.monitor]
-        best = standing.best_value
-        missed = 0 if best is None or value > best else standing.validations_since_best + 1
-        standing = replace(standing, validations_since_best=missed)
-        if best is None or value >= best:
-            standing = replace(standing, best_step=standing.step, best_value=value)
-        if train.keep == "last" or best is None or value >= best:
+        """Note a validation, and keep the network if it is the best; by the rule of a lone training."""
+        number = self.population.numbers[place]
+        standing = self.standings[number].after(measured, self.config.train)
+        if standing.kept_step == standing.step:
             self.kept[number] = self.population.network(place)
-            standing = replace(standing, kept_step=standing.step)
         self.standings[number], self.measured_steps[number] = standing, standing.step
         self._write("validation", number, measured)
 
@@ -288,8 +281,7 @@ class _Trainings:
             self.population.drop(gone)
 
     def _is_exhausted(self, number: int) -> bool:
-        patience = self.config.train.patience
-        return patience is not None and self.standings[number].validations_since_best >= patience
+        return self.standings[number].is_exhausted(self.config.train)
 
     def _write(self, kind: str, number: int, facts: Mapping[str, float]) -> None:
         """Log an entry of a member, and report it with the steps of all members."""
