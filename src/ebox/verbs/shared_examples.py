@@ -96,7 +96,7 @@ def refuse_seen(
     parts = [f"trained on {seen['num_same']:,} {whole}"] if seen["num_same"] else []
     if validated := seen["in_validation"]["num_same"]:
         parts.append(f"was chosen on its validation split with {validated:,} {whole if not parts else 'of them'}")
-    problem = f"{' and '.join(parts)}, such as {lines[0][0]}"
+    problem = f"{', and '.join(parts)}, such as {lines[0][0]}"
     place = None if out is None else _write_list(out, lines)
     ways = ["choose another --out, beside which they can be listed"]
     if place is not None:
