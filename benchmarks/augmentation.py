@@ -5,7 +5,8 @@
 Each way differs from the default (a random strand, a shift of up to 8 bp) in one thing. All ways of one seed have the
 same examples, first weights and order; another seed draws another part of the train split. Accuracy is that of the last
 averaged network on the validation split, which no choice was made on; the test split is not read. Reported is the mean
-difference from the default with its 95 % interval (Student's t over seeds). Dataset and figures are kept in FOLDER, and
+difference from the default with its 95 % interval (Student's t over seeds), and from three seeds on what that says when
+the number of all comparisons is allowed for; few seeds show little then. Dataset and figures are kept in FOLDER, and
 what is finished there is not trained again, so the program can be stopped and started again, and run in parts: results
 hold all that is there. Writes results/augmentation.json.
 """
@@ -23,12 +24,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy import stats
 
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import Dataset, open_dataset
 from ebox.datasets.sources import DatasetSources
 from ebox.diagnosis.bench_parts import PartOfTrain, choose_rows
-from ebox.evaluation.intervals import find_quantile
 from ebox.evaluation.validation import ValidationSplit
 from ebox.mesh.devices import find_devices, make_mesh
 from ebox.settings.reading import make_config
@@ -53,6 +54,9 @@ WAYS: dict[str, dict[str, Any]] = {
 # Fewer examples are shown more often.
 EPOCHS = {"1000": 40, "5000": 20, "all": 12}
 METRICS = ("auroc", "auprc")
+# A difference that is surely smaller than this is none.
+MARGIN = 0.003
+LEAST_SEEDS = 3
 
 
 def open_data(folder: Path) -> Dataset:
@@ -79,17 +83,45 @@ def train(data: Dataset, size: str, way: str, seed: int) -> dict[str, float]:
     return {name: found[-1][name] for name in METRICS} | {"num_train": len(rows), "steps": found[-1]["step"]}
 
 
-def compare(own: Sequence[float], default: Sequence[float]) -> dict[str, float | str | int]:
-    """The mean difference of pairs with its interval, and what it says."""
+def compare(own: Sequence[float], default: Sequence[float], num_comparisons: int) -> dict[str, float | str | int]:
+    """The mean difference of pairs with its 95 % interval, and what it says.
+
+    The verdict is by the interval that all comparisons together miss in at most 5 % of cases (Bonferroni): better or
+    worse where it does not hold 0, nothing where it lies within MARGIN of 0, else a difference is not shown, nor none.
+
+    Args:
+        own: Of a way, by seed.
+        default: Of the default, by the same seeds.
+        num_comparisons: How many comparisons are made in all.
+    """
     differences = np.subtract(own, default)
     mean, n = float(differences.mean()), len(differences)
-    half = find_quantile(n - 1) * float(differences.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
-    says = "nothing" if mean - half <= 0.0 <= mean + half else "better" if mean > 0.0 else "worse"
-    ends = {"low": mean - half, "high": mean + half} if n > 1 else {}
+    if n < 2:
+        return {"mean": mean, "n": n, "says": "too few seeds"}
+    error, degrees = float(differences.std(ddof=1)) / math.sqrt(n), n - 1
+    half, wide = (float(stats.t.ppf(1.0 - 0.025 / number, degrees)) * error for number in (1, num_comparisons))
+    says = "too few seeds" if n < LEAST_SEEDS else judge(mean - wide, mean + wide)
+    ends = {"low": mean - half, "high": mean + half, "low_of_all": mean - wide, "high_of_all": mean + wide}
     return {"mean": mean, **ends, "n": n, "says": says}
 
 
-def summarise_size(kept: Mapping[tuple[str, int], Mapping[str, float]]) -> dict[str, Any]:
+def judge(low: float, high: float) -> str:
+    """What an interval says of a difference."""
+    if low > 0.0 or high < 0.0:
+        return "better" if low > 0.0 else "worse"
+    return "nothing" if low >= -MARGIN and high <= MARGIN else "not shown"
+
+
+def count_comparisons(kept: Mapping[str, Mapping[tuple[str, int], object]]) -> int:
+    """How many differences of all sizes, ways and metrics have seeds enough for a verdict; at least one."""
+    count = 0
+    for of_size in kept.values():
+        seeds = {way: {seed for other, seed in of_size if other == way} for way in WAYS}
+        count += sum(len(seeds[way] & seeds["default"]) >= LEAST_SEEDS for way in WAYS if way != "default")
+    return max(1, count * len(METRICS))
+
+
+def summarise_size(kept: Mapping[tuple[str, int], Mapping[str, float]], num_comparisons: int) -> dict[str, Any]:
     """Each way beside the default, by the seeds that both have."""
     found: dict[str, Any] = {}
     for way, settings in WAYS.items():
@@ -101,7 +133,7 @@ def summarise_size(kept: Mapping[tuple[str, int], Mapping[str, float]]) -> dict[
             own, default = ([kept[key, seed][name] for seed in seeds] for key in (way, "default"))
             found[way][name] = {"mean": float(np.mean(own))}
             if way != "default":
-                found[way][name]["difference"] = compare(own, default)
+                found[way][name]["difference"] = compare(own, default, num_comparisons)
     return found
 
 
@@ -113,10 +145,16 @@ def print_size(size: str, found: Mapping[str, Any]) -> None:
             difference = facts[name].get("difference", {})
             told = ""
             if "low" in difference:
-                told = f" {difference['mean']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
-                told += {"nothing": ", brings nothing", "better": ", better", "worse": ", worse"}[difference["says"]]
+                told = f" {difference['mean']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f}), "
+                told += difference["says"]
             cells.append(f"{name} {facts[name]['mean']:.4f}{told}")
         print(f"{size:>5} {way:<22} {'; '.join(cells)}", flush=True)
+
+
+def read_size(runs: Path, size: str) -> dict[tuple[str, int], dict[str, float]]:
+    """What is kept of a size, by way and seed."""
+    files = {file: file.stem.split("-") for file in sorted(runs.glob(f"{size}-*.json"))}
+    return {(way, int(seed)): json.loads(file.read_text()) for file, (_, way, seed) in files.items()}
 
 
 def main() -> None:
@@ -148,16 +186,15 @@ def main() -> None:
                     half.write_text(json.dumps(train(data, size, way, seed)))
                     half.rename(path)
                     print(path.stem, path.read_text(), f"{time.perf_counter() - began:.0f} s", flush=True)
-    found = {}
-    for size, epochs in EPOCHS.items():
-        files = {file: file.stem.split("-") for file in sorted(runs.glob(f"{size}-*.json"))}
-        kept = {(way, int(seed)): json.loads(file.read_text()) for file, (_, way, seed) in files.items()}
+    found, every = {}, {size: read_size(runs, size) for size in EPOCHS}
+    number = count_comparisons(every)
+    for size, kept in every.items():
         if kept:
             one = next(iter(kept.values()))
-            facts = {"epochs": epochs, "num_train": one["num_train"], "steps": one["steps"]}
-            found[size] = {**facts, "ways": summarise_size(kept)}
+            facts = {"epochs": EPOCHS[size], "num_train": one["num_train"], "steps": one["steps"]}
+            found[size] = {**facts, "ways": summarise_size(kept, number)}
             print_size(size, found[size]["ways"])
-    keep("augmentation", {"sizes": found})
+    keep("augmentation", {"margin": MARGIN, "num_comparisons": number, "sizes": found})
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@
 
 Targets are TAL1 in one context each, with some of its positives in training, and all negatives of one half of the
 matched windows. Each is trained from scratch, from a network of TAL1 in all other contexts, and from one of an
-unrelated factor (GUE tf0, 101 bp). Sources have the other half of the negatives, and nothing that equals, overlaps or
-is a relative of a test example or a positive of the target (the protocol of Novakovsky 2021, who takes the target's
-loci out of the source). Splits are by chromosome. A seed draws the subset of the positives, the order, the augmentation
-and fresh weights, and is the same in all arms: differences are paired. Recipes were chosen on validation (--choose).
+unrelated factor (GUE tf0, 101 bp). Sources of TAL1 have 12,000 training negatives of the other half, and none has
+anything that equals, overlaps or is a relative of a test example or a positive of the target (as Novakovsky
+2021 takes the loci of the target out of the source). Splits are by chromosome. A seed draws a subset of the positives,
+the order, the augmentation and fresh weights, and is the same in all arms: differences are paired. Recipes were chosen
+on validation (--choose).
 
 Every training is kept in FOLDER and in results/transfer.json as soon as it has ended; what is kept there is not trained
 again.
@@ -340,10 +341,10 @@ def summarise_cells(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find_size(found: Mapping[str, Any], cells: Sequence[Cell], arm: str) -> str | None:
-    """The smallest of the sizes with which the mean AUROC of an arm is high enough; None: none of them."""
+    """The smallest size with which the mean AUROC of an arm over all seeds is high enough; None: none, or few seeds."""
     for cell in cells:
         scores = found[cell.name]["arms"].get(arm)
-        if scores is not None and scores["auroc"]["mean"] >= REACHED:
+        if scores is not None and scores["auroc"]["n"] >= len(SEEDS) and scores["auroc"]["mean"] >= REACHED:
             return cell.name
     return None
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 
 from ebox.evaluation.bootstrap import bootstrap_models, compare_models, compare_with_mean
-from ebox.evaluation.ensembles import MemberLogits, describe_ensemble
+from ebox.evaluation.ensembles import MemberLogits, describe_ensemble, describe_ensembles
 from ebox.evaluation.split_metrics import SplitScores, squash
 from ebox.models.rising import RisingMap
+from ebox.reporting.languages import english
 from ebox.settings.reading import EvaluationConfig
 from ebox.storage.names import MODEL
 
@@ -55,6 +59,72 @@ def test_a_distilled_network_is_held_against_the_gain_of_its_ensemble():
     assert found is not None
     assert 0.0 < found["distilled"]["kept"]["auroc"] < 1.0
     assert found["gain"] == same["gain"]
+
+
+def distil_noisily(rows: slice, noise: float, seed: int = 1) -> dict[str, Any]:
+    """The section on a distilled network that errs by itself beside the mean of the members."""
+    mean = MEMBERS.mean(axis=0) + np.random.default_rng(seed).normal(0.0, noise, 400)
+    some = split(squash(mean), rows)
+    found = describe_ensemble(some, some, members(is_distilled=True), 0, CONFIG)
+    assert found is not None
+    return found
+
+
+def test_the_share_that_is_kept_has_an_interval_that_fits_those_of_the_gains():
+    for noise in (0.3, 0.7, 1.5):
+        found = distil_noisily(slice(0, 400), noise)
+        for metric in ("auroc", "auprc"):
+            share, ends = found["distilled"]["kept"][metric], found["distilled"]["kept_interval"][metric]
+            assert ends["low"] < share < ends["high"]
+            own, whole = (one["gain"][metric]["difference"] for one in (found["distilled"], found))
+            assert share == pytest.approx(own["value"] / whole["value"], abs=1e-3)
+            # A share of none is in the interval where the network's own gain may be 0.
+            assert (ends["low"] > 0.0) == (own["low"] > 0.0)
+    told = english.say({**found, "track": None})
+    assert re.search(r"It keeps .* % \(95 % interval .* % to .* %\) of the gain in AUROC", told)
+
+
+def test_of_a_gain_that_is_not_shown_no_share_is_given():
+    # Members that say almost the same: the ratio of both gains would be that of two accidents.
+    noise = np.random.default_rng(3).normal(0.0, 0.02, (5, 400))
+    close = MemberLogits.of((MEMBERS[0] + noise[:4]).astype(np.float32)[..., None], slice(0, 400), 400, True)
+    whole = split(squash(MEMBERS[0] + noise[4]))
+    found = describe_ensemble(whole, whole, close, 0, CONFIG)
+    assert found is not None
+    for metric in ("auroc", "auprc"):
+        assert found["gain"][metric]["difference"]["low"] <= 0.0 != found["gain"][metric]["difference"]["value"]
+    assert found["distilled"]["kept"] == found["distilled"]["kept_interval"] == {"auroc": None, "auprc": None}
+    told = english.say({**found, "track": None})
+    assert "A gain of the ensemble in AUROC and AUPRC is not shown" in told
+    assert "keeps" not in told
+
+
+def test_both_sections_are_kept_where_test_sequences_have_relatives():
+    whole, some = split(squash(MEMBERS.mean(axis=0))), members(is_distilled=False)
+    related = np.arange(400) < 100
+    alone = describe_ensembles(whole, whole, np.zeros(400, bool), {}, some, 0, CONFIG)
+    assert alone is not None
+    assert alone["relatives"] is None
+    found = describe_ensembles(whole, whole, related, {MODEL: {"taken": "without"}}, some, 0, CONFIG)
+    assert found is not None
+    parts = found["relatives"]
+    assert parts["with"] == describe_ensemble(whole, whole, some, 0, CONFIG)
+    assert parts["without"] == describe_ensemble(whole, whole.take(~related), some, 0, CONFIG)
+    assert (parts["taken"], found["gain"]) == ("without", parts["without"]["gain"])
+    assert found["gain"] != parts["with"]["gain"]
+    told = english.say({**found, "track": None})
+    assert "leave out the test sequences with relatives in training; with them the ensemble gains" in told
+
+
+def test_the_first_member_is_the_single_network_that_the_ensemble_is_held_against():
+    whole = split(squash(MEMBERS.mean(axis=0)))
+    found = describe_ensemble(whole, whole, members(is_distilled=True), 0, CONFIG)
+    assert found is not None
+    for over, own in ((found["over_first"], found["ensemble"]), (found["distilled"]["over_first"], found["ensemble"])):
+        for metric in ("auroc", "auprc"):
+            expected = own[metric] - found["members"][0][metric]
+            assert over[metric]["difference"]["value"] == pytest.approx(expected, abs=1e-5)
+            assert over[metric]["difference"]["low"] is not None
 
 
 def test_members_that_are_alike_gain_nothing_and_nothing_can_be_kept():

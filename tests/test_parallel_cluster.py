@@ -296,7 +296,9 @@ def test_a_worker_that_has_another_dataset_or_ebox_is_refused(dataset: Path):
     fingerprint = open_dataset(dataset).fingerprint
     with pytest.raises(InputError, match="has the dataset's fingerprint = "):
         GradientActor(str(dataset), "another", __version__, "").place()
-    with pytest.raises(InputError, match=f"has ebox = {re.escape(__version__)}, and the machine that started it has 0.0.0"):
+    with pytest.raises(
+        InputError, match=f"has ebox = {re.escape(__version__)}, and the machine that started it has 0.0.0"
+    ):
         GradientActor(str(dataset), fingerprint, "0.0.0", "").place()
 
 

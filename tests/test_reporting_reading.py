@@ -160,7 +160,7 @@ def make_evaluation(track: str = "TAL1", seed: int = 0) -> dict[str, Any]:
     }
     return {
         "format": "ebox-evaluation",
-        "format_version": 4,
+        "format_version": 5,
         "ebox_version": "0.1.0",
         "created": "2026-11-23T21:04:05+00:00",
         "dataset": {"path": "dataset", "fingerprint": "ab" * 32, "length_bp": 200},
@@ -449,7 +449,7 @@ def test_a_broken_table_of_predictions_is_named(run_folder: Path) -> None:
 
 def test_an_evaluation_of_another_format_is_refused(run_folder: Path) -> None:
     (run_folder / "evaluation.json").write_text(json.dumps({**make_evaluation(), "format_version": 9}))
-    with pytest.raises(InputError, match=r"version 9.*reads version 4\n.*ebox evaluate"):
+    with pytest.raises(InputError, match=r"version 9.*reads version 5\n.*ebox evaluate"):
         read_run_files(run_folder)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from ebox.errors import InputError
 from ebox.mesh.devices import find_devices, make_mesh
 from ebox.models.tensors import TENSORS
-from ebox.settings.reading import Config, ParallelConfig
+from ebox.settings.reading import Config, ParallelConfig, TrainConfig
 from ebox.storage.run_folder import TENSOR_FACTS
 from ebox.training.checkpoints import (
     Layout,
@@ -303,3 +304,15 @@ def test_what_says_nothing_of_a_run_is_no_other_run(tmp_path: Path):
         check_identity(
             tmp_path, {"settings": {}, "fingerprint": "data"}, RunIdentity({"train": {"batch_size": 1}}, "data")
         )
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", 3), ("last", 4)])
+def test_one_rule_says_which_network_is_kept_and_when_patience_has_run_out(keep: str, kept: int):
+    train, standing = TrainConfig(keep=keep, patience=2, monitor="loss"), Standing()
+    # The third is as good as the second: it is kept, and does not reset the patience.
+    for step, loss in enumerate((0.5, 0.4, 0.4, 0.6), 1):
+        assert not standing.is_exhausted(train)
+        standing = replace(standing, step=step).after({"loss": loss}, train)
+    assert (standing.best_step, standing.best_value, standing.kept_step) == (3, -0.4, kept)
+    assert standing.is_exhausted(train)
+    assert not standing.is_exhausted(TrainConfig(patience=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ import processes
 from ebox.datasets.build import build_dataset
 from ebox.datasets.folder import Dataset
 from ebox.datasets.seen import find_seen
-from ebox.datasets.sources import DatasetSources
+from ebox.datasets.sources import DatasetSources, read_sources
 from ebox.errors import InputError
 from ebox.mesh.devices import find_devices, make_mesh
 from ebox.models.architectures import build_model
@@ -30,9 +31,19 @@ from ebox.reporting.languages import english
 from ebox.reporting.reading import RunFiles
 from ebox.reporting.sections import transfer as section
 from ebox.settings.flags import list_flags, read_flags
-from ebox.settings.reading import Config, DataConfig, ParallelConfig, make_config, read_config
+from ebox.settings.reading import (
+    Config,
+    DataConfig,
+    ParallelConfig,
+    format_config,
+    make_config,
+    read_config,
+    read_config_text,
+)
 from ebox.storage import run_folder
 from ebox.storage.publishing import read_json, write_json
+from ebox.storage.seen import count_seen
+from ebox.storage.stamps import TRANSFER, write_stamped
 from ebox.training.checkpoints import RunIdentity, check_identity
 from ebox.training.fine_tuning import is_frozen, list_layers, rate_layers
 from ebox.training.inputs import TrainingInputs
@@ -222,6 +233,23 @@ def test_a_training_has_at_least_the_steps_that_were_asked_for(source: Path):
     assert TrainingInputs.of(planted(), from_source(source, min_steps=40)).num_steps == 12
 
 
+@pytest.mark.parametrize(
+    ("train", "least", "expected"),
+    [({}, None, 400), ({"epochs": 1}, None, 7), ({"epochs": 1}, 40, 40), ({"max_steps": 9}, None, 9)],
+)
+def test_epochs_that_were_given_are_trained_and_a_settings_file_keeps_that(
+    train: dict[str, Any], least: int | None, expected: int, source: Path, tmp_path: Path
+):
+    transfer = {"source": str(source), "fresh": "none"} | ({} if least is None else {"min_steps": least})
+    chosen = small_config().train
+    asked = make_config({"train": {"batch_size": chosen.batch_size, **train}, "transfer": transfer})
+    taken = take_settings(asked, tmp_path / "out")
+    again = take_settings(read_config_text(format_config(taken)), tmp_path / "out")
+    for config in (taken, again):
+        assert TrainingInputs.of(planted(), config).num_steps == expected
+    assert again.identity() == taken.identity()
+
+
 def test_estimated_statistics_are_those_of_the_training_examples(source: Path):
     fixed = TrainingInputs.of(
         planted(), from_source(source, statistics="estimate", train={"reverse_complement": False})
@@ -393,8 +421,10 @@ def test_what_was_seen_is_told_from_relatives(target: Dataset, seen: Dataset, st
     assert not found.same[~target.is_positive()[rows]].any()
     nothing = find_seen(strange, target, rows)
     assert not nothing.same.any()
-    both = nothing | found
-    np.testing.assert_array_equal(both.same, found.same)
+    np.testing.assert_array_equal(found.partner >= 0, found.related)
+    for row in np.flatnonzero(found.same):
+        np.testing.assert_array_equal(seen.codes[found.partner[row]], target.codes[rows.start + row])
+        assert found.partner[row] < seen.rows("train").stop
 
 
 def test_what_was_seen_at_another_length_is_found(target: Dataset, tmp_path: Path):
@@ -430,17 +460,32 @@ def test_a_source_that_has_seen_test_examples_is_refused_unless_the_user_insists
     target: Dataset, seen: Dataset, strange: Dataset, tmp_path: Path
 ):
     run = make_run(tmp_path / "run", seen)
-    with pytest.raises(InputError, match=r"trained on \d+ of the 40 test examples of .*, such as p\d+\n.*--allow-seen"):
-        describe_transfer(settings_for(run, target, tmp_path / "out"), target, None)
+    # Without places a split by chromosomes is no way out.
+    with pytest.raises(InputError, match=r"such as p\d+\n.*out-seen\.tsv lists.*--allow-seen") as refused:
+        describe_transfer(settings_for(run, target, tmp_path / "out"), target, None, out=tmp_path / "out")
+    assert re.search(r"trained on \d+ of the 40 test examples", refused.value.problem)
+    assert "chromosomes" not in str(refused.value)
+    (tmp_path / "other-seen.tsv").write_text("mine")
+    with pytest.raises(InputError, match=r"choose another --out"):
+        describe_transfer(settings_for(run, target, tmp_path / "out"), target, None, out=tmp_path / "other")
+    assert (tmp_path / "other-seen.tsv").read_text() == "mine"
     facts = describe_transfer(settings_for(run, target, tmp_path / "out", allow_seen=True), target, None)
     assert facts is not None
     assert facts["seen"]["test"]["num_same"] == find_seen(seen, target, target.rows("test")).same.sum()
     assert facts["allowed"]
+    # The list beside the folder names each of them, with the sequence of the source that it equals.
+    lines = [line.split("\t") for line in (tmp_path / "out-seen.tsv").read_text().splitlines()]
+    names = [dict(zip(each.examples["name"].to_list(), np.asarray(each.codes), strict=True)) for each in (target, seen)]
+    assert {split for *_, split, _ in lines[1:]} == {"train", "validation"}
+    for name, partner, _, _ in lines[1:]:
+        np.testing.assert_array_equal(names[0][name], names[1][partner])
+    test = facts["seen"]["test"]
+    assert len(lines) == 1 + test["num_same"] + test["in_validation"]["num_same"]
     clean = describe_transfer(
         settings_for(make_run(tmp_path / "clean", strange), target, tmp_path / "out"), target, None
     )
     assert clean is not None
-    assert (clean["seen"]["test"]["num_same"], clean["seen"]["test"]["first"], clean["num_unknown"]) == (0, None, 0)
+    assert (clean["seen"]["test"]["num_same"], clean["seen"]["test"]["rows"], clean["num_unknown"]) == (0, [], 0)
     assert describe_transfer(Config(), target, None) is None
 
 
@@ -450,8 +495,7 @@ def test_what_the_source_of_a_source_has_seen_counts_too(
     first = make_run(tmp_path / "first", seen)
     second = make_run(tmp_path / "second", strange, seed=7)
     begun = describe_transfer(settings_for(first, strange, second / "out"), strange, None)
-    ebox_facts = {"format": "ebox-transfer", "format_version": 1, **(begun or {})}
-    write_json(second / run_folder.TRANSFER, ebox_facts)
+    write_stamped(second / run_folder.TRANSFER, TRANSFER, begun or {})
     config = settings_for(second, target, tmp_path / "out")
     with pytest.raises(InputError, match=r"second.*trained on \d+ of the 40 test examples"):
         describe_transfer(config, target, None)
@@ -491,7 +535,7 @@ def test_a_training_that_goes_on_keeps_what_was_found_when_it_began(target: Data
     begun = describe_transfer(config, target, None)
     out = tmp_path / "out"
     out.mkdir()
-    write_json(out / run_folder.TRANSFER, {"format": "ebox-transfer", "format_version": 1, **(begun or {}), "kept": 1})
+    write_stamped(out / run_folder.TRANSFER, TRANSFER, {**(begun or {}), "kept": 1})
     facts = read_json(run / run_folder.DATASET)
     write_json(run / run_folder.DATASET, {**facts, "path": str(tmp_path / "gone")})
     again = describe_transfer(config, target, out)
@@ -499,7 +543,138 @@ def test_a_training_that_goes_on_keeps_what_was_found_when_it_began(target: Data
     assert again["kept"] == 1
 
 
+def build_splits(folder: Path, **splits: list[str]) -> Dataset:
+    """A dataset with given splits, each of these positives and as many other sequences."""
+    folder.mkdir()
+    for number, (split, positives) in enumerate(splits.items()):
+        rows = [(each, 1) for each in positives] + [
+            (each, 0) for each in draw(len(positives), 100 * len(folder.name) + number)
+        ]
+        (folder / f"{split}.csv").write_text("sequence,label\n" + "".join(f"{each},{label}\n" for each, label in rows))
+    sources = read_sources(**{split: folder / f"{split}.csv" for split in splits})
+    return build_dataset(DataConfig(), folder / "dataset", sources)
+
+
+def test_held_out_examples_in_the_splits_of_the_source_are_told_apart(tmp_path: Path):
+    drawn = draw(60, 21)
+    before = build_splits(tmp_path / "before", train=drawn[:15], validation=drawn[15:25], test=drawn[25:30])
+    data = build_splits(
+        tmp_path / "data",
+        train=drawn[30:45],
+        validation=[*drawn[:4], *drawn[45:50]],
+        test=[*drawn[15:18], *drawn[50:57]],
+    )
+    run, out = make_run(tmp_path / "run", before), tmp_path / "out"
+    # The source's step was chosen with three test examples, and its training saw four that validate.
+    with pytest.raises(InputError, match=r"chosen on its validation split with 3 of the \d+ test examples"):
+        describe_transfer(settings_for(run, data, out), data, None, out=out)
+    assert "\tvalidation\t" in (tmp_path / "out-seen.tsv").read_text()
+    facts = describe_transfer(settings_for(run, data, out, allow_seen=True), data, None)
+    assert facts is not None
+    test, validation = facts["seen"]["test"], facts["seen"]["validation"]
+    assert (test["num_same"], test["in_validation"]["num_same"]) == (0, 3)
+    assert (validation["num_same"], validation["in_validation"]["num_same"]) == (4, 0)
+    first = data.rows("test").start
+    letters = ["".join("ACGTN"[code] for code in data.codes[first + row]) for row in test["rows"]]
+    assert set(drawn[15:18]) <= set(letters)
+    told = english.say({"code": "transfer_seen", **count_seen(facts)})
+    assert "a validation split with 3 of them" in told
+    assert "validation sequences it had seen 4 in its training: beware" in told
+
+
+def test_a_source_of_which_nothing_is_known_is_told_as_that(strange: Dataset, target: Dataset, tmp_path: Path):
+    run, out = make_run(tmp_path / "run", strange), tmp_path / "out"
+    shutil.copytree(strange.path, tmp_path / "moved")
+    facts = read_json(run / run_folder.DATASET)
+    write_json(run / run_folder.DATASET, {**facts, "path": str(tmp_path / "gone")})
+    blind = describe_transfer(settings_for(run, target, out, allow_seen=True), target, None)
+    assert blind is not None
+    told = english.say({"code": "transfer_seen", **count_seen(blind)})
+    assert told.startswith("It is not known which of 40 test and 20 validation sequences the source had seen")
+    assert "seen 0" not in told
+    # A training that goes on looks again where that is now possible, and asks again where nobody insists.
+    out.mkdir()
+    write_stamped(out / run_folder.TRANSFER, TRANSFER, blind)
+    given = settings_for(run, target, out, source_data=[str(tmp_path / "moved")])
+    again = describe_transfer(given, target, out)
+    assert again is not None
+    assert again["num_unknown"] == 0
+    with pytest.raises(InputError, match="--source-data"):
+        describe_transfer(settings_for(run, target, out), target, out)
+    kept = describe_transfer(settings_for(run, target, out, allow_seen=True), target, out)
+    assert kept is not None
+    assert kept["num_unknown"] == 1
+
+
+def test_a_training_that_goes_on_still_needs_a_user_who_insists(target: Dataset, seen: Dataset, tmp_path: Path):
+    run, out = make_run(tmp_path / "run", seen), tmp_path / "out"
+    out.mkdir()
+    allowed = settings_for(run, target, out, allow_seen=True)
+    write_stamped(out / run_folder.TRANSFER, TRANSFER, describe_transfer(allowed, target, None) or {})
+    assert describe_transfer(allowed, target, out) is not None
+    with pytest.raises(InputError, match="--allow-seen"):
+        describe_transfer(settings_for(run, target, out), target, out)
+
+
 # --- From end to end
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def sources_of(data: Dataset) -> DatasetSources:
+    """The files that `build` made a dataset of."""
+    return DatasetSources(positives=data.path.parent / "p.fa", negatives=(data.path.parent / "n.fa",))
+
+
+def finished(folder: Path, data: Dataset) -> Path:
+    """A run of `ebox run` as far as `--overwrite` knows it."""
+    run = make_run(folder, data)
+    shutil.copytree(data.path, run / run_folder.DATASET_FOLDER)
+    for name in (run_folder.ENVIRONMENT, run_folder.REQUEST):
+        write_json(run / name, {})
+    return run
+
+
+@pytest.mark.parametrize("why", ["ensemble", "seen", "length", "tracks", "gone", "few", "replaced", "group"])
+def test_a_run_that_cannot_begin_leaves_the_run_that_it_was_to_replace(
+    why: str, target: Dataset, seen: Dataset, strange: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    victim = finished(tmp_path / "victim", strange)
+    before = make_run(
+        tmp_path / "before",
+        {"seen": seen, "gone": seen}.get(why, strange),
+        length_bp=50 if why == "length" else LENGTH_BP,
+        tracks=("bound", "open") if why == "tracks" else ("bound",),
+    )
+    place = {"gone": tmp_path / "nowhere", "replaced": victim / run_folder.DATASET_FOLDER}.get(why)
+    if place is not None:
+        facts = read_json(before / run_folder.DATASET)
+        write_json(before / run_folder.DATASET, {**facts, "path": str(place)})
+    if why == "group":
+        monkeypatch.setattr("ebox.workers.processes.is_member", lambda: True)
+    values: dict[str, Any] = {
+        "data": {"split_fractions": [0.4, 0.2, 0.4], "track": "bound"},
+        "transfer": {"source": str(before), **({"fresh": "none"} if why == "tracks" else {})},
+    }
+    if why in ("ensemble", "few"):
+        values |= {"model": SMALL, "transfer": {}, "ensemble": {"members": 30}}
+        values |= {"parallel": {"processes": 2}} if why == "ensemble" else {}
+    refusal = {
+        "ensemble": "trained by one process",
+        "seen": "trained on .* of the 40 test examples",
+        "length": "--other-length",
+        "tracks": "gives the tracks bound, open",
+        "gone": "--source-data",
+        "few": "fewer than the ensemble's 30 members",
+        "replaced": "which the new one would replace",
+        "group": "in all of them",
+    }[why]
+    whole = snapshot(victim)
+    with pytest.raises(InputError, match=refusal):
+        ebox.run(victim, sources_of(target), make_config(values), overwrite=True)
+    assert snapshot(victim) == whole
 
 
 def test_what_was_seen_stands_in_evaluation_and_report(target: Dataset, seen: Dataset, tmp_path: Path):
@@ -507,7 +682,7 @@ def test_what_was_seen_stands_in_evaluation_and_report(target: Dataset, seen: Da
     config = settings_for(before, target, tmp_path / "x", allow_seen=True, freeze="motifs")
     taken = describe_transfer(config, target, None)
     assert taken is not None
-    write_json(out / run_folder.TRANSFER, {"format": "ebox-transfer", "format_version": 1, **taken})
+    write_stamped(out / run_folder.TRANSFER, TRANSFER, taken)
     marked = mark_seen(out, target)
     first = target.rows("test").start
     rows = np.flatnonzero(marked.examples["relative"].is_not_null().to_numpy())

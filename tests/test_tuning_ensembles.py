@@ -37,6 +37,7 @@ from ebox.training.distillation import LEAST_SPREAD, distillation_loss_sum, teac
 from ebox.training.state import make_hyperparameters
 from ebox.tuning.ensembles import check_ensemble
 from ebox.verbs.transferred import take_settings
+from ebox.workers.contract import COORDINATOR, NUM_PROCESSES, PROCESS
 from planted import largest_difference
 
 LENGTH = 80
@@ -247,9 +248,24 @@ def test_a_distilled_run_holds_one_network_and_its_ensemble(distilled: Path):
     (track,) = json.loads((distilled / "evaluation.json").read_text())["tracks"]
     found = track["ensemble"]
     assert found["code"] == "distilled"
-    kept, gains = found["distilled"]["kept"]["auprc"], found["gain"]["auprc"]["difference"]["value"]
+    kept, gain = found["distilled"]["kept"]["auprc"], found["gain"]["auprc"]["difference"]
     own = found["distilled"]["gain"]["auprc"]["difference"]["value"]
-    assert (kept is None and gains <= 0.0) or kept == pytest.approx(own / gains, abs=1e-2)
+    assert (kept is None) == (gain["low"] <= 0.0)
+    assert kept is None or kept == pytest.approx(own / gain["value"], abs=1e-2)
+
+
+@pytest.mark.slow
+def test_what_is_distilled_depends_on_no_setting_of_calibration(dataset: Path, tmp_path: Path):
+    found = {}
+    for name, calibration in {"rising": {}, "none": {"calibrate": False}}.items():
+        values = settings(2, distil=True).model_dump(mode="json")
+        values["train"] |= {"max_steps": 16, "validations": 1, "log_every_steps": 16, **calibration}
+        ebox.train(dataset, tmp_path / name, make_config(values))
+        found[name] = load_model(tmp_path / name).network, load_teacher(tmp_path / name).network
+    weights = [network.motifs.convolution.weight for network, _ in found.values()]
+    np.testing.assert_array_equal(*weights)
+    # The ensemble that is kept is calibrated all the same.
+    assert largest_difference(*(teacher for _, teacher in found.values())) > 0.0
 
 
 def test_a_distilled_network_learns_its_teacher_and_its_spread(distilled: Path, dataset: Path):
@@ -322,6 +338,20 @@ def test_bad_ensembles_are_refused_with_words(dataset: Path, tmp_path: Path):
     grouped = settings().model_copy(update={"parallel": settings().parallel.model_copy(update={"processes": 2})})
     with pytest.raises(InputError, match=r"trained by one process.*\n.*--processes"):
         check_ensemble(open_dataset(dataset), grouped)
+
+
+@pytest.mark.parametrize(
+    "variables", [{COORDINATOR: "127.0.0.1:1", PROCESS: "0", NUM_PROCESSES: "2"}, {"PMI_SIZE": "2"}]
+)
+def test_a_process_of_a_group_refuses_an_ensemble_before_it_clears_the_run(
+    variables: dict[str, str], dataset: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(run, tmp_path / "run")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="one of several processes"):
+        ebox.train(dataset, tmp_path / "run", settings(), overwrite=True)
+    assert load_model(tmp_path / "run").network.num_members == 3
 
 
 def test_a_file_of_an_ensemble_is_read_back(tmp_path: Path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -85,6 +85,7 @@ def build_dataset(
     overwrite: bool = False,
     progress: Progress = quiet,
     command: Sequence[str] = (),
+    on_made: Callable[[Dataset], None] = quiet,
 ) -> Dataset:
     """Build a dataset folder from sequence files, or from peaks and a genome.
 
@@ -95,6 +96,7 @@ def build_dataset(
         overwrite: Replace a dataset at `out`.
         progress: Called with the stage, the number done and the number in all.
         command: The command line, for the manifest.
+        on_made: Called with the whole dataset before it takes its place; what this raises ends the build.
 
     Raises:
         InputError: input that can't be read, files that don't go together, or a split without a class; then
@@ -104,7 +106,7 @@ def build_dataset(
     check_apart(sources, Path(out))
     check_absent(Path(out), overwrite=overwrite, mark=MANIFEST)
     with claim_folder(Path(out)):
-        _publish(build, Path(out), overwrite=overwrite, command=command)
+        _publish(build, Path(out), overwrite=overwrite, command=command, on_made=on_made)
     return open_dataset(out)
 
 
@@ -128,7 +130,14 @@ def gather_examples(build: BuildState) -> Examples:
         build.close()
 
 
-def _publish(build: BuildState, out: Path, *, overwrite: bool, command: Sequence[str]) -> None:
+def _publish(
+    build: BuildState,
+    out: Path,
+    *,
+    overwrite: bool,
+    command: Sequence[str],
+    on_made: Callable[[Dataset], None],
+) -> None:
     """Make the examples, and write them whole."""
     examples, cluster, split, audit = _split(build, gather_examples(build))
     build.progress("writing the dataset", 0, 1)
@@ -147,6 +156,7 @@ def _publish(build: BuildState, out: Path, *, overwrite: bool, command: Sequence
             audit=audit,
             command=command,
         )
+        on_made(open_dataset(folder))
     build.progress("writing the dataset", 1, 1)
 
 

@@ -20,38 +20,47 @@ _SAME = ("exact", "reverse_complement", "overlap", "similar")
 
 @dataclass(frozen=True)
 class SeenResult:
-    """Of some examples, which were seen in a training as they are or nearly so, and which at least as relatives."""
+    """Of some examples, which were seen in a training as they are or nearly so, and which at least as relatives.
+
+    `partner` is a row of the other dataset that was found for each, or -1.
+    """
 
     same: Bool[np.ndarray, " asked"]
     related: Bool[np.ndarray, " asked"]
-
-    def __or__(self, other: SeenResult) -> SeenResult:
-        """What was seen in one of two trainings."""
-        return SeenResult(self.same | other.same, self.related | other.related)
+    partner: Int64[np.ndarray, " asked"]
 
 
-def find_seen(trained: Dataset, asked: Dataset, rows: slice, progress: Progress = quiet) -> SeenResult:
+def find_seen(
+    trained: Dataset, asked: Dataset, rows: slice, progress: Progress = quiet, split: str = "train"
+) -> SeenResult:
     """Which examples at `rows` equal, overlap, resemble or are relatives of those of the training of `trained`.
 
     Places are compared by the names of the chromosomes; both datasets are taken for the same genome build. Where the
     lengths differ, the longer sequences are looked through in windows of the shorter length, half of which overlap.
 
     Args:
-        trained: The dataset of the network; its training split counts.
+        trained: The dataset of the network.
         asked: The other dataset.
         rows: The examples of `asked` that are looked for.
         progress: Called with the stage.
+        split: The split of `trained` that counts.
     """
     length_bp = min(trained.length_bp, asked.length_bp)
-    found = _audit_beside(trained, _take(asked, rows, _TEST, length_bp), length_bp, progress)
+    found = _audit_beside(trained, _take(asked, rows, _TEST, length_bp), length_bp, progress, split)
     num = rows.stop - rows.start
     windows = num * len(_place_windows(asked.length_bp, length_bp))
     first = len(found.relative) - windows
     same = np.zeros(windows, dtype=bool)
     for kind in _SAME:
         same[found.tested[kind] - first] = True
-    related = found.relative[first:] >= 0
-    return SeenResult(_any_window(same, num), _any_window(related, num))
+    partner = found.relative[first:]
+    related = partner >= 0
+    # The window of each example that shows most.
+    best = (same.astype(np.int8) + related).reshape(num, -1).argmax(axis=1) if num else np.empty(0, np.int64)
+    chosen = partner.reshape(num, -1)[np.arange(num), best] if num else partner
+    windows_each = len(_place_windows(trained.length_bp, length_bp))
+    chosen = np.where(chosen >= 0, trained.rows(split).start + chosen // windows_each, -1)
+    return SeenResult(_any_window(same, num), _any_window(related, num), chosen)
 
 
 def audit_against(trained: Dataset | None, asked: Examples, progress: Progress = quiet) -> AuditResult:
@@ -62,12 +71,14 @@ def audit_against(trained: Dataset | None, asked: Examples, progress: Progress =
     return _audit_beside(trained, asked, asked.codes.shape[1], progress)
 
 
-def _audit_beside(trained: Dataset | None, asked: Examples, length_bp: int, progress: Progress) -> AuditResult:
+def _audit_beside(
+    trained: Dataset | None, asked: Examples, length_bp: int, progress: Progress, seen: str = "train"
+) -> AuditResult:
     # Whatever the tracks: an example of the training was seen there whole.
     positive = asked.is_positive[:, None].astype(np.uint8)
     split = np.full(len(asked), _TEST, dtype=np.int8)
     asked = replace(asked, chrom=_strip(asked.chrom.tolist()), split=split, targets=positive)
-    parts = [] if trained is None else [_take(trained, trained.rows("train"), 0, length_bp)]
+    parts = [] if trained is None else [_take(trained, trained.rows(seen), 0, length_bp)]
     return audit_splits(concatenate([*parts, asked]), DataConfig().max_similarity, seed=0, progress=progress)
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from ebox.drawing.charts import WIDTH, ChartAxis, Frame, draw_axes, wrap_chart
 from ebox.drawing.numbers import Real
 
-_PITCH, _KEY = 46.0, 18.0
+_PITCH, _KEY = 62.0, 18.0
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def coordinates_chart(
     for coordinate, y in zip(coordinates, heights, strict=True):
         parts.append(
             f'<g class="axes"><path class="frame" d="M{left:g} {y:.1f}H{right:g}"/>'
-            f'<text x="{left:g}" y="{y + 13.0:.1f}">{escape(coordinate.low)}</text>'
-            f'<text x="{right:g}" y="{y + 13.0:.1f}" text-anchor="end">{escape(coordinate.high)}</text></g>'
+            f'<text class="end" x="{left:g}" y="{y + 13.0:.1f}">{escape(coordinate.low)}</text>'
+            f'<text class="end" x="{right:g}" y="{y + 13.0:.1f}" text-anchor="end">{escape(coordinate.high)}</text></g>'
             f'<g class="series model"><text class="row-label" x="{left:g}" y="{y - 6.0:.1f}">'
             f"{escape(coordinate.label)}</text>"
             f'<text class="row-label value" x="{right:g}" y="{y - 6.0:.1f}" text-anchor="end">'

@@ -24,7 +24,7 @@ from ebox.evaluation.baselines import (
 )
 from ebox.evaluation.clusters import Clustering
 from ebox.evaluation.conformal import find_limits, measure_sets
-from ebox.evaluation.ensembles import MemberLogits, describe_ensemble
+from ebox.evaluation.ensembles import MemberLogits, describe_ensembles
 from ebox.evaluation.gapped_kmers import fit_gapped_kmer_logistic
 from ebox.evaluation.motif_hits import Screen, fit_best_pwm, fit_motif_logistic
 from ebox.evaluation.prevalence import shift_log_odds
@@ -172,7 +172,8 @@ def _evaluate_track(
     balanced = {model: choose_threshold_of(validation, model, "balanced_accuracy") for model in test.probabilities}
     if kept is not None:
         thresholds[MODEL], balanced[MODEL] = dict(kept.threshold), dict(kept.balanced)
-    test, relatives = part_relatives(test, related[test.rows], thresholds, config)
+    whole, is_related = test, related[test.rows]
+    test, relatives = part_relatives(whole, is_related, thresholds, config)
     splits["test"] = test
     sections, samples = {}, {}
     for split, scores in splits.items():
@@ -194,7 +195,9 @@ def _evaluate_track(
         "baselines": baselines,
         "comparison": compare_with_best(samples),
         "seeds": None,
-        "ensemble": None if members is None else describe_ensemble(validation, test, members, track, config),
+        "ensemble": None
+        if members is None
+        else describe_ensembles(validation, whole, is_related, relatives, members, track, config),
         **_describe_share(validation, kept, config.prevalence),
         "sets": _describe_sets(validation.take(~related[validation.rows]), test, kept, config.set_coverage),
         **describe_figures(test),

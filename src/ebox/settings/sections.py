@@ -50,7 +50,12 @@ class TrainConfig(Settings):
         "constant", "How learning_rate grows with batch_size / rate_batch_size."
     )
     rate_batch_size: PositiveInt = setting(64, "The batch size that learning_rate is meant for.")
-    epochs: Positive = setting(12, "Passes over the training examples; ignored if max_steps is set.", flag="--epochs")
+    epochs: Positive = setting(
+        12,
+        "Passes over the training examples; ignored if max_steps is set. With --from and no epochs given, at least "
+        "transfer.min_steps steps.",
+        flag="--epochs",
+    )
     max_steps: PositiveInt | None = setting(None, "Total number of steps; none: the steps of all epochs.")
     learning_rate: Positive = setting(8e-3, "Greatest rate of the one-cycle schedule.")
     final_rate_fraction: Fraction = setting(0.001, "Rate at the end, as a share of learning_rate.")

@@ -49,7 +49,9 @@ class TransferConfig(Settings):
         "keep: those of the source, in training too; estimate: those of the new training examples, in training too.",
     )
     min_steps: PositiveInt | None = setting(
-        400, "The least number of steps, however few examples an epoch has, unless max_steps is set; none: no least."
+        400,
+        "The least number of steps, however few examples an epoch has, unless max_steps is set; none: no least, also "
+        "where epochs are given and this is not.",
     )
     other_length: bool = setting(
         False,

@@ -35,7 +35,7 @@ DATASET = Format("ebox-dataset", 5, "build the dataset again with `ebox build`")
 DECISION = Format("ebox-decision", 1, "decide again with `ebox plan … --run RUN`")
 DISTILLED = Format("ebox-distilled", 1, "use the ebox that wrote it, or train again")
 ENSEMBLE = Format("ebox-ensemble", 1, "use the ebox that wrote it, or train again")
-EVALUATION = Format("ebox-evaluation", 4, "measure again with `ebox evaluate`", older=(3,))
+EVALUATION = Format("ebox-evaluation", 5, "measure again with `ebox evaluate`", older=(3, 4))
 EXPLANATION = Format("ebox-explanation", 3, "run `ebox explain` again")
 FILTERS = Format("ebox-filters", 2, "measure again with `ebox evaluate`")
 MODEL = Format("ebox-model", 2, "use the ebox that wrote it, or train again", older=(1,))
@@ -47,7 +47,7 @@ SCALING = Format(
     1,
     "delete it, or measure again with `ebox doctor --scaling --for DATASET --out FILE --overwrite`",
 )
-TRANSFER = Format("ebox-transfer", 1, "train again with `ebox train … --from RUN`")
+TRANSFER = Format("ebox-transfer", 2, "train again with `ebox train … --from RUN`")
 TUNING = Format("ebox-tuning", 2, "search again with `ebox tune`")
 TEST_READS = Format("ebox-test-reads", 1, "delete it; then the count begins anew")
 SIMULATION = Format("ebox-simulation", 2, "simulate again with `ebox simulate`")

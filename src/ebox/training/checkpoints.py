@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ebox.mesh.devices import DEVICE_AXIS
 from ebox.mesh.hosts import to_host
 from ebox.models.network import Network
 from ebox.models.tensors import load_tree, read_arrays, read_facts, save_tree
-from ebox.settings.reading import Config, ParallelConfig, fingerprint_source
+from ebox.settings.reading import Config, ParallelConfig, TrainConfig, fingerprint_source
 from ebox.storage.run_folder import CHECKPOINTS, TENSOR_FACTS
 from ebox.storage.stamps import CHECKPOINT, OtherFormatError, check_stamp, stamped
 from ebox.training.schedules import Schedule
@@ -54,6 +55,23 @@ class Standing:
     kept_step: int = 0
     best_value: float | None = None
     validations_since_best: int = 0
+
+    def after(self, measured: Mapping[str, float], train: TrainConfig) -> Standing:
+        """The standing after a validation; the network is kept where `kept_step` is then the step."""
+        value = -measured["loss"] if train.monitor == "loss" else measured[train.monitor]
+        best = self.best_value
+        # Of equal networks the later is kept, but only a better one resets the patience.
+        missed = 0 if best is None or value > best else self.validations_since_best + 1
+        standing = replace(self, validations_since_best=missed)
+        if best is None or value >= best:
+            standing = replace(standing, best_step=self.step, best_value=value)
+        if train.keep == "last" or best is None or value >= best:
+            standing = replace(standing, kept_step=self.step)
+        return standing
+
+    def is_exhausted(self, train: TrainConfig) -> bool:
+        """Whether patience has run out."""
+        return train.patience is not None and self.validations_since_best >= train.patience
 
 
 @dataclass(frozen=True)

@@ -278,8 +278,7 @@ class _Loop:
 
     def _is_exhausted(self) -> bool:
         """Whether patience has run out."""
-        patience = self.config.train.patience
-        return patience is not None and self.standing.validations_since_best >= patience
+        return self.standing.is_exhausted(self.config.train)
 
     def _validate(self, average: Network) -> None:
         """Measure the averaged network, and remember it if it is the best."""
@@ -289,16 +288,11 @@ class _Loop:
         self.watch.beat()
         # The rate between two log steps is that of training alone.
         self.logged_at += time.perf_counter() - began
-        value = -measured["loss"] if self.config.train.monitor == "loss" else measured[self.config.train.monitor]
-        step, best = self.standing.step, self.standing.best_value
-        # Of equal networks the later is kept, but only a better one resets the patience.
-        missed = 0 if best is None or value > best else self.standing.validations_since_best + 1
-        self.standing = replace(self.standing, validations_since_best=missed)
-        if best is None or value >= best:
-            self.standing = replace(self.standing, best_step=step, best_value=value)
-        if self.config.train.keep == "last" or best is None or value >= best:
+        self.standing = self.standing.after(measured, self.config.train)
+        step = self.standing.step
+        if self.standing.kept_step == step:
             # On the host, since the next dispatch reuses this memory.
-            self.best, self.standing = on_host(average), replace(self.standing, kept_step=step)
+            self.best = on_host(average)
         epoch, seconds = step / self.order.steps_per_epoch, time.perf_counter() - self.began
         self._write({"kind": "validation", "step": step, "epoch": epoch, **measured, "seconds": seconds})
 

@@ -44,7 +44,7 @@ def distil(
         folder: The run folder.
         mesh: The devices.
         validation: The validation split, which chooses and calibrates by the logits.
-        trained: The training of the ensemble.
+        trained: The training of the ensemble, which is not calibrated, since that is no part of a run's identity.
         resume: Go on from the newest checkpoint in `folder`, if there is one.
         on_entry: Called with every entry of the metrics, whose `step` goes on from the steps of the members, and with
             the number of steps in all.

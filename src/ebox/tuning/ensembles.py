@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -35,9 +36,10 @@ from ebox.training.loop import TrainingResult
 from ebox.training.state import TrainState
 from ebox.tuning.population import MemberSteps, Population
 from ebox.workers.interruption import Interruption
+from ebox.workers.processes import is_cluster_task, is_member
 
 
-def list_members(config: Config) -> dict[int, Config]:
+def settings_of_members(config: Config) -> dict[int, Config]:
     """The settings of each member of an ensemble, by its seed."""
     assert config.ensemble.members is not None
     first = config.train.seed
@@ -49,16 +51,22 @@ def with_seed(config: Config, seed: int) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
 
 
-def check_ensemble(data: Dataset, config: Config) -> None:
-    """Raise InputError where an ensemble can't be trained on the data, or not in this way.
+def check_members(config: Config) -> None:
+    """Raise InputError where an ensemble can't be trained on any data, or not in this way; a plain training passes.
 
     Raises:
-        InputError: a class with fewer examples than members, more members than seeds, or several processes.
+        InputError: more members than seeds, or several processes.
     """
     from ebox.settings.fields import SEED_END
 
     members, parallel = config.ensemble.members, config.parallel
-    assert members is not None
+    if members is None:
+        return
+    if is_member() or is_cluster_task(os.environ):
+        raise InputError(
+            "this is one of several processes that train together, and an ensemble is trained by one",
+            remedy="start one process, outside a cluster's job of several tasks, or train without --ensemble",
+        )
     if parallel.starts_workers or parallel.cluster is not None:
         raise InputError(
             "the members of an ensemble are trained by one process, which deals them to its devices",
@@ -69,6 +77,18 @@ def check_ensemble(data: Dataset, config: Config) -> None:
             f"there are no {members:,} seeds from {config.train.seed:,} on; the last one is {SEED_END - 1:,}",
             remedy="give a lower --seed, or fewer members",
         )
+
+
+def check_ensemble(data: Dataset, config: Config) -> None:
+    """Raise InputError where an ensemble can't be trained on the data, or not in this way; a plain training passes.
+
+    Raises:
+        InputError: a class with fewer examples than members, or what `check_members` refuses.
+    """
+    check_members(config)
+    members = config.ensemble.members
+    if members is None:
+        return
     targets = np.asarray(data.targets[data.rows("train")])
     for track, name in enumerate(data.tracks):
         for value, kind in ((1, "positives"), (0, "negatives")):
@@ -102,7 +122,7 @@ def train_ensemble(
     resume: bool = False,
     on_entry: OnEntry,
 ) -> TrainingResult:
-    """Train the members, keep the chosen network of each, and calibrate their mean on validation.
+    """Train the members, keep the chosen network of each, and calibrate their mean, unless one network is distilled.
 
     Each member has a folder of its own below `folder`, with its metrics and checkpoints as those of a lone training.
 
@@ -137,7 +157,7 @@ class _Trainings:
         on_entry: OnEntry,
     ) -> None:
         self.config, self.folder, self.validation, self.on_entry = config, folder, validation, on_entry
-        members = list_members(config)
+        members = settings_of_members(config)
         self.seeds = list(members)
         self.population = Population(data, list(members.values()), mesh, validate=validation.measure)
         self.num_steps = self.population.num_steps
@@ -163,7 +183,7 @@ class _Trainings:
                 self._train_to(math.ceil(self.num_steps * number / count), interruption)
             self._save()
             ensemble, calibration = Ensemble.of(self.kept), list[dict[str, Any]]()
-            if self.config.train.calibrate:
+            if self.config.train.calibrate and not self.config.ensemble.distil:
                 ensemble, calibration = self.validation.calibrate(ensemble, self.config.train.calibrate_by)
         if interruption.asked:
             _stop(interruption)
@@ -245,18 +265,11 @@ class _Trainings:
         self._drop_exhausted()
 
     def _keep(self, place: int, measured: Mapping[str, float]) -> None:
-        """Note a validation, and keep the network if it is the best; as in a lone training."""
-        number, train = self.population.numbers[place], self.config.train
-        standing = self.standings[number]
-        value = -measured["loss"] if train.monitor == "loss" else measured[train.monitor]
-        best = standing.best_value
-        missed = 0 if best is None or value > best else standing.validations_since_best + 1
-        standing = replace(standing, validations_since_best=missed)
-        if best is None or value >= best:
-            standing = replace(standing, best_step=standing.step, best_value=value)
-        if train.keep == "last" or best is None or value >= best:
+        """Note a validation, and keep the network if it is the best; by the rule of a lone training."""
+        number = self.population.numbers[place]
+        standing = self.standings[number].after(measured, self.config.train)
+        if standing.kept_step == standing.step:
             self.kept[number] = self.population.network(place)
-            standing = replace(standing, kept_step=standing.step)
         self.standings[number], self.measured_steps[number] = standing, standing.step
         self._write("validation", number, measured)
 
@@ -268,8 +281,7 @@ class _Trainings:
             self.population.drop(gone)
 
     def _is_exhausted(self, number: int) -> bool:
-        patience = self.config.train.patience
-        return patience is not None and self.standings[number].validations_since_best >= patience
+        return self.standings[number].is_exhausted(self.config.train)
 
     def _write(self, kind: str, number: int, facts: Mapping[str, float]) -> None:
         """Log an entry of a member, and report it with the steps of all members."""

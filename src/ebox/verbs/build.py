@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ebox.datasets.sources import DatasetSources
     from ebox.settings.reading import Config
 
-VERB = Verb("build", settings=("data",))
+VERB = Verb("build", settings=("data",), hidden=("on_made",))
 
 
 def build(
@@ -26,6 +26,7 @@ def build(
     overwrite: bool = False,
     progress: Progress = quiet,
     command: Sequence[str] | None = None,
+    on_made: Callable[[Dataset], None] = quiet,
 ) -> Dataset:
     """Make a dataset folder: cleaned, labelled, balanced, split and audited examples.
 
@@ -36,6 +37,7 @@ def build(
         overwrite: Replace an earlier result in --out.
         progress: Called with a phrase, the number done, and the number in all.
         command: The command line to keep; none: that of this process, where it is one of ebox.
+        on_made: Called with the whole dataset before it takes its place; what this raises ends the build.
 
     Raises:
         InputError: input that can't be read, files that don't go together, or a split without a class; then
@@ -47,7 +49,13 @@ def build(
 
     data = (Config() if config is None else config).data
     return build_dataset(
-        data, Path(out), sources, overwrite=overwrite, progress=progress, command=find_command(command)
+        data,
+        Path(out),
+        sources,
+        overwrite=overwrite,
+        progress=progress,
+        command=find_command(command),
+        on_made=on_made,
     )
 
 

@@ -20,11 +20,12 @@ from ebox.verbs.build import build
 from ebox.verbs.build import describe as describe_dataset
 from ebox.verbs.evaluate import EvaluationResult, describe_metrics, evaluate
 from ebox.verbs.report import report
-from ebox.verbs.train import train
-from ebox.verbs.transferred import fit_settings, take_settings
+from ebox.verbs.train import fit_training, train
+from ebox.verbs.transferred import describe_transfer, fit_settings, take_settings
 from ebox.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from ebox.datasets.folder import Dataset
     from ebox.datasets.sources import DatasetSources
     from ebox.settings.reading import Config
     from ebox.training.loop import TrainingResult
@@ -95,6 +96,7 @@ def run(
     from ebox.datasets.folder import is_dataset
     from ebox.settings.reading import Config
     from ebox.storage import run_folder
+    from ebox.tuning.ensembles import with_seed
 
     config = Config() if config is None else config
     folder = Path(out)
@@ -109,9 +111,17 @@ def run(
             on_stage("build")
             again = overwrite or resume
             with _request_kept(folder, _with_seeds(_request(sources, config), chosen)):
-                made = build(dataset, sources, config, overwrite=again, progress=progress, command=command)
+                made = build(
+                    dataset,
+                    sources,
+                    config,
+                    overwrite=again,
+                    progress=progress,
+                    command=command,
+                    on_made=lambda new: _check_made(new, config, folder, progress),
+                )
             on_text(describe_dataset(made))
-            # Only now: if the build fails, the earlier run is still whole.
+            # Only now: if the build fails, or nothing can be trained on what it made, the earlier run is still whole.
             if overwrite and (folder / run_folder.ENVIRONMENT).is_file():
                 clear_run(folder)
         if simulation is not None:
@@ -122,7 +132,7 @@ def run(
 
     def train_seed(number: int) -> TrainingResult | None:
         """Train the network of a seed, unless a resumed run has it."""
-        place, own = _find_place(folder, chosen, number), _with_seed(config, chosen[number])
+        place, own = _find_place(folder, chosen, number), with_seed(config, chosen[number])
         if resume and (place / run_folder.TRAINING).exists():
             _check_trained(place, dataset, own)
             return None
@@ -196,10 +206,6 @@ def _find_place(folder: Path, seeds: Sequence[int], number: int) -> Path:
     return folder / SEEDS / str(seeds[number]) if number else folder
 
 
-def _with_seed(config: Config, seed: int) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
-
-
 def _with_seeds(request: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
     """A request with the seeds, where there are several."""
     data = {key: value for key, value in request.items() if key != "seeds"}
@@ -218,21 +224,41 @@ def _check_early(sources: DatasetSources, config: Config, motifs: Sequence[PathL
     """Raise InputError at the start for what would otherwise be refused after the build or the training."""
     from ebox.datasets.sources import check_sources, choose_kinds
     from ebox.evaluation.protocol import gather_motifs
-    from ebox.mesh.devices import find_devices
-    from ebox.workers.processes import is_cluster_task
+    from ebox.mesh.devices import find_devices, make_mesh
+    from ebox.training.step import make_plan
+    from ebox.tuning.ensembles import check_members
+    from ebox.workers.processes import is_cluster_task, is_member
 
-    if is_cluster_task(os.environ):
+    if is_member() or is_cluster_task(os.environ):
         raise InputError(
-            "every task of this cluster's job would build and report into one folder",
-            remedy="build first, then `srun ebox train`, then evaluate and report in one task",
+            "every task of this cluster's job, or process of this group, would build and report into one folder",
+            remedy="build first, then train in all of them, as by `srun ebox train`, then evaluate and report in one",
         )
+    check_members(config)
     check_sources(sources)
-    take_settings(config, folder)
+    taken = take_settings(config, folder)
     choose_kinds(config.data, sources)
     gather_motifs(config.evaluation, motifs)
     # Workers find their own devices; to look here would take the accelerators away from them.
     if not config.parallel.starts_workers:
-        find_devices(config.parallel)
+        make_plan(taken, make_mesh(find_devices(config.parallel), config.parallel.node_devices))
+
+
+def _check_made(made: Dataset, config: Config, folder: Path, progress: Progress) -> None:
+    """Raise InputError where no training could begin on a dataset that is to take the place of that in `folder`."""
+    from ebox.storage import run_folder
+
+    fitted = fit_training(take_settings(config, folder), made)
+    taken = describe_transfer(fitted, made, None, progress, out=folder)
+    old, given = (folder / run_folder.DATASET_FOLDER).resolve(), fitted.transfer.source_data
+    sources = [] if taken is None else taken["sources"]
+    replaced = {each["dataset"] for each in sources if each["fingerprint"] != made.fingerprint}
+    if old in {Path(place).resolve() for place in (*replaced, *(() if given is None else given))}:
+        raise InputError(
+            "the network to begin with was trained on this dataset, which the new one would replace",
+            file=folder / run_folder.DATASET_FOLDER,
+            remedy="choose another --out",
+        )
 
 
 def _check_trained(folder: Path, dataset: Path, config: Config) -> None:

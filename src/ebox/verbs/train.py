@@ -88,10 +88,9 @@ def train(
     from ebox.settings.reading import Config, write_config
     from ebox.training.checkpoints import RunIdentity, check_identity, check_resumable
     from ebox.training.group import gradient_pool, parallel_of_server, train_in_group
-    from ebox.training.loop import check_trainable
     from ebox.training.step import make_plan
-    from ebox.tuning.ensembles import check_ensemble, check_members_resumable
-    from ebox.verbs.transferred import describe_transfer, fit_settings, take_settings
+    from ebox.tuning.ensembles import check_members_resumable
+    from ebox.verbs.transferred import describe_transfer, take_settings
     from ebox.workers.machine import describe_environment
     from ebox.workers.processes import is_member, join_group
     from ebox.workers.watch import HEARTBEAT_MORE_SECONDS
@@ -101,11 +100,8 @@ def train(
     # All checks come before the first change in the run folder.
     config = take_settings(config, folder)
     data = open_dataset(Path(dataset), verify="full")
-    config = fit_settings(config, data)
-    check_trainable(data, config)
+    config = fit_training(config, data)
     identity = RunIdentity.of(config, data.fingerprint)
-    if config.ensemble.members is not None:
-        check_ensemble(data, config)
     if resume:
         check_resumable(folder, identity)
         check_members_resumable(folder, config, data.fingerprint)
@@ -113,7 +109,7 @@ def train(
             check_identity(folder, read_json(folder / run_folder.TRAINING).get("identity"), identity)
     if not is_member():
         _check_clearable(folder, resume=resume, overwrite=overwrite)
-    taken = None if is_checked else describe_transfer(config, data, folder if resume else None, progress)
+    taken = None if is_checked else describe_transfer(config, data, folder if resume else None, progress, out=folder)
 
     def write_transfer() -> None:
         if taken is not None:
@@ -164,6 +160,26 @@ def train(
     return result
 
 
+def fit_training(config: Config, data: Dataset) -> Config:
+    """The settings of a training on a dataset, after all checks of both that need no device and no run folder.
+
+    Args:
+        config: The settings of `take_settings`.
+        data: An opened dataset.
+
+    Raises:
+        InputError: settings and data don't go together.
+    """
+    from ebox.training.loop import check_trainable
+    from ebox.tuning.ensembles import check_ensemble
+    from ebox.verbs.transferred import fit_settings
+
+    config = fit_settings(config, data)
+    check_trainable(data, config)
+    check_ensemble(data, config)
+    return config
+
+
 def worker_arguments(task: TrainTask) -> list[str]:
     """The arguments to `python` that start a worker with a task."""
     return ["-m", "ebox.verbs.train_worker", task.write()]
@@ -210,22 +226,22 @@ def _fit_ensemble(
     on_entry: OnEntry,
 ) -> TrainingResult:
     """Train the members on the mesh, and distil them where that is asked for."""
-    import jax
-
+    from ebox.models.ensemble import Ensemble
     from ebox.models.files import save_model
     from ebox.tuning.distilling import distil
     from ebox.tuning.ensembles import train_ensemble
 
-    if jax.process_count() > 1:
-        raise InputError(
-            f"this is one of {jax.process_count()} processes that train together, and an ensemble is trained by one",
-            remedy="start one process, or train without --ensemble",
-        )
     trained = train_ensemble(data, config, folder, mesh, validation, resume=resume, on_entry=on_entry)
     if not config.ensemble.distil:
         return trained
-    knots = _list_knots(trained)
-    save_model(folder / run_folder.MEMBERS, trained.network, config, data.tracks, data.length_bp, knots)
+    # Only what is saved: what the network learns depends on no setting of the calibration.
+    saved = trained
+    assert isinstance(trained.network, Ensemble)
+    if config.train.calibrate:
+        network, calibration = validation.calibrate(trained.network, config.train.calibrate_by)
+        saved = replace(trained, network=network, calibration=calibration)
+    knots = _list_knots(saved)
+    save_model(folder / run_folder.MEMBERS, saved.network, config, data.tracks, data.length_bp, knots)
     return distil(data, config, folder, mesh, validation, trained, resume=resume, on_entry=on_entry)
 
 

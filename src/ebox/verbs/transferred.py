@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ebox.errors import InputError
 from ebox.progress import Progress, quiet
 from ebox.storage import run_folder
+from ebox.storage.seen import count_seen
 from ebox.storage.stamps import TRANSFER, read_stamped
 from ebox.verbs.opening import open_dataset_of
+from ebox.verbs.shared_examples import count_same, describe_shared, find_shared, refuse_seen
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
     from ebox.models.files import ModelDescription
-    from ebox.settings.reading import Config
+    from ebox.settings.reading import Config, TransferConfig
 
 
 def take_settings(config: Config, out: Path) -> Config:
@@ -60,8 +62,14 @@ def take_settings(config: Config, out: Path) -> Config:
                 file=source,
                 remedy=f"leave model.{name} out: the shape of the network is that of the source",
             )
-    transfer = config.transfer.model_copy(update={"source": str(source)})
+    given = {"source": str(source)} | ({"min_steps": None} if _asks_for_epochs(config) else {})
+    transfer = config.transfer.model_copy(update=given)
     return config.model_copy(update={"model": found.config, "transfer": transfer})
+
+
+def _asks_for_epochs(config: Config) -> bool:
+    """Whether the user gave epochs and no least number of steps; a settings file that ebox wrote gives both."""
+    return "epochs" in config.train.model_fields_set and "min_steps" not in config.transfer.model_fields_set
 
 
 def fit_settings(config: Config, data: Dataset) -> Config:
@@ -78,29 +86,39 @@ def fit_settings(config: Config, data: Dataset) -> Config:
     found = describe_model(transfer.source)
     if data.length_bp != found.length_bp and not transfer.other_length:
         raise InputError(
-            f"was trained on sequences of {found.length_bp} bp, and those of {data.path} have {data.length_bp} bp",
+            f"was trained on sequences of {found.length_bp} bp, and those of the dataset have {data.length_bp} bp",
             file=transfer.source,
             remedy=f"build the dataset with --length {found.length_bp}, or insist with --other-length: the layers then "
             "slide over the other length, and weights by position are stretched",
         )
     return config.model_copy(
-        update={"transfer": transfer.model_copy(update={"fresh": _choose_fresh(transfer.fresh, found, data)})}
+        update={
+            "transfer": transfer.model_copy(
+                update={"fresh": _choose_fresh(transfer.fresh, found, data, transfer.source)}
+            )
+        }
     )
 
 
-def _choose_fresh(asked: str | None, found: ModelDescription, data: Dataset) -> str | None:
+def _choose_fresh(asked: str | None, found: ModelDescription, data: Dataset, found_at: str) -> str | None:
     if asked == "auto":
         return None if found.tracks == data.tracks else "output"
     if asked is None and len(found.tracks) != len(data.tracks):
         raise InputError(
-            f"gives the tracks {', '.join(found.tracks)}, and {data.path} has {', '.join(data.tracks)}",
+            f"gives the tracks {', '.join(found.tracks)}, and the dataset has {', '.join(data.tracks)}",
+            file=found_at,
             remedy="have the output drawn anew: --set transfer.fresh=output",
         )
     return asked
 
 
 def describe_transfer(
-    config: Config, data: Dataset, resumed: Path | None, progress: Progress = quiet
+    config: Config,
+    data: Dataset,
+    resumed: Path | None,
+    progress: Progress = quiet,
+    *,
+    out: Path | None = None,
 ) -> dict[str, Any] | None:
     """What a training takes over and what that has seen of its data, for `transfer.json`; None: fresh weights.
 
@@ -109,6 +127,7 @@ def describe_transfer(
         data: The dataset of the training.
         resumed: The run folder of a training that goes on, which may hold what was found when it began.
         progress: Called with the stage.
+        out: The run folder that is asked for; the test examples that are refused are listed in a file beside it.
 
     Raises:
         InputError: the source, or one that it began with, has seen test examples, or that can't be known.
@@ -119,7 +138,8 @@ def describe_transfer(
     sources = _list_sources(Path(transfer.source))
     if resumed is not None and (resumed / run_folder.TRANSFER).is_file():
         facts = read_stamped(resumed / run_folder.TRANSFER, TRANSFER)
-        if (facts["dataset"], facts["sources"][0]["model"]) == (data.fingerprint, sources[0]["model"]):
+        same = (facts["dataset"], facts["sources"][0]["model"]) == (data.fingerprint, sources[0]["model"])
+        if same and _is_settled(facts, transfer):
             return facts
     trained = find_datasets(sources, transfer.source_data)
     if None in trained and not transfer.allow_seen:
@@ -131,9 +151,10 @@ def describe_transfer(
             remedy="give its folder with --source-data, or train without knowing with --allow-seen",
         )
     known = [each for each in trained if each is not None]
-    seen = _describe_seen(known, data, progress)
-    if seen["test"]["num_same"] and not transfer.allow_seen:
-        raise InputError(_explain_seen(seen["test"], data), file=transfer.source, remedy=_AGAINST_SEEN)
+    found = find_shared(known, data, progress)
+    seen = {split: describe_shared(found, data, split) for split in ("validation", "test")}
+    if count_same(seen["test"]) and not transfer.allow_seen:
+        raise refuse_seen(found, seen["test"], data, Path(transfer.source), out)
     return {
         "dataset": data.fingerprint,
         "sources": sources,
@@ -143,18 +164,11 @@ def describe_transfer(
     }
 
 
-_AGAINST_SEEN = (
-    "split both datasets by the same chromosomes, or take these sequences out of one of them; or insist with "
-    "--allow-seen: `ebox evaluate` then measures the test split with them and without them"
-)
-
-
-def _explain_seen(seen: Mapping[str, Any], data: Dataset) -> str:
-    first = data.examples["name"][data.rows("test").start + seen["first"]]
-    return (
-        f"trained on {seen['num_same']:,} of the {seen['of']:,} test examples of {data.path}, or on nearly the same "
-        f"ones, such as {first}"
-    )
+def _is_settled(facts: Mapping[str, Any], transfer: TransferConfig) -> bool:
+    """Whether what was found when a training began still holds for how it is asked to go on."""
+    if facts["num_unknown"] and (transfer.source_data is not None or not transfer.allow_seen):
+        return False
+    return transfer.allow_seen or not count_same(facts["seen"]["test"])
 
 
 def _list_sources(run: Path) -> list[dict[str, Any]]:
@@ -219,32 +233,6 @@ def _find_dataset(source: Mapping[str, Any]) -> Dataset | None:
     return data if data.fingerprint == source["fingerprint"] else None
 
 
-def _describe_seen(trained: Sequence[Dataset], data: Dataset, progress: Progress) -> dict[str, Any]:
-    """Of validation and test, how many examples the sources have seen, and the rows of those that are relatives."""
-    import numpy as np
-
-    from ebox.datasets.seen import SeenResult, find_seen
-
-    first, stop = data.rows("validation").start, data.rows("test").stop
-    nothing = np.zeros(stop - first, dtype=bool)
-    found = SeenResult(nothing, nothing)
-    for each in trained:
-        found |= find_seen(each, data, slice(first, stop), progress)
-    described = {}
-    for split in ("validation", "test"):
-        rows = data.rows(split)
-        here = slice(rows.start - first, rows.stop - first)
-        same, related = (np.flatnonzero(each[here]) for each in (found.same, found.related))
-        described[split] = {
-            "of": rows.stop - rows.start,
-            "num_same": len(same),
-            "num_related": len(related),
-            "first": int(same[0]) if len(same) else None,
-            "rows": related.tolist(),
-        }
-    return described
-
-
 def mark_seen(run: Path, data: Dataset) -> Dataset:
     """The dataset of a run, whose test examples that a source has seen count as relatives of the training."""
     import numpy as np
@@ -262,10 +250,6 @@ def mark_seen(run: Path, data: Dataset) -> Dataset:
 
 
 def count_seen_by_source(run: Path) -> dict[str, Any] | None:
-    """How many test examples of a run its source has seen, and how many it was measured for; None: fresh weights."""
+    """How many test and validation examples of a run its source has seen; None: fresh weights."""
     place = run / run_folder.TRANSFER
-    if not place.is_file():
-        return None
-    facts = read_stamped(place, TRANSFER)
-    test = facts["seen"]["test"]
-    return {**{key: test[key] for key in ("of", "num_same", "num_related")}, "num_unknown": facts["num_unknown"]}
+    return count_seen(read_stamped(place, TRANSFER)) if place.is_file() else None

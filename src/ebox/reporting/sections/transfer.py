@@ -9,6 +9,7 @@ from ebox.reporting.reading import RunFiles
 from ebox.reporting.section import Section
 from ebox.storage import run_folder
 from ebox.storage.notes import Code, note
+from ebox.storage.seen import count_seen
 
 
 class Told(Code):
@@ -30,9 +31,8 @@ def collect(files: RunFiles) -> dict[str, Any]:
     source, before = found["sources"][0], len(found["sources"]) - 1
     taken = {"run": PurePath(source["run"]).name, "length_bp": source["length_bp"], "num_before": before}
     settings = {name: getattr(files.config.transfer, name) for name in _SETTINGS}
-    seen = {**found["seen"]["test"], "num_unknown": found["num_unknown"]}
-    counts = {name: seen[name] for name in ("of", "num_same", "num_related", "num_unknown")}
-    return {"transfer": {"notes": [note(Told.SOURCE, taken), note(Told.LAYERS, settings), note(Told.SEEN, counts)]}}
+    notes = [note(Told.SOURCE, taken), note(Told.LAYERS, settings), note(Told.SEEN, count_seen(found))]
+    return {"transfer": {"notes": notes}}
 
 
 SECTION = Section("transfer", 32, collect, reads=(run_folder.TRANSFER,))

@@ -42,18 +42,42 @@ def _tell_layers(values: Mapping[str, Any]) -> str:
 
 
 def _tell_seen(values: Mapping[str, Any]) -> str:
-    same, related, of = values["num_same"], values["num_related"], values["of"]
-    told = (
-        f"of {of:,} test sequences the source had seen {same:,} in its training, the same or nearly so, and "
-        f"{related:,} with relatives counted"
-    )
-    if related:
-        told += "; the test split is measured with them and without them"
+    of, validation = values["of"], values["validation"]
     unknown = values["num_unknown"]
+    if unknown == values["num_sources"]:
+        gone = "the dataset that it was trained on is" if unknown == 1 else "the datasets that it was trained on are"
+        return (
+            f"it is not known which of {of:,} test and {validation['of']:,} validation sequences the source had seen, "
+            f"since {gone} gone"
+        )
+    told = (
+        f"of {of:,} test sequences the source had seen {values['num_same']:,} in its training, the same or nearly so, "
+        f"and {values['num_related']:,} with relatives counted"
+    )
+    chosen = values["in_validation"]
+    if chosen["num_related"]:
+        told += (
+            f"; it was chosen and calibrated on a validation split with {chosen['num_same']:,} of them, and "
+            f"{chosen['num_related']:,} with relatives counted"
+        )
+    if values["num_related"] or chosen["num_related"]:
+        told += "; the test split is measured with them and without them"
+    told += _tell_validation(validation)
     if unknown:
         sets = "one dataset" if unknown == 1 else f"{unknown} datasets"
         told += f"; of {sets} that it was trained on this is not known"
     return told
+
+
+def _tell_validation(values: Mapping[str, Any]) -> str:
+    same = values["num_same"]
+    told = f"; of {values['of']:,} validation sequences it had seen {same:,} in its training"
+    if not same:
+        return told
+    return (
+        f"{told}: beware, the step that is kept, calibration, thresholds and limits are chosen on them as if they were "
+        "new, and may be too sure"
+    )
 
 
 TRANSFER: dict[str, Any] = {
