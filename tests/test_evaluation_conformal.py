@@ -40,6 +40,25 @@ def test_over_many_samples_the_coverage_of_each_class_is_its_bound(num: int, cov
     assert np.mean([limits.negative for limits in found]) == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.parametrize(("num", "share_of_large", "large"), [(50, 0.1, 50), (30, 0.1, 100), (100, 0.05, 100)])
+def test_a_sequence_of_a_new_cluster_is_covered_where_clusters_are_unequal(
+    num: int, share_of_large: float, large: int
+) -> None:
+    # All examples of a cluster have one score, equally likely everywhere, so the chance of a new one is known.
+    held = []
+    for seed in range(800):
+        generator = np.random.default_rng(seed)
+        sizes = np.where(generator.random(2 * num) < share_of_large, large, 1)
+        labels = np.repeat(np.arange(2 * num), sizes)
+        targets = labels < num
+        limits, _ = find_limits(targets, generator.random(2 * num)[labels], Clustering.of(targets, labels), 0.9)
+        assert limits is not None
+        held.append((1.0 - limits.positive, limits.negative))
+    for mean in np.mean(held, axis=0):
+        assert mean == pytest.approx(1.0 - np.floor(0.1 * (num + 1)) / (num + 1), abs=0.012)
+        assert mean > 0.892
+
+
 def draw(num_positive: int, num_negative: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     targets = np.arange(num_positive + num_negative) < num_positive
     scores = np.random.default_rng(seed).normal(size=len(targets)) + 1.5 * targets
