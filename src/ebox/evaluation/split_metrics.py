@@ -274,7 +274,7 @@ def measure_prevalences(
         for prevalence, odds in list_prevalences(config.prevalence).items():
             chosen: dict[str, dict[str, Any]] = {"used": thresholds[model]}
             if can_choose:
-                known = Labelled(validation.targets, validation.probabilities[model])
+                known = Labelled(validation.targets, validation.probabilities[model], validation.clusters)
                 chosen |= choose_at(known, odds, config.threshold, config.target_fdr)
             measured = measure_at(Labelled(test.targets, values), of_test, odds, chosen)
             found[model].append({"prevalence": prevalence, **round_numbers(measured)})

@@ -100,7 +100,7 @@ def _promise(found: Mapping[str, Any]) -> str:
 
 def _tell_few_negatives(found: Mapping[str, Any]) -> str:
     return (
-        f"{found['num_negative']:,} validation negatives are too few to promise {_promise(found)}: "
+        f"{found['num_negative']:,} independent validation negatives are too few to promise {_promise(found)}: "
         f"{found['needed']:,} are needed"
     )
 
