@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 from scipy.special import ndtr, ndtri
 
 from ebox.errors import InputError
 from ebox.evaluation.metrics import auprc, auroc
 from ebox.evaluation.prevalence import Labelled, choose_at, list_prevalences, shift_log_odds
-from ebox.evaluation.reading import Protocol
+from ebox.evaluation.reading import Protocol, read_validation
 from ebox.evaluation.scores import ScoresResult, write_scores
 from ebox.evaluation.split_metrics import SplitScores, choose_threshold_of, measure_prevalences, squash
 from ebox.evaluation.thresholds import find_fdr_threshold
@@ -192,3 +193,25 @@ def test_a_prevalence_for_a_network_that_was_not_measured_is_refused(tmp_path: P
     assert protocol.find_shifts(None, tmp_path) == (None,)
     with pytest.raises(InputError, match=r"need the share of positives.*\n.*ebox evaluate"):
         protocol.find_shifts(0.001, tmp_path)
+
+
+def test_kept_validation_scores_are_read_without_relatives_of_training_and_by_clusters(tmp_path: Path) -> None:
+    table = polars.DataFrame(
+        {
+            "split": ["validation"] * 5 + ["test"],
+            "cluster": [3, 4, 4, 5, 6, 7],
+            "related": [False, False, False, True, False, False],
+            "target_x": np.array([1, 0, 0, 0, 255, 1], np.uint8),
+            "probability_x": [0.9, 0.2, 0.3, 0.1, 0.4, 0.8],
+        }
+    )
+    table.write_parquet(tmp_path / "predictions.parquet")
+    found = read_validation(tmp_path, "x")
+    assert found.targets.tolist() == [True, False, False]
+    assert found.probabilities.tolist() == [0.9, 0.2, 0.3]
+    assert found.clusters is not None
+    assert (found.clusters.tolist(), found.num_negative_clusters) == ([3, 4, 4], 1)
+    # One by an older ebox doesn't say which are relatives.
+    table.drop("related").write_parquet(tmp_path / "predictions.parquet")
+    with pytest.raises(InputError, match=r"is not a table of predictions of x.*\n.*ebox evaluate"):
+        read_validation(tmp_path, "x")

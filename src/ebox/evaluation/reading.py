@@ -106,28 +106,35 @@ def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:
 
 
 def read_validation(run: Path, track: str) -> Labelled:
-    """The known targets of the validation split, and the probabilities that the evaluation of a run wrote for them.
+    """The known targets, probabilities and clusters of the validation examples that have no relative in training.
+
+    The evaluation of a run wrote them.
 
     Raises:
         InputError: there are none of both classes, or the file is damaged.
     """
     import polars as pl
 
-    path, columns = run / run_folder.PREDICTIONS, ["split", f"target_{track}", f"probability_{track}"]
+    path, target, probability = run / run_folder.PREDICTIONS, f"target_{track}", f"probability_{track}"
     remedy = f"measure again, with validation sequences of both classes: `ebox evaluate {run}`"
     if not path.exists():
         raise InputError("is missing; it holds the validation scores", file=path, remedy=remedy)
     try:
-        table = pl.read_parquet(path, columns=columns)
+        table = pl.read_parquet(path, columns=["split", target, probability, "cluster", "related"])
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"is not a table of predictions of {track}: {error}", file=path, remedy=remedy) from None
-    targets, probabilities = (
-        table.filter((pl.col("split") == "validation") & (pl.col(columns[1]) != UNKNOWN_TARGET))[name].to_numpy()
-        for name in columns[1:]
+        problem = str(error).partition("\n")[0]
+        raise InputError(f"is not a table of predictions of {track}: {problem}", file=path, remedy=remedy) from None
+    chosen = (pl.col("split") == "validation") & (pl.col(target) != UNKNOWN_TARGET) & ~pl.col("related")
+    targets, probabilities, clusters = (
+        table.filter(chosen)[name].to_numpy() for name in (target, probability, "cluster")
     )
     if len(np.unique(targets)) < 2:
-        raise InputError(f"holds no validation scores of both classes of {track}", file=path, remedy=remedy)
-    return Labelled(targets == 1, probabilities)
+        raise InputError(
+            f"holds no validation scores of both classes of {track} without relatives in training",
+            file=path,
+            remedy=remedy,
+        )
+    return Labelled(targets == 1, probabilities, clusters.astype(np.int64))
 
 
 def _read_limits(track: Mapping[str, Any]) -> Limits | None:

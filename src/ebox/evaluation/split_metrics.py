@@ -259,7 +259,8 @@ def measure_prevalences(
     """For each model what it would do on test where positives are as rare as in `list_prevalences`.
 
     Args:
-        validation: The split that chooses thresholds; without both classes there is only the one in use.
+        validation: The examples that choose thresholds: those of the split that have no relative in training. Without
+            both classes there is only the threshold in use.
         test: The split that is measured; without both classes there is nothing.
         thresholds: Those in use, of each model.
         config: The stated prevalence, the target false discovery rate and the criterion.

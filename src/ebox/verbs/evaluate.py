@@ -245,7 +245,8 @@ def _write_predictions(
 
     from ebox.evaluation.split_metrics import squash
 
-    table = data.examples[rows.start : rows.stop].select("name", "kind", "split", "chrom", "start", "end")
+    places = ("name", "kind", "split", "chrom", "start", "end", "cluster")
+    table = data.examples[rows.start : rows.stop].select(*places, related=pl.col("relative").is_not_null())
     columns = []
     for number, track in enumerate(data.tracks):
         values = logits[rows, number].astype(np.float64)
