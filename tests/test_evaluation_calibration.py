@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -143,10 +144,23 @@ def test_knots_that_make_no_rising_map_are_refused(logits: tuple[float, ...], ca
 
 def test_a_network_worse_than_chance_is_not_turned_round():
     targets, logits = _draw(2000)
-    found = fit_calibration(targets, -logits)
-    assert (found.scale, found.offset) == (1.0, 0.0)
-    assert found.reason is not None
-    assert "chance" in say(found.reason)
+    # Far below 0 a scale through the origin alone doesn't tell that the order is the wrong one.
+    for method, worse in itertools.product((None, *METHODS), (-logits, -logits - 9.0)):
+        found = fit_calibration(targets, worse, method=method)
+        assert (found.scale, found.offset) == (1.0, 0.0)
+        assert found.reason is not None
+        assert "chance" in say(found.reason)
+
+
+def test_a_good_network_whose_logits_are_all_above_zero_is_not_called_chance():
+    targets = np.arange(2200) < 200
+    logits = np.random.default_rng(0).normal(size=2200) + 3.0 + 2.0 * targets
+    for method in (None, *METHODS):
+        found = fit_calibration(targets, logits, method=method)
+        assert found.reason is None
+        assert found.method in METHODS
+        assert found.scale > 0.0
+        assert auroc(targets, found.apply(logits)) == auroc(targets, logits)
 
 
 @pytest.mark.parametrize("num_positive", [0, 19, 181, 200])

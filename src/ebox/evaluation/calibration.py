@@ -32,6 +32,8 @@ NUM_FOLDS = 5
 # no step is 0 or 1.
 PRIOR_EXAMPLES = 2.0
 NEAREST = 1e-9
+# Of a temperature: where all logits are on the wrong side of 0, no scale is too small, and none below 0 keeps the order.
+LEAST_SCALE = 0.01
 
 
 @dataclass(frozen=True)
@@ -144,24 +146,23 @@ def _find_losses(targets: Targets, logits: Float[np.ndarray, " examples"]) -> Fl
 
 
 def _fit(targets: Targets, logits: Float[np.ndarray, " examples"], method: Method) -> Calibration:
-    """The calibration by one method; where the scale would not be positive, the logits stay as they are."""
-    found = _fit_scale(targets, logits, with_offset=method != "temperature")
-    if found is None:
+    """The calibration by one method; where Platt's scale would not be positive, the logits stay as they are."""
+    scale, offset = _fit_scale(targets, logits, with_offset=True)
+    if not 0.0 < scale < np.inf:
         return Calibration(num_examples=len(targets), reason=note(Uncalibrated.NO_BETTER_THAN_CHANCE))
-    scale, offset = found
+    if method == "temperature":
+        scale, offset = max(_fit_scale(targets, logits, with_offset=False)[0], LEAST_SCALE), 0.0
     calibration = Calibration(method, scale, offset, None, len(targets))
     return (
         replace(calibration, map=_fit_map(targets, calibration.apply(logits))) if method == "isotonic" else calibration
     )
 
 
-def _fit_scale(
-    targets: Targets, logits: Float[np.ndarray, " examples"], *, with_offset: bool
-) -> tuple[float, float] | None:
+def _fit_scale(targets: Targets, logits: Float[np.ndarray, " examples"], *, with_offset: bool) -> tuple[float, float]:
     """Scale and offset by cross-entropy (Platt 1999), or the scale alone, which is 1 / temperature (Guo 2017).
 
     The targets 0 and 1 are moved towards each other as if each class had one more example, so that the fit is finite
-    where the classes are separated. None where the scale is not positive.
+    where the classes are separated.
     """
     from scipy.optimize import minimize
 
@@ -177,8 +178,7 @@ def _fit_scale(
 
     start = np.array([1.0, 0.0] if with_offset else [1.0])
     found = minimize(loss_and_gradient, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
-    scale, offset = float(found[0]), float(found[1]) if with_offset else 0.0
-    return (scale, offset) if np.isfinite(found).all() and scale > 0.0 else None
+    return float(found[0]), float(found[1]) if with_offset else 0.0
 
 
 def _fit_map(targets: Targets, logits: Float[np.ndarray, " examples"]) -> RisingMap:
