@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.special import ndtr, ndtri
 from ebox.errors import InputError
 from ebox.evaluation.metrics import auprc, auroc
 from ebox.evaluation.prevalence import Labelled, choose_at, list_prevalences, shift_log_odds
-from ebox.evaluation.reading import Protocol, read_validation
+from ebox.evaluation.reading import Protocol, find_shareless, read_validation
 from ebox.evaluation.scores import ScoresResult, write_scores
 from ebox.evaluation.split_metrics import SplitScores, choose_threshold_of, measure_prevalences, squash
 from ebox.evaluation.thresholds import find_fdr_threshold
@@ -193,6 +194,26 @@ def test_a_prevalence_for_a_network_that_was_not_measured_is_refused(tmp_path: P
     assert protocol.find_shifts(None, tmp_path) == (None,)
     with pytest.raises(InputError, match=r"need the share of positives.*\n.*ebox evaluate"):
         protocol.find_shifts(0.001, tmp_path)
+    # What the evaluation stated doesn't keep a network without a share from predicting.
+    assert protocol.find_shifts(0.001, None) == (None,)
+
+
+def test_only_a_calibration_that_moves_the_logits_makes_them_hold_for_the_share_of_validation(tmp_path: Path) -> None:
+    assert find_shareless(tmp_path, ("x",)) == {"x": {"code": "not_calibrated"}}
+    few = {"code": "few_of_a_class", "least": 20}
+    entries = [
+        {"track": "temperature", "method": "temperature", "reason": None},
+        {"track": "few", "method": None, "reason": few},
+        {"track": "older", "scale": 1.2, "offset": 0.1, "reason": None},
+        *({"track": method, "method": method, "reason": None} for method in ("platt", "isotonic")),
+    ]
+    (tmp_path / "training.json").write_text(json.dumps({"calibration": entries}))
+    found = find_shareless(tmp_path, tuple(entry["track"] for entry in entries))
+    assert {track: reason["code"] for track, reason in found.items()} == {
+        "temperature": "calibrated_by_temperature",
+        "few": "not_calibrated",
+    }
+    assert all("that training showed" in say(reason) for reason in found.values())
 
 
 def test_kept_validation_scores_are_read_without_relatives_of_training_and_by_clusters(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
         "seeds",
         "ensemble",
         "share",
+        "share_reason",
         "shift",
         "sets",
         "curves",

@@ -65,7 +65,7 @@ def test_older_versions_are_read_where_their_readers_can_do_without():
         with pytest.raises(OtherFormatError):
             check_stamp({"format": "ebox-thing", "format_version": version}, kind, "a.json")
     older = {kind.name: kind.older for kind in vars(stamps).values() if isinstance(kind, Format) and kind.older}
-    assert older == {"ebox-evaluation": (3,), "ebox-model": (1,)}
+    assert older == {"ebox-evaluation": (3, 4), "ebox-model": (1,)}
 
 
 def test_the_versions_of_the_formats_change_on_purpose_alone():
@@ -77,7 +77,7 @@ def test_the_versions_of_the_formats_change_on_purpose_alone():
         "ebox-decision": 1,
         "ebox-distilled": 1,
         "ebox-ensemble": 1,
-        "ebox-evaluation": 4,
+        "ebox-evaluation": 5,
         "ebox-explanation": 3,
         "ebox-filters": 2,
         "ebox-model": 2,

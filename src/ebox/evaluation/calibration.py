@@ -16,6 +16,9 @@ from ebox.storage.notes import Code, note
 Method = Literal["temperature", "platt", "isotonic"]
 # From the simplest.
 METHODS: tuple[Method, ...] = ("temperature", "platt", "isotonic")
+# A temperature leaves the log-odds of the sampling in training where they are: no share of positives is known for which
+# its probabilities hold.
+COMPARED: tuple[Method, ...] = ("platt", "isotonic")
 
 
 class Uncalibrated(Code):
@@ -32,7 +35,7 @@ NUM_FOLDS = 5
 # no step is 0 or 1.
 PRIOR_EXAMPLES = 2.0
 NEAREST = 1e-9
-# Of a temperature: where all logits are on the wrong side of 0, no scale is too small, and none below 0 keeps the order.
+# Of a temperature: where logits are on the wrong side of 0, the smaller the better, but one below 0 turns the order.
 LEAST_SCALE = 0.01
 
 
@@ -74,8 +77,8 @@ def fit_calibration(
         targets: True for a positive.
         logits: Of the network.
         clusters: Label of the cluster of each example, which stays in one part; None: each example is one.
-        method: How; None: the simplest one whose cross-validated loss is not higher than the best by more than a
-            standard error of the difference.
+        method: How; None: the simplest of `COMPARED` whose cross-validated loss is not higher than the best by more
+            than a standard error of the difference.
         seed: For the parts of the cross-validation.
     """
     num_positive = int(np.count_nonzero(targets))
@@ -110,13 +113,13 @@ def compare_methods(
     number = number.ravel()
     random = np.random.Generator(np.random.Philox(seed))
     folds = (random.permutation(int(number.max()) + 1) % NUM_FOLDS)[number]
-    losses = {method: np.empty(len(targets)) for method in METHODS}
+    losses = {method: np.empty(len(targets)) for method in COMPARED}
     for fold in range(NUM_FOLDS):
         held = folds == fold
         known = int(np.count_nonzero(targets[~held])), int(np.count_nonzero(~targets[~held]))
         if min(known) < MIN_EXAMPLES // 2:
             return None
-        for method in METHODS:
+        for method in COMPARED:
             found = _fit(targets[~held], logits[~held], method)
             losses[method][held] = _find_losses(targets[held], found.apply(logits[held]))
     best = min(losses.values(), key=lambda one: float(one.mean()))
@@ -132,7 +135,7 @@ def compare_methods(
 
 def choose_method(compared: dict[str, dict[str, float]]) -> Method:
     """The simplest method that is not worse than the best by more than a standard error (Breiman 1984)."""
-    return next(method for method in METHODS if compared[method]["excess"] <= compared[method]["error"])
+    return next(method for method in COMPARED if compared[method]["excess"] <= compared[method]["error"])
 
 
 def _find_error(values: Float[np.ndarray, " examples"], number: Labels) -> float:

@@ -14,10 +14,19 @@ from ebox.errors import InputError
 from ebox.evaluation.conformal import Limits
 from ebox.evaluation.prevalence import Labelled, shift_log_odds
 from ebox.storage import run_folder
+from ebox.storage.notes import Code, note
+from ebox.storage.publishing import read_json
 from ebox.storage.stamps import EVALUATION, read_stamped
 
 # Where no evaluation has chosen one.
 CALL_THRESHOLD = 0.5
+
+
+class Shareless(Code):
+    """Why the share of positives is not known for which probabilities hold."""
+
+    BY_TEMPERATURE = "calibrated_by_temperature"
+    NOT_CALIBRATED = "not_calibrated"
 
 
 @dataclass(frozen=True)
@@ -34,21 +43,27 @@ class Protocol:
     prevalence: float | None = None
     limits: tuple[Limits | None, ...] = ()
 
-    def find_shifts(self, prevalence: float | None, run: Path) -> tuple[float | None, ...]:
+    def find_shifts(self, prevalence: float | None, run: Path | None) -> tuple[float | None, ...]:
         """What another prevalence adds to the logits of each track; None for a track whose share is not known.
 
+        Args:
+            prevalence: The share of positives; none: nothing is added.
+            run: The run that is asked for it; none: no track has to have a share.
+
         Raises:
-            InputError: a prevalence, and no track whose share is known.
+            InputError: a prevalence, and no track of the run whose share is known.
         """
         if prevalence is None:
             return tuple(None for _ in self.thresholds)
-        if not any(share is not None for share in self.shares):
+        if run is not None and not any(share is not None for share in self.shares):
             raise InputError(
                 "probabilities at a prevalence need the share of positives for which they hold, and it isn't known",
                 file=run,
-                remedy=f"measure first, with validation sequences of both classes: `ebox evaluate {run}`",
+                remedy=f"measure first, with validation sequences of both classes: `ebox evaluate {run}`; where that "
+                "finds no share, train again, calibrated by platt or isotonic (--set train.calibrate_by=platt)",
             )
-        return tuple(None if share is None else shift_log_odds(share, prevalence) for share in self.shares)
+        shares = self.shares or tuple(None for _ in self.thresholds)
+        return tuple(None if share is None else shift_log_odds(share, prevalence) for share in shares)
 
     def call_threshold(self, track: int) -> float:
         """The probability from which sequences are called; 0.5 without an evaluation."""
@@ -80,6 +95,24 @@ def read_kept(run: Path) -> dict[str, Kept]:
         )
         for entry in tracks
     }
+
+
+def find_shareless(run: Path, tracks: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """For each track whose probabilities hold for no known share of positives, the note why.
+
+    Only a calibration that moves the logits makes them hold for the share of validation; otherwise they are as training
+    left them, which sampled and weighted its examples. An older ebox named no method; it was Platt's.
+    """
+    path = run / run_folder.TRAINING
+    facts = read_json(path).get("calibration", []) if path.exists() else []
+    found, entries = {}, {entry["track"]: entry for entry in facts}
+    for track in tracks:
+        entry = entries.get(track)
+        if entry is None or entry.get("reason") is not None:
+            found[track] = note(Shareless.NOT_CALIBRATED)
+        elif entry.get("method", "platt") == "temperature":
+            found[track] = note(Shareless.BY_TEMPERATURE)
+    return found
 
 
 def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:

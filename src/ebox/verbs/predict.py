@@ -74,8 +74,9 @@ def predict(
     stated = {"evaluation": {name: value for name, value in numbers.items() if value is not None}}
     parallel = {} if platform is None else {"parallel": {"platform": platform}}
     config = make_config({**parallel, **stated})
+    is_asked = prevalence is not None and target_fdr is None
     prevalence = protocol.prevalence if prevalence is None else prevalence
-    shifts = protocol.find_shifts(prevalence, Path(run))
+    shifts = protocol.find_shifts(prevalence, Path(run) if is_asked else None)
     at_fdr = () if target_fdr is None else _choose_for_fdr(Path(run), model.tracks, prevalence, target_fdr)
     sequences = open_query(fasta, bed, genome)
     mesh = make_mesh(find_local_devices(config.parallel))
@@ -164,6 +165,11 @@ def _describe_more(result: ScoresResult) -> list[str]:
         lines.append(f"  {track}, {promise}: {called}")
     if result.prevalence is not None:
         lines.append(f"  probabilities at a prevalence of {result.prevalence:g} are in a column of their own")
+        unknown = [track for track, shift in zip(result.tracks, result.shifts, strict=True) if shift is None]
+        if unknown:
+            lines[-1] += (
+                f", empty for {', '.join(unknown)}: it isn't known for which share of positives its logits hold"
+            )
     if result.spreads is not None:
         lines.append("  how far the members of the ensemble spread is in a column of its own")
     return lines
