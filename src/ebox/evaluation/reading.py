@@ -34,7 +34,8 @@ class Protocol:
     """How a network was measured: the threshold of each track (None without an evaluation), and the strands.
 
     `shares` are the shares of positives for which the probabilities of each track hold, `prevalence` the one stated,
-    `limits` those of the sets of answers of each track.
+    `limits` those of the sets of answers of each track, and `coverages` the share of each class on test whose sets held
+    the right answer.
     """
 
     thresholds: tuple[float | None, ...]
@@ -42,6 +43,7 @@ class Protocol:
     shares: tuple[float | None, ...] = ()
     prevalence: float | None = None
     limits: tuple[Limits | None, ...] = ()
+    coverages: tuple[dict[str, float] | None, ...] = ()
 
     def find_shifts(self, prevalence: float | None, run: Path | None) -> tuple[float | None, ...]:
         """What another prevalence adds to the logits of each track; None for a track whose share is not known.
@@ -133,6 +135,7 @@ def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:
             tuple(found[track]["share"] for track in tracks),
             facts["config"]["prevalence"],
             tuple(_read_limits(found[track]) for track in tracks),
+            tuple(_read_coverage(found[track]) for track in tracks),
         )
     except (KeyError, TypeError):
         raise InputError("is not an evaluation of this model", file=path, remedy=EVALUATION.remedy) from None
@@ -168,6 +171,12 @@ def read_validation(run: Path, track: str) -> Labelled:
             remedy=remedy,
         )
     return Labelled(targets == 1, probabilities, clusters.astype(np.int64))
+
+
+def _read_coverage(track: Mapping[str, Any]) -> dict[str, float] | None:
+    """How often the sets of each class held the right answer on test; None where it was not measured."""
+    measured = (track.get("sets") or {}).get("test")
+    return None if measured is None else {name: entry["coverage"]["value"] for name, entry in measured.items()}
 
 
 def _read_limits(track: Mapping[str, Any]) -> Limits | None:
