@@ -221,6 +221,22 @@ def test_negatives_of_many_patterns_of_known_tracks_are_all_shown(tracks: int, u
     assert 0.8 < np.min(ratios) <= np.max(ratios) < 1.2
 
 
+def test_no_two_shuffles_share_a_random_stream(monkeypatch: pytest.MonkeyPatch):
+    asked, made = [], ExampleOrder._generator
+
+    def ask(order: ExampleOrder, purpose: int, number: int) -> np.random.Generator:
+        asked.append((purpose, number))
+        return made(order, purpose, number)
+
+    monkeypatch.setattr(ExampleOrder, "_generator", ask)
+    # All negatives of three packs in every epoch: epoch k takes the shuffle k of each.
+    order = make_order(_two_tracks(4, 4, 6, 6, 6), seed=0, batch_size=26, negatives_per_positive=None)
+    for step in range(order.steps_per_epoch * 3):
+        order.partner_rows(step)
+    assert order.steps_per_epoch == 1
+    assert len(set(asked)) == len(asked) == 3 * (1 + 3 + 1)
+
+
 def test_a_small_track_beside_a_large_one_without_negatives_of_its_own_gets_its_ratio():
     generator = np.random.default_rng(0)
     known = np.where(generator.random((800, 10)) > 0.5, 0, 255).astype(np.uint8)

@@ -18,6 +18,8 @@ PADDING_ROW = -1
 _PARTS = 2**20
 # The golden ratio less 1, in such parts: its multiples fill a circle evenly, however many are taken.
 _TURN = 648_055
+# What random streams are for, beside the packs: the first pack has 1, the others what follows on the partners.
+_MIXING, _PARTNERS = 0, 2
 
 
 class Pack(NamedTuple):
@@ -138,7 +140,7 @@ class ExampleOrder:
         """Rows of the partners of a batch, place by place: the examples of the batch in a random order."""
         rows = self.batch_rows(step)
         is_example = rows != PADDING_ROW
-        rows[is_example] = self._generator(2, step).permutation(rows[is_example])
+        rows[is_example] = self._generator(_PARTNERS, step).permutation(rows[is_example])
         return rows
 
     @cached_property
@@ -150,7 +152,7 @@ class ExampleOrder:
         firsts, ends = self._count_dealt(epoch), self._count_dealt(epoch + 1)
         dealt = [self._deal(number, int(firsts[number]), int(ends[number])) for number in range(len(self._packs))]
         rows = np.concatenate([self._positives, *dealt])
-        return self._generator(0, epoch).permutation(rows)
+        return self._generator(_MIXING, epoch).permutation(rows)
 
     def _deal(self, number: int, first: int, end: int) -> Int64[np.ndarray, " negative"]:
         """Take the negatives from `first` to before `end` from the endless row of the shuffles of a pack."""
@@ -158,7 +160,8 @@ class ExampleOrder:
         if first == end:
             return rows[:0]
         shuffles = range(first // len(rows), (end - 1) // len(rows) + 1)
-        dealt = np.concatenate([self._generator(1 + number, each).permutation(rows) for each in shuffles])
+        purpose = number + 1 if number == 0 else number + _PARTNERS
+        dealt = np.concatenate([self._generator(purpose, each).permutation(rows) for each in shuffles])
         offset = first - shuffles[0] * len(rows)
         return dealt[offset : offset + end - first]
 
