@@ -37,8 +37,9 @@ def predict(
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
     since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read
     and averaged, unless the run was evaluated on one. The set of answers of a sequence (bound, unbound, both, none)
-    holds the right one for 90 % of each class, or for the share that was evaluated. The logit of an ensemble is the
-    mean of its members'; how far they spread, or would by what a distilled network says, is in a column of its own.
+    is meant to hold the right one for 90 % of each class, or for the share that was evaluated. The logit of an ensemble
+    is the mean of its members'; how far they spread, or would by what a distilled network says, is in a column of its
+    own.
 
     Args:
         run: Run folder with a trained model.
