@@ -13,9 +13,12 @@ from ebox.datasets.folder import SPLITS, Dataset, open_dataset
 from ebox.datasets.other import read_other
 from ebox.datasets.sources import DatasetSources, read_sources
 from ebox.errors import InputError
+from ebox.models.architectures import build_model
+from ebox.models.files import load_model, save_model
 from ebox.reporting.languages.english import say
-from ebox.settings.reading import DataConfig
+from ebox.settings.reading import DataConfig, make_config
 from ebox.verbs.build import describe
+from ebox.verbs.evaluated import _fit_to
 
 # Of loci: nothing overlaps by chance.
 APART_BP = 3_000
@@ -240,6 +243,8 @@ def test_a_split_without_a_class_of_a_track_names_both(tmp_path: Path) -> None:
     ("settings", "files", "message"),
     [
         ({"label_columns": ("a",)}, {"positives": "p.fa"}, "names columns of a table, and none is given"),
+        ({"label_columns": ("a",), "track": "b"}, {"table": "t.csv"}, r"(?s)track is b, but --label-columns.*leave"),
+        ({"track": "b"}, {"tracks": "tracks.tsv"}, r"(?s)track is b, but --tracks names them.*leave data.track out"),
         ({"label_columns": ("a",)}, {"tracks": "tracks.tsv"}, "--tracks names files"),
         ({"balance_given": True}, {"tracks": "tracks.tsv"}, "balance_given is for one track"),
         ({}, {"tracks": "tracks.tsv", "positives": "p.fa"}, "--positives and --tracks can't be combined"),
@@ -262,6 +267,28 @@ def test_what_does_not_go_together_is_refused(
 def test_columns_named_twice_are_refused() -> None:
     with pytest.raises(ValueError, match="'a' is in label_columns twice"):
         DataConfig(label_columns=("a", "b", "a"))
+
+
+def test_a_dataset_with_the_tracks_of_a_network_in_another_order_is_taken_in_its_order(tmp_path: Path) -> None:
+    rows = "".join(f"{text},{row % 2},{row % 3 % 2}\n" for row, text in enumerate(_letters(120, 0)))
+    (tmp_path / "t.csv").write_text("sequence,a,b\n" + rows)
+    dataset = _build(tmp_path, read_sources(table=tmp_path / "t.csv"), label_columns=["b", "a"])
+    config = make_config({"model": {"architecture": "motif", "num_filters": 4, "dense_units": [4]}})
+    models = {}
+    for tracks in (("a", "b"), ("a", "c"), ("c",)):
+        network = build_model(config.model, len(tracks), 60, np.random.default_rng(0))
+        save_model(tmp_path / tracks[-1], network, config, tracks, 60, [None] * len(tracks))
+        models[tracks] = load_model(tmp_path / tracks[-1])
+    fitted = _fit_to(dataset, models["a", "b"])
+    assert (dataset.tracks, fitted.tracks) == (("b", "a"), ("a", "b"))
+    np.testing.assert_array_equal(fitted.targets, np.asarray(dataset.targets)[:, ::-1])
+    assert fitted.is_positive(1).tolist() == dataset.is_positive(0).tolist()
+    assert fitted.examples.equals(dataset.examples)
+    assert _fit_to(fitted, models["a", "b"]) is fitted
+    with pytest.raises(InputError, match=r"gives a, c\n.*the tracks a,c, in any order.*--label-columns a,c"):
+        _fit_to(dataset, models["a", "c"])
+    with pytest.raises(InputError, match=r"gives c\n.*--set data.track=c from.*--label-columns c\)"):
+        _fit_to(dataset, models[("c",)])
 
 
 def test_every_file_of_the_tracks_is_an_input(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from ebox import build, train
 from ebox.datasets.folder import open_dataset
 from ebox.datasets.sources import DatasetSources
 from ebox.errors import InputError
-from ebox.evaluation.calibration import METHODS, compare_methods, fit_calibration
+from ebox.evaluation.calibration import COMPARED, METHODS, compare_methods, fit_calibration
 from ebox.evaluation.inference import predict
 from ebox.evaluation.metrics import auroc, calibration_error
 from ebox.evaluation.split_metrics import squash
@@ -60,17 +61,30 @@ def _bend(logits: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("spoil", "method"),
-    [(lambda logits: logits / 2.5, "temperature"), (lambda logits: logits - 1.0, "platt"), (_bend, "isotonic")],
+    [(lambda logits: logits / 2.5, "platt"), (lambda logits: logits - 1.0, "platt"), (_bend, "isotonic")],
 )
 def test_the_simplest_method_that_mends_the_logits_is_chosen(spoil: Callable[[np.ndarray], np.ndarray], method: str):
     targets, logits = _draw(20_000)
     found = fit_calibration(targets, spoil(logits))
     assert found.method == method
     assert found.compared is not None
-    assert list(found.compared) == list(METHODS)
+    assert list(found.compared) == list(COMPARED)
     fresh, again = _draw(100_000, seed=1)
     assert calibration_error(fresh, squash(spoil(again))) > 0.04
     assert calibration_error(fresh, squash(found.apply(spoil(again)))) < 0.015
+
+
+@pytest.mark.parametrize("num_positive", [25, 45, 100])
+def test_probabilities_hold_for_the_share_of_validation_though_training_sampled_another(num_positive: int):
+    """Two unit normals; the network saw one positive to two negatives, and validation has one to five."""
+    distance, ratios = 2.3, []
+    fresh = np.random.default_rng(1).normal(size=60_000) + distance * (np.arange(60_000) < 10_000)
+    for seed in range(60):
+        targets = np.arange(6 * num_positive) < num_positive
+        scores = np.random.default_rng(seed).normal(size=len(targets)) + distance * targets
+        logits, again = (distance * one - distance**2 / 2.0 + np.log(0.5) for one in (scores, fresh))
+        ratios.append(squash(fit_calibration(targets, logits).apply(again)).mean() * 6.0)
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.06)
 
 
 def test_every_method_keeps_the_order_and_makes_nothing_equal():
@@ -104,7 +118,7 @@ def test_methods_are_compared_by_whole_clusters():
     assert alone is not None
     assert together is not None
     # Nine copies know no more than one example does.
-    for method in METHODS:
+    for method in COMPARED:
         assert together[method]["error"] == pytest.approx(alone[method]["error"], rel=0.25)
     # One family of all positives can't be on both sides.
     assert compare_methods(targets, logits, np.where(targets, 0, np.arange(400)), seed=0) is None
@@ -143,10 +157,23 @@ def test_knots_that_make_no_rising_map_are_refused(logits: tuple[float, ...], ca
 
 def test_a_network_worse_than_chance_is_not_turned_round():
     targets, logits = _draw(2000)
-    found = fit_calibration(targets, -logits)
-    assert (found.scale, found.offset) == (1.0, 0.0)
-    assert found.reason is not None
-    assert "chance" in say(found.reason)
+    # Far below 0 a scale through the origin alone doesn't tell that the order is the wrong one.
+    for method, worse in itertools.product((None, *METHODS), (-logits, -logits - 9.0)):
+        found = fit_calibration(targets, worse, method=method)
+        assert (found.scale, found.offset) == (1.0, 0.0)
+        assert found.reason is not None
+        assert "chance" in say(found.reason)
+
+
+def test_a_good_network_whose_logits_are_all_above_zero_is_not_called_chance():
+    targets = np.arange(2200) < 200
+    logits = np.random.default_rng(0).normal(size=2200) + 3.0 + 2.0 * targets
+    for method in (None, *METHODS):
+        found = fit_calibration(targets, logits, method=method)
+        assert found.reason is None
+        assert found.method in METHODS
+        assert found.scale > 0.0
+        assert auroc(targets, found.apply(logits)) == auroc(targets, logits)
 
 
 @pytest.mark.parametrize("num_positive", [0, 19, 181, 200])

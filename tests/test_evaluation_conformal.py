@@ -6,14 +6,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 
+from ebox.errors import InputError
 from ebox.evaluation.clusters import Clustering
 from ebox.evaluation.conformal import ANSWERS, Limits, find_limits, measure_sets
 from ebox.evaluation.reading import read_kept, read_protocol
 from ebox.evaluation.scores import ScoresResult, write_scores
 from ebox.evaluation.split_metrics import squash
 from ebox.reporting.languages.english import say
+from ebox.verbs.predict import _choose_for_fdr
+from ebox.verbs.predict import describe as describe_scores
 
 
 def find(num_positive: int, num_negative: int, seed: int, coverage: float = 0.9, copies: int = 1) -> Limits:
@@ -38,6 +42,25 @@ def test_over_many_samples_the_coverage_of_each_class_is_its_bound(num: int, cov
     found = [find(num, num, seed, coverage, copies) for seed in range(800)]
     assert np.mean([1.0 - limits.positive for limits in found]) == pytest.approx(expected, abs=0.01)
     assert np.mean([limits.negative for limits in found]) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(("num", "share_of_large", "large"), [(50, 0.1, 50), (30, 0.1, 100), (100, 0.05, 100)])
+def test_a_sequence_of_a_new_cluster_is_covered_where_clusters_are_unequal(
+    num: int, share_of_large: float, large: int
+) -> None:
+    # All examples of a cluster have one score, equally likely everywhere, so the chance of a new one is known.
+    held = []
+    for seed in range(800):
+        generator = np.random.default_rng(seed)
+        sizes = np.where(generator.random(2 * num) < share_of_large, large, 1)
+        labels = np.repeat(np.arange(2 * num), sizes)
+        targets = labels < num
+        limits, _ = find_limits(targets, generator.random(2 * num)[labels], Clustering.of(targets, labels), 0.9)
+        assert limits is not None
+        held.append((1.0 - limits.positive, limits.negative))
+    for mean in np.mean(held, axis=0):
+        assert mean == pytest.approx(1.0 - np.floor(0.1 * (num + 1)) / (num + 1), abs=0.012)
+        assert mean > 0.892
 
 
 def draw(num_positive: int, num_negative: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,6 +118,38 @@ def test_predicted_sets_have_a_column_and_none_for_sequences_of_several_windows(
     assert [row[-2:] for row in rows] == [["unbound", "0"], ["both", "0"], ["bound", "1"], ["", ""]]
 
 
+def test_the_console_says_what_sets_and_calls_are_meant_to_keep_and_what_was_measured() -> None:
+    few = {"code": "few_negatives", "fdr": 0.1, "num_negative": 180, "needed": 900, "odds": 100.0}
+    result = ScoresResult(
+        names=("a", "b"), lengths=np.array([50, 50]), tracks=("x", "y"), length_bp=50,
+        logits=np.array([[-3.0, 1.0], [3.0, 1.0]], np.float32), windows=np.zeros((2, 2), np.int64),
+        thresholds=(0.5, 0.5), num_padded=0, num_windowed=0, limits=(Limits(0.9, 0.4, 0.6), Limits(0.9, 0.4, 0.6)),
+        coverages=({"positive": 0.871, "negative": 0.9}, None), fdr_thresholds=(0.9, None), target_fdr=0.1,
+        fdr_reasons=(None, few),
+    )  # fmt: skip
+    lines = describe_scores(result).splitlines()
+    sets = [line for line in lines if "sets of answers" in line]
+    meant = "sets of answers, meant to be right for 0.9 of each class"
+    assert f"x: {meant} and on test right for 0.871 of the positives and 0.9 of the negatives: " in sets[0]
+    assert f"y: {meant}: none 0, unbound 0, bound 2, both 0" in sets[1]
+    kept = [line for line in lines if "of the calls false" in line]
+    assert kept[0].endswith("1 called at 0.9 or more")
+    assert kept[1].endswith(f"no threshold keeps that, since {say(few)}")
+
+
+def test_a_rate_that_no_track_keeps_is_refused_with_the_reason_of_each(tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {"split": ["validation"] * 300, "cluster": [*range(300)]}
+    columns |= {"related": [False] * 300}
+    for track, num_positive in (("x", 20), ("y", 150)):
+        columns |= {f"target_{track}": [int(row < num_positive) for row in range(300)]}
+        columns |= {f"probability_{track}": [0.5] * 300}
+    polars.DataFrame(columns).write_parquet(tmp_path / "predictions.parquet")
+    with pytest.raises(InputError, match=r"x: 280 independent .* are needed; y: 150 independent .* are needed\n"):
+        _choose_for_fdr(tmp_path, ("x", "y"), 0.001, 0.1)
+    with pytest.raises(InputError, match=r"x: no threshold gives .*; y: no threshold gives"):
+        _choose_for_fdr(tmp_path, ("x", "y"), 0.1, 0.1)
+
+
 def test_limits_are_read_back_and_an_older_evaluation_has_none(tmp_path: Path) -> None:
     threshold = {"value": 0.4}
     track = {
@@ -114,4 +169,5 @@ def test_limits_are_read_back_and_an_older_evaluation_has_none(tmp_path: Path) -
         }
         (tmp_path / "evaluation.json").write_text(json.dumps(facts))
         assert read_protocol(tmp_path, ("x",)).limits == (expected,)
+        assert read_protocol(tmp_path, ("x",)).coverages == (None,)
         assert read_kept(tmp_path)["x"].limits == expected

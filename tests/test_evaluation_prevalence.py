@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from ebox.errors import InputError
 from ebox.evaluation.metrics import auprc, auroc
-from ebox.evaluation.prevalence import list_prevalences, shift_log_odds
-from ebox.evaluation.reading import Protocol
+from ebox.evaluation.prevalence import Labelled, choose_at, list_prevalences, shift_log_odds
+from ebox.evaluation.reading import Protocol, find_shareless, read_validation
 from ebox.evaluation.scores import ScoresResult, write_scores
 from ebox.evaluation.split_metrics import SplitScores, choose_threshold_of, measure_prevalences, squash
 from ebox.evaluation.thresholds import find_fdr_threshold
@@ -74,6 +76,42 @@ def test_the_threshold_for_a_false_discovery_rate_keeps_its_promise_on_other_dat
     assert np.mean(kept) <= 0.1
     # And it is not needlessly strict.
     assert np.mean(kept) > 0.02
+
+
+@pytest.mark.parametrize(
+    ("num", "share_of_large", "large", "odds", "fdr"), [(450, 1.0, 20, 20.0, 0.2), (1000, 0.03, 60, 50.0, 0.3)]
+)
+def test_the_promise_is_kept_where_like_negatives_stand_in_clusters(
+    num: int, share_of_large: float, large: int, odds: float, fdr: float
+) -> None:
+    """Unit normals 3.5 apart; the negatives of a cluster have nearly the same score."""
+    true = {"clusters": [], "alone": []}
+    for seed in range(150):
+        generator = np.random.default_rng(seed)
+        labels = np.repeat(np.arange(num), np.where(generator.random(num) < share_of_large, large, 1))
+        negatives = np.sqrt(0.95) * generator.normal(size=num)[labels]
+        negatives += np.sqrt(0.05) * generator.normal(size=len(labels))
+        scores = np.concatenate([generator.normal(size=500) + 3.5, negatives])
+        targets = np.arange(len(scores)) < 500
+        clusters = np.concatenate([num + np.arange(500), labels])
+        for name, known in (("clusters", clusters), ("alone", None)):
+            chosen = choose_at(Labelled(targets, scores, known), odds, "accuracy", fdr)["fdr"]["value"]
+            if chosen is not None:
+                found, false = ndtr(3.5 - chosen), odds * ndtr(-chosen)
+                true[name].append(false / (found + false))
+    assert len(true["clusters"]) > 100
+    assert np.mean(true["clusters"]) < fdr < np.mean(true["alone"])
+
+
+def test_negatives_that_are_needed_are_counted_by_clusters() -> None:
+    targets = np.repeat([True, False], [10, 900])
+    scores = np.where(targets, 1.0, 0.0)
+    for num, is_enough in ((180, False), (900, True)):
+        clusters = np.concatenate([1000 + np.arange(10), np.arange(900) % num])
+        found = choose_at(Labelled(targets, scores, clusters), 100.0, "accuracy", 0.1)["fdr"]
+        assert (found["value"] is not None) == is_enough
+        reason = {"code": "few_negatives", "fdr": 0.1, "num_negative": 180, "needed": 900, "odds": 100.0}
+        assert found["reason"] == (None if is_enough else reason)
 
 
 def test_too_few_negatives_for_a_false_discovery_rate_are_told_with_how_many_are_needed() -> None:
@@ -156,3 +194,45 @@ def test_a_prevalence_for_a_network_that_was_not_measured_is_refused(tmp_path: P
     assert protocol.find_shifts(None, tmp_path) == (None,)
     with pytest.raises(InputError, match=r"need the share of positives.*\n.*ebox evaluate"):
         protocol.find_shifts(0.001, tmp_path)
+    # What the evaluation stated doesn't keep a network without a share from predicting.
+    assert protocol.find_shifts(0.001, None) == (None,)
+
+
+def test_only_a_calibration_that_moves_the_logits_makes_them_hold_for_the_share_of_validation(tmp_path: Path) -> None:
+    assert find_shareless(tmp_path, ("x",)) == {"x": {"code": "not_calibrated"}}
+    few = {"code": "few_of_a_class", "least": 20}
+    entries = [
+        {"track": "temperature", "method": "temperature", "reason": None},
+        {"track": "few", "method": None, "reason": few},
+        {"track": "older", "scale": 1.2, "offset": 0.1, "reason": None},
+        *({"track": method, "method": method, "reason": None} for method in ("platt", "isotonic")),
+    ]
+    (tmp_path / "training.json").write_text(json.dumps({"calibration": entries}))
+    found = find_shareless(tmp_path, tuple(entry["track"] for entry in entries))
+    assert {track: reason["code"] for track, reason in found.items()} == {
+        "temperature": "calibrated_by_temperature",
+        "few": "not_calibrated",
+    }
+    assert all("that training showed" in say(reason) for reason in found.values())
+
+
+def test_kept_validation_scores_are_read_without_relatives_of_training_and_by_clusters(tmp_path: Path) -> None:
+    table = polars.DataFrame(
+        {
+            "split": ["validation"] * 5 + ["test"],
+            "cluster": [3, 4, 4, 5, 6, 7],
+            "related": [False, False, False, True, False, False],
+            "target_x": np.array([1, 0, 0, 0, 255, 1], np.uint8),
+            "probability_x": [0.9, 0.2, 0.3, 0.1, 0.4, 0.8],
+        }
+    )
+    table.write_parquet(tmp_path / "predictions.parquet")
+    found = read_validation(tmp_path, "x")
+    assert found.targets.tolist() == [True, False, False]
+    assert found.probabilities.tolist() == [0.9, 0.2, 0.3]
+    assert found.clusters is not None
+    assert (found.clusters.tolist(), found.num_negative_clusters) == ([3, 4, 4], 1)
+    # One by an older ebox doesn't say which are relatives.
+    table.drop("related").write_parquet(tmp_path / "predictions.parquet")
+    with pytest.raises(InputError, match=r"is not a table of predictions of x.*\n.*ebox evaluate"):
+        read_validation(tmp_path, "x")

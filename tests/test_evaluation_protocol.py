@@ -104,6 +104,7 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
         "seeds",
         "ensemble",
         "share",
+        "share_reason",
         "shift",
         "sets",
         "curves",
@@ -117,6 +118,12 @@ def test_result_is_json_with_every_metric_and_its_interval(tmp_path: Path) -> No
             assert metric["low"] <= metric["value"] <= metric["high"]
     assert [done for _, done, _ in stages] == list(range(4))
     assert {total for _, _, total in stages} == {4}
+
+
+def _list_chosen(track: dict[str, Any]) -> list[float | None]:
+    """The thresholds that validation chose for each prevalence."""
+    rare = track["splits"]["test"]["prevalences"]
+    return [entry["calls"][name]["threshold"]["value"] for entry in rare for name in ("best", "fdr")]
 
 
 def test_sets_are_fixed_on_validation_and_measured_on_test(tmp_path: Path) -> None:
@@ -138,7 +145,10 @@ def test_sets_are_fixed_on_validation_and_measured_on_test(tmp_path: Path) -> No
     related[validation.start : validation.start + 60] = True
     sets = evaluate(dataset, logits, config, related=related)["tracks"][0]["sets"]
     other[related] = -9.0
-    assert evaluate(dataset, other, config, related=related)["tracks"][0]["sets"]["limits"] == sets["limits"]
+    moved = evaluate(dataset, other, config, related=related)["tracks"][0]
+    assert moved["sets"]["limits"] == sets["limits"]
+    assert _list_chosen(moved) == _list_chosen(evaluate(dataset, logits, config, related=related)["tracks"][0])
+    assert _list_chosen(evaluate(dataset, other, config)["tracks"][0]) != _list_chosen(moved)
 
 
 def test_metrics_are_those_of_each_split_and_kind_at_the_validation_threshold(tmp_path: Path) -> None:

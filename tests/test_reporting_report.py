@@ -356,7 +356,7 @@ def test_the_page_says_what_happens_where_positives_are_rarer(run_folder: Path) 
     assert "an interval needs 100,000 independent negatives; there are 2,700" in text
     assert "At no more than 10 % false calls" in text
     assert "0.970; finds 80.0 %" in text
-    assert "2,250 validation negatives are too few to promise at most 10 % false calls" in text
+    assert "2,250 independent validation negatives are too few to promise at most 10 % false calls" in text
     # log(0.001 / 0.999) - log(0.25 / 0.75)
     assert "5.81 is added to the log-odds (natural logarithm): 0.5 becomes 0.0030" in text
 

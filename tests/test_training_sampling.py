@@ -191,6 +191,65 @@ def test_negatives_of_all_tracks_are_shared_and_weights_balance_each_track():
     assert mixed.negatives_per_epoch == round(100 * 100 / 400) + round(100 * 300 / 400 + 100)
 
 
+def _sparse_columns(tracks: int, positives: int, negatives: int, unknown: float) -> np.ndarray:
+    """Labels of a table whose columns are known here and there; a positive is one in one of its known tracks."""
+    generator = np.random.default_rng(0)
+    known = generator.random((positives + negatives, tracks)) >= unknown
+    known[np.arange(len(known)), generator.integers(tracks, size=len(known))] = True
+    labels = np.where(known, 0, 255).astype(np.uint8)
+    for row in range(positives):
+        labels[row, generator.choice(np.flatnonzero(known[row]))] = 1
+    return labels
+
+
+@pytest.mark.parametrize(("tracks", "unknown", "ratio"), [(12, 0.5, 2.0), (8, 0.3, 1.0), (3, 0.3, 2.0)])
+def test_negatives_of_many_patterns_of_known_tracks_are_all_shown(tracks: int, unknown: float, ratio: float):
+    targets = _sparse_columns(tracks, 100, 600, unknown)
+    order = make_order(targets, seed=0, batch_size=64, negatives_per_positive=ratio)
+    assert order.negatives_per_epoch == round(100 * ratio)
+    # One that is known in a single track is shown the least often.
+    epochs = [_epoch(order, epoch) for epoch in range(60)]
+    assert {len(rows) for rows in epochs} == {order.examples_per_epoch}
+    shown = np.bincount(np.concatenate(epochs), minlength=len(targets))
+    assert (shown[:100] == len(epochs)).all()
+    assert shown[100:].min() >= 1
+    # Each track has the negatives that are due to it, those of its column in positives of others among them.
+    mean = (shown[:, None] * (targets == 0)).sum(axis=0) / len(epochs)
+    due = order.balance() * (targets == 1).sum(axis=0)
+    np.testing.assert_allclose(mean, due, atol=1.0)
+    ratios = [(targets[rows] == 0).sum(axis=0) / due for rows in epochs]
+    assert 0.8 < np.min(ratios) <= np.max(ratios) < 1.2
+
+
+def test_no_two_shuffles_share_a_random_stream(monkeypatch: pytest.MonkeyPatch):
+    asked, made = [], ExampleOrder._generator
+
+    def ask(order: ExampleOrder, purpose: int, number: int) -> np.random.Generator:
+        asked.append((purpose, number))
+        return made(order, purpose, number)
+
+    monkeypatch.setattr(ExampleOrder, "_generator", ask)
+    # All negatives of three packs in every epoch: epoch k takes the shuffle k of each.
+    order = make_order(_two_tracks(4, 4, 6, 6, 6), seed=0, batch_size=26, negatives_per_positive=None)
+    for step in range(order.steps_per_epoch * 3):
+        order.partner_rows(step)
+    assert order.steps_per_epoch == 1
+    assert len(set(asked)) == len(asked) == 3 * (1 + 3 + 1)
+
+
+def test_a_small_track_beside_a_large_one_without_negatives_of_its_own_gets_its_ratio():
+    generator = np.random.default_rng(0)
+    known = np.where(generator.random((800, 10)) > 0.5, 0, 255).astype(np.uint8)
+    known[:400, 0], known[:400, 9], known[400:, 0], known[400:, 9] = 1, 255, 255, 0
+    small = np.full((20, 10), 255, np.uint8)
+    small[:, 9] = 1
+    order = make_order(np.concatenate([known, small]), seed=0, batch_size=64, negatives_per_positive=2.0)
+    assert order.negatives_per_epoch == 40
+    assert order.balance()[[0, 9]].tolist() == pytest.approx([0.0, 2.0])
+    seen = np.concatenate([_epoch(order, epoch) for epoch in range(60)])
+    assert np.bincount(seen, minlength=820)[400:800].min() >= 4
+
+
 @pytest.mark.parametrize(
     ("batch", "devices", "most", "micro", "padded", "piece"),
     [(32, 4, None, 1, 32, 8), (30, 4, None, 1, 32, 8), (30, 4, 3, 3, 36, 3), (8, 3, 3, 1, 9, 3), (1, 8, 4, 1, 8, 1)],

@@ -102,12 +102,20 @@ def build_dataset(
         InputError: input that can't be read, files that don't go together, or a split without a class; then
             nothing is written at `out`.
     """
+    _check_track(config, sources)
     build = start_build(config, sources, progress)
     check_apart(sources, Path(out))
     check_absent(Path(out), overwrite=overwrite, mark=MANIFEST)
     with claim_folder(Path(out)):
         _publish(build, Path(out), overwrite=overwrite, command=command, on_made=on_made)
     return open_dataset(out)
+
+
+def _check_track(config: DataConfig, sources: DatasetSources) -> None:
+    """Raise InputError for a name of the one track beside those of several."""
+    if (sources.tracks or config.label_columns) and config.track != DataConfig().track:
+        given = "--tracks names them" if sources.tracks else "--label-columns names the columns that are the tracks"
+        raise InputError(f"data.track is {config.track}, but {given}", remedy="leave data.track out")
 
 
 def start_build(config: DataConfig, sources: DatasetSources, progress: Progress) -> BuildState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
@@ -115,6 +115,12 @@ class Dataset:
             for start in range(rows.start, rows.stop, _CHUNK_ROWS):
                 digest.update(np.ascontiguousarray(array[start : min(start + _CHUNK_ROWS, rows.stop)]).data)
         return digest.hexdigest()
+
+    def with_tracks(self, tracks: tuple[str, ...]) -> Dataset:
+        """The same with its tracks, all of them, in another order."""
+        order = [self.tracks.index(track) for track in tracks]
+        manifest = {**self.manifest, "tracks": list(tracks)}
+        return replace(self, manifest=manifest, targets=np.asarray(self.targets[:, order]))
 
     def is_positive(self, track: int = 0) -> Bool[np.ndarray, " example"]:
         """Whether the target of a track is 1, for each example."""

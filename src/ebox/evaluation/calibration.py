@@ -16,6 +16,9 @@ from ebox.storage.notes import Code, note
 Method = Literal["temperature", "platt", "isotonic"]
 # From the simplest.
 METHODS: tuple[Method, ...] = ("temperature", "platt", "isotonic")
+# A temperature leaves the log-odds of the sampling in training where they are: no share of positives is known for which
+# its probabilities hold.
+COMPARED: tuple[Method, ...] = ("platt", "isotonic")
 
 
 class Uncalibrated(Code):
@@ -32,6 +35,8 @@ NUM_FOLDS = 5
 # no step is 0 or 1.
 PRIOR_EXAMPLES = 2.0
 NEAREST = 1e-9
+# Of a temperature: where logits are on the wrong side of 0, the smaller the better, but one below 0 turns the order.
+LEAST_SCALE = 0.01
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,8 @@ def fit_calibration(
         targets: True for a positive.
         logits: Of the network.
         clusters: Label of the cluster of each example, which stays in one part; None: each example is one.
-        method: How; None: the simplest one whose cross-validated loss is not higher than the best by more than a
-            standard error of the difference.
+        method: How; None: the simplest of `COMPARED` whose cross-validated loss is not higher than the best by more
+            than a standard error of the difference.
         seed: For the parts of the cross-validation.
     """
     num_positive = int(np.count_nonzero(targets))
@@ -108,13 +113,13 @@ def compare_methods(
     number = number.ravel()
     random = np.random.Generator(np.random.Philox(seed))
     folds = (random.permutation(int(number.max()) + 1) % NUM_FOLDS)[number]
-    losses = {method: np.empty(len(targets)) for method in METHODS}
+    losses = {method: np.empty(len(targets)) for method in COMPARED}
     for fold in range(NUM_FOLDS):
         held = folds == fold
         known = int(np.count_nonzero(targets[~held])), int(np.count_nonzero(~targets[~held]))
         if min(known) < MIN_EXAMPLES // 2:
             return None
-        for method in METHODS:
+        for method in COMPARED:
             found = _fit(targets[~held], logits[~held], method)
             losses[method][held] = _find_losses(targets[held], found.apply(logits[held]))
     best = min(losses.values(), key=lambda one: float(one.mean()))
@@ -130,7 +135,7 @@ def compare_methods(
 
 def choose_method(compared: dict[str, dict[str, float]]) -> Method:
     """The simplest method that is not worse than the best by more than a standard error (Breiman 1984)."""
-    return next(method for method in METHODS if compared[method]["excess"] <= compared[method]["error"])
+    return next(method for method in COMPARED if compared[method]["excess"] <= compared[method]["error"])
 
 
 def _find_error(values: Float[np.ndarray, " examples"], number: Labels) -> float:
@@ -144,24 +149,23 @@ def _find_losses(targets: Targets, logits: Float[np.ndarray, " examples"]) -> Fl
 
 
 def _fit(targets: Targets, logits: Float[np.ndarray, " examples"], method: Method) -> Calibration:
-    """The calibration by one method; where the scale would not be positive, the logits stay as they are."""
-    found = _fit_scale(targets, logits, with_offset=method != "temperature")
-    if found is None:
+    """The calibration by one method; where Platt's scale would not be positive, the logits stay as they are."""
+    scale, offset = _fit_scale(targets, logits, with_offset=True)
+    if not 0.0 < scale < np.inf:
         return Calibration(num_examples=len(targets), reason=note(Uncalibrated.NO_BETTER_THAN_CHANCE))
-    scale, offset = found
+    if method == "temperature":
+        scale, offset = max(_fit_scale(targets, logits, with_offset=False)[0], LEAST_SCALE), 0.0
     calibration = Calibration(method, scale, offset, None, len(targets))
     return (
         replace(calibration, map=_fit_map(targets, calibration.apply(logits))) if method == "isotonic" else calibration
     )
 
 
-def _fit_scale(
-    targets: Targets, logits: Float[np.ndarray, " examples"], *, with_offset: bool
-) -> tuple[float, float] | None:
+def _fit_scale(targets: Targets, logits: Float[np.ndarray, " examples"], *, with_offset: bool) -> tuple[float, float]:
     """Scale and offset by cross-entropy (Platt 1999), or the scale alone, which is 1 / temperature (Guo 2017).
 
     The targets 0 and 1 are moved towards each other as if each class had one more example, so that the fit is finite
-    where the classes are separated. None where the scale is not positive.
+    where the classes are separated.
     """
     from scipy.optimize import minimize
 
@@ -177,8 +181,7 @@ def _fit_scale(
 
     start = np.array([1.0, 0.0] if with_offset else [1.0])
     found = minimize(loss_and_gradient, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
-    scale, offset = float(found[0]), float(found[1]) if with_offset else 0.0
-    return (scale, offset) if np.isfinite(found).all() and scale > 0.0 else None
+    return float(found[0]), float(found[1]) if with_offset else 0.0
 
 
 def _fit_map(targets: Targets, logits: Float[np.ndarray, " examples"]) -> RisingMap:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Float, Int, Int8
 
 from ebox.evaluation.bootstrap import MetricResult
 from ebox.evaluation.clusters import Clustering
@@ -53,9 +53,10 @@ def find_limits(
     """The limits from examples that the network was not trained on, or a note that says why there are none.
 
     The answer of a class is left out of a set where the probability is stranger to that class than all but a share
-    1 - `coverage` of its known examples, of which the new one counts as one more. So where both are drawn in the same
-    way, whatever the scores are, the set of at least the share `coverage` of each class holds the right answer. Where
-    several examples make a cluster, the new one counts as a whole cluster (Lee 2023, for clusters of one size).
+    1 - `coverage` of its known clusters, of which that of the new example counts as one more. So where the clusters are
+    drawn in the same way, whatever the scores are, the set of an example of a new cluster holds the right answer with
+    at least the chance `coverage`, in each class. The examples of a cluster share its weight, so that the promise holds
+    for clusters of unequal sizes, too (Lee 2023).
 
     Args:
         targets: True for a positive.
@@ -67,16 +68,18 @@ def find_limits(
     needed = math.ceil(coverage / (1.0 - coverage) - 1e-9)
     if min(sizes.values()) < needed:
         return None, note(Setless.FEW_FOR_SET, {**sizes, "needed": needed, "coverage": coverage})
-    positives, negatives = np.sort(probabilities[targets]), np.sort(-probabilities[~targets])
-    lowest = positives[_count_left_out(len(positives), sizes["positive"], coverage)]
-    highest = -negatives[_count_left_out(len(negatives), sizes["negative"], coverage)]
-    return Limits(coverage, float(lowest), float(highest)), None
+    lowest = _find_limit(probabilities[targets], clusters.positive, coverage)
+    highest = -_find_limit(-probabilities[~targets], clusters.negative, coverage)
+    return Limits(coverage, lowest, highest), None
 
 
-def _count_left_out(num_examples: int, num_clusters: int, coverage: float) -> int:
-    """How many known examples of a class may lie beyond the limit."""
-    share = ((1.0 - coverage) * (num_clusters + 1) - 1.0) / num_clusters
-    return math.floor(share * num_examples + 1e-9)
+def _find_limit(scores: Scores, number: Int[np.ndarray, " examples"], coverage: float) -> float:
+    """The lowest score of a class that is not left out; those below weigh at most 1 - `coverage` with the new one."""
+    _, number, sizes = np.unique(number, return_inverse=True, return_counts=True)
+    order = np.argsort(scores, kind="stable")
+    weights = 1.0 / sizes[number.ravel()[order]]
+    num_left_out = np.count_nonzero(np.cumsum(weights) + 1.0 <= (1.0 - coverage) * (len(sizes) + 1) + 1e-9)
+    return float(scores[order[num_left_out]])
 
 
 def measure_sets(

@@ -200,7 +200,9 @@ def calibration_error(targets: Targets, probabilities: Scores) -> float:
     """Expected calibration error over 15 bins of equal mass (Naeini 2015; equal mass: Nixon 2019), without its bias.
 
     Equal probabilities share a bin, so there are fewer bins where many are equal. What chance adds to the gaps is taken
-    off (after Kumar 2019), so it is near 0 where probabilities are right, also with few examples.
+    off (after Kumar 2019). What is taken off is right in the mean of squares alone: of few examples the value is often
+    exactly 0, which proves nothing, and else too high where probabilities are right, too low where they are wrong
+    (docs/evaluation.md).
     """
     return compute_metrics(targets, probabilities)["calibration_error"]
 

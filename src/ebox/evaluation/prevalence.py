@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ebox.evaluation.bootstrap import MetricResult
-from ebox.evaluation.clusters import Clustering
+from ebox.evaluation.clusters import Clustering, Labels
 from ebox.evaluation.influence import Values, trace_auprc
 from ebox.evaluation.intervals import Ends, bound_auprc, bound_precision, bound_share
 from ebox.evaluation.metrics import Scores, Targets, auprc
@@ -35,15 +35,22 @@ class Unreached(Code):
 
 @dataclass(frozen=True)
 class Labelled:
-    """Targets of one split, and the probabilities of one model."""
+    """Targets of one split, the probabilities of one model, and the clusters; None: each example is one."""
 
     targets: Targets
     probabilities: Scores
+    clusters: Labels | None = None
 
     def weigh(self, odds: float) -> float:
         """The weight of the negatives at which there are `odds` of them for each positive."""
         num_positive = int(np.count_nonzero(self.targets))
         return odds * num_positive / (len(self.targets) - num_positive)
+
+    @property
+    def num_negative_clusters(self) -> int:
+        """How many clusters hold a negative."""
+        negative = ~self.targets
+        return int(negative.sum()) if self.clusters is None else len(np.unique(self.clusters[negative]))
 
 
 def shift_log_odds(share: float, prevalence: float) -> float:
@@ -73,8 +80,8 @@ def choose_at(validation: Labelled, odds: float, criterion: Criterion, target_fd
     """
     targets, probabilities, factor = validation.targets, validation.probabilities, validation.weigh(odds)
     best = choose_threshold(targets, probabilities, criterion, factor)
-    kept = find_fdr_threshold(targets, probabilities, target_fdr, factor)
-    reason = None if kept is not None else _explain(int(np.count_nonzero(~targets)), odds, target_fdr)
+    kept = find_fdr_threshold(targets, probabilities, target_fdr, factor, validation.clusters)
+    reason = None if kept is not None else _explain(validation.num_negative_clusters, odds, target_fdr)
     return {
         "best": {"value": best, "criterion": criterion, "split": "validation", "reason": None},
         "fdr": {"value": kept, "criterion": "fdr", "split": "validation", "reason": reason},
@@ -134,7 +141,7 @@ def _describe(value: float, ends: Ends, clusters: Clustering) -> dict[str, float
 
 
 def _explain(num_negative: int, odds: float, fdr: float) -> dict[str, Any]:
-    # Every positive found, and one negative counted.
+    # Every positive found, and one cluster of negatives counted.
     needed = math.ceil(odds * (1.0 - fdr) / fdr - 1e-9)
     about = {"fdr": fdr, "num_negative": num_negative, "needed": needed, "odds": odds}
     return note(Unreached.FEW_NEGATIVES if num_negative < needed else Unreached.FDR_NOT_REACHED, about)

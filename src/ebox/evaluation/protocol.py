@@ -63,6 +63,7 @@ def evaluate(
     related: Bool[np.ndarray, " examples"] | None = None,
     kept: Mapping[str, Kept] | None = None,
     members: MemberLogits | None = None,
+    shareless: Mapping[str, dict[str, Any]] | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Measure logits, and baselines fitted on the training split, on the validation and test splits.
@@ -78,6 +79,7 @@ def evaluate(
         kept: For each track what an earlier evaluation chose, for a dataset without validation examples.
         members: What the members say of the ensemble that the network is, or was distilled from; none: a plain
             training.
+        shareless: For each track whose probabilities don't hold for the share of positives of validation, the note why.
         progress: Called with the stage, the number of steps done and the number in all.
 
     Returns:
@@ -97,11 +99,14 @@ def evaluate(
     motifs = gather_motifs(config, motif_files)
     report = _Report(progress, len(dataset.tracks) * (len(config.baselines) + len(EVALUATED_SPLITS)))
     related = dataset.examples["relative"].is_not_null().to_numpy() if related is None else related
-    kept = {} if kept is None else kept
+    kept, shareless = kept or {}, shareless or {}
     tracks = [
         _evaluate_track(dataset, logits, track, config, motifs, related, kept.get(name), members, report)
         for track, name in enumerate(dataset.tracks)
     ]
+    for track, name in zip(tracks, dataset.tracks, strict=True):
+        if name in shareless:
+            track |= {"share": None, "share_reason": shareless[name], "shift": None}
     _check_measured(dataset, tracks)
     facts = {
         "dataset": {"path": str(dataset.path), "fingerprint": dataset.fingerprint, "length_bp": dataset.length_bp},
@@ -179,7 +184,9 @@ def _evaluate_track(
     for split, scores in splits.items():
         report.step(f"measuring {name} on {split}")
         sections[split], samples[split] = measure_split(scores, thresholds, balanced, config)
-    rare = measure_prevalences(validation, test, thresholds, config)
+    # Relatives of training examples are easier: what is promised for new sequences is found without them.
+    unseen = validation.take(~related[validation.rows])
+    rare = measure_prevalences(unseen, test, thresholds, config)
     for model, section in sections["test"].items():
         section["prevalences"] = rare[model]
         section["relatives"] = relatives.get(model)
@@ -199,12 +206,12 @@ def _evaluate_track(
         if members is None
         else describe_ensembles(validation, whole, is_related, relatives, members, track, config),
         **_describe_share(validation, kept, config.prevalence),
-        "sets": _describe_sets(validation.take(~related[validation.rows]), test, kept, config.set_coverage),
+        "sets": _describe_sets(unseen, test, kept, config.set_coverage),
         **describe_figures(test),
     }
 
 
-def _describe_share(validation: SplitScores, kept: Kept | None, prevalence: float | None) -> dict[str, float | None]:
+def _describe_share(validation: SplitScores, kept: Kept | None, prevalence: float | None) -> dict[str, Any]:
     """The share of positives for which probabilities hold, and what the stated prevalence adds to the logits.
 
     The share is that of validation, which calibrates the network and chooses its threshold.
@@ -213,7 +220,8 @@ def _describe_share(validation: SplitScores, kept: Kept | None, prevalence: floa
     if validation.why_undefined() is None:
         share = float(validation.targets.mean())
     shift = None if share is None or prevalence is None else round(shift_log_odds(share, prevalence), 6)
-    return {"share": share, "shift": shift}
+    reason = validation.why_undefined() if share is None else None
+    return {"share": share, "share_reason": reason, "shift": shift}
 
 
 def _describe_sets(validation: SplitScores, test: SplitScores, kept: Kept | None, coverage: float) -> dict[str, Any]:

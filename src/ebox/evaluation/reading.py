@@ -14,10 +14,19 @@ from ebox.errors import InputError
 from ebox.evaluation.conformal import Limits
 from ebox.evaluation.prevalence import Labelled, shift_log_odds
 from ebox.storage import run_folder
+from ebox.storage.notes import Code, note
+from ebox.storage.publishing import read_json
 from ebox.storage.stamps import EVALUATION, read_stamped
 
 # Where no evaluation has chosen one.
 CALL_THRESHOLD = 0.5
+
+
+class Shareless(Code):
+    """Why the share of positives is not known for which probabilities hold."""
+
+    BY_TEMPERATURE = "calibrated_by_temperature"
+    NOT_CALIBRATED = "not_calibrated"
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class Protocol:
     """How a network was measured: the threshold of each track (None without an evaluation), and the strands.
 
     `shares` are the shares of positives for which the probabilities of each track hold, `prevalence` the one stated,
-    `limits` those of the sets of answers of each track.
+    `limits` those of the sets of answers of each track, and `coverages` the share of each class on test whose sets held
+    the right answer.
     """
 
     thresholds: tuple[float | None, ...]
@@ -33,22 +43,29 @@ class Protocol:
     shares: tuple[float | None, ...] = ()
     prevalence: float | None = None
     limits: tuple[Limits | None, ...] = ()
+    coverages: tuple[dict[str, float] | None, ...] = ()
 
-    def find_shifts(self, prevalence: float | None, run: Path) -> tuple[float | None, ...]:
+    def find_shifts(self, prevalence: float | None, run: Path | None) -> tuple[float | None, ...]:
         """What another prevalence adds to the logits of each track; None for a track whose share is not known.
 
+        Args:
+            prevalence: The share of positives; none: nothing is added.
+            run: The run that is asked for it; none: no track has to have a share.
+
         Raises:
-            InputError: a prevalence, and no track whose share is known.
+            InputError: a prevalence, and no track of the run whose share is known.
         """
         if prevalence is None:
             return tuple(None for _ in self.thresholds)
-        if not any(share is not None for share in self.shares):
+        if run is not None and not any(share is not None for share in self.shares):
             raise InputError(
                 "probabilities at a prevalence need the share of positives for which they hold, and it isn't known",
                 file=run,
-                remedy=f"measure first, with validation sequences of both classes: `ebox evaluate {run}`",
+                remedy=f"measure first, with validation sequences of both classes: `ebox evaluate {run}`; where that "
+                "finds no share, train again, calibrated by platt or isotonic (--set train.calibrate_by=platt)",
             )
-        return tuple(None if share is None else shift_log_odds(share, prevalence) for share in self.shares)
+        shares = self.shares or tuple(None for _ in self.thresholds)
+        return tuple(None if share is None else shift_log_odds(share, prevalence) for share in shares)
 
     def call_threshold(self, track: int) -> float:
         """The probability from which sequences are called; 0.5 without an evaluation."""
@@ -82,6 +99,24 @@ def read_kept(run: Path) -> dict[str, Kept]:
     }
 
 
+def find_shareless(run: Path, tracks: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """For each track whose probabilities hold for no known share of positives, the note why.
+
+    Only a calibration that moves the logits makes them hold for the share of validation; otherwise they are as training
+    left them, which sampled and weighted its examples. An older ebox named no method; it was Platt's.
+    """
+    path = run / run_folder.TRAINING
+    facts = read_json(path).get("calibration", []) if path.exists() else []
+    found, entries = {}, {entry["track"]: entry for entry in facts}
+    for track in tracks:
+        entry = entries.get(track)
+        if entry is None or entry.get("reason") is not None:
+            found[track] = note(Shareless.NOT_CALIBRATED)
+        elif entry.get("method", "platt") == "temperature":
+            found[track] = note(Shareless.BY_TEMPERATURE)
+    return found
+
+
 def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:
     """How the network of a run was measured; both strands and no threshold where it was not.
 
@@ -100,34 +135,48 @@ def read_protocol(run: Path, tracks: tuple[str, ...]) -> Protocol:
             tuple(found[track]["share"] for track in tracks),
             facts["config"]["prevalence"],
             tuple(_read_limits(found[track]) for track in tracks),
+            tuple(_read_coverage(found[track]) for track in tracks),
         )
     except (KeyError, TypeError):
         raise InputError("is not an evaluation of this model", file=path, remedy=EVALUATION.remedy) from None
 
 
 def read_validation(run: Path, track: str) -> Labelled:
-    """The known targets of the validation split, and the probabilities that the evaluation of a run wrote for them.
+    """The known targets, probabilities and clusters of the validation examples that have no relative in training.
+
+    The evaluation of a run wrote them.
 
     Raises:
         InputError: there are none of both classes, or the file is damaged.
     """
     import polars as pl
 
-    path, columns = run / run_folder.PREDICTIONS, ["split", f"target_{track}", f"probability_{track}"]
+    path, target, probability = run / run_folder.PREDICTIONS, f"target_{track}", f"probability_{track}"
     remedy = f"measure again, with validation sequences of both classes: `ebox evaluate {run}`"
     if not path.exists():
         raise InputError("is missing; it holds the validation scores", file=path, remedy=remedy)
     try:
-        table = pl.read_parquet(path, columns=columns)
+        table = pl.read_parquet(path, columns=["split", target, probability, "cluster", "related"])
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"is not a table of predictions of {track}: {error}", file=path, remedy=remedy) from None
-    targets, probabilities = (
-        table.filter((pl.col("split") == "validation") & (pl.col(columns[1]) != UNKNOWN_TARGET))[name].to_numpy()
-        for name in columns[1:]
+        problem = str(error).partition("\n")[0]
+        raise InputError(f"is not a table of predictions of {track}: {problem}", file=path, remedy=remedy) from None
+    chosen = (pl.col("split") == "validation") & (pl.col(target) != UNKNOWN_TARGET) & ~pl.col("related")
+    targets, probabilities, clusters = (
+        table.filter(chosen)[name].to_numpy() for name in (target, probability, "cluster")
     )
     if len(np.unique(targets)) < 2:
-        raise InputError(f"holds no validation scores of both classes of {track}", file=path, remedy=remedy)
-    return Labelled(targets == 1, probabilities)
+        raise InputError(
+            f"holds no validation scores of both classes of {track} without relatives in training",
+            file=path,
+            remedy=remedy,
+        )
+    return Labelled(targets == 1, probabilities, clusters.astype(np.int64))
+
+
+def _read_coverage(track: Mapping[str, Any]) -> dict[str, float] | None:
+    """How often the sets of each class held the right answer on test; None where it was not measured."""
+    measured = (track.get("sets") or {}).get("test")
+    return None if measured is None else {name: entry["coverage"]["value"] for name, entry in measured.items()}
 
 
 def _read_limits(track: Mapping[str, Any]) -> Limits | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int8, Int64, UInt8
@@ -86,6 +86,8 @@ class ScoresResult:
     each track; None where that isn't known. `limits` are those of the sets of answers, `fdr_thresholds` those at which
     at most a share `target_fdr` of the calls is false at the prevalence; None for a track without one. `spreads` are
     the standard deviations of the logits of an ensemble's members on the same window; None for a plain network.
+    `coverages` are how often the sets of each class held the right answer on test, and `fdr_reasons` the notes why a
+    track has no threshold in `fdr_thresholds`.
     """
 
     names: tuple[str, ...]
@@ -104,6 +106,8 @@ class ScoresResult:
     fdr_thresholds: tuple[float | None, ...] = ()
     target_fdr: float | None = None
     spreads: Float[np.ndarray, "sequence track"] | None = None
+    coverages: tuple[dict[str, float] | None, ...] = ()
+    fdr_reasons: tuple[dict[str, Any] | None, ...] = ()
 
     @property
     def probabilities(self) -> Float[np.ndarray, "sequence track"]:

@@ -259,7 +259,8 @@ def measure_prevalences(
     """For each model what it would do on test where positives are as rare as in `list_prevalences`.
 
     Args:
-        validation: The split that chooses thresholds; without both classes there is only the one in use.
+        validation: The examples that choose thresholds: those of the split that have no relative in training. Without
+            both classes there is only the threshold in use.
         test: The split that is measured; without both classes there is nothing.
         thresholds: Those in use, of each model.
         config: The stated prevalence, the target false discovery rate and the criterion.
@@ -274,7 +275,7 @@ def measure_prevalences(
         for prevalence, odds in list_prevalences(config.prevalence).items():
             chosen: dict[str, dict[str, Any]] = {"used": thresholds[model]}
             if can_choose:
-                known = Labelled(validation.targets, validation.probabilities[model])
+                known = Labelled(validation.targets, validation.probabilities[model], validation.clusters)
                 chosen |= choose_at(known, odds, config.threshold, config.target_fdr)
             measured = measure_at(Labelled(test.targets, values), of_test, odds, chosen)
             found[model].append({"prevalence": prevalence, **round_numbers(measured)})

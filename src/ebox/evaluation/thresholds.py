@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from ebox.evaluation.clusters import Labels
 from ebox.evaluation.metrics import Scores, Targets, check_scores, weigh_calls
 
 Criterion = Literal["accuracy", "balanced_accuracy", "mcc"]
@@ -40,34 +41,46 @@ def choose_threshold(
 
 
 def find_fdr_threshold(
-    targets: Targets, probabilities: Scores, fdr: float, negative_factor: float = 1.0
+    targets: Targets,
+    probabilities: Scores,
+    fdr: float,
+    negative_factor: float = 1.0,
+    clusters: Labels | None = None,
 ) -> float | None:
     """The lowest threshold at which at most a share `fdr` of the calls is expected to be false; None where none is.
 
-    One negative more than was found counts as called, so that the promise holds on other data, too (Barber and Candès
-    2015); with too few negatives no threshold can keep it.
+    The negatives of a cluster share its weight, and one cluster more than was found counts as called, so that the
+    promise holds for negatives of new clusters, too (Barber and Candès 2015); with too few clusters of negatives no
+    threshold can keep it.
 
     Args:
         targets: True for a positive.
         probabilities: Of each example.
         fdr: The greatest share of false calls.
         negative_factor: Weight of all negatives.
+        clusters: Label of the cluster of each example; None: each example is one.
 
     Raises:
         InputError: one class only, a score that is not finite, or lengths that differ.
     """
     check_scores(targets, probabilities)
     levels, level_of_example = np.unique(probabilities.astype(np.float64), return_inverse=True)
-    below = [_count_below(level_of_example[part], len(levels)) for part in (targets, ~targets)]
-    found, false = (part[-1] - part[:-1] for part in below)
-    false = (false + 1.0) * negative_factor
+    labels = np.arange(len(targets)) if clusters is None else clusters
+    _, number, sizes = np.unique(labels[~targets], return_inverse=True, return_counts=True)
+    below = _count_below(level_of_example[targets], len(levels))
+    found = below[-1] - below[:-1]
+    clusters_below = _count_below(level_of_example[~targets], len(levels), 1.0 / sizes[number.ravel()])
+    share = (clusters_below[-1] - clusters_below[:-1] + 1.0) / len(sizes)
+    false = share * len(number.ravel()) * negative_factor
     kept = np.flatnonzero(false <= (fdr + 1e-12) * (found + false))
     return float(_place_between(levels)[kept[0]]) if len(kept) else None
 
 
-def _count_below(levels: np.ndarray, num_levels: int) -> Float[np.ndarray, " candidates"]:
-    """Examples below each candidate: below all levels, then after each of them."""
-    counts = np.bincount(levels, minlength=num_levels)
+def _count_below(
+    levels: np.ndarray, num_levels: int, weights: Float[np.ndarray, " examples"] | None = None
+) -> Float[np.ndarray, " candidates"]:
+    """Examples, or their weights, below each candidate: below all levels, then after each of them."""
+    counts = np.bincount(levels, weights, minlength=num_levels)
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
 
 

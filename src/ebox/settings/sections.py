@@ -130,7 +130,7 @@ class TrainConfig(Settings):
     calibrate_by: Literal["auto", "temperature", "platt", "isotonic"] = setting(
         "auto",
         "How to calibrate: temperature scales the logits; platt moves them as well (Platt 1999); isotonic adds a "
-        "rising curve; auto: the simplest that cross-validation on the validation split finds no worse than the best.",
+        "rising curve; auto: platt, unless cross-validation on the validation split finds isotonic better.",
         changes_result=False,
     )
     steps_per_dispatch: PositiveInt = setting(16, "Steps compiled into one call to the device.")

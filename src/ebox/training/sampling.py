@@ -14,13 +14,19 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 from ebox.errors import InputError
 
 PADDING_ROW = -1
+# Shares of several packs are counted in parts of a negative, so that they add up exactly on every machine.
+_PARTS = 2**20
+# The golden ratio less 1, in such parts: its multiples fill a circle evenly, however many are taken.
+_TURN = 648_055
+# What random streams are for, beside the packs: the first pack has 1, the others what follows on the partners.
+_MIXING, _PARTNERS = 0, 2
 
 
 class Pack(NamedTuple):
-    """Negatives that are known in the same tracks, and how many of them an epoch shows."""
+    """Negatives that are known in the same tracks, and how many of them an epoch shows in the mean."""
 
     rows: Int64[np.ndarray, " negative"]
-    per_epoch: int
+    per_epoch: float
     is_known: Bool[np.ndarray, " track"]
 
 
@@ -31,7 +37,8 @@ class ExampleOrder:
     Every epoch shows all positives and, for each, `negatives_per_positive` negatives. Negatives are dealt from one
     shuffled pack after another, so that every negative is seen before any is seen twice. With several tracks each
     positive brings negatives of a track that it is positive in, so that a small track with negatives of its own has
-    its share, and rows whose label is unknown everywhere are not shown.
+    its share, and rows whose label is unknown everywhere are not shown. Negatives that are known in the same tracks
+    make a pack of their own; a pack whose share of an epoch is no whole number has it over several epochs.
 
     Args:
         is_positive: For each training row, whether any of its tracks is 1.
@@ -63,9 +70,9 @@ class ExampleOrder:
         negatives = np.flatnonzero(~self.is_positive & (self._labels == 0).any(axis=1))
         known, pack = np.unique(self._labels[negatives] == 0, axis=0, return_inverse=True)
         sizes = np.bincount(pack.ravel(), minlength=len(known))
-        wanted = self._share_negatives(known, sizes)
+        wanted = _round_total(np.minimum(self._share_negatives(known, sizes), sizes), sizes)
         return tuple(
-            Pack(negatives[pack.ravel() == number], min(int(sizes[number]), round(float(wanted[number]))), is_known)
+            Pack(negatives[pack.ravel() == number], float(wanted[number]), is_known)
             for number, is_known in enumerate(known)
         )
 
@@ -85,7 +92,22 @@ class ExampleOrder:
     @cached_property
     def negatives_per_epoch(self) -> int:
         """Negatives that one epoch shows."""
-        return sum(pack.per_epoch for pack in self._packs)
+        return int(self._pack_ends[-1]) // _PARTS if self._packs else 0
+
+    @cached_property
+    def _pack_ends(self) -> Int64[np.ndarray, " pack"]:
+        """Where the share of each pack ends, if those of all are laid in a row."""
+        return np.rint(np.cumsum([pack.per_epoch for pack in self._packs]) * _PARTS).astype(np.int64)
+
+    def _count_dealt(self, num_epochs: int) -> Int64[np.ndarray, " pack"]:
+        """How many negatives of each pack the first epochs show.
+
+        An epoch shows those on which marks fall, one negative apart, in the row of all shares. The marks begin
+        elsewhere in every epoch, so that a pack with half a negative has one in every other epoch.
+        """
+        begins = np.sort(np.arange(num_epochs) * _TURN % _PARTS)
+        whole, rest = np.divmod(self._pack_ends, _PARTS)
+        return np.diff(num_epochs * whole + np.searchsorted(begins, rest), prepend=0)
 
     def balance(self) -> Float64[np.ndarray, " track"]:
         """For each track the known negatives of an epoch, those that are positive in another one too, per positive."""
@@ -118,7 +140,7 @@ class ExampleOrder:
         """Rows of the partners of a batch, place by place: the examples of the batch in a random order."""
         rows = self.batch_rows(step)
         is_example = rows != PADDING_ROW
-        rows[is_example] = self._generator(2, step).permutation(rows[is_example])
+        rows[is_example] = self._generator(_PARTNERS, step).permutation(rows[is_example])
         return rows
 
     @cached_property
@@ -127,23 +149,34 @@ class ExampleOrder:
         return lru_cache(maxsize=2)(self._shuffle_epoch)
 
     def _shuffle_epoch(self, epoch: int) -> Int64[np.ndarray, " example"]:
-        dealt = [self._deal(number, pack, epoch) for number, pack in enumerate(self._packs)]
+        firsts, ends = self._count_dealt(epoch), self._count_dealt(epoch + 1)
+        dealt = [self._deal(number, int(firsts[number]), int(ends[number])) for number in range(len(self._packs))]
         rows = np.concatenate([self._positives, *dealt])
-        return self._generator(0, epoch).permutation(rows)
+        return self._generator(_MIXING, epoch).permutation(rows)
 
-    def _deal(self, number: int, pack: Pack, epoch: int) -> Int64[np.ndarray, " negative"]:
-        """Take the epoch's share from the endless row of shuffled packs."""
-        count, size = pack.per_epoch, len(pack.rows)
-        if count == 0:
-            return pack.rows[:0]
-        first, last = epoch * count, (epoch + 1) * count
-        shuffles = range(first // size, (last - 1) // size + 1)
-        dealt = np.concatenate([self._generator(1 + number, each).permutation(pack.rows) for each in shuffles])
-        offset = first - shuffles[0] * size
-        return dealt[offset : offset + count]
+    def _deal(self, number: int, first: int, end: int) -> Int64[np.ndarray, " negative"]:
+        """Take the negatives from `first` to before `end` from the endless row of the shuffles of a pack."""
+        rows = self._packs[number].rows
+        if first == end:
+            return rows[:0]
+        shuffles = range(first // len(rows), (end - 1) // len(rows) + 1)
+        purpose = number + 1 if number == 0 else number + _PARTNERS
+        dealt = np.concatenate([self._generator(purpose, each).permutation(rows) for each in shuffles])
+        offset = first - shuffles[0] * len(rows)
+        return dealt[offset : offset + end - first]
 
     def _generator(self, purpose: int, number: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence((self.seed, purpose, number)))
+
+
+def _round_total(
+    wanted: Float64[np.ndarray, " pack"], sizes: Int64[np.ndarray, " pack"]
+) -> Float64[np.ndarray, " pack"]:
+    """The shares of the packs with a whole number as their sum, none above its size."""
+    total = float(wanted.sum())
+    missing = round(total) - total
+    room = sizes - wanted if missing > 0.0 else wanted
+    return wanted + missing * (room / max(float(room.sum()), 1e-300))
 
 
 def make_order(

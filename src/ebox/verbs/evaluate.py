@@ -157,6 +157,7 @@ def _measure(
 
     from ebox.evaluation.ensembles import MemberLogits
     from ebox.evaluation.protocol import evaluate as measure
+    from ebox.evaluation.reading import find_shareless
     from ebox.evaluation.scores import predict_model
     from ebox.mesh.devices import find_local_devices, make_mesh
     from ebox.models.files import load_teacher
@@ -183,6 +184,7 @@ def _measure(
         ceiling=ceiling,
         kept=found.kept,
         members=members,
+        shareless=find_shareless(folder, model.tracks),
         progress=progress,
     )
     return facts, logits, scores.spread
@@ -245,7 +247,8 @@ def _write_predictions(
 
     from ebox.evaluation.split_metrics import squash
 
-    table = data.examples[rows.start : rows.stop].select("name", "kind", "split", "chrom", "start", "end")
+    places = ("name", "kind", "split", "chrom", "start", "end", "cluster")
+    table = data.examples[rows.start : rows.stop].select(*places, related=pl.col("relative").is_not_null())
     columns = []
     for number, track in enumerate(data.tracks):
         values = logits[rows, number].astype(np.float64)

@@ -103,7 +103,7 @@ def find_evaluated(
             )
         return _read_sources(run, model, sources, name, config, progress)
     dataset, is_own = open_dataset_of(run, data)
-    _check_fits(dataset, model)
+    dataset = _fit_to(dataset, model)
     if is_own:
         if name is not None:
             raise InputError("--name is for other data than those of the run", remedy="leave --name out")
@@ -234,16 +234,23 @@ def _check_name(run: Path, name: str, files: tuple[str, ...]) -> str:
     return name
 
 
-def _check_fits(data: Dataset, model: LoadedModel) -> None:
+def _fit_to(data: Dataset, model: LoadedModel) -> Dataset:
+    """The dataset with its tracks in the order of the model's."""
     if data.length_bp != model.length_bp:
         raise InputError(
             f"holds sequences of {data.length_bp} bp; the model was trained on {model.length_bp} bp",
             file=data.path,
             remedy=f"build it with --length {model.length_bp}, or give its files here: --table, --positives or --peaks",
         )
-    if data.tracks != model.tracks:
-        raise InputError(
-            f"has the tracks {', '.join(data.tracks)}; the model gives {', '.join(model.tracks)}",
-            file=data.path,
-            remedy=f"build it with --set data.track={model.tracks[0]}, if that is what its positives have in common",
-        )
+    if data.tracks == model.tracks:
+        return data
+    if set(data.tracks) == set(model.tracks):
+        return data.with_tracks(model.tracks)
+    names = ",".join(model.tracks)
+    way = f"with --set data.track={names}" if len(model.tracks) == 1 else f"with the tracks {names}, in any order"
+    raise InputError(
+        f"has the tracks {', '.join(data.tracks)}; the model gives {', '.join(model.tracks)}",
+        file=data.path,
+        remedy=f"build it {way} from the positives of these alone (of a table with a column of labels for each: "
+        f"--label-columns {names}), if that is what they have in common",
+    )

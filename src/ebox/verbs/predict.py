@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebox.errors import InputError
 from ebox.progress import PathLike, Progress, quiet
@@ -37,8 +37,9 @@ def predict(
     A longer sequence is read in windows that overlap by three quarters, and its best window counts; it is not called,
     since the threshold was chosen for one window. A shorter one is padded with N on both sides. Both strands are read
     and averaged, unless the run was evaluated on one. The set of answers of a sequence (bound, unbound, both, none)
-    holds the right one for 90 % of each class, or for the share that was evaluated. The logit of an ensemble is the
-    mean of its members'; how far they spread, or would by what a distilled network says, is in a column of its own.
+    is meant to hold the right one for 90 % of each class, or for the share that was evaluated. The logit of an ensemble
+    is the mean of its members'; how far they spread, or would by what a distilled network says, is in a column of its
+    own.
 
     Args:
         run: Run folder with a trained model.
@@ -74,9 +75,10 @@ def predict(
     stated = {"evaluation": {name: value for name, value in numbers.items() if value is not None}}
     parallel = {} if platform is None else {"parallel": {"platform": platform}}
     config = make_config({**parallel, **stated})
+    is_asked = prevalence is not None and target_fdr is None
     prevalence = protocol.prevalence if prevalence is None else prevalence
-    shifts = protocol.find_shifts(prevalence, Path(run))
-    at_fdr = () if target_fdr is None else _choose_for_fdr(Path(run), model.tracks, prevalence, target_fdr)
+    shifts = protocol.find_shifts(prevalence, Path(run) if is_asked else None)
+    at_fdr = [] if target_fdr is None else _choose_for_fdr(Path(run), model.tracks, prevalence, target_fdr)
     sequences = open_query(fasta, bed, genome)
     mesh = make_mesh(find_local_devices(config.parallel))
     result = score_sequences(
@@ -87,7 +89,9 @@ def predict(
         shifts=shifts,
         prevalence=prevalence,
         limits=protocol.limits,
-        fdr_thresholds=at_fdr,
+        coverages=protocol.coverages,
+        fdr_thresholds=tuple(threshold["value"] for threshold in at_fdr),
+        fdr_reasons=tuple(threshold["reason"] for threshold in at_fdr),
         target_fdr=target_fdr,
     )
     if out is None:
@@ -98,8 +102,8 @@ def predict(
 
 def _choose_for_fdr(
     run: Path, tracks: tuple[str, ...], prevalence: float | None, target_fdr: float
-) -> tuple[float | None, ...]:
-    """The threshold of each track from the validation scores of the evaluation; None where none keeps the promise."""
+) -> list[dict[str, Any]]:
+    """The threshold of each track from the validation scores of the evaluation, or why none keeps the promise."""
     from ebox.evaluation.prevalence import choose_at
     from ebox.evaluation.reading import read_validation
     from ebox.reporting.languages import find_language
@@ -112,13 +116,15 @@ def _choose_for_fdr(
     odds = (1.0 - prevalence) / prevalence
     chosen = [choose_at(read_validation(run, track), odds, "accuracy", target_fdr)["fdr"] for track in tracks]
     if all(threshold["value"] is None for threshold in chosen):
+        say = find_language().say
+        reasons = [f"{track}: {say(one['reason'])}" for track, one in zip(tracks, chosen, strict=True)]
         raise InputError(
-            f"--target-fdr can't be kept: {find_language().say(chosen[0]['reason'])}",
+            f"--target-fdr can't be kept: {'; '.join(reasons)}",
             file=run,
             remedy="allow more false calls (--target-fdr), state more positives (--prevalence), or train on a dataset "
             "with more validation negatives",
         )
-    return tuple(threshold["value"] for threshold in chosen)
+    return chosen
 
 
 def describe(result: ScoresResult) -> str:
@@ -147,23 +153,34 @@ def describe(result: ScoresResult) -> str:
 def _describe_more(result: ScoresResult) -> list[str]:
     """The columns beside score and call."""
     from ebox.evaluation.conformal import ANSWERS
+    from ebox.reporting.languages import find_language
 
     lines, sets, calls = [], result.sets, result.calls_at_fdr
     for column, track in enumerate(result.tracks):
         limits = result.limits[column] if result.limits else None
         if sets is not None and limits is not None:
             told = (f"{name} {int((sets[:, column] == number).sum()):,}" for number, name in enumerate(ANSWERS))
-            lines.append(
-                f"  {track}: sets of answers, right for {limits.coverage:.3g} of each class: {', '.join(told)}"
-            )
+            promise = f"meant to be right for {limits.coverage:.3g} of each class"
+            measured = result.coverages[column] if result.coverages else None
+            if measured is not None:
+                held = (f"{value:.3g} of the {name}s" for name, value in measured.items())
+                promise += f" and on test right for {' and '.join(held)}"
+            lines.append(f"  {track}: sets of answers, {promise}: {', '.join(told)}")
         if calls is None:
             continue
         threshold, promise = result.fdr_thresholds[column], f"at most {result.target_fdr:.3g} of the calls false"
         number = int((calls[:, column] == 1).sum())
-        called = "no threshold keeps that" if threshold is None else f"{number:,} called at {threshold:.6g} or more"
+        called = f"{number:,} called at {threshold:.6g} or more" if threshold is not None else "no threshold keeps that"
+        reason = result.fdr_reasons[column] if result.fdr_reasons else None
+        called += f", since {find_language().say(reason)}" if reason is not None else ""
         lines.append(f"  {track}, {promise}: {called}")
     if result.prevalence is not None:
         lines.append(f"  probabilities at a prevalence of {result.prevalence:g} are in a column of their own")
+        unknown = [track for track, shift in zip(result.tracks, result.shifts, strict=True) if shift is None]
+        if unknown:
+            lines[-1] += (
+                f", empty for {', '.join(unknown)}: it isn't known for which share of positives its logits hold"
+            )
     if result.spreads is not None:
         lines.append("  how far the members of the ensemble spread is in a column of its own")
     return lines

@@ -34,6 +34,7 @@ def collect(files: RunFiles) -> dict[str, Any]:
         {
             **_describe_track(track, files.kmer, files.evaluation.get("config", {})),
             "calibrated": calibrated.get(track["track"]),
+            "shareless": track.get("share_reason") if files.evaluation.get("config", {}).get("prevalence") else None,
             "mistakes": files.mistakes.get(str(track["track"])),
         }
         for track in files.tracks

@@ -100,7 +100,7 @@ def _promise(found: Mapping[str, Any]) -> str:
 
 def _tell_few_negatives(found: Mapping[str, Any]) -> str:
     return (
-        f"{found['num_negative']:,} validation negatives are too few to promise {_promise(found)}: "
+        f"{found['num_negative']:,} independent validation negatives are too few to promise {_promise(found)}: "
         f"{found['needed']:,} are needed"
     )
 
@@ -250,6 +250,8 @@ MEASURES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "no_motif_fits": "none of {num_motifs} motifs fits into sequences of {length_bp} bp",
     "one_class": "positive and negative examples are needed, and in the {in} split there is one class only",
     "no_training_data": "the training data of the network are gone",
+    "calibrated_by_temperature": "a temperature leaves them at the share of positives that training showed",
+    "not_calibrated": "the network was not calibrated, so they hold at the share of positives that training showed",
     "few_of_a_class": "validation has fewer than {least} examples of a class",
     "few_for_set": _tell_few_for_set,
     "calibrated": _tell_calibrated,

@@ -22,7 +22,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "brier": ("Brier score", "mean squared error of the probabilities; lower is better"),
     "calibration_error": (
         "Calibration error",
-        "mean gap between stated and true share, less what chance adds; lower is better",
+        "mean gap of stated and true share, less what chance adds, which of few examples may be all; lower is better",
     ),
 }
 BASELINES = {

@@ -151,6 +151,7 @@ REPORT_TEXTS: dict[str, dict[str, Any]] = {
         "found": "{threshold}; finds {sensitivity}",
         "shifted": "A probability holds where {share} of the sequences are positive, as in validation. For a "
         "prevalence of {prevalence}, {shift} is added to the log-odds (natural logarithm): 0.5 becomes {half}.",
+        "shareless": "No probabilities are given for the stated prevalence: {reason}.",
         "validation": "On the validation split, which was used to choose the model and the threshold and is therefore "
         "a little too hopeful: {metrics}.",
         "scores": "Where the scores lie",
