@@ -14,7 +14,9 @@ from conftest import WITH_ARRAYS
 from ebox.models.encoding import reverse_complement
 
 
-@pytest.mark.parametrize(("required", "ends", "said"), [("0", 0, "1 skipped"), ("1", 1, "1 error")])
+@pytest.mark.parametrize(
+    ("required", "ends", "said"), [pytest.param("0", 0, "1 skipped", marks=pytest.mark.slow), ("1", 1, "1 error")]
+)
 def test_real_data_that_is_absent_is_said_and_fails_where_it_must_be_there(
     required: str, ends: int, said: str, tmp_path: Path
 ):

@@ -65,6 +65,7 @@ def test_an_import_that_follows_from_two_others_is_left_out():
     assert reduce_edges(edges) == [("verbs", "errors"), ("cli", "verbs")]
 
 
+@pytest.mark.slow
 def test_boxes_of_a_floor_stand_apart_and_on_the_paper():
     plan = make_plan(reduce_edges(list_edges()))
     columns = place_columns(plan)
@@ -75,6 +76,7 @@ def test_boxes_of_a_floor_stand_apart_and_on_the_paper():
         assert columns[floor[-1]] + width_of(floor[-1]) / 2 <= WIDTH
 
 
+@pytest.mark.slow
 def test_few_arrows_cross():
     # Two packages that both import two others can't be drawn without one crossing: training and evaluation; and above
     # them tuning and planning, which import those.

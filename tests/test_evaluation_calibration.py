@@ -74,7 +74,7 @@ def test_the_simplest_method_that_mends_the_logits_is_chosen(spoil: Callable[[np
     assert calibration_error(fresh, squash(found.apply(spoil(again)))) < 0.015
 
 
-@pytest.mark.parametrize("num_positive", [25, 45, 100])
+@pytest.mark.parametrize("num_positive", [25, *(pytest.param(number, marks=pytest.mark.slow) for number in (45, 100))])
 def test_probabilities_hold_for_the_share_of_validation_though_training_sampled_another(num_positive: int):
     """Two unit normals; the network saw one positive to two negatives, and validation has one to five."""
     distance, ratios = 2.3, []
@@ -222,6 +222,7 @@ def test_training_publishes_the_calibrated_network_and_says_so(dataset: Path, tm
     assert not np.allclose(with_it, without, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_published_network_is_calibrated_on_validation(dataset: Path, tmp_path: Path):
     _train(dataset, tmp_path / "run", calibrate=True)
     mesh = make_mesh(find_local_devices(ParallelConfig()))

@@ -85,7 +85,7 @@ def test_columns_and_native_convolution_agree(width: int, dilation: int, channel
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize("length", [1, 5, 50])
+@pytest.mark.parametrize("length", [5, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 50))])
 @pytest.mark.parametrize(("width", "dilation"), [(3, 1), (3, 2), (3, 4), (5, 1), (5, 3)])
 def test_winograd_tiles_give_the_same_numbers_and_gradients(width: int, dilation: int, length: int):
     inputs = jax.random.normal(jax.random.key(0), (2, length, 64))

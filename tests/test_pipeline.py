@@ -129,6 +129,7 @@ def test_the_learned_filters_resemble_what_was_planted(finished: RunResult):
     assert first["resembles"]["id"] == "MA0140.3" or "GATA" in first["resembles"]["name"]
 
 
+@pytest.mark.slow
 def test_evaluating_again_gives_the_same_numbers(finished: RunResult):
     before = json.loads((finished.folder / "evaluation.json").read_text())
     again = evaluate(finished.folder)

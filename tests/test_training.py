@@ -148,6 +148,7 @@ def test_a_killed_run_leaves_no_metrics_twice_and_no_half_checkpoint(tmp_path: P
     assert list((tmp_path / CHECKPOINTS).iterdir()) == find_checkpoints(tmp_path)
 
 
+@pytest.mark.slow
 def test_patience_counts_also_where_the_last_network_is_kept(tmp_path: Path):
     config = small_config(max_steps=50, validations=10, patience=1, keep="last", learning_rate=1e-9, ema_decay=0.0)
     result = fit_small(tmp_path, config)

@@ -185,6 +185,7 @@ def test_a_lost_worker_costs_no_batch(data: Dataset, tmp_path: Path):
     assert sorted(pool.computed) == list(range(40))
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_all_workers_goes_on_from_its_checkpoint_to_the_same_model(data: Dataset, tmp_path: Path):
     config = _config(sync="async", cluster="local", staleness=0)
     config = config.model_copy(update={"train": config.train.model_copy(update={"checkpoint_every_steps": 10})})

@@ -215,6 +215,7 @@ def test_n_stays_four_zeros_under_noise():
     assert np.abs(shown[0, [0, 2]] - np.eye(4)[[0, 2]]).min() > 0.0
 
 
+@pytest.mark.slow
 def test_lengths_grow_with_the_sequence_and_are_never_zero():
     short, still = draw_codes(50, 4), {"shift_bp": 0, "reverse_complement": False}
     moved = show_all(short, **still, translocation_rate=1.0, change_fraction=0.01)

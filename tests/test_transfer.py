@@ -176,6 +176,7 @@ def test_layers_join_one_after_another_from_the_output():
 # --- Trainings
 
 
+@pytest.mark.slow
 def test_frozen_layers_and_kept_statistics_stay_to_the_bit(source: Path, tmp_path: Path):
     config = from_source(source, freeze="body", statistics="keep", fresh="output", train={"clip_norm": 0.1})
     before, after = load_model(source).network, fit_small(tmp_path, config).network

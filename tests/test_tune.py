@@ -306,6 +306,7 @@ def test_workers_of_a_cluster_find_what_those_of_this_machine_find_though_one_is
     assert read_config(there / "best.toml").parallel == make_config({}).parallel
 
 
+@pytest.mark.slow
 def test_trials_that_train_in_one_step_measure_what_they_measure_alone(dataset: Path, tmp_path: Path):
     config = make_config({"model": {"architecture": "motif", "num_filters": 4, "dense_units": [4]}})
     space, steps = read_space(dataset.parent / "space.toml"), 12

@@ -132,9 +132,7 @@ def test_all_filters_are_those_of_every_member():
     np.testing.assert_array_equal(all_filters(whole)[8:16], all_filters(whole.members[1]))
 
 
-@pytest.mark.parametrize(
-    "method", ["gradient", *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name != "gradient")]
-)
+@pytest.mark.parametrize("method", [pytest.param(name, marks=pytest.mark.slow) for name in METHODS])
 def test_contributions_of_an_ensemble_are_the_mean_of_its_members(method: str):
     config = ExplanationConfig(num_references=2, num_steps=2)
     whole = ensemble()
@@ -239,6 +237,7 @@ def test_a_report_tells_of_the_ensemble(run: Path):
     assert "one after another" in page
 
 
+@pytest.mark.slow
 def test_a_distilled_run_holds_one_network_and_its_ensemble(distilled: Path):
     model, teacher = load_model(distilled), load_teacher(distilled).network
     assert not isinstance(model.network, Ensemble)
@@ -268,6 +267,7 @@ def test_what_is_distilled_depends_on_no_setting_of_calibration(dataset: Path, t
     assert largest_difference(*(teacher for _, teacher in found.values())) > 0.0
 
 
+@pytest.mark.slow
 def test_a_distilled_network_learns_its_teacher_and_its_spread(distilled: Path, dataset: Path):
     data, model, teacher = open_dataset(dataset), load_model(distilled), load_teacher(distilled).network
     assert isinstance(teacher, Ensemble)
@@ -277,6 +277,7 @@ def test_a_distilled_network_learns_its_teacher_and_its_spread(distilled: Path, 
     assert np.corrcoef(predict(model.network, codes)[:, 0], members.mean(axis=0)[:, 0])[0, 1] > 0.6
 
 
+@pytest.mark.slow
 def test_an_ensemble_that_is_stopped_goes_on_to_the_same_networks(dataset: Path, run: Path, tmp_path: Path):
     config = settings()
     train = config.train.model_copy(update={"checkpoint_every_steps": 8})

@@ -80,6 +80,7 @@ def test_a_member_that_breaks_is_named_and_leaves_the_others_alone(beside: tuple
     assert trained.measure([1]) == [measured[1]]
 
 
+@pytest.mark.slow
 def test_every_step_of_every_member_is_reported_once(beside: tuple[Population, list[MemberSteps]]):
     trained, made = beside
     assert trained.steps == [50] * 4
@@ -145,6 +146,7 @@ def test_settings_of_members_are_settings_of_training():
     assert describe_shape(CONFIGS[0]) == describe_shape(CONFIGS[2]) != describe_shape(small_config())
 
 
+@pytest.mark.slow
 def test_states_are_plain_arrays_of_as_many_members(beside: tuple[Population, list[MemberSteps]]):
     states = beside[0].state()
     assert len(states) == len(beside[0]) == 4
