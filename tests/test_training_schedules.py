@@ -77,7 +77,7 @@ def _train(
 
 def _difference(one: Any, other: Any) -> float:
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)) for a, b in pairs)
+    return max((float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)) for a, b in pairs), default=0.0)
 
 
 def _rows_are_alike(tree: Any) -> bool:
@@ -111,7 +111,9 @@ def test_an_accelerator_that_runs_whole_chunks_drops_what_lies_past_their_end(pa
     for one, other in zip(counted.states, whole.states, strict=True):
         assert int(one.step) == int(other.step)
         # A step that was not dropped would move the weights by about the learning rate, 1e-3.
-        assert _difference(one, other) < 1e-5
+        assert _difference(one.with_carried(None), other.with_carried(None)) < 1e-5
+        # It would turn the directions of powersgd, in which rounding weighs more, by half of their length and more.
+        assert _difference(one.carried, other.carried) < 1e-4
     np.testing.assert_allclose(whole.losses, counted.losses, rtol=1e-5)
 
 
