@@ -33,6 +33,7 @@ def _name(path: Path) -> str:
 # The picture of the house.
 
 
+@pytest.mark.slow
 def test_the_picture_is_that_of_the_code():
     assert (DOCS / "architecture.svg").read_text() == draw_house(), "run python docs/house.py"
 

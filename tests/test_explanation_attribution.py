@@ -110,7 +110,7 @@ def test_changes_from_their_reach_equal_whole_passes(name: str):
 
 
 @pytest.mark.parametrize("name", SOME)
-@pytest.mark.parametrize("both_strands", [True, False])
+@pytest.mark.parametrize("both_strands", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_deeplift_is_complete(name: str, both_strands: bool):
     config = ExplanationConfig(num_references=4, both_strands=both_strands)
     found = attribute(network_of(name), draw(6, most=5), config, 1)

@@ -171,6 +171,7 @@ def test_batch_moments_are_those_of_numpy(centre: float):
     np.testing.assert_allclose(outputs, expected, atol=3e-5)
 
 
+@pytest.mark.slow
 def test_gradient_of_batch_normalisation_is_that_of_its_formula():
     values = jax.random.normal(jax.random.key(0), (5, 7, 3)) * 2.0 + 1.0
     scale, offset = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.1, -0.2, 0.3])

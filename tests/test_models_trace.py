@@ -145,7 +145,8 @@ def do_all(operations: Iterable[Operation], values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "even widths" else name for name in NETWORKS]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("even widths", "blocks") else name for name in NETWORKS],
 )
 def test_the_pass_is_what_its_operations_say(name: str):
     network, codes = moved_network(NETWORKS[name]), np.random.default_rng(0).integers(0, 5, (4, 61)).astype(np.uint8)

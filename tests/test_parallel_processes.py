@@ -183,6 +183,7 @@ def test_a_group_goes_on_with_fewer_workers(dataset: Path, tmp_path: Path):
     assert "starting again with 2 workers" in output
 
 
+@pytest.mark.slow
 def test_bad_settings_of_a_worker_come_back_as_one_message(dataset: Path, tmp_path: Path):
     done = train(dataset, tmp_path / "run", {"parallel.devices": 7}, "--processes", "2", ends=2)
     assert "parallel.devices asks for 7 devices" in done.stderr

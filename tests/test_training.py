@@ -265,6 +265,7 @@ def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path):
     assert largest_difference(result.network, resumed.network) == 0.0
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_no_bad_checkpoint(tmp_path: Path):
     with pytest.raises(
         InputError, match=r"loss of step \d+ \(batch \d+ of epoch \d+\) is not finite; there was no checkpoint yet"

@@ -119,6 +119,7 @@ def test_a_deletion_closes_the_gap_and_fills_both_ends():
     assert counts == set(range(1, MOST + 1))
 
 
+@pytest.mark.slow
 def test_an_insertion_puts_random_bases_between_the_sequences_own():
     codes, fresh = np.full(LENGTH, 4, np.uint8), []
     for changed in apply_many(insert, codes):
