@@ -16,14 +16,13 @@ import pytest
 
 import ebox
 import processes
+from ebox.datasets.folder import Dataset
 from ebox.errors import InputError
 from ebox.progress import quiet
 from ebox.reporting.report import write_report
 from ebox.sequences import SimulationConfig, draw_simulation, write_simulation
-from ebox.settings.reading import format_config, make_config, read_config
+from ebox.settings.reading import Config, format_config, make_config, read_config
 from ebox.storage.stamps import TUNING, write_stamped
-from ebox.tuning.joint import JointMembers
-from ebox.tuning.lone import LoneMembers
 from ebox.tuning.results import make_facts
 from ebox.tuning.spaces import read_space
 from ebox.tuning.training import Trainer, start_workers
@@ -341,14 +340,15 @@ def test_members_without_room_beside_each_other_train_alone_and_one_without_any_
     def run_out(*_: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    def train_alone(members: LoneMembers, step: int, on_steps: Callable[[int], None]) -> None:
-        if members._configs[0].train.dropout == 0.3:
+    def train(_: Dataset, config: Config, steps: int, *more: Any) -> dict[str, float]:
+        if config.train.dropout == 0.3:
             run_out()
-        on_steps(step)
-        members._measured = [{"loss": members._configs[0].train.dropout}]
+        *_, on_steps = more
+        on_steps(steps)
+        return {"loss": config.train.dropout}
 
-    monkeypatch.setattr(JointMembers, "train_to", run_out)
-    monkeypatch.setattr(LoneMembers, "train_to", train_alone)
+    monkeypatch.setattr("ebox.tuning.joint.train_together", run_out)
+    monkeypatch.setattr("ebox.tuning.lone.train_alone", train)
     config, told = make_config({}), []
     task = {
         "configs": [format_config(make_config({"train": {"dropout": dropout}})) for dropout in (0.1, 0.3, 0.2)],

@@ -54,6 +54,18 @@ def own_part(count: int) -> slice:
 
 
 @contextlib.contextmanager
+def memory_explained() -> Iterator[None]:
+    """Raise InputError, with what to do, where a device has too little memory for what is done in the block."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        short = explain_memory(error)
+        if short is None:
+            raise
+        raise short from None
+
+
+@contextlib.contextmanager
 def leave_when_others_are_lost() -> Iterator[None]:
     """End this process at once if what the processes do together fails because another one is gone.
 
@@ -61,11 +73,9 @@ def leave_when_others_are_lost() -> Iterator[None]:
         InputError: a device has too little memory.
     """
     try:
-        yield
+        with memory_explained():
+            yield
     except jax.errors.JaxRuntimeError as error:
-        short = explain_memory(error)
-        if short is not None:
-            raise short from None
         if jax.process_count() == 1:
             raise
         leave(EXIT_LOST, f"lost another process of the group; `--resume` continues from the last checkpoint\n{error}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from ebox.errors import InputError, explain_memory
+from ebox.errors import InputError
 from ebox.progress import OnEntry, quiet
 from ebox.settings.reading import Config, ParallelConfig, fingerprint_source, format_config, read_config_text
 from ebox.storage.publishing import read_json
@@ -130,8 +130,8 @@ def _starting(parallel: ParallelConfig, make_arguments: Callable[[], list[str]],
         yield lambda count, is_stopped: LocalCrew([sys.executable, *make_arguments()], count, logs, kept)
 
 
-class AlikeActor(Placed):
-    """A Ray actor that works with what the process has that started it, on any machine of the cluster.
+class CheckedActor(Placed):
+    """A Ray actor that checks first whether its machine has the ebox and the dataset of the process that started it.
 
     Args:
         dataset: Path of the dataset folder, on every machine.
@@ -176,7 +176,7 @@ class AlikeActor(Placed):
             )
 
 
-class GradientActor(AlikeActor):
+class GradientActor(CheckedActor):
     """A worker of an asynchronous training, which loads JAX at its first job."""
 
     _computer: GradientComputer | None = None
@@ -187,15 +187,10 @@ class GradientActor(AlikeActor):
             # Before JAX counts the cores.
             here.take()
             self._computer = self._prepare()
-        import jax
+        from ebox.mesh.hosts import memory_explained
 
-        try:
+        with memory_explained():
             return self._computer.compute(ticket, weights)
-        except jax.errors.JaxRuntimeError as error:
-            short = explain_memory(error)
-            if short is None:
-                raise
-            raise short from None
 
     def _prepare(self) -> GradientComputer:
         from ebox.datasets.folder import open_dataset
@@ -232,7 +227,7 @@ def gradient_pool(dataset: Path, fingerprint: str, config: Config) -> Iterator[W
     _check_least(parallel)
     least = 1 if parallel.min_workers is None else parallel.min_workers
     limits = Limits(parallel.workers, least, parallel.max_restarts, parallel.stall_seconds)
-    texts = AlikeActor.arguments(dataset, fingerprint, config)
+    texts = CheckedActor.arguments(dataset, fingerprint, config)
     with connect(parallel.cluster):
         pool: RayPool[GradientResult] = RayPool(GradientActor, Demand.of(parallel), limits, _warn, *texts)
         try:

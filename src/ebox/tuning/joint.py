@@ -1,4 +1,4 @@
-"""Members that train together in one compiled step, in the form of members that train one after another.
+"""Trainings of a rung together in one compiled step.
 
 On an accelerator, which a single small network leaves mostly idle, this is the fastest way.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -19,49 +19,48 @@ from ebox.tuning.halving import shorten
 from ebox.tuning.population import MemberSteps, Population
 
 
-@final
-class JointMembers:
-    """Some trainings of one shape on one dataset; a member whose loss breaks leaves the others alone.
+def train_together(
+    data: Dataset,
+    configs: Sequence[Config],
+    steps: int,
+    mesh: Mesh,
+    validation: ValidationSplit,
+    on_steps: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    """Train members along a whole schedule of some steps; of each its validation loss, AUROC and AUPRC, or its problem.
 
-    They keep no checkpoints: what a kill can cost is one training of a rung, which takes an accelerator moments.
+    They keep no checkpoints: what a kill can cost is one training of a rung, which takes an accelerator moments. A
+    member whose loss breaks leaves the others alone.
+
+    Args:
+        data: The dataset.
+        configs: The settings of each member, all of one shape.
+        steps: Number of steps.
+        mesh: The devices, to which the members are dealt.
+        validation: The validation split of the dataset.
+        on_steps: Called with the number of steps that all members together have made.
+
+    Raises:
+        InputError: the settings are of different shapes.
     """
+    shortened = [shorten(config, steps) for config in configs]
+    population = Population(data, shortened, mesh, validate=validation.measure, side_by_side=True)
+    made, marks = [0] * len(configs), [(0, time.perf_counter())]
 
-    def __init__(self, data: Dataset, configs: Sequence[Config], mesh: Mesh, *, validation: ValidationSplit) -> None:
-        """Train nothing yet.
+    def note(member: MemberSteps) -> None:
+        made[member.number] = member.last
+        if member.number == 0:
+            marks.append((member.last, time.perf_counter()))
+        on_steps(sum(made))
 
-        Args:
-            data: The dataset.
-            configs: The settings of each member, all of one shape.
-            mesh: The devices, to which the members are dealt.
-            validation: The validation split of the dataset.
-        """
-        self._data, self._configs, self._mesh, self._validation = data, configs, mesh, validation
-        self._measured: list[dict[str, Any]] = []
-
-    def train_to(self, step: int, on_steps: Callable[[int], None]) -> None:
-        """Train every member along a whole schedule that ends at a step."""
-        configs = [shorten(config, step) for config in self._configs]
-        population = Population(self._data, configs, self._mesh, validate=self._validation.measure, side_by_side=True)
-        made, marks = [0] * len(configs), [(0, time.perf_counter())]
-
-        def note(steps: MemberSteps) -> None:
-            made[steps.number] = steps.last
-            if steps.number == 0:
-                marks.append((steps.last, time.perf_counter()))
-            on_steps(sum(made))
-
-        population.train_to(step, note)
-        cost = _share(marks, len(configs))
-        self._measured = [
-            {"problem": f"the loss or the gradient of step {population.broken[number]} is not finite"}
-            if number in population.broken
-            else {**measured, "steps": population.num_steps, **cost, "num_parameters": count_parameters(network)}
-            for number, (measured, network) in enumerate(zip(population.measure(), population.networks(), strict=True))
-        ]
-
-    def measure(self) -> list[dict[str, Any]]:
-        """Loss, AUROC and AUPRC of each member on the validation split, and what it took; or its `problem`."""
-        return self._measured
+    population.train_to(steps, note)
+    cost = _share(marks, len(configs))
+    return [
+        {"problem": f"the loss or the gradient of step {population.broken[number]} is not finite"}
+        if number in population.broken
+        else {**measured, "steps": population.num_steps, **cost, "num_parameters": count_parameters(network)}
+        for number, (measured, network) in enumerate(zip(population.measure(), population.networks(), strict=True))
+    ]
 
 
 def _share(marks: Sequence[tuple[int, float]], members: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Members that train one after another with the loop of every training, behind the form of a population.
+"""A training of a rung by itself, with the loop of every training.
 
 On a processor this is the fastest way: a step keeps all cores busy, and members side by side would only share them.
 """
@@ -7,90 +7,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 from jax.sharding import Mesh
 
 from ebox.datasets.folder import Dataset
-from ebox.errors import InputError
 from ebox.evaluation.validation import ValidationSplit
 from ebox.settings.reading import Config
 from ebox.training.loop import TrainingResult, fit
 from ebox.tuning.halving import shorten
-
-# Called with the number of steps that all members together have made.
-OnSteps = Callable[[int], None]
+from ebox.tuning.population import METRICS
 
 
-@final
-class LoneMembers:
-    """Some trainings on one dataset; a member that fails leaves the others alone."""
+def train_alone(
+    data: Dataset,
+    config: Config,
+    steps: int,
+    folder: Path,
+    mesh: Mesh,
+    validation: ValidationSplit,
+    on_steps: Callable[[int], None],
+) -> dict[str, Any]:
+    """Train along a whole schedule of some steps; the validation loss, AUROC and AUPRC, and what it took.
 
-    def __init__(
-        self,
-        data: Dataset,
-        configs: Sequence[Config],
-        mesh: Mesh,
-        *,
-        validation: ValidationSplit,
-        folders: Sequence[Path],
-    ) -> None:
-        """Train nothing yet.
+    Args:
+        data: The dataset.
+        config: The settings of the trial.
+        steps: Number of steps.
+        folder: Where it keeps its checkpoints; a training that was interrupted goes on from there.
+        mesh: The devices.
+        validation: The validation split of the dataset, on the same devices.
+        on_steps: Called with the number of steps made.
 
-        Args:
-            data: The dataset.
-            configs: The settings of each member.
-            mesh: The devices.
-            validation: The validation split of the dataset, on the same devices.
-            folders: Where each member keeps its checkpoints; a member that was interrupted goes on from there.
-        """
-        self._data, self._configs, self._mesh = data, configs, mesh
-        self._validation, self._folders = validation, folders
-        self._measured: list[dict[str, Any]] = []
+    Raises:
+        InputError: a loss is not finite, or a checkpoint is damaged.
+    """
+    measured: dict[str, float] = {}
+    marks: list[tuple[int, float]] = []
 
-    def train_to(self, step: int, on_steps: OnSteps) -> None:
-        """Train every member along a whole schedule that ends at a step."""
-        self._measured = []
-        for place, (config, folder) in enumerate(zip(self._configs, self._folders, strict=True)):
-            folder.mkdir(parents=True, exist_ok=True)
-            already = place * step
-            try:
-                self._measured.append(self._train(config, step, folder, lambda made, add=already: on_steps(add + made)))
-            except InputError as error:
-                self._measured.append({"problem": error.problem})
+    def note(entry: Mapping[str, Any], num_steps: int) -> None:
+        if entry["kind"] == "validation":
+            measured.update(_take_metrics(entry))
+        else:
+            marks.append((int(entry["step"]), float(entry["seconds"])))
+        on_steps(int(entry["step"]))
 
-    def measure(self) -> list[dict[str, Any]]:
-        """Loss, AUROC and AUPRC of each member on the validation split, and what it took; or its `problem`."""
-        return self._measured
+    folder.mkdir(parents=True, exist_ok=True)
+    result = fit(data, shorten(config, steps), folder, mesh, validation.measure, resume=True, on_entry=note)
+    # Nothing was noted where the validation was done before an interruption.
+    return {**(measured or _take_metrics(validation.measure(result.network))), **_describe(result, marks)}
 
-    def _train(self, config: Config, step: int, folder: Path, on_step: OnSteps) -> dict[str, Any]:
-        measured: dict[str, Any] = {}
-        marks: list[tuple[int, float]] = []
 
-        def note(entry: Mapping[str, Any], num_steps: int) -> None:
-            if entry["kind"] == "validation":
-                measured.update({key: float(entry[key]) for key in ("loss", "auroc", "auprc")})
-            else:
-                marks.append((int(entry["step"]), float(entry["seconds"])))
-            on_step(int(entry["step"]))
-
-        result = fit(
-            self._data,
-            shorten(config, step),
-            folder,
-            self._mesh,
-            self._validation.measure,
-            resume=True,
-            on_entry=note,
-        )
-        return {**self._complete(measured, result), **_describe(result, marks)}
-
-    def _complete(self, measured: dict[str, Any], result: TrainingResult) -> dict[str, Any]:
-        """What the last validation found; measured again where it was done before an interruption."""
-        if measured:
-            return measured
-        found = self._validation.measure(result.network)
-        return {key: float(found[key]) for key in ("loss", "auroc", "auprc")}
+def _take_metrics(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(found[name]) for name in METRICS}
 
 
 def _describe(result: TrainingResult, marks: Sequence[tuple[int, float]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from ebox.errors import InputError
 from ebox.progress import quiet
 from ebox.settings.reading import Config, read_config_text
-from ebox.training.group import AlikeActor
+from ebox.training.group import CheckedActor
 from ebox.tuning.training import CACHE, Measure, OnDone, OnSteps, Trainer, Work
 from ebox.tuning.trials import Job
 from ebox.workers.ray_pool import Here
@@ -23,7 +24,7 @@ from ebox.workers.task_pool import MOST_LOSSES
 LOOK_SECONDS = 0.5
 
 
-class TrialActor(AlikeActor):
+class TrialActor(CheckedActor):
     """A worker of a search, which loads JAX at its first task."""
 
     _trainer: Trainer | None = None
@@ -42,7 +43,7 @@ class TrialActor(AlikeActor):
         for folder in task["folders"]:
             if not Path(folder).parent.is_dir():
                 raise InputError(
-                    f"{os.uname().nodename} has no such folder, and the search keeps its trainings there",
+                    f"{socket.gethostname()} has no such folder, and the search keeps its trainings there",
                     file=Path(folder).parent,
                     remedy="search into a folder that all machines of the cluster share, under the same path",
                 )
@@ -81,12 +82,13 @@ def start_ray_workers(dataset: Path, fingerprint: str, config: Config, folder: P
     # A task takes as long as its network is large: only a worker that is gone counts as lost.
     limits = Limits(parallel.workers, 1, parallel.max_restarts, math.inf)
     with connect(parallel.cluster):
-        arguments = AlikeActor.arguments(dataset, fingerprint, config)
+        arguments = CheckedActor.arguments(dataset, fingerprint, config)
         pool: RayPool[list[dict[str, Any]]] = RayPool(TrialActor, Demand.of(parallel), limits, _warn, *arguments)
 
         def measure(jobs: Sequence[Job], on_steps: OnSteps, on_done: OnDone, is_stopped: Callable[[], bool]) -> bool:
             work = Work(jobs, config, folder, on_steps, on_done)
-            waiting, losses = deque(range(len(work.tasks))), [0] * len(work.tasks)
+            tasks = work.tasks
+            waiting, losses = deque(range(len(tasks))), [0] * len(tasks)
             busy: dict[int, int] = {}
             while waiting or busy:
                 if is_stopped():
@@ -94,7 +96,7 @@ def start_ray_workers(dataset: Path, fingerprint: str, config: Config, folder: P
                 for worker in pool.workers():
                     if waiting and worker not in busy:
                         busy[worker] = waiting.popleft()
-                        pool.submit(worker, work.tasks[busy[worker]], compiled)
+                        pool.submit(worker, tasks[busy[worker]], compiled)
                 for worker, results in pool.wait(LOOK_SECONDS):
                     number = busy.pop(worker)
                     if results is not None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from ebox.errors import InputError, explain_memory
+from ebox.errors import InputError
 from ebox.settings.reading import Config, format_config, read_config_text
 from ebox.tuning.trials import Job
 from ebox.workers.local_crew import check_gpus
@@ -21,8 +21,6 @@ from ebox.workers.task_pool import TaskPool
 
 if TYPE_CHECKING:
     from ebox.datasets.folder import Dataset
-    from ebox.tuning.joint import JointMembers
-    from ebox.tuning.lone import LoneMembers
 
 # What a trial's failure tells of its worker's output.
 LOG_LINES, LOG_BYTES = 3, 2000
@@ -69,43 +67,28 @@ class Trainer:
             task: Settings as TOML under `configs`, `folders` beside them, and the number of `steps`.
             on_steps: Called with the number of steps that all members together have made.
         """
-        from ebox.tuning.joint import JointMembers
-        from ebox.tuning.lone import LoneMembers
+        from ebox.mesh.hosts import memory_explained
+        from ebox.tuning.joint import train_together
+        from ebox.tuning.lone import train_alone
 
         configs = [read_config_text(text) for text in task["configs"]]
-        folders, steps = [Path(folder) for folder in task["folders"]], task["steps"]
-        data, mesh, validation = self._data, self._mesh, self._validation
+        steps, data, mesh, validation = task["steps"], self._data, self._mesh, self._validation
         if self._is_side_by_side and len(configs) > 1:
             # What has no place beside others may have it alone.
-            with suppress(InputError):
-                return _fit(JointMembers(data, configs, mesh, validation=validation), steps, on_steps)
+            with suppress(InputError), memory_explained():
+                return train_together(data, configs, steps, mesh, validation, on_steps)
         results: list[dict[str, Any]] = []
-        for place, (config, folder) in enumerate(zip(configs, folders, strict=True)):
-            member = LoneMembers(data, [config], mesh, validation=validation, folders=[folder])
-            already = place * steps
+        for place, (config, folder) in enumerate(zip(configs, map(Path, task["folders"]), strict=True)):
+
+            def tell(made: int, already: int = place * steps) -> None:
+                on_steps(already + made)
+
             try:
-                results += _fit(member, steps, lambda made, add=already: on_steps(add + made))
+                with memory_explained():
+                    results.append(train_alone(data, config, steps, folder, mesh, validation, tell))
             except InputError as error:
                 results.append({"problem": error.problem})
         return results
-
-
-def _fit(members: LoneMembers | JointMembers, steps: int, on_steps: Callable[[int], None]) -> list[dict[str, Any]]:
-    """Train members, and return what they measured.
-
-    Raises:
-        InputError: they can't train together, or the memory of a device is used up.
-    """
-    import jax
-
-    try:
-        members.train_to(steps, on_steps)
-    except jax.errors.JaxRuntimeError as error:
-        short = explain_memory(error)
-        if short is None:
-            raise
-        raise short from None
-    return members.measure()
 
 
 @contextmanager

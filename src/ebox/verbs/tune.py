@@ -165,6 +165,11 @@ class _Job:
     command: list[str]
 
     @property
+    def alone(self) -> Config:
+        """The settings, for one training on this machine."""
+        return self.config.model_copy(update={"parallel": self.config.parallel.model_copy(update=ALONE)})
+
+    @property
     def final_seeds(self) -> list[int]:
         """Seeds that no trial had."""
         first = self.config.train.seed
@@ -231,8 +236,7 @@ class _Job:
         """The best settings, with the devices of this machine."""
         from ebox.settings.reading import read_config
 
-        best = read_config(self.out / BEST_CONFIG)
-        return best.model_copy(update={"parallel": self.config.parallel.model_copy(update=ALONE)})
+        return read_config(self.out / BEST_CONFIG).model_copy(update={"parallel": self.alone.parallel})
 
     def start_workers(self, fingerprint: str) -> AbstractContextManager[Measure]:
         """What trains the trials: workers of this machine, or of a Ray cluster."""
@@ -313,10 +317,8 @@ def _write_best(job: _Job, facts: Mapping[str, Any]) -> None:
 
     if facts["best"] is None:
         return
-    # Whoever trains with them says himself on how many machines.
-    values = job.config.model_copy(update={"parallel": job.config.parallel.model_copy(update=ALONE)}).model_dump(
-        mode="json"
-    )
+    # On how many machines it is trained is for those to say who train with it.
+    values = job.alone.model_dump(mode="json")
     for key, value in facts["trials"][facts["best"]]["settings"].items():
         section, _, name = key.partition(".")
         values[section][name] = value
