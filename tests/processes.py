@@ -100,7 +100,7 @@ class Started:
 
     def find_left(self) -> list[psutil.Process]:
         """The processes that it started, and those that they started, as far as they live now."""
-        self.children(recursive=True)
+        self._seen.update(self.children(recursive=True))
         for one in psutil.process_iter():
             # One that ends meanwhile, or that belongs to someone else, is none of them.
             with contextlib.suppress(psutil.Error):
